@@ -206,6 +206,38 @@ def test_no_variable_of_a_comprehension_has_a_name_of_its_module():
     assert hidden == set()
 
 
+def verbs_amiss(tree: ast.AST) -> Iterator[str]:
+    """Yield the functions whose docstrings begin with a verb that says of their value what is not so."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef) or not (text := ast.get_docstring(node)):
+            continue
+        functions = (
+            own for own in ast.walk(node) if own is not node and isinstance(own, (ast.FunctionDef, ast.Lambda))
+        )
+        inner = {id(part) for own in functions for part in ast.walk(own)}
+        yields = any(isinstance(own, (ast.Yield, ast.YieldFrom)) and id(own) not in inner for own in ast.walk(node))
+        managed = any("contextmanager" in ast.unparse(one) for one in node.decorator_list)
+        value, verb = ast.unparse(node.returns) if node.returns else "", text.split()[0]
+        if (
+            (yields and not managed and verb in ("Return", "List"))
+            or (value == "None" and verb in ("Return", "List", "Yield"))
+            or (text.startswith("Tell whether") and value and "bool" not in value)
+        ):
+            yield f"{node.name}: {text.splitlines()[0]}"
+
+
+def test_docstrings_begin_with_what_a_function_does():
+    amiss = [f"{path.relative_to(ROOT)}: {one}" for path in PATHS for one in verbs_amiss(ast.parse(path.read_text()))]
+    assert amiss == []
+
+
+@pytest.mark.parametrize("line", [
+    'def f(): "Return each."; yield 1', 'def f() -> None: "Return it."', 'def f() -> str | None: "Tell whether it is."',
+])  # fmt: skip
+def test_a_docstring_with_another_verb_is_seen(line):
+    assert len([*verbs_amiss(ast.parse(line))]) == 1
+
+
 def test_derive_calls_both_models_left_and_right():
     """`ours` may be either side's, and has been each of them."""
     files = FILES["parity.derive"].parent.rglob("*.py")

@@ -300,7 +300,7 @@ def save(
 def initial(
     architecture: str, config: Any, framework: str, seed: int, init: str = "upstream"
 ) -> Iterable[tuple[str, np.ndarray]]:
-    """Return (name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
+    """Yield (name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
     import numpy as np
 
     from specs.applied.arrays import apply

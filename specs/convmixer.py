@@ -55,7 +55,7 @@ TINY = {  # small twins; primes, so that no two axes can be confused
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs."""
+    """Yield the layers, in the order they run."""
     yield conv("stem", c.channels, c.width, *pair(c.patch), init="torch")
     yield batch_norm("norm", c.width)
     for b in range(c.depth):

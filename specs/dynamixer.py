@@ -205,7 +205,7 @@ TINY = {  # small twins; grids of two primes, so that rows, columns and channels
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs."""
+    """Yield the layers, in the order they run."""
     yield conv("stem", c.channels, c.widths[0], *pair(c.patch), init="torch")
     for s, stage in enumerate(c.stages):
         for b in range(stage.depth):

@@ -95,7 +95,7 @@ TINY = {  # small twins; primes, so that no two axes can be confused
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs."""
+    """Yield the layers, in the order they run."""
     yield conv("stem", c.channels, c.width, *pair(c.patch))
     for b in range(c.depth):
         yield norm(f"blocks.{b}.norm1", c.width)

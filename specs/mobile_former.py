@@ -176,7 +176,7 @@ _dense = partial(dense, init="kaiming_normal")
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs."""
+    """Yield the layers, in the order they run."""
     yield array("tokens", m=c.tokens, d=c.token_width, init="xavier_uniform")
     yield _conv("stem.conv", c.channels, c.stem, 3, 3)
     yield batch_norm("stem.norm", c.stem)

@@ -61,7 +61,7 @@ def preprocessing(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Return ("MODEL.MF.TOKENS", (3, 128)) and so on."""
+    """Yield ("MODEL.MF.TOKENS", (3, 128)) and so on."""
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}{key}.")

@@ -47,7 +47,7 @@ def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:
 
 
 def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
-    """Return what upstream's code repeats, and what it fixes, stated otherwise."""
+    """Yield what upstream's code repeats, and what it fixes, stated otherwise."""
     lengths = {len(numbers) for numbers in _blocks(v)}
     if len(lengths) > 1:
         yield "MODEL.MF.BLOCK: HIDDEN_CHANNELS, OUT_CHANNELS and STRIEDS are as long as there are blocks"

@@ -196,7 +196,7 @@ TINY = {  # small twins; grids of unlike rows and columns, and primes, so that n
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs."""
+    """Yield the layers, in the order they run."""
     for n, level in enumerate(c.levels):
         embed = "multi_scale_embed" if level.kernels else "patch_embed"
         yield _linear(f"levels.{n}.{embed}", level.features, level.width)

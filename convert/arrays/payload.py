@@ -54,7 +54,7 @@ class Scratch:
 
 
 def arrays(plan: Steps) -> Iterator[tuple[str, np.ndarray]]:
-    """Return (name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
+    """Yield (name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
     import numpy as np
 
     from .casting import NARROW

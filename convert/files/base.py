@@ -138,7 +138,7 @@ class Reader(ABC):
         return None
 
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
-        """Return one tensor's payload from its first byte to its last."""
+        """Yield one tensor's payload from its first byte to its last."""
         size = self.tensors[name].nbytes
         for start in range(0, size, PIECE):
             yield self.read(name, start, min(start + PIECE, size))
@@ -234,7 +234,11 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Return the payload of the next tensor, in pieces of any size that add up to tensor.nbytes."""
+        """Write the payload of the next tensor.
+
+        Args:
+          chunks: pieces of any size, of tensor.nbytes in all.
+        """
 
     def annotate(self, metadata: dict[str, str]) -> None:
         """Replace the metadata, once the payloads are known: no longer than what the writer was made with."""
@@ -242,10 +246,10 @@ class Writer(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Return everything after the last payload (directories, checksums)."""
+        """Write what follows the last payload: directories, checksums."""
 
     def pieces(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
-        """Return the chunks as plain bytes.
+        """Yield the chunks as plain bytes.
 
         Raises: ConvertError where it is not this tensor's turn or the chunks do not add up.
         """

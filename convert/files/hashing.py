@@ -83,7 +83,7 @@ class Digest:
         self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
-        """Return the pieces as they are; `line` is known once the last was taken."""
+        """Yield the pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
             if self.hash:
                 self.hash.update(piece)

@@ -181,7 +181,7 @@ def _check_name(tensor: Tensor) -> None:
 
 
 def _parts(tensor: Tensor) -> Iterator[tuple[bytes, int]]:
-    """Return (header, payload bytes) of a tensor: one, or one for each chunk."""
+    """Yield (header, payload bytes) of a tensor: one, or one for each chunk."""
     if tensor.nbytes <= CHUNK:
         yield _array_head(tensor.shape, tensor.dtype), tensor.nbytes
         return

@@ -24,7 +24,7 @@ REASONS = 5  # printed of why the nearest architecture does not fit
 
 
 def lines(about: dict[str, Any], path: str) -> Iterator[str]:
-    """Return the description as text: names with numbers folded."""
+    """Yield the description as text: names with numbers folded."""
     if about["record"]:
         yield f"{'record:':14}{'; '.join(about['record'])}"
     yield from _facts(about, path)
@@ -63,7 +63,7 @@ def _nearest(near: dict[str, Any]) -> Iterator[str]:
 
 
 def _config(about: dict[str, Any]) -> Iterator[str]:
-    """List the fields of the Config, and what suggests those that the file does not state."""
+    """Yield the fields of the Config, and what suggests those that the file does not state."""
     stated = [name for name, value in about["config"].items() if value is not None]
     if about["config"]:
         own = specs.get(about["architecture"]).config
@@ -121,7 +121,7 @@ def _open(about: dict[str, Any], path: str) -> Iterator[str]:
 
 
 def _tensors(about: dict[str, Any]) -> Iterator[str]:
-    """List the arrays, but for those that are set aside."""
+    """Yield the arrays, but for those that are set aside."""
     aside = {entry["name"] for entry in about["aside"]}
     containers = tuple(name for name in aside if name.endswith(("/", ".")))
     shown = {n: one for n, one in about["tensors"].items() if n not in aside and not n.startswith(containers)}
@@ -133,7 +133,7 @@ def _tensors(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _aside(about: dict[str, Any]) -> Iterator[str]:
-    """List what a conversion sets aside, each with the reason."""
+    """Yield what a conversion sets aside, each with the reason."""
     if about["aside"]:
         yield f"{'set aside:':14}{count(sum(entry['arrays'] for entry in about['aside']), 'tensor')}"
     for entry in about["aside"]:
@@ -177,7 +177,7 @@ def _stated(about: dict[str, Any], key: str, path: str) -> str:
 
 
 def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
-    """List arrays with dtype and shape; fold numbers of modules that have the same arrays.
+    """Yield arrays with dtype and shape; fold numbers of modules that have the same arrays.
 
     Names, which may be long, stand last, so that no row breaks the columns.
 

@@ -143,7 +143,7 @@ def _places(name: str, spelled: Collection[str]) -> set[str]:
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
-    """Return one entry for a container, and for each name into which the names of like arrays fold."""
+    """Yield one entry for a container, and for each name into which the names of like arrays fold."""
     if detail:
         lines = counted(tensor.name for tensor in group)
         yield from (Aside(line, arrays, arrays * group[0].size, detail, reason) for line, arrays in lines.items())

@@ -69,7 +69,7 @@ def label(place: str) -> str:
 
 
 def cuts(name: str) -> Iterator[int]:
-    """Return positions at which the name of a model's array may begin: 0 and after each of the first separators."""
+    """Yield positions at which the name of a model's array may begin: 0 and after each of the first separators."""
     yield 0
     for number, separator in enumerate(SEPARATOR.finditer(name), 1):
         if number > DEPTH:

@@ -195,7 +195,7 @@ class Section:
 def _without_copies(
     which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section], spelled: Mapping[str, str]
 ) -> Iterator[Reading]:
-    """Return a dialect's readings without what is a copy in a container beside a model."""
+    """Yield a dialect's readings without what is a copy in a container beside a model."""
     for place, names in known.items():
         if not names:
             continue

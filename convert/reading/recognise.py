@@ -340,7 +340,7 @@ def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
 
 
 def _in_nnx(form: str) -> Iterator[str]:
-    """Return the names of a linen array in an nnx module: without collection, lists joined to numbers or apart."""
+    """Yield the names of a linen array in an nnx module: without collection, lists joined to numbers or apart."""
     if without_collection(form) != form:
         yield nnx_name(form, lists=False)
         yield nnx_name(form, lists=True)

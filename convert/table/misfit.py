@@ -160,7 +160,7 @@ def _state_alone(case: Case) -> ConvertError | None:
 
 
 def _like_of_one_side(case: Case) -> ConvertError | None:
-    """Tell whether the file given by --like is of the source's side."""
+    """Return the error for a --like file of the source's side; None for others."""
     if not case.its or strange(case.table, case.its) >= strange(case.other, case.its):
         return None
     what = f"its arrays are named as those of {case.path}: give a file of the other side of {case.table.name}"
@@ -168,7 +168,7 @@ def _like_of_one_side(case: Case) -> ConvertError | None:
 
 
 def _like_of_copies(case: Case) -> ConvertError | None:
-    """Tell whether the file given by --like has all that the table makes at several places."""
+    """Return the error for a --like file that has all that the table makes at several places; None for others."""
     if not case.its or case.like_weights or case.error.unexpected:
         return None
     found = places(case.other, _made(case.table)[:1], case.its)
@@ -182,7 +182,7 @@ def _like_of_copies(case: Case) -> ConvertError | None:
 
 
 def _like_of_no_side(case: Case) -> ConvertError | None:
-    """Tell whether the file given by --like is of another model."""
+    """Return the error for a --like file of another model; None for others."""
     if not case.like or not case.its or case.error.unexpected:
         return None
     shared = len(case.its) - strange(case.other, case.its)
@@ -197,7 +197,7 @@ def _like_of_no_side(case: Case) -> ConvertError | None:
 
 
 def _like_of_other_arrays(case: Case) -> ConvertError | None:
-    """Tell whether the table fits the source, but not the file that its target has to be like."""
+    """Return the error for a table that fits the source, but not the file given by --like; None for others."""
     if not case.like or case.error.missing or case.error.unexpected:
         return None
     table = called(case.table, case.path)

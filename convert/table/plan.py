@@ -188,7 +188,7 @@ class TablePlan:
 
     @property
     def tree(self) -> None:
-        """Return None: weights are nested by their names alone."""
+        """Have no tree: weights are nested by their names alone."""
         return None
 
     def facts(self) -> dict[str, Any]:

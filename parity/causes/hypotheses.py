@@ -235,7 +235,7 @@ HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, np.ndarray], Hypotheses]] =
 
 
 def orders(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Return ways in which the same numbers come in another order, in the same shape."""
+    """Yield ways in which the same numbers come in another order, in the same shape."""
     for axis in range(1, x.ndim):
         yield f"reversed along axis {axis}", np.flip(x, axis)
     for order in itertools.permutations(range(1, x.ndim)):

@@ -12,12 +12,12 @@ import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.table.laying_out import lay_out
+from parity.derive.findings.lone import lone
+from parity.derive.findings.this_depth import this_depth
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
-from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import Row
-from parity.derive.fold.this_depth import this_depth
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.sites import OWN, place
 from specs.table import Table

@@ -44,7 +44,7 @@ TINY = {  # small twins that use every option; unlike sizes, so that no two axes
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """Return the network, in the order it runs; every port names its modules by these paths."""
+    """Yield the layers, in the order they run; every port names its modules by these paths."""
     yield conv("stem", c.channels, c.width, c.patch, c.patch)
     for b in range(c.depth):
         yield norm(f"blocks.{b}.norm", c.width)

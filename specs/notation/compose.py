@@ -54,7 +54,7 @@ def _shape(array: Signature) -> tuple[object, ...]:
 
 
 def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterator[Line]:
-    """Return the line, or one for each listed value where the paths of `side` are not among the other table's."""
+    """Yield the line, or one for each listed value where the paths of `side` are not among the other table's."""
     lists = {hole.name: hole.values for a in map(line.resolved, side.arrays) for hole in a.holes if hole.values}
     axes = {part.name for array in (*line.left.arrays, *line.right.arrays) for part in array.parts()}
     if all(_shape(line.resolved(array)) in others for array in side.arrays) or not lists or lists.keys() & axes:

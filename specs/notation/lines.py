@@ -89,7 +89,7 @@ class Cell(NamedTuple):
     choice: Choice
 
     def parts(self) -> Iterator[tuple[int, int, Part]]:
-        """Return (dimension, factor, part) of each factor."""
+        """Yield (dimension, factor, part) of each factor."""
         for d, dim in enumerate(self.array.axes or ()):
             for f, factor in enumerate(dim.factors):
                 yield d, f, factor[self.choice[d][f]]

@@ -106,7 +106,7 @@ def _side(words: list[str]) -> Side:
 
 
 def _arrays(words: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Return the words of each array with what joins it to the one before."""
+    """Yield the words of each array with what joins it to the one before."""
     join, group, depth = "", list[str](), 0
     for word in words:
         path = not group and join != "="  # a path may hold any sign

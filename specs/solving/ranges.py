@@ -42,7 +42,7 @@ class Ranges:
         return name
 
     def expected(self, line: Line, array: Signature) -> Iterator[tuple[Index, str]]:
-        """Return every name that the path stands for, as far as numbers count."""
+        """Yield every name that the path stands for, as far as numbers count."""
         yield from self._from(line, array.path, {}, "")
 
     def _from(self, line: Line, path: tuple[str | Hole, ...], index: Index, name: str) -> Iterator[tuple[Index, str]]:

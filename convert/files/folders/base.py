@@ -80,7 +80,7 @@ class FolderReader(Reader):
 
 
 def files(folder: str) -> Iterator[str]:
-    """Return every regular file in a folder and its folders, sorted. Raises: FormatError where there are too many."""
+    """Yield every regular file in a folder and its folders, sorted. Raises: FormatError where there are too many."""
     count = 0
     for inner, folders, names in os.walk(folder):
         folders.sort()

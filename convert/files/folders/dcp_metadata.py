@@ -92,7 +92,7 @@ class Chunk:
 def parse(
     file: File, skipped: Skipped, files: set[str], plain: dict[str, Chunk]
 ) -> Iterator[tuple[Tensor, list[Chunk]]]:
-    """Return every tensor and its chunks, in the order of the file.
+    """Yield every tensor and its chunks, in the order of the file.
 
     Args:
       file: the metadata.

@@ -74,7 +74,7 @@ class Store:
 
         class Writer(FileSystemWriter):
             def storage_meta(self) -> None:
-                """Return no random id and no path of a temporary folder: the same bytes from run to run."""
+                """Store no random id and no path of a temporary folder: the same bytes from run to run."""
 
         class Planner(DefaultSavePlanner):
             tensor: Any = None

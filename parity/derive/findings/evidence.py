@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from convert.folding import fold
-from parity.derive.fold.exchanged import exchanged, reordered
 from parity.derive.fold.followed import behind_lists
-from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.fold.this_depth import this_depth
-from parity.derive.fold.transposed import unusual
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
@@ -21,6 +17,11 @@ from parity.derive.missing.unmatched import Unmatched
 from parity.derive.prove.divergence import Divergence, confirmed
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
+
+from .exchanged import exchanged, reordered
+from .lone import lone
+from .this_depth import this_depth
+from .transposed import unusual
 
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from convert.folding import fold as folded_names
-from parity.derive.fold.exchanged import flattened, order
 from parity.derive.fold.joined import PAIR
-from parity.derive.fold.this_depth import REFUSED
-from parity.derive.fold.transposed import UNUSUAL
 from specs.table import Table
 from specs.words import in_a_row
 
 from .evidence import Evidence
+from .exchanged import flattened, order
+from .this_depth import REFUSED
+from .transposed import UNUSUAL
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"

@@ -152,7 +152,7 @@ class Choices:
         return True
 
     def replay(self, choices: list[int]) -> None:
-        """Return to the point from which these choices differ from those taken, or to the present operation."""
+        """Go back to the point from which these choices differ from those taken, or to the present operation."""
         for point in self._points:
             if point.step >= len(choices) or point.choice != choices[point.step]:
                 self._restore(point.state, choices)

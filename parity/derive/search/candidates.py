@@ -261,7 +261,7 @@ def _axes_hint(of: Side, inputs: Mapping[str, Any]) -> str:
 
 
 def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
-    """Return how the right side may be called, if the left one is called so."""
+    """Yield how the right side may be called, if the left one is called so."""
     if right_inputs is not None:
         yield Called(call_of(right_inputs))
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):

@@ -41,6 +41,6 @@ def _same_objects(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
 
 
 def trim() -> None:
-    """Return freed memory to the system, where the C library has a function for that."""
+    """Give freed memory back to the system, where the C library has a function for that."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

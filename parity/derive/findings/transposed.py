@@ -6,10 +6,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from parity.derive.fold.rows import DerivedTable
 from parity.derive.trace.sites import numberless
 from specs.notation.lines import Line
-
-from .rows import DerivedTable
 
 UNUSUAL = "the matrices are square, so that weights in the usual order would fit in shape too, at wrong places"
 OUT_IN = "torch"  # whose dense layers store (outputs, inputs); those of all others (inputs, outputs)

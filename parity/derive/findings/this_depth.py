@@ -6,10 +6,9 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from parity.derive.fold.blocks import numbers
 from specs.notation.lines import Line, Lines
 from specs.notation.paths import Hole, Path
-
-from .blocks import numbers
 
 BEFORE_WORDS = re.compile(r"\d+(?=_[A-Za-z])")  # as in down0_conv
 NUMBER = re.compile(r"\d+$")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from parity.derive.fold.blocks import numbers
 from specs.notation.lines import Lines
 from specs.notation.paths import Hole
 from specs.notation.signature import Signature
-
-from .blocks import numbers
 
 COUNTS = r"\{[^}=]*\}"  # a hole that counts
 
