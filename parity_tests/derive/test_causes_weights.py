@@ -69,6 +69,14 @@ def test_two_layers_and_one_that_is_used_twice_are_one_cause():
     assert found.confirmed and found.explained == "two shared parameters"
 
 
+def test_a_layer_of_its_own_is_named_beside_one_that_nothing_reads():
+    def model(last: str, **layers: Any) -> Net:
+        return Net(lambda m, x: getattr(m, last)(m.a(x).tanh()).sin(), a=linear(4, 4), unread=linear(4, 4), **layers)
+
+    found = parity.derive(model("b", b=linear(4, 4)), model("a"), (images(3, 4),))
+    assert "the left has b.weight and b.bias of its own" in found.divergences[0].what, str(found)
+
+
 def test_a_head_of_its_own_and_one_that_is_the_embedding_are_told_apart():
     tokens = torch.arange(36).reshape(4, 9).numpy() % 11
     found = parity.derive(head(False), head(True), (tokens,))

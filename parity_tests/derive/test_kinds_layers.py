@@ -113,6 +113,29 @@ def test_a_bias_of_a_layer_that_has_none_on_the_left_is_zero():
     assert fused.proven and len(zeros) == 1 and zeros[0].startswith("<-> qkv.bias: "), fused.table.print()
 
 
+class Zeroed(torch.nn.Module):
+    """Self-attention as in BEiT, whose fused projection has a bias of queries, zeros for keys, and one of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = torch.nn.Linear(6, 18, bias=False), torch.nn.Linear(6, 6)
+        self.q_bias, self.v_bias = (torch.nn.Parameter(torch.randn(6)) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        parts = torch.nn.functional.linear(x, self.qkv.weight, bias).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (2, 3)).transpose(1, 2) for part in parts)
+        return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)).tanh()
+
+
+def test_zeros_between_the_biases_of_a_fused_projection_fill_the_bias_of_its_keys():
+    found = parity.derive(Zeroed(), Attention("", fused=True), (images(2, 5, 6),))
+    text = found.table.print()
+    assert found.proven and "<-> qkv.bias: (1[1:-1] c) = 0" in text, str(found)
+    assert "q_bias: c <-> qkv.bias: (1[:-2] c)" in text and "v_bias: c <-> qkv.bias: (1[2:] c)" in text
+    assert parity.derive(Attention("", fused=True), Zeroed(), (images(2, 5, 6),)).proven
+
+
 def test_a_bias_is_not_zero_because_its_partner_cannot_be_recognised():
     class Other(Attention):
         def forward(self, x: Any) -> Any:

@@ -116,6 +116,7 @@ def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]
         orders = {
             other: order
             for other in partners.keys() & weights.keys()
+            if weights[other] in program.shapes  # something reads it
             for order in (tuple(range(len(own)))[::-1], tuple(range(len(own))))
             if len(program.shapes[weights[other]]) == len(own)
             and tuple(program.shapes[weights[other]][d] for d in order) == own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from parity.derive.limits import EXACT
@@ -11,6 +13,7 @@ from parity.derive.trace.tape import Array, Node
 from . import columns
 from .following import Following
 from .symbols import Use
+from .uses import Seen
 
 
 class Biases(Following):
@@ -23,12 +26,14 @@ class Biases(Following):
         """
         made = products(self.program, use.node) if use.kind == "add" else set()
         partners = [partner for at in made for partner in self._partners.get(at, [])]
-        bare = sum(n for seen, n in partners if not biased(seen.program, seen.use.node))
+        terms = list(self._of_kind("add"))
+        pool = [seen for seen in terms if self._free(seen, seen.numbers)]
+        bare = _bare(partners, terms)
         if not bare or any(at not in self._partners or at in self._at_once_matched for at in made):
             return False
         zero = np.ones(len(numbers), bool)
-        pool = [seen for seen in self._of_kind("add") if self._free(seen, seen.numbers)]
-        if bare < sum(n for _, n in partners) and pool:
+        partly = bare < sum(n for _, n in partners)
+        if partly and pool:
             statistics, every = (
                 np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
             )
@@ -37,6 +42,8 @@ class Biases(Following):
             if zero.sum() != bare or len(set(index[~zero])) != (~zero).sum():
                 return False
             self._assign(numbers[~zero], every[index[~zero]])
+        elif partly and len(numbers) != bare:
+            return False
         self._set_to_zero(numbers[zero])
         return True
 
@@ -55,6 +62,23 @@ class Biases(Following):
     def _set_to_zero(self, numbers: Array) -> None:
         self._enter(numbers, numbers[:0])
         self.map[numbers] = -numbers
+
+
+def _bare(partners: list[tuple[Seen, int]], terms: list[Seen]) -> int:
+    """Return how many columns of left products have no bias, also where a bias is joined of vectors and zeros.
+
+    Args:
+      partners: left products, and how many of their columns right ones have.
+      terms: left vectors that are added.
+    """
+    count = Counter[Seen]()
+    for seen, n in partners:
+        count[seen] += n
+    for seen, n in count.items():
+        at = bias(seen.program, seen.use.node)
+        added = 0 if at is None else sum(len(term.numbers) for term in terms if term.use.node == at) or n
+        count[seen] = max(n - added, 0)
+    return count.total()
 
 
 def _of_zeros(use: Use, program: Program) -> bool:
@@ -87,17 +111,17 @@ def products(program: Program, at: int) -> set[int]:
     return found
 
 
-def biased(program: Program, at: int) -> bool:
-    """Tell whether something that no input determines is added to the result of a product."""
+def bias(program: Program, at: int) -> int | None:
+    """Return the operation that adds something that no input determines to the result of a product, if there is one."""
     waiting = [program.tape.nodes[at].output]
     while waiting:
         for reader, _ in program.readers(waiting.pop()):
             node = program.tape.nodes[reader]
             if node.kind == "add" and _scale(program, node):
-                return True
+                return reader
             if node.kind == "layout" or _scale(program, node):
                 waiting.append(node.output)
-    return False
+    return None
 
 
 def _scale(program: Program, node: Node) -> bool:

@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop, compare
-from .biases import Biases, biased
+from .biases import Biases, bias
 from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
 from .symbols import Use
@@ -186,7 +186,7 @@ class Factors(Biases):
         """Add to elements that are read as they are what the left side adds to them, if the right side adds nothing."""
         numbers = uses.distinct_of(use.ids)
         terms = self._added[np.maximum(self.map[numbers], 0)]
-        if terms.all() and not self.plus[numbers].any() and not biased(self.program, self.walk.at):
+        if terms.all() and not self.plus[numbers].any() and bias(self.program, self.walk.at) is None:
             self._enter(numbers, numbers[:0])
             self.plus[numbers] = terms
 
