@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from convert.folding import fold
+from parity.derive.explain.divergence import Divergence, confirmed
 from parity.derive.fold.exchanged import exchanged, reordered
 from parity.derive.fold.followed import behind_lists
 from parity.derive.fold.lone import lone
@@ -18,7 +19,6 @@ from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.prove.divergence import Divergence, confirmed
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
 
