@@ -14,11 +14,11 @@ Importing this imports no framework. The rooms, in an order in which each import
     given      reads and checks what is compared: models of a command line or of a user, their names and inputs
     results    what a comparison returns: differences of arrays, their limits, names
     running    runs models, each framework in one process, and records what they compute
-    causes     guesses why a pair differs, by recomputing it, and says what to do about it
+    causes     guesses why recorded arrays of a comparison differ, and says what to do about it
     judging    finds the first array that differs, by the rounding of each framework
     summaries  writes results as sentences and as text
     page       writes them as HTML
-    derive     finds the Table between two models
+    derive     finds the Table between two models; its own rooms edits and explain find why these differ
     comparing  compares two or three models, or all that a command line names
 
 What stands in no room: report, the Report of a run; goldens, checkpoints with recorded outputs; conversion_proof

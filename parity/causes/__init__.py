@@ -1,4 +1,4 @@
-"""Name the cause of a divergence.
+"""Name the cause of a divergence in a comparison of recorded arrays; derive finds its own (derive/explain).
 
 guessing recomputes activations, epsilons and orders, of which hypotheses lists the variants; next_steps says what to do
 about a cause.

@@ -3,14 +3,15 @@
     d = parity.derive(torch_module, nnx_module, (images,))
     d.table.save("my.table"); d.proven, d.error, d.missing
 
-Eleven rooms, of which each imports only those before it:
+Twelve rooms, of which each imports only those before it:
 
     trace/     records a tape of each side's primitive operations, alike for every framework
     forms/     changes a tape to another form that computes the same
     edits/     changes a tape so that it may become equal to the other one: causes why models differ
     match/     finds the left element of each right one by the values that meet them
     fold/      writes this map of elements as the lines of a Table
-    prove/     runs both models on other weights and inputs, and says where they part
+    prove/     runs both models on other weights and inputs, and decides whether the Table is right
+    explain/   finds where both models part, and why: the edit without which they agree
     search/    matches both tapes, in other ways where parameters are left
     missing/   says why no full Table comes out
     findings/  defines what was found, and says it in words
@@ -27,8 +28,8 @@ from types import ModuleType
 from typing import Any
 
 from .deriving import derive
+from .explain.divergence import Divergence
 from .findings.derivation import Derivation
-from .prove.divergence import Divergence
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

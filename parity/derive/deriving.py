@@ -81,25 +81,25 @@ def derive(
         return matched_as_called(read(a, left_weights), right, right_inputs, start, stop, rounds, fixed.right)
 
     best = _with_buffers(matched)
-    known, candidate = best.known, best.best
-    if candidate.found.failure and not _unlike(known, candidate):
+    matched_left, candidate = best.left, best.candidate
+    if candidate.found.failure and not _unlike(matched_left, candidate):
         candidate = _completed(best, stop, rounds)
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
-    derivation = concluded(known, candidate, began)
-    derivation = replace(derivation, classes=(known.side.classes, candidate.side.classes))
+    derivation = concluded(matched_left, candidate, began)
+    derivation = replace(derivation, classes=(matched_left.side.classes, candidate.side.classes))
     return _with_training_settings(derivation, left, right)
 
 
 def _with_buffers(matched: Callable[[Alone], Matched]) -> Matched:
     """Match, and match again with the buffers of one side alone at their own values: take what is better."""
     best = matched(Alone([], []))
-    if not any(buffers := alone(best.known, best.best)):
+    if not any(buffers := alone(best.left, best.candidate)):
         return best
     again = matched(buffers)
-    better, before = success(again.best), success(best.best)
-    return again if better > before or (better == before and best.best.found.failure) else best
+    better, before = success(again.candidate), success(best.candidate)
+    return again if better > before or (better == before and best.candidate.found.failure) else best
 
 
 def _with_training_settings(derivation: Derivation, left: Any, right: Any) -> Derivation:
@@ -108,29 +108,29 @@ def _with_training_settings(derivation: Derivation, left: Any, right: Any) -> De
     return replace(derivation, momentum=momentum, dropout=unlike_dropouts(dropouts(left), dropouts(right)))
 
 
-def _unlike(known: Left, best: Candidate) -> bool:
+def _unlike(left: Left, best: Candidate) -> bool:
     """Tell whether the models have other depths, or outputs of other lengths: more time would find no Table."""
-    sides = known.side.parameters, best.side.parameters
+    sides = left.side.parameters, best.side.parameters
     elements = [sum(array.size for array in arrays.values()) for arrays in sides]
     if elements[0] != elements[1] and differing(*sides):
         return True
-    left_sizes, right_sizes = (sorted(map(np.size, program.outputs)) for program in (known.program, best.programs[1]))
-    return left_sizes != right_sizes and sizes_differ(known, best)
+    left_sizes, right_sizes = (sorted(map(np.size, program.outputs)) for program in (left.program, best.programs[1]))
+    return left_sizes != right_sizes and sizes_differ(left, best)
 
 
 def _completed(matched: Matched, stop: float, rounds: Rounds) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
-    known, uses, best = matched
-    best = recomposed(known, uses, best, stop)
-    plain = best.programs
+    left, uses, _ = matched
+    plain = recomposed(*matched, stop)
     rounds.say("trying other numbers and sums")
-    best = edited(matched._replace(best=best), stop)
-    for programs in (best.programs, plain) if best.programs != plain else (plain,):
-        left_over = stop - time.thread_time()
-        if not best.found.failure or (left_over <= 0 and (best.found.gap > PARTNER or programs is not best.programs)):
+    best = edited(matched._replace(candidate=plain), stop)
+    edited_programs, hints = best.programs, best.hint and best.hint.map
+    for programs in dict.fromkeys((edited_programs, plain.programs)):
+        seconds = stop - time.thread_time()
+        is_last_try = programs is edited_programs and best.found.gap <= PARTNER  # made even when the time is up
+        if not best.found.failure or (seconds <= 0 and not is_last_try):
             break
-        given = best.hint and best.hint.map
-        left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
-        found = match(left_uses, programs[1], best.side.parameters, left_over, given, rounds.next(), True)
-        best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
+        left_uses = uses if programs[0] is uses.program else walked(programs[0], left.elements)
+        longer = match(left_uses, programs[1], best.side.parameters, seconds, hints, rounds.next(), True)
+        best = max(best, best._replace(found=longer), key=lambda attempt: attempt.depth)
     return best

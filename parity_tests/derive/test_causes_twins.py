@@ -12,8 +12,8 @@ from torch.nn import functional as f
 
 import parity
 from parity import Call
-from parity.derive.prove import recomputation
-from parity.derive.prove.excerpts import excerpt
+from parity.derive.explain import recomputation
+from parity.derive.explain.excerpts import excerpt
 from parity.derive.prove.pairs import Mapped, Pair, run
 from parity.derive.trace.sides import side
 from parity_tests.conftest import needs

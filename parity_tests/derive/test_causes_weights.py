@@ -135,6 +135,6 @@ def test_a_part_of_a_bias_that_one_side_lacks_is_named():
 
 def test_an_activation_of_one_term_alone_is_no_cause_where_the_next_use_parts(monkeypatch: pytest.MonkeyPatch):
     """What a bias is added to agrees once tanh is applied before that sum, whatever differs."""
-    monkeypatch.setattr("parity.derive.prove.explanation.without_elements", lambda *_: iter(()))
+    monkeypatch.setattr("parity.derive.explain.explanation.without_elements", lambda *_: iter(()))
     found = parity.derive(*recurrent(), (images(2, 5, 3),))
     assert found.divergences and not any("tanh" in place.what for place in found.divergences), found.divergences

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive.prove import explanation
+from parity.derive.explain import explanation
 from parity.derive.report import page
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images

@@ -17,11 +17,11 @@ from convert.table.by_table import plan
 from parity.derive import deriving
 from parity.derive.command import run
 from parity.derive.conclude.partings import divergences
+from parity.derive.explain import explanation
 from parity.derive.findings.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
-from parity.derive.prove import explanation
 from parity.derive.prove.prove import Proof
 from parity.derive.search import edited
 from parity.derive.trace import sites

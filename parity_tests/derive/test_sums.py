@@ -196,7 +196,7 @@ def test_a_bias_that_is_a_term_of_another_one_is_not_named_as_lacking():
 
 
 def test_a_search_for_a_cause_that_ends_early_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("parity.derive.prove.explanation.CAUSE_WORK", 0)
+    monkeypatch.setattr("parity.derive.explain.explanation.CAUSE_WORK", 0)
     found = parity.derive(Net("scaled"), Net(""), (X,), seconds=10)
     assert found.divergences[0].late and not found.divergences[0].cause, str(found)
     assert "(no cause was found, and not all was tried, as it takes many runs of the model)" in str(found)

@@ -12,6 +12,8 @@ import numpy as np
 
 from convert.folding import fold as folded
 from parity.derive.edits.edit import SIDES
+from parity.derive.explain.divergence import Divergence, confirmed
+from parity.derive.explain.heads import HEADS, built_unlike, head_counts
 from parity.derive.findings.comments import commented
 from parity.derive.findings.derivation import Derivation
 from parity.derive.findings.evidence import Differences, Given, Judgement, Matching
@@ -23,8 +25,6 @@ from parity.derive.missing.strides import same_shapes, unlike_strides
 from parity.derive.missing.unmatched import Unmatched, unmatched
 from parity.derive.missing.weight_norms import one_sided
 from parity.derive.missing.widths import Resized, sentence, usual, without
-from parity.derive.prove.divergence import Divergence, confirmed
-from parity.derive.prove.heads import HEADS, built_unlike, head_counts
 from parity.derive.prove.prove import RANDOM
 from parity.derive.prove.unreached import without_places
 from parity.derive.search.candidates import Candidate, Left

@@ -10,14 +10,14 @@ from types import MappingProxyType
 import numpy as np
 
 from parity.derive.edits.texts import named, without_copies
+from parity.derive.explain.divergence import Divergence, confirmed
+from parity.derive.explain.explanation import CAUSES, explain
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_OUTPUTS, EXACT, LARGE_MODEL, PARTED_MATCH, PARTED_USES
 from parity.derive.match.advice import feeds
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.missing.widths import Resized, resized
-from parity.derive.prove.divergence import Divergence, confirmed
-from parity.derive.prove.explanation import CAUSES, explain
 from parity.derive.prove.pairs import Mapped, Run, pairs, run
 from parity.derive.prove.prove import INPUTS, WEIGHTS, Proof
 from parity.derive.prove.translated import TranslatedWeights

@@ -1,7 +1,7 @@
 """Change one side's tape so that it may become equal to the other side's: each change is a possible cause.
 
 edit defines a change. A look at both tapes finds it; only running them with it tells whether it is right
-(prove/recomputation). These yield changes of
+(explain/recomputation). These yield changes of
 
     numbers     numbers (epsilons, scales), roots (epsilons under a root, or added to it), scores (factors of attention)
     functions   activations, functions (of one value, that one side alone computes), axes (of softmax, groups of

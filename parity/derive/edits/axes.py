@@ -87,20 +87,23 @@ class OtherAxes(Replaced):
 
 def reaxed(scope: Scope) -> Iterator[OtherAxes]:
     """Yield edits by which a side normalizes over the axes or groups of the other one, here and wherever it does so."""
-    programs, near = scope.programs, scope.near
-    found = [
-        _outermost(_normalized(program, node) for at, node in enumerate(program.tape.nodes) if at in near[side])
-        for side, program in enumerate(programs)
+    normalized = [
+        _outermost(_normalized(program, node) for at, node in enumerate(program.tape.nodes) if at in near)
+        for program, near in zip(scope.programs, scope.near, strict=True)
     ]
     for side in (1, 0):
-        for kind, own in dict.fromkeys((one.kind, one.over) for one in found[side]):
-            others = dict.fromkeys(one.over for one in found[1 - side] if one.kind == kind)
-            some = [one for one in found[side] if (one.kind, one.over) == (kind, own)]
-            for other in others:
-                if not own.is_like(other):
-                    words = _words(kind, *((own, other) if side == 0 else (other, own)))
-                    for new in _turned(own, other, len(programs[side].shapes[some[0].entry])):
-                        yield _edit(programs[side], side, words, some, new)
+        program, others = scope.programs[side], normalized[1 - side]
+        groups: dict[tuple[str, Over], list[Normalized]] = {}
+        for place in normalized[side]:
+            groups.setdefault((place.kind, place.over), []).append(place)
+        for (kind, own), places in groups.items():
+            rank = len(program.shapes[places[0].entry])
+            for other in dict.fromkeys(place.over for place in others if place.kind == kind):
+                if own.is_like(other):
+                    continue
+                words = _words(kind, *((own, other) if side == 0 else (other, own)))
+                for new in _turned(own, other, rank):
+                    yield _edit(program, side, words, places, new)
 
 
 def _words(kind: str, left: Over, right: Over) -> Words:

@@ -12,10 +12,10 @@ from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
 from convert.folding import listed
 from convert.table.like import dropped
+from parity.derive.explain.heads import HEADS
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
-from parity.derive.prove.heads import HEADS
 from parity.derive.trace.outputs import COARSE
 from parity.derive.trace.reason import remedy
 from parity.derive.trace.sites import OWN

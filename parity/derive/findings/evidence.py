@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from convert.folding import fold
+from parity.derive.explain.divergence import Divergence, confirmed
 from parity.derive.fold.followed import behind_lists
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.prove.divergence import Divergence, confirmed
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
 

@@ -1,4 +1,4 @@
-"""Prove a Table on other weights and inputs, list what may be permuted, and say why models differ.
+"""Prove a Table on other weights and inputs, list what may be permuted, and pair the uses of both models.
 
 prove runs both models on weights that were not used to find the Table, and decides; what it cannot show is tried:
 
@@ -10,7 +10,5 @@ prove runs both models on weights that were not used to find the Table, and deci
                            input has), zeros (an example of zeros), masks, examples (twice as many), longer (inputs),
                            constants (numbers of the other side), unreached (values beyond the limits of one side)
     what may be permuted   freedom; reach tells which exchanges may have no effect
-    where and why          explanation lists each divergence, at the uses that pairs puts beside each other;
-                           recomputation runs both with an edit of one, excerpts a part of them; heads compares
-                           numbers of heads
+    what corresponds       pairs runs both models on the same weights, and pairs the uses of the same elements
 """

@@ -81,18 +81,26 @@ def other_lengths(trial: Trial) -> str:
 
 
 def _reductions(program: Program) -> Iterator[str]:
-    """Yield what operations make of an axis with one value, which they reduce."""
-    known = dict[str, str]()
+    """Yield how operations reduce axes of length 1, as "mean": with other inputs such an axis may be longer."""
+    names = dict[str, str]()
+    for node, slot, axis in _unit_axes(program):
+        run = function(program, node, slot)
+        if run is None:
+            continue
+        rank = len(program.shapes[node.inputs[slot]])
+        key = f"{node.call or node.output} {rank} {axis}"
+        if key not in names:
+            names[key] = _reduction(run, rank, axis)
+        if names[key]:
+            yield "mean" if names[key] == "sum" and _divided(program, node) else names[key]
+
+
+def _unit_axes(program: Program) -> Iterator[tuple[Node, int, int]]:
+    """Yield (operation, which operand, axis) of each axis of length 1 of an operand that depends on the inputs."""
     for node in program.tape.nodes:
         for slot, number in enumerate(node.inputs):
-            run = function(program, node, slot) if number in program.active else None
-            shape = program.shapes[number]
-            for axis in [axis for axis, length in enumerate(shape) if length == 1] if run else []:
-                key = f"{node.call or node.output} {len(shape)} {axis}"
-                if run and key not in known:
-                    known[key] = _reduction(run, len(shape), axis)
-                if name := known[key]:
-                    yield "mean" if name == "sum" and _divided(program, node) else name
+            if number in program.active:
+                yield from ((node, slot, axis) for axis, length in enumerate(program.shapes[number]) if length == 1)
 
 
 def _reduction(run: Callable[[Array], Array], rank: int, axis: int) -> str:

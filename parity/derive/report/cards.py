@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 
 from parity.derive.edits.edit import and_so
+from parity.derive.explain.divergence import Divergence
 from parity.derive.findings.derivation import Derivation, dropped_by_side
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
-from parity.derive.prove.divergence import Divergence
 from parity.derive.trace.names import split
 from parity.derive.trace.sites import class_at, numberless
 from parity.derive.trace.sites import place as site

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from parity.derive.explain.divergence import Divergence
 from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
-from parity.derive.prove.divergence import Divergence
 from parity.derive.trace.sites import is_inside
 
 from .addresses import anchors, where

@@ -52,13 +52,13 @@ class Matched(NamedTuple):
     """A match of both sides.
 
     Args:
-      known: the left side, as it was matched. uses: those of its parameters, with the values that they meet.
-      best: the right side, and the match.
+      left: the left side, as it was matched. uses: those of its parameters, with the values that they meet.
+      candidate: the right side, and the match.
     """
 
-    known: Left
+    left: Left
     uses: Walked
-    best: Candidate
+    candidate: Candidate
 
 
 class Right(NamedTuple):
@@ -111,7 +111,7 @@ def matched_as_called(
         if uses is None or uses.program is not known.program:
             uses = walked(known.program, known.elements)
         candidate = _matched(known, uses, model, programs[1], other, table, stop, rounds)
-        if best is None or candidate.depth > best.best.depth:
+        if best is None or candidate.depth > best.candidate.depth:
             best = Matched(known, uses, candidate)
         if not candidate.found.failure:
             break

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import Edit
+from parity.derive.prove.pairs import Mapped, Pair, Run, pairs, run
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape
-
-from .pairs import Mapped, Pair, Run, pairs, run
 
 SAME = 1e-6  # relative difference of two sizes of one difference that rounding explains
 

@@ -12,12 +12,12 @@ from parity.derive.edits.edit import SIDES, Edit
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.limits import CALL_WORK, RECOMPUTED
+from parity.derive.prove.pairs import Mapped, Pair, Run, arithmetic, first, pairs, run
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Tape
 
 from .divergence import Divergence
 from .excerpts import Excerpt, excerpt
-from .pairs import Mapped, Pair, Run, arithmetic, first, pairs, run
 
 SPAN = 2  # uses before the first that differs whose operations are searched for the cause
 BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it

@@ -34,12 +34,12 @@ from parity.derive.edits.windows import other_window
 from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
 from parity.derive.match.symbols import Elements
+from parity.derive.prove.pairs import Mapped, Pair, Run
+from parity.derive.prove.pairs import pairs as pairs_of
 from parity.derive.trace.tape import Array
 
 from .divergence import Divergence
 from .heads import HEADS, unlike_heads
-from .pairs import Mapped, Pair, Run
-from .pairs import pairs as pairs_of
 from .recomputation import BEHIND, SPAN, Recomputation, Sides
 
 BESIDE = 8  # pairs of values of parameters in which causes are looked for

@@ -14,12 +14,11 @@ import numpy as np
 from parity.derive.edits.edit import two_sided
 from parity.derive.edits.texts import Words
 from parity.derive.match.symbols import Use
+from parity.derive.prove.pairs import Pair, Run
 from parity.derive.trace.axis_roles import attention
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
 from specs.words import count
-
-from .pairs import Pair, Run
 
 HEADS = "number of heads"  # the kind of this cause
 
