@@ -13,12 +13,12 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from convert.plans.planning import plan
 from parity.conversion_proof import relative_error
+from ports.resize import bicubic_matrix
 from specs.applied.arrays import apply
 from specs.dialects import place
 from specs.layer import Sizes, parameters
 from specs.notation.paths import fill, match, parse_path
 from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
-from specs.resize import bicubic_matrix
 
 from .conftest import needs, tiny
 from .files.samples import hollow

@@ -7,8 +7,9 @@ Importing this imports no framework; `load` and `build`, below, import the one t
 
 flax/, torch/ and paddle/ have the networks, and runners/ the call that all models have in common. port is a network of
 ours behind it, model what a port and a user's own model share; frameworks tells which are installed. images checks
-inputs, preprocess and resampling make them; saving writes a checkpoint, source and structure tell what a model is. new
-writes the files of a new architecture from template/, and __main__ is the command line.
+inputs, preprocess and resampling make them; resize has the matrices by which networks resize. saving writes a
+checkpoint, source and structure tell what a model is. new writes the files of a new architecture from template/, and
+__main__ is the command line.
 """
 
 from __future__ import annotations

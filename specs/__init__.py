@@ -6,7 +6,7 @@ user names it, never because a checkpoint does.
 `likely`, here, tells by the pages' signs which is tried first. What a page imports stands beside the pages:
 
     a page's contract   spec; layer has a network's layers, and kinds what arrays each kind has; config; init (draws a
-                        port's weights), resize, preprocessing; paddlevit
+                        port's weights), preprocessing; paddlevit
     its Tables          table, a Table as users hold it; dialects has those of a page
     for people          words ("did you mean"), numbers; raised finds the line of a page that failed
 

@@ -351,13 +351,13 @@ def _exchanged(port: Any, path: str) -> Any:
 def _bicubic(port: Any, patch: Any, framework: str) -> Any:
     import importlib
 
-    import specs.resize
+    import ports.resize
 
     from .plant import rebuilt
 
-    patch.setattr(specs.resize, "A", -0.5)
+    patch.setattr(ports.resize, "A", -0.5)
     layers = importlib.import_module(f"ports.{framework}.layers")
-    patch.setattr(layers, "bicubic_matrix", specs.resize.bicubic_matrix.__wrapped__)  # not what is cached
+    patch.setattr(layers, "bicubic_matrix", ports.resize.bicubic_matrix.__wrapped__)  # not what is cached
     return rebuilt(port, port.state().items())
 
 

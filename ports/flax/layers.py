@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from specs.resize import bicubic_matrix
+from ports.resize import bicubic_matrix
 
 
 def gelu(x, kind):

@@ -8,7 +8,7 @@ import paddle.nn.functional as F
 from einops import rearrange
 from paddle import Tensor, nn
 
-from specs.resize import bicubic_matrix
+from ports.resize import bicubic_matrix
 
 
 def gelu(kind: str) -> nn.GELU:

@@ -62,7 +62,7 @@ class LinearOverRows(nn.Linear):
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[0] size[1] c)
-    """Resize bicubically by torch itself; its twins multiply by the matrices of `specs.resize`."""
+    """Resize bicubically by torch itself; its twins multiply by the matrices of `ports.resize`."""
     if tuple(x.shape[1:3]) == tuple(size):
         return x
     x = F.interpolate(x.permute(0, 3, 1, 2), size, mode="bicubic", align_corners=False)
