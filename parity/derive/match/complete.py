@@ -20,9 +20,9 @@ ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is 
 def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True) -> tuple[Array, list[str]]:
     """Return (map, right parameters of which all or some elements were inferred).
 
-    Rows continue the pattern of those that were read. A parameter of which nothing was seen goes to the one left
-    parameter of its size and of a similar name that is free, if there is just one; its axes are ordered as those of the
-    parameter that has the most similar name.
+    Rows continue the pattern of those that were read. A parameter of which nothing was seen stands as its siblings in
+    other blocks do. Else it goes to the one left parameter of its size and of a similar name that is free, if there is
+    just one; its axes are ordered as those of the parameter that has the most similar name.
 
     Args:
       whole: whether the match came to its end. If it did not, parameters without a partner may be read behind the place

@@ -16,6 +16,7 @@ from parity.derive.trace.tape import Array
 from .symbols import Elements
 
 NUMBER = re.compile(r"\d+")
+FEW = 6  # siblings in other blocks that are asked: bounds the time that large kernels take
 Changes = Mapping[int, tuple[str, str]]  # place among the numbers of a name -> (the number, the one in its stead)
 
 
@@ -62,7 +63,7 @@ def _known_siblings(name: str, found: Array, rights: Elements) -> list[str]:
 
 def _blocks(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[str, Changes]]:
     """Yield (sibling, how numbers change on the left from its block to that of a right parameter)."""
-    siblings = _known_siblings(name, found, rights)
+    siblings = sorted(_known_siblings(name, found, rights), key=lambda other: len(_changes(other, name)))[:FEW]
     for other in siblings:
         back = {place: (new, old) for place, (old, new) in _changes(other, name).items()}
         for beside in rights.names:
