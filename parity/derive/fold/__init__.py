@@ -6,8 +6,8 @@ what lines say     facts (which parameters of both sides belong together), relat
 one kind of line   shared (parameters that share elements; several arrays in one line, {s=query|key|value}, by grids),
                    joined (parts of one array, side by side), parted (equal parts in several orders), blockwise,
                    segments, permuted, apart, terms and summed (sums), buffers
-axes of a line     names and letters choose names of axes, ranges writes parts of an axis, swapped parts that stand
-                   in another order
+axes of a line     names chooses names of axes, letters one name for axes that meet in a run; ranges writes parts of an
+                   axis, swapped parts that stand in another order
 lengths of parts   parts tells which parts have one length; shown gives a part the length of another array
 numbered blocks    rows is what a line is before blocks folds it into {i}; lone finds lines of one block, this_depth
                    blocks that {i} does not count; followed states the ranges of lists that another number follows
