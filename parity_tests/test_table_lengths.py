@@ -165,6 +165,20 @@ def test_heads_of_values_may_have_another_size_but_no_other_number(tmp_path, cap
     assert run(capsys, *words, "--set", "h2=8", "--set", "h=4")[0] == 0
 
 
+def test_the_scale_of_a_norm_shows_the_size_of_a_head(tmp_path, capsys):
+    words = _grouped(tmp_path)
+    table = words[1]
+    table.write_text(table.read_text() + "norm.scale: d <-> norm: d\n")
+    arrays = {"q.weight": (48, 5), "k.weight": (24, 5), "v.weight": (24, 5), "norm.scale": (6,)}
+    save(words[2], {name: np.ones(shape, "f4") for name, shape in arrays.items()})
+    code, _, error = run(capsys, *words, "--set", "d=3")
+    said = "lengths contradict each other, as d=3 was given for line 2, and the shapes show d=6 on line 5: give lengths"
+    assert code == 2 and said in error and not (tmp_path / "b.npz").exists(), error
+    code, _, error = run(capsys, *words, "--set", "h2=16", "--set", "h=8")
+    assert code == 2 and "h2=16 makes d=3 for line 2, and the shapes show d=6 on line 5" in error, error
+    assert run(capsys, *words, "--set", "d=6")[0] == 0
+
+
 def test_letters_of_other_axes_may_have_two_lengths(tmp_path, capsys):
     (tmp_path / "x.table").write_text("table 1\na.w: (p c) <-> a: (c p)\nb.w: (q c) <-> b: (c q)\n")
     source = save(tmp_path / "a.npz", {"a.w": np.ones(12, "f4"), "b.w": np.ones(40, "f4")})

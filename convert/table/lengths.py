@@ -11,6 +11,7 @@ from convert.records.record import Record
 from specs.applied.moves import Shape
 from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
+from specs.notation.lines import Line
 from specs.notation.signature import Signature
 from specs.solving.open_axes import SIZE_OF_HEAD
 from specs.solving.stating import without_lengths
@@ -84,8 +85,8 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     """Check that the lengths that the user gives agree on heads, in modules of one module.
 
     With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. A number of heads may
-    go with several sizes, as those of keys and of values, but a size with one number in each line of a name. Other
-    letters are not checked: each has its own length on each line.
+    go with several sizes, as those of keys and of values, but a size with one number in each line of a name, and with
+    the scale of a norm whose axis it is. Other letters are not checked: each has its own length on each line.
 
     Args:
       path: of the file.
@@ -94,19 +95,21 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     Raises: UsageError.
     """
     given = {name: length for name, length in given.items() if length > 1}
+    remedy = "give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
     found: dict[tuple[str, str], dict[str, dict[int, int]]] = {}  # (parent, axis) -> given axis -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
         for names in (names for array in line.arrays for names in _composed(array)):
             for axis, beside in itertools.product(names - given.keys(), names & given.keys()):
                 if axis in own and own.get(beside) == given[beside]:
-                    place = _module(_module(line.arrays[0].label)[:-1]), axis
+                    place = _parent(line), axis
                     found.setdefault(place, {}).setdefault(beside, {}).setdefault(own[axis], line.number)
     for (_, axis), by in found.items():
         for clash in _clashes(axis, by):
             made = in_a_row(f"{name}={given[name]} makes {axis}={length} on line {n}" for name, length, n in clash)
-            remedy = f"give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
-            raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy}")
+            raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")
+    for other in _unlike_norms(lines, given, sizes):
+        raise UsageError(f"{path}: lengths contradict each other, as {other}: {remedy.format(axis=SIZE_OF_HEAD)}")
 
 
 def _clashes(
@@ -123,6 +126,22 @@ def _clashes(
     if len(at := by.get(SIZE_OF_HEAD, {})) > 1:
         first, second, *_ = at.items()
         yield (SIZE_OF_HEAD, *first), (SIZE_OF_HEAD, *second)
+
+
+def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
+    """Yield where given lengths make another size of a head than a vector of the same module shows."""
+    axis = SIZE_OF_HEAD
+    vectors = [line for line in lines.lines if all(list(map(str, a.axes or ())) == [axis] for a in line.arrays)]
+    shown = {_parent(line): line for line in vectors if axis in sizes.get(line.number, {})}
+    for line in lines.lines:
+        norm, own = shown.get(_parent(line)), sizes.get(line.number, {})
+        beside = {name for array in line.arrays for names in _composed(array) if axis in names for name in names}
+        taken = sorted(name for name in beside & given.keys() if own.get(name) == given[name])
+        if norm and taken and len(beside) > 1 and axis in own and own[axis] != sizes[norm.number][axis]:
+            by = in_a_row(f"{name}={given[name]}" for name in ([axis] if axis in taken else taken))
+            made = " was given" if axis in taken else f" makes {axis}={own[axis]}"
+            seen = f"the shapes show {axis}={sizes[norm.number][axis]} on line {norm.number}"
+            yield f"{by}{made} for line {line.number}, and {seen}"
 
 
 def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
@@ -162,6 +181,11 @@ def unlike(constants: Iterable[str], shapes: Mapping[str, Shape], given: Mapping
 
 def _module(name: str) -> str:
     return name[: max(name.rfind("."), name.rfind("/")) + 1]
+
+
+def _parent(line: Line) -> str:
+    """Return the module that has the module of a line's first array."""
+    return _module(_module(line.arrays[0].label)[:-1])
 
 
 def _composed(array: Signature) -> list[set[str]]:

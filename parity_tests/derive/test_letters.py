@@ -11,6 +11,7 @@ import parity
 from parity.derive.fold.names import Names, composed
 from parity.derive.fold.related import relate
 from specs.applied.arrays import flat
+from specs.notation.lines import TableError
 from specs.solving.sizes import SizeError
 
 from ..conftest import needs
@@ -143,3 +144,62 @@ def test_keys_and_values_in_one_projection_have_the_heads_of_queries():
     assert found.proven, str(found)
     lines = found.table.print()
     assert "q.weight: (h d) i <-> query: i h d" in lines and "kv.weight: (s h d) i <-> {s=key|value}: i h d" in lines
+
+
+def grouped(c: int, h: int, g: int, d: int) -> tuple[Any, dict[str, Any], Any]:
+    """Return grouped queries of JAX with its parameters, and of torch with all projections in one, group by group."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    def left(p: Any, x: Any) -> Any:
+        q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+        k = k / jnp.sqrt((k * k).mean(-1, keepdims=True) + 1e-6) * p["scale"]
+        k, v = (jnp.repeat(y, q.shape[2] // y.shape[2], 2) for y in (k, v + p["vb"]))
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5, -1)
+        return jnp.einsum("bqhd,hdo->bqo", jnp.einsum("bhqk,bkhd->bqhd", weights, v), p["o"])
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = torch.nn.Linear(c, (h + 2 * g) * d, False), torch.nn.Linear(h * d, c, False)
+            self.bias, self.norm = torch.nn.Parameter(torch.zeros(g * d)), torch.nn.RMSNorm(d, 1e-6)
+
+        def forward(self, x: Any) -> Any:
+            y = self.qkv(x).unflatten(-1, (g, -1, d))
+            q, k, v = y[..., :-2, :].flatten(2, 3), self.norm(y[..., -2, :]), y[..., -1, :] + self.bias.view(g, d)
+            q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            return self.out(y.transpose(1, 2).flatten(2))
+
+    shapes = {"q": (c, h, d), "k": (c, g, d), "v": (c, g, d), "vb": (g, d), "scale": (d,), "o": (h, d, c)}
+    return left, {name: jnp.zeros(shape) for name, shape in shapes.items()}, Right()
+
+
+@pytest.mark.parametrize("sizes", [(24, 6, 3, 8), (10, 8, 4, 4)])  # also with as many groups as a head is wide
+def test_axes_that_meet_in_the_run_have_one_letter_in_all_lines_of_an_attention(sizes: tuple[int, ...]):
+    """So lengths that the shapes of the value's bias contradict are refused."""
+    needs("torch")
+    needs("flax")
+    import jax
+    import torch
+
+    left, parameters, right = grouped(*sizes)
+    rng = np.random.default_rng(0)
+    found = parity.derive((left, parameters), right, (rng.standard_normal((2, 5, sizes[0])),))
+    text = found.table.print()
+    assert found.proven and "(g r+1+1 d) i" in text, text
+    assert "vb: g d <-> bias: (g d)" in text and "scale: d <-> norm.weight: d" in text, text
+    left, parameters, right = grouped(64, 8, 2, 16)
+    arrays = {name: rng.standard_normal(tensor.shape) for name, tensor in right.state_dict().items()}
+    with pytest.raises(TableError, match=r"bias has shape \[32\], and \(g d\) is 4 x 16, not 32"):
+        found.table.reverse().apply(arrays, d=16, g=4)
+    moved = found.table.reverse().apply(arrays, d=16, g=2)
+    assert {name: np.shape(array) for name, array in moved.items()} == {n: np.shape(p) for n, p in parameters.items()}
+    right.double().load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    x = rng.standard_normal((2, 7, 64))
+    with torch.no_grad():
+        wanted = right(torch.from_numpy(x)).numpy()
+    with jax.enable_x64(True):
+        made = left({name: jax.numpy.asarray(array) for name, array in moved.items()}, jax.numpy.asarray(x))
+    assert np.abs(made - wanted).max() < 1e-13 * np.abs(wanted).max()  # rounding of float64 in sums of 64 products

@@ -19,7 +19,7 @@ from specs.table import Table, TableError
 from .blocks import folded
 from .facts import Facts, Group, components
 from .followed import stated
-from .letters import own_letters
+from .letters import own_letters, with_met_letters
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .shared import lines
@@ -69,7 +69,7 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
-    groups = parts_of_sums(facts, groups, missing)
+    groups = with_met_letters(parts_of_sums(facts, groups, missing), facts)
     groups = with_shown_lengths(groups, facts, names.lengths, given.table.lines if given else ())
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))

@@ -15,13 +15,11 @@ from parity.derive.trace.sources import outputs_of
 from specs.notation.paths import escaped
 
 from .facts import Facts, Group
-from .letters import open_letters
+from .letters import DIM, PLAIN, open_letters
 from .names import SPARE
 from .parts import Origin, Part
 from .rows import Row
 
-DIM = re.compile(r"\([^()]*\)|\S+")
-PLAIN = re.compile(r"[A-Za-z]\d*")
 CAPITAL = re.compile(r"\b[A-Z]\w*")
 
 

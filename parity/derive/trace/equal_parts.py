@@ -1,12 +1,13 @@
 """Tell whether parts of an axis have one length in every model, and not in these small ones alone.
 
 They do where their indices meet one by one in a sum or product, as those of a gate and of what it scales, where they
-are made of the same indices, as sines and cosines, and where the code cuts the axis into so many equal parts.
+are made of the same indices, as sines and cosines, and where the code cuts the axis into so many equal parts. Whole
+axes of several parameters have one length where their indices meet so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -38,6 +39,36 @@ def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
     rank = max((len(program.shapes[value]) for value in made), default=0)
     numbered = (_numbered(program, made, axis) for axis in (*range(-1, -1 - rank, -1), None))
     return any(_meet(program, some, met, count) for some in numbered if some)
+
+
+def axes_met(program: Program, axes: Mapping[str, int]) -> list[list[str]]:
+    """Group parameters of which one axis each has as many indices, which meet one by one in sums and products.
+
+    So have a kernel and its bias one axis, and a norm and what it scales: they are equally long in every model.
+
+    Args:
+      axes: of each parameter the axis, counted from 0; all of one length.
+    """
+    labels, spans, last, length = dict[int, Array](), dict[str, slice](), 0, 0
+    for name, axis in axes.items():
+        value = program.tape.parameters.get(name)
+        if value is None or value in labels:
+            continue
+        length = program.shapes[value][axis]
+        labels[value] = _numbered(program, [value], axis - len(program.shapes[value]))[value] + last
+        spans[name] = slice(last + 1, last + 1 + length)
+        last += length
+    if len(labels) < 2:
+        return []
+    found = _Indices(program, labels)
+    for _ in found.passed():
+        pass
+    if found.size > LARGE_ORIGINS:  # what is known of the first blocks alone would write the others in another way
+        return []
+    groups = dict[tuple[int, ...], list[str]]()
+    for name, span in spans.items():
+        groups.setdefault(tuple(sorted(set(found.first[span].tolist()))), []).append(name)
+    return [names for firsts, names in groups.items() if len(names) > 1 and len(firsts) == length]
 
 
 def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict[int, Array]:
