@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -149,19 +149,24 @@ def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
 
 
 def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
-    """Recompute each side's output from its own input and the reference's weights."""
+    """Recompute each side's output from its own input, as a layer of the kind that either model has there."""
     path = left.name.partition("#")[0]
-    kind = a.kinds.get(path, "")
-    weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in a.weights.items() if leaf.rpartition(".")[0] == path}
-    if kind not in HYPOTHESES or not weights:
-        return ""
-    sides = []
-    for tap in (left, right):
-        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0])
-        finer = "float32(" if a.dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
-        tried = (pair for pair in tried if finer is None or finer not in pair[0])
-        sides.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
-    return _explain(sides, a, b)
+    for r in (a, b):
+        kind = r.kinds.get(path, "")
+        weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in r.weights.items() if leaf.rpartition(".")[0] == path}
+        if kind in HYPOTHESES and weights:
+            sides = [_recomputed(kind, tap, weights, a.dtype) for tap in (left, right)]
+            if sentence := _explain(sides, a, b):
+                return sentence
+    return ""
+
+
+def _recomputed(kind: str, tap: Tap, weights: Mapping[str, np.ndarray], dtype: str) -> Explanation:
+    """Return what explains the output of a call, as a layer of a kind with these weights."""
+    tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0])
+    finer = "float32(" if dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
+    tried = (pair for pair in tried if finer is None or finer not in pair[0])
+    return _best(tried, tap.outputs[0], CLOSE[dtype])
 
 
 def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> Explanation:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from convert.errors import ConvertError, UsageError
-from parity.given.own import OWN, Own, recognise, wrap
+from parity.given.own import OWN, Own, is_flax, recognise, wrap
 from parity.given.usage import (
     EACH_ITS_OWN,
     of_shapes,
@@ -32,6 +32,7 @@ from specs.table import Table
 from specs.words import in_a_row
 
 from .about import describe, variant
+from .images import find_images
 from .inputs import every_input, listed
 from .paired_names import is_paired, paired
 
@@ -69,8 +70,8 @@ def compare(
         that hold parameters are compared as without `names`: docs/parity.md says how. What parity.derive returned, or
         a Table, names the modules of two models, of which the first is its left side; of a port, it names the arrays of
         the port's own model, as `specs.dialects.table` does.
-      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
-        all of them.
+      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; by default
+        `find_images` decides.
       steps: of training.
       dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
         compares float64 copies first, and the models' own dtype in rows of its own.
@@ -94,6 +95,7 @@ def compare(
         _require_modules(ports, check)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
+        find_images(ports, inputs, check, feature_maps)
         results = _results(ports, inputs, check, steps, first_float64=dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, describe(ports, inputs, check, steps, results), modules)
@@ -141,7 +143,7 @@ def _recorded(
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a model is its user's code: anything may be wrong with it
         cause, unable = cause_of(error, port)
-        cause += _called_with(error, isinstance(port, Own) and port.framework in ("flax", "jax"), inputs)
+        cause += _called_with(error, is_flax(port), inputs)
         architecture = port.architecture
         return Recording(
             label, port.framework, port.dtype, port.device, cause=cause, unable=unable, architecture=architecture
@@ -160,7 +162,7 @@ def _ports(
         label: _port(label, model, inputs[label], names.get(label), feature_maps, training)
         for label, model in models.items()
     }
-    require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
+    require_training(training, {label: port.runner.switches() for label, port in ports.items() if is_flax(port)})
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     spelled = {label: port.spellings() for label, port in own.items()}
     for label, port in own.items():
@@ -206,10 +208,6 @@ def _weights_notes(ports: Mapping[str, Port | Own]) -> list[str]:
         return [f"whether the weights are equal was not compared, {why}"]
     lengths = in_a_row(f"{name}={length}" for name, length in paired.lengths.items())
     return [f"arrays are laid out with {lengths}, as in the models that the Table was derived from: no shape shows it"]
-
-
-def _is_own_flax(port: Port | Own) -> bool:
-    return isinstance(port, Own) and port.framework == "flax"
 
 
 def _draws(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
-from parity.given.own import PairedNames, recognise
+from parity.given.module_names import PairedNames
+from parity.given.own import recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.results.naming import ARRAYS
 from specs.applied.layout import Entry, Layout
@@ -59,6 +60,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     for k, found in enumerate(names):
         found.reasons = {pair[k]: unlike.get(pair) or (FLAT if pair in flat else SPLIT) for pair in alone}
     names[1].order = _order(getattr(given, "input_order", ()), *sides)
+    names[1].output_order = tuple(getattr(given, "output_order", ()))
     if is_open and check in ARRAYS:
         raise UsageError(
             f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from convert.errors import UsageError
@@ -11,7 +12,33 @@ from ports.runners.inputs import OUTPUT
 from ports.runners.records import Module
 from specs.notation.paths import dotted, pattern
 
+from .paired_arrays import OneSide
 from .usage import require_known
+
+
+class PairedNames(dict[str, str]):
+    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.
+
+    Args:
+      unlike: paths of modules whose arrays have another number of axes in the other model, by the reason.
+      flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
+        has against a dense layer.
+      order: of the axes of the input that both models get, in which this one takes it; () as they are.
+      output_order: of the axes of what this one returns, in which the other one returns it; () as they are.
+      arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
+      rows: {path: that of a left module beside which it is listed}. reasons: why modules with arrays are not compared.
+      lengths: taken for axes that no shape of both models shows. open: those of them that are not known.
+    """
+
+    unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
+    flat: Sequence[tuple[str, str]] = ()
+    order: tuple[int, ...] = ()
+    output_order: tuple[int, ...] = ()
+    arrays: OneSide | None = None
+    rows: Mapping[str, str] = MappingProxyType({})
+    reasons: Mapping[str, str] = MappingProxyType({})
+    lengths: Mapping[str, int] = MappingProxyType({})
+    open: tuple[str, ...] = ()
 
 
 class Listed(NamedTuple):

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from convert.errors import UsageError
 from ports.model import Model
 from ports.runners.base import Runner
-from ports.runners.inputs import OUTPUT, Inputs
+from ports.runners.inputs import OUTPUT, Inputs, is_image
 from ports.runners.records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
@@ -29,8 +28,7 @@ from specs.notation.axes import parse_axes
 from specs.numbers import exact
 from specs.words import count
 
-from .module_names import Listed, chosen, path_of, possible, spellings, written_out
-from .paired_arrays import OneSide
+from .module_names import Listed, PairedNames, chosen, path_of, possible, spellings, written_out
 from .quoting import some
 from .usage import require_arguments
 
@@ -52,7 +50,7 @@ def wrap(
     Args:
       inputs: what it is going to be called with: a model whose modules exist while they run, is run to list them.
       names: paths of its modules -> names of taps; without it, every module that holds parameters is a tap by its path.
-      feature_maps: taps whose four-dimensional arrays are images; None: all of them.
+      feature_maps: taps whose four-dimensional arrays are images; None: all of them, until `find_images` decides.
       training: the arguments or attributes that put a flax model into training mode; None: those with known names.
     Raises: UsageError for what is no model, for inputs that it does not take, and for names of modules that it lacks.
     """
@@ -105,33 +103,11 @@ def _is_function(model: Any) -> bool:
     return not isinstance(model[0], (type, *modules))
 
 
-class PairedNames(dict[str, str]):
-    """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.
-
-    Args:
-      unlike: paths of modules whose arrays have another number of axes in the other model, by the reason.
-      flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
-        has against a dense layer.
-      order: of the axes of the input that both models get, in which this one takes it; () as they are.
-      arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
-      rows: {path: that of a left module beside which it is listed}. reasons: why modules with arrays are not compared.
-      lengths: taken for axes that no shape of both models shows. open: those of them that are not known.
-    """
-
-    unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
-    flat: Sequence[tuple[str, str]] = ()
-    order: tuple[int, ...] = ()
-    arrays: OneSide | None = None
-    rows: Mapping[str, str] = MappingProxyType({})
-    reasons: Mapping[str, str] = MappingProxyType({})
-    lengths: Mapping[str, int] = MappingProxyType({})
-    open: tuple[str, ...] = ()
-
-
 class Own(Model):
     """A user's model: a Runner, and names for its modules in place of a spec.
 
     Args:
+      images: taps whose arrays with four axes are images, of a flax model; None: all.
       file: defines its class, see file_of.
     """
 
@@ -142,13 +118,15 @@ class Own(Model):
         runner: Runner,
         inputs: Inputs,
         names: Mapping[str, str] | None,
-        feature_maps: Collection[str] | None,
+        images: Collection[str] | None,
         file: str = "",
     ):
-        self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
+        self.runner, self.inputs, self.names = runner, inputs, names
+        self.images = images
         self.file = file
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
+        self.output_order = self.paired.output_order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
         self._stated = {} if self.paired is not None else written_out(names or {}, spellings(self.modules))
         self._wanted = set[str]()
@@ -199,7 +177,7 @@ class Own(Model):
 
     def _name(self, taps: dict[str, str]) -> None:
         self.chosen = taps
-        self._taps = Taps({**taps, "": OUTPUT}.get, self._is_map)
+        self._taps = Taps({**taps, "": OUTPUT}.get, self.is_map)
 
     def tree(self) -> list[Listed]:
         """List every module, in the model's order: by the name of its tap, or else by its path."""
@@ -218,16 +196,25 @@ class Own(Model):
         named = {*self._stated, *self._wanted}
         return [path for path, module in self.modules.items() if path in named or _is_tap(path, module)]
 
-    def _is_map(self, name: str) -> bool:
-        return name == OUTPUT or self.feature_maps is None or name in self.feature_maps
+    def is_map(self, name: str) -> bool:
+        return self.images is None or name in self.images
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Run inference: "output", and "output:KEY" for each further one."""
-        return self.runner(self._taken(inputs))
+        return self._compared(self.runner(self._taken(inputs)))
+
+    def _compared(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what the model returns with its axes in the order in which it is compared."""
+        arrays = [*outputs.values()]
+        if is_flax(self) and not self.is_map(OUTPUT):  # a runner of flax takes all its outputs for images
+            arrays = [np.moveaxis(array, 1, -1) if is_image(array) else array for array in arrays]
+        return dict(zip(outputs, _turned(arrays, self.output_order), strict=True))
 
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(self._taken(inputs), self._taps, feed)
+        if order := self.output_order:
+            taps = [tap._replace(outputs=_turned(tap.outputs, order)) if tap.name == OUTPUT else tap for tap in taps]
         uncalled = self._uncalled(taps)
         called = [path for path in self.chosen if path not in uncalled]
         for path, name in self._stated.items():
@@ -286,8 +273,10 @@ class Own(Model):
         return [name for name, gradient in gradients.items() if np.any(gradient)]
 
     def turned(self) -> list[str]:
-        """Say in which order of axes this model takes the input, where derive has found another one."""
-        return [f"gets the input with its axes in the order {self._order}, as derive found it"] * bool(self._order)
+        """Say in which order of axes this model takes the input and returns its output, where derive found another."""
+        taken = [f"gets the input with its axes in the order {self._order}, as derive found it"] * bool(self._order)
+        order = self.output_order
+        return taken + [f"its output is compared with its axes in the order {order}, as derive found it"] * bool(order)
 
     def switched(self, training: bool) -> list[str]:
         """Name modules that depend on the mode and were in the other one than the check's."""
@@ -306,6 +295,7 @@ class Own(Model):
         taken = self._taken(inputs)
         self.runner.require_training(taken)
         gradients = self.runner.gradients(taken)
+        gradients = replace(gradients, outputs=self._compared(gradients.outputs))
         if not self._order:
             return gradients
         order = np.argsort(self._order)
@@ -344,7 +334,7 @@ class Own(Model):
                 raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
-        cast = Own(runner, self.inputs, self.names, self.feature_maps)
+        cast = Own(runner, self.inputs, self.names, self.images)
         cast._name(self.chosen)
         return cast
 
@@ -361,6 +351,15 @@ class Own(Model):
         state = self.state()
         layers = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
         return [layer for layer in layers if layer is not None]
+
+
+def is_flax(port: object) -> bool:
+    """Tell whether a user's own model runs in JAX."""
+    return isinstance(port, Own) and port.framework == "flax"
+
+
+def _turned(outputs: Sequence[np.ndarray], order: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(array.transpose(order) if order and array.ndim == len(order) else array for array in outputs)
 
 
 def _is_tap(path: str, module: Module) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.given.quoting import pair_of, possessive, some
-from parity.results.elements import double, worst
+from parity.results.elements import Worst, double, worst
 from parity.results.result import Divergence, Result
 from parity.running.recording import ACTIVATIONS, Recording
 from parity.running.training_settings import unlike
@@ -198,7 +198,7 @@ def _divergence(
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
-        sides = worst(a.arrays[name], b.arrays[name]).between(a.label, b.label)
+        sides = worst(_as_it_is(name, a), _as_it_is(name, b)).between(a.label, b.label)
         looks = guess(name, s.check, a, b)
         lies = "" if looks else place(name, s.check, a, b)
         return Divergence.at(name, sides, 0.0, _before(name, order, judged), looks, lies)
@@ -211,10 +211,24 @@ def _divergence(
     between = _between(name, before, a, b) if s.check in ACTIVATIONS else ()
     sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
     holds = "; ".join(sick) if verdict.worst.cause else ""
+    first = _indexed(name, verdict.worst, a, b)
     return Divergence.at(
-        name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
+        name, first, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
         _momentum(off, a, b), _pooling(s, verdict.worst.error, a, b),
     )  # fmt: skip
+
+
+def _as_it_is(name: str, r: Recording) -> np.ndarray:
+    """Return an array with its axes in the order of the model itself."""
+    return np.moveaxis(r.arrays[name], 1, -1) if name in r.moved else r.arrays[name]
+
+
+def _indexed(name: str, worst: Worst, a: Recording, b: Recording) -> Worst:
+    """Return the worst element with its index in the first model's own array."""
+    if name not in a.moved or not worst.index:
+        return worst
+    n, c, h, w = worst.index
+    return replace(worst, index=(n, h, w, c)).between(a.label, b.label)
 
 
 def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:

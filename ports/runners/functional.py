@@ -16,8 +16,8 @@ from convert.errors import UsageError
 
 from ..frameworks import quick_forward_options
 from . import base, jax_modules, trees
-from .inputs import Inputs, is_numpy
-from .jax_trees import is_array, is_image, outward
+from .inputs import OUTPUT, Inputs, is_image, is_numpy
+from .jax_trees import is_array, outward
 from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import Trace, name_outputs
@@ -179,7 +179,10 @@ class Runner(base.Runner):
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):
             is_map = taps.is_map(name.partition("#")[0])
-            into, out = (tuple(outward(array, is_map) for array in arrays) for arrays in pair)
+            into = tuple(
+                outward(array, is_map or name == OUTPUT) for array in pair[0]
+            )  # the model's inputs: see inward
+            out = tuple(outward(array, is_map) for array in pair[1])
             recorded.append(Tap(name, into, out, keys))
         return recorded
 

@@ -75,6 +75,11 @@ def to_numpy(value: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
+def is_image(array: Any) -> bool:
+    """Tell whether an array with images' number of axes may be one: a mask of bools is none."""
+    return bool(array.ndim == 4 and array.dtype != bool)
+
+
 def is_numpy(value: Any) -> bool:
     return isinstance(value, np.ndarray | np.generic)
 

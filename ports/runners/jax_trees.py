@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import UsageError
 
 from .base import complex_of
+from .inputs import is_image
 
 
 def slashed(path: Sequence[Any]) -> str:
@@ -67,11 +68,6 @@ def is_array(value: Any) -> bool:
 def outward(array: jax.Array, is_map: bool = True) -> np.ndarray:
     """Copy to numpy; images (n, h, w, c) come out as (n, c, h, w)."""
     return to_numpy(array).transpose(0, 3, 1, 2) if is_map and is_image(array) else to_numpy(array)
-
-
-def is_image(array: Any) -> bool:
-    """Tell whether an array with images' number of axes may be one: a mask of bools is none."""
-    return array.ndim == 4 and array.dtype != bool
 
 
 def to_numpy(array: jax.Array) -> np.ndarray:

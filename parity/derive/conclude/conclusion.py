@@ -130,6 +130,7 @@ def _given(left: Left, best: Candidate, of: Written) -> Given:
         elements=(len(lefts) - 1, len(of.rights) - 1),
         correspondence=best.correspondence,
         input_order=best.input_order,
+        output_order=best.output_order,
         drawn=left.drawn,
         given_open=best.hint.open if best.hint else (),
         branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],

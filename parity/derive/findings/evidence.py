@@ -42,6 +42,7 @@ class Given:
       classes: of the modules of both sides, by their paths.
       correspondence: how inputs and outputs of the right model go with the left one's, where axes or names differ.
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
+      output_order: of the axes of the right model's single output, in which the left one returns it; () as they are.
       drawn: left parameters of one value in the weights that were given, which got random ones.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
@@ -55,6 +56,7 @@ class Given:
     classes: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     correspondence: Sequence[str] = ()
     input_order: tuple[int, ...] = ()
+    output_order: tuple[int, ...] = ()
     drawn: Sequence[str] = ()
     given_open: Sequence[str] = ()
     branches: Sequence[str] = ()

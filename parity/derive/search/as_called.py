@@ -194,7 +194,7 @@ def _matched(
     found = match(uses, program, b.parameters, limit, hinted and hinted.map, rounds.next(), idle=MATCH_SECONDS)
     return Candidate(
         found, b, model.tape, program.tape, [*model.inputs.values()], hinted, (known.program, program),
-        called.correspondence, called.clash, input_order=called.input_order,
+        called.correspondence, called.clash, input_order=called.input_order, output_order=called.output_order,
     )  # fmt: skip
 
 

@@ -78,6 +78,7 @@ class Called(NamedTuple):
       correspondence: how its inputs and outputs go with the left one's, where orders of axes or names differ.
       arranged: whether its outputs are in the order of the left ones. clash: see outputs.
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
+      output_order: of the axes of the right model's single output, in which the left one returns it; () as they are.
     """
 
     call: Call
@@ -85,6 +86,7 @@ class Called(NamedTuple):
     arranged: bool = False
     clash: str = ""
     input_order: tuple[int, ...] = ()
+    output_order: tuple[int, ...] = ()
 
 
 class Candidate(NamedTuple):
@@ -95,7 +97,7 @@ class Candidate(NamedTuple):
       exact: the tape as it is matched: with tables of the left side in place of rounded ones, and convolutions cropped.
       hint: lines that are known.
       programs: those of both sides that were matched; edited where these match deeper.
-      correspondence, input_order: see Called. clash: see outputs.
+      correspondence, input_order, output_order: see Called. clash: see outputs.
       left_out: right parameters that an edit leaves out -> how both sides differ in them.
     """
 
@@ -110,6 +112,7 @@ class Candidate(NamedTuple):
     clash: str = ""
     left_out: Mapping[str, OneSided] = MappingProxyType({})
     input_order: tuple[int, ...] = ()
+    output_order: tuple[int, ...] = ()
 
     @property
     def depth(self) -> tuple[bool, int]:
@@ -295,7 +298,8 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
     call = of.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
-    return Called(call, tuple(said), True, clash(left.named, right.named), of.input_order)
+    turned = () if several else axes.get(0, ())
+    return Called(call, tuple(said), True, clash(left.named, right.named), of.input_order, turned)
 
 
 def _shown(path: str) -> str:

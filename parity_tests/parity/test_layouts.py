@@ -1,0 +1,177 @@
+"""Orders of axes: which arrays of flax models are images, and outputs of which derive has found the order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("flax", reason="flax is not installed")
+
+import jax.numpy as jnp  # noqa: E402  # after flax is known to be there
+from flax import nnx  # noqa: E402
+
+
+class Rms(torch.nn.Module):
+    """A norm of which nothing but its code shows the kind."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.g, self.eps = torch.nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Any) -> Any:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.g
+
+
+class Torch(torch.nn.Module):
+    """A norm over heads (b t h d), between two dense layers."""
+
+    def __init__(self, norm: Any, heads: tuple[int, ...]) -> None:
+        super().__init__()
+        self.up, self.norm, self.head = torch.nn.Linear(6, int(np.prod(heads))), norm, torch.nn.Linear(4, 3)
+        self.heads = heads
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.norm(self.up(x).unflatten(-1, self.heads)))
+
+
+class Nnx(nnx.Module):
+    def __init__(self, norm: Any, heads: tuple[int, ...]) -> None:
+        self.up, self.head = (nnx.Linear(*sizes, rngs=nnx.Rngs(0)) for sizes in ((6, int(np.prod(heads))), (4, 3)))
+        self.norm, self.heads = norm, heads
+
+    def __call__(self, x: Any) -> Any:
+        return self.head(self.norm(self.up(x).reshape(*x.shape[:2], *self.heads)))
+
+
+def pair(norm: Any, other: Any, heads: tuple[int, ...]) -> dict[str, Any]:
+    """Return two models of the same weights, of which the norms may differ."""
+    torch.manual_seed(0)
+    left, right = Torch(norm, heads), Nnx(other, heads)
+    copy({left.up: right.up, left.head: right.head})
+    return {"torch": left, "nnx": right}
+
+
+def copy(layers: dict[Any, Any]) -> None:
+    """Give layers of nnx the weights of those of torch."""
+    for one, other in layers.items():
+        axes = (2, 3, 1, 0) if one.weight.ndim == 4 else (1, 0)
+        other.kernel[...] = jnp.asarray(one.weight.detach().numpy().transpose(axes))
+        other.bias[...] = jnp.asarray(one.bias.detach().numpy())
+
+
+def inputs(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("check", ["layers", "single-step"])
+@pytest.mark.parametrize("first", ["torch", "nnx"])
+@pytest.mark.parametrize("tokens", [5, 4])
+def test_heads_are_no_images(tokens: int, first: str, check: str) -> None:
+    """Of 4 tokens, 4 heads and 4 features, the shapes are those of images, too."""
+    heads = (4, 4) if tokens == 4 else (2, 4)
+    models = pair(torch.nn.LayerNorm(4, 1e-3), nnx.LayerNorm(4, epsilon=1e-6, rngs=nnx.Rngs(0)), heads)
+    report = parity.compare({first: models[first], **models}, inputs(2, tokens, 6), check=check, dtype="float64")
+    assert report.first_divergence == "norm", str(report)
+    epsilons = {"torch": "1e-3 in torch", "nnx": "1e-6 in nnx"}
+    said = ", ".join([epsilons.pop(first), *epsilons.values()])
+    assert report.first_divergence.guess.startswith(f"epsilon is {said}"), str(report)
+    place = zip(report.first_divergence.worst.index, (2, tokens, *heads), strict=True)
+    assert all(k < length for k, length in place) and "not compared" not in str(report)
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "single-step", "gradients"])
+def test_equal_models_with_heads_agree(check: str) -> None:
+    """The output has four axes too."""
+    models = pair(torch.nn.LayerNorm(4, 1e-6), nnx.LayerNorm(4, epsilon=1e-6, rngs=nnx.Rngs(0)), (2, 4))
+    report = parity.compare(models, inputs(2, 5, 6), check=check, dtype="float64")
+    assert report.passed and "shapes differ" not in str(report), str(report)
+
+
+@pytest.mark.parametrize("first", ["torch", "nnx"])
+@pytest.mark.parametrize("heads", [(), (2,)], ids=["3 axes", "4 axes"])
+def test_the_epsilon_of_a_norm_of_ones_own_is_named_from_either_side(heads: tuple[int, ...], first: str) -> None:
+    models = pair(Rms(4, 1e-3), nnx.RMSNorm(4, epsilon=1e-6, rngs=nnx.Rngs(0)), (*heads, 4))
+    models = {first: models[first], **models}
+    report = parity.compare(models, inputs(2, 5, 6), check="layers", dtype="float64")
+    epsilons = {"torch": "1e-3 in torch", "nnx": "1e-6 in nnx"}
+    said = ", ".join(epsilons[label] for label in models)
+    assert report.first_divergence.guess.startswith(f"epsilon is {said}"), str(report)
+
+
+class TorchImages(torch.nn.Module):
+    def __init__(self, last: bool = False) -> None:
+        super().__init__()
+        self.one, self.two, self.last = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 1), last
+
+    def forward(self, x: Any) -> Any:
+        y = self.two(torch.tanh(self.one(x)))
+        return y.permute(0, 2, 3, 1) if self.last else y
+
+
+class NnxImages(nnx.Module):
+    def __init__(self, second: bool = False) -> None:
+        self.one, self.two = (nnx.Conv(n, 4, (k, k), padding="VALID", rngs=nnx.Rngs(0)) for n, k in ((3, 3), (4, 1)))
+        self.second = second
+
+    def __call__(self, x: Any) -> Any:
+        y = self.two(jnp.tanh(self.one(x)))
+        return y.transpose(0, 3, 1, 2) if self.second else y
+
+
+def images(last: bool = False, second: bool = False) -> dict[str, Any]:
+    """Return two models that return images. Args: of which the order of axes is not the framework's."""
+    torch.manual_seed(0)
+    left, right = TorchImages(last), NnxImages(second)
+    copy({left.one: right.one, left.two: right.two})
+    return {"torch": left, "nnx": right}
+
+
+@pytest.mark.parametrize("check", ["layers", "single-step"])
+@pytest.mark.parametrize("height", [7, 6])
+def test_images_have_their_index_in_the_first_models_own_array(height: int, check: str) -> None:
+    """An image of 6 pixels gives 4 rows of 4 pixels with 4 channels, which fit in any order of axes."""
+    models, x = images(), inputs(2, 3, height, 6)
+    assert parity.compare(models, x, check=check, dtype="float64").passed
+    with torch.no_grad():
+        models["torch"].one.bias[2] += 100
+    report = parity.compare({"nnx": models["nnx"], "torch": models["torch"]}, x, check=check, dtype="float64")
+    worst = report.first_divergence.worst
+    own = np.asarray(models["nnx"].one(jnp.asarray(x.transpose(0, 2, 3, 1))))
+    assert report.first_divergence == "one" and worst.index[3] == 2, str(report)
+    assert own[worst.index] == pytest.approx(worst.left, rel=1e-5)  # computed in float32 here
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "single-step", "gradients", "train"])
+@pytest.mark.parametrize("first", ["torch", "nnx"])
+@pytest.mark.parametrize("odd", ["torch", "nnx"])
+def test_an_output_is_compared_in_the_order_of_axes_that_derive_found(odd: str, first: str, check: str) -> None:
+    models = images(last=odd == "torch", second=odd == "nnx")
+    models, x = {first: models[first], **models}, inputs(2, 3, 7, 6)
+    found = parity.derive(*models.values(), (x if first == "torch" else x.transpose(0, 2, 3, 1),))
+    assert found.proven, str(found)
+    report = parity.compare(models, x, check=check, names=found, dtype="float64", steps=2)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
+def test_tokens_are_compared_in_the_order_of_axes_that_derive_found(check: str) -> None:
+    class Turned(Torch):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).transpose(1, 2)
+
+    torch.manual_seed(0)
+    left, right = (kind(torch.nn.LayerNorm(4), (4,)) for kind in (Torch, Turned))
+    right.load_state_dict(left.state_dict())
+    x = inputs(2, 5, 6)
+    found = parity.derive(left, right, (x,))
+    assert found.proven and found.output_order == (0, 2, 1)
+    report = parity.compare({"a": left, "b": right}, x, check=check, names=found, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.passed and "b: its output is compared with its axes in the order (0, 2, 1)" in said, said
+    right.head.bias.data[0] += 1
+    assert not parity.compare({"a": left, "b": right}, x, check=check, names=found, dtype="float64").passed
