@@ -27,7 +27,7 @@ class Biases(Following):
         if not bare or any(at not in self._partners or at in self._at_once_matched for at in made):
             return False
         zero = np.ones(len(numbers), bool)
-        pool = [seen for seen in self._of_kind("add") if self._free(seen, seen.numbers)]
+        pool = [seen for seen in self._of_kind("add") if self._free(seen.numbers)]
         if bare < sum(n for _, n in partners) and pool:
             statistics, every = (
                 np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
@@ -47,7 +47,7 @@ class Biases(Following):
         """
         if not _of_zeros(use, self.program):
             return False
-        if any(_of_zeros(seen.use, seen.program) and self._free(seen, seen.numbers) for seen in self._of_kind("mul")):
+        if any(_of_zeros(seen.use, seen.program) and self._free(seen.numbers) for seen in self._of_kind("mul")):
             return False
         self._set_to_zero(numbers)
         return True
