@@ -21,9 +21,8 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     longer       longer inputs
     constants    one side with a number of the other
     stored       integers and flags that one side alone stores
-    unproven     arrays that the proof does not exchange: integers, booleans, masks
-    integers     integers that are too large for JAX
-    orders       permutations that went into the Table
+    unproven     arrays that the proof does not exchange (integers, booleans, masks), permutations that went into the
+                 Table, integers that are too large for JAX
 
 What other rooms ask for:
 
