@@ -198,7 +198,7 @@ def through(source: Side, hub: Axes, other: Axes, target: Side) -> Line:
 
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
     """Return the line from A to C through one array of B. None where the two speak of different elements of it."""
-    other, theirs = _primed(line, other, theirs)
+    other, theirs = _primed(other, theirs)
     try:
         values = equated(line, array, other, theirs)
         left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
@@ -240,8 +240,8 @@ def _shared(line: Line) -> Line | None:
     return Line(Side(left), Side(right), line.arrow) if left and right else None
 
 
-def _primed(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]:
-    """Return the second line under names that the first does not have: name becomes name'."""
+def _primed(line: Line, array: Signature) -> tuple[Line, Signature]:
+    """Return a line and an array of it under names that no other line has: name becomes name'."""
 
     def primed(array: Signature) -> Signature:
         path = tuple(p._replace(name=f"{p.name}'") if isinstance(p, Hole) else p for p in array.path)
@@ -253,4 +253,4 @@ def _primed(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature
         )
         return Signature(path, tuple(dims))
 
-    return _mapped(other, primed), primed(theirs)
+    return _mapped(line, primed), primed(array)

@@ -21,9 +21,8 @@ from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import to_check
 from parity.derive.missing.depths import DEPTHS, differing
-from parity.derive.missing.strides import same_shapes, unlike_strides
+from parity.derive.missing.layers import one_sided_weight_norms, same_shapes, unlike_strides
 from parity.derive.missing.unmatched import Unmatched, unmatched
-from parity.derive.missing.weight_norms import one_sided
 from parity.derive.missing.widths import Resized, sentence, usual, without
 from parity.derive.prove.prove import RANDOM
 from parity.derive.prove.unreached import without_places
@@ -188,7 +187,7 @@ def _differences(
         known,
         depths=explained.depths,
         sizes="" if explained.depths else sizes,
-        weight_norms=one_sided(lefts.names, rights.names),
+        weight_norms=one_sided_weight_norms(lefts.names, rights.names),
         complex_arrays=_of_complex_numbers(left.side, best.side),
         misordered=_misordered(left, best),
     )

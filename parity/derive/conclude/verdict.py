@@ -14,16 +14,14 @@ from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
 from parity.derive.prove.examples import Examples, more_examples
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
-from parity.derive.prove.integers import wide_integers
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
-from parity.derive.prove.orders import stored_orders
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
 from parity.derive.prove.signs import negative_inputs, only_positive, only_positive_inputs
 from parity.derive.prove.stored import Stored, stored_alone
 from parity.derive.prove.trial import Trial
-from parity.derive.prove.unproven import unproven
+from parity.derive.prove.unproven import stored_orders, unproven, wide_integers
 from parity.derive.prove.unreached import Limited, unreached
 from parity.derive.prove.zeros import rows_of_zeros
 from parity.derive.search.candidates import Candidate, Left

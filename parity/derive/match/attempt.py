@@ -130,7 +130,7 @@ class Attempt(Products):
         pattern, shares, options = uses.pattern(use.ids), uses.shares(use.ids), list[Option]()
         beside = {seen.use.node for seen, _ in self._partners.get(use.node, [])}  # the same function of parameters
         for seen in pool:
-            same, free = np.array_equal(seen.pattern, pattern), self._free(seen, seen.use.ids)
+            same, free = np.array_equal(seen.pattern, pattern), self._free(seen.use.ids)
             if (same and (free or not exact)) or (not exact and np.array_equal(seen.shares, shares)):
                 if any(_equal(seen, other) for _, _, other, _ in options):
                     continue  # rows that several products read are one option: trying each again tells nothing

@@ -27,7 +27,7 @@ class Biases(Following):
         made = products(self.program, use.node) if use.kind == "add" else set()
         partners = [partner for at in made for partner in self._partners.get(at, [])]
         terms = list(self._of_kind("add"))
-        pool = [seen for seen in terms if self._free(seen, seen.numbers)]
+        pool = [seen for seen in terms if self._free(seen.numbers)]
         bare = _bare(partners, terms)
         if not bare or any(at not in self._partners or at in self._at_once_matched for at in made):
             return False
@@ -54,7 +54,7 @@ class Biases(Following):
         """
         if not _of_zeros(use, self.program):
             return False
-        if any(_of_zeros(seen.use, seen.program) and self._free(seen, seen.numbers) for seen in self._of_kind("mul")):
+        if any(_of_zeros(seen.use, seen.program) and self._free(seen.numbers) for seen in self._of_kind("mul")):
             return False
         self._set_to_zero(numbers)
         return True

@@ -261,7 +261,7 @@ class Choices:
         own = f"its {operation(use.kind, window)} at {where} reads (parameter of shape {shapes})"
         return Stop(tuple(names), f"no operation on the left reads {what} that {own}", compare(use.kind, window))
 
-    def _free(self, seen: uses.Seen, ids: Array) -> bool:
+    def _free(self, ids: Array) -> bool:
         return not every(self.owned, ids)
 
     def _order(self, use: Use, seen: uses.Seen, *first: Any) -> tuple[Any, ...]:

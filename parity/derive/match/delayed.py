@@ -62,7 +62,7 @@ def pending_layout(program: Program, node: Node, operands: list[Any], bare: Mapp
       bare: see bare().
     """
     pending = next(v for v in operands if isinstance(v, Pending))
-    shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+    shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.numbers) for part in pending.parts))
 
     def run(array: Array, others: bool = False) -> Array:
         """Run the operation, with zeros for other values unless these are wanted."""
@@ -142,7 +142,9 @@ def _distinct(symbols: Iterable[Symbol]) -> tuple[Symbol, ...]:
 
 def _equal(one: Symbol, other: Symbol) -> bool:
     """Tell whether two symbols are the same elements in the same places."""
-    return _is_plain(one) and _is_plain(other) and one.whole is other.whole and np.array_equal(one.ids, other.ids)
+    return (
+        _is_plain(one) and _is_plain(other) and one.whole is other.whole and np.array_equal(one.numbers, other.numbers)
+    )
 
 
 def _extent(symbol: Symbol) -> int:

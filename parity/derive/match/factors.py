@@ -65,7 +65,7 @@ class Factors(Biases):
             self._assign(numbers, self._choose(use, followed, np.inf)[1])
             return
         near = [option for option in options if option[1] <= self.limit]
-        if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
+        if use.kind == "add" and terms and not any(self._free(seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
             return
         seen, pooled = self._choose(use, options)
@@ -98,9 +98,7 @@ class Factors(Biases):
         if not options and np.shape(use.x) == np.shape(use.ids):
             options = [
                 (
-                    self._order(
-                        use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _size_gap(use, seen)
-                    ),
+                    self._order(use, seen, not self._free(seen.numbers), gap > EXACT and gap, _size_gap(use, seen)),
                     gap,
                     seen,
                     (seen.numbers[index], None),
@@ -111,7 +109,7 @@ class Factors(Biases):
 
     def _of_several(self, pool: list[uses.Seen], found: Array) -> list[Option]:
         """Return the elements of all free left uses as one option, where one on the right is several on the left."""
-        pool = [seen for seen in pool if self._free(seen, seen.numbers)]
+        pool = [seen for seen in pool if self._free(seen.numbers)]
         if not pool:
             return []
         statistics, every = (
@@ -137,7 +135,7 @@ class Factors(Biases):
         gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else PARTNER)}
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():
-            likely = seen in strays, not self._free(seen, seen.numbers)
+            likely = seen in strays, not self._free(seen.numbers)
             order = self._order(use, seen, *likely, gap > EXACT and gap, _size_gap(use, seen))
             options.append((order, gap, seen, None))
         return options

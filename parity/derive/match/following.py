@@ -82,17 +82,15 @@ class Following(Choices):
                 1.0 if same else len(left_sources & every) / max(1, len(left_sources | every)) if near else 0.0
             )
         best = max(found.values(), default=0.0)
-        if best < 1 and passing and (behind := self._behind(use, pool, every, partners)):
+        if best < 1 and passing and (behind := self._behind(pool, every, partners)):
             return behind
         return [seen for seen, part in found.items() if part == best >= MOST]
 
-    def _behind(
-        self, use: Use, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]
-    ) -> list[uses.Seen]:
+    def _behind(self, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]) -> list[uses.Seen]:
         """Return the left uses that come next behind the same products, past products that have no partner.
 
         Args:
-          every: the left products whose results reach this use; partners: the same, for each right one.
+          every: the left products whose results reach the right use; partners: the same, for each right one.
         """
         known = {seen.use.node for some in self._partners.values() for seen, _ in some}
         found = dict[uses.Seen, int]()
@@ -117,7 +115,7 @@ class Following(Choices):
         if use.flipped:
             return {}
         taps = taps_of(use, self.program)
-        free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
+        free = [seen for seen in pool if not seen.use.flipped and self._free(seen.use.ids)]
         alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
         alike = [seen for seen in alike if len(_channels(seen.use, bool(taps))) == len(_channels(use, bool(taps)))]
         straight = self._in_order(use, use.x.shape[1 if taps else 2])
@@ -145,7 +143,7 @@ class Following(Choices):
         options = list[Option]()
         count = len(numbers)
         pool = [seen for seen in self._of_kind(use.kind) if len(seen.numbers) == count]
-        here, free = uses.raw(use), [seen for seen in pool if self._free(seen, seen.numbers)]
+        here, free = uses.raw(use), [seen for seen in pool if self._free(seen.numbers)]
         tables = [] if here.size else [seen for seen in free if alike(use, seen, numbers) is not None]
         for seen in tables or self._followers(use, free):
             there = uses.raw(seen.use)

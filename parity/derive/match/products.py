@@ -134,7 +134,7 @@ class Products(Regrouping):
                 self._scaled = self._now()
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         elif not window:  # one that reads all steps of time at once, too, has the values of one step
-            free = [seen for seen in pool if self._free(seen, seen.use.ids)]
+            free = [seen for seen in pool if self._free(seen.use.ids)]
             taken = all(gaps[seen] > PARTNER for seen in free)
             others = [seen for seen in free if gaps[seen] > PARTNER]
             partial = uses.partial(use, [seen for seen in others if taken or uses.in_steps(seen.use, use)])
@@ -142,7 +142,7 @@ class Products(Regrouping):
             gaps |= self._contained(use, found, True, self._joined)
         near = {seen: gap for seen, gap in gaps.items() if gap < PARTNER}
         unclear = self.walk.at in self.rough or all(
-            gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items()
+            gap > EXACT and not self._free(seen.use.ids) for seen, gap in near.items()
         )
         if unclear and (doubtful := self._doubtful(use, pool)):
             partial = {seen: (rows, gaps.get(seen, PARTNER)) for seen, rows in doubtful.items()}
@@ -200,7 +200,7 @@ class Products(Regrouping):
             if unread not in ("", other.role):
                 continue
             gap, ids, left_groups = near.gaps[seen], other.of(seen.use.ids), grouping.of(seen)
-            taken = not self._free(seen, _met_rows(near, seen, ids))
+            taken = not self._free(_met_rows(near, seen, ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
             hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))

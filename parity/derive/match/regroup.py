@@ -170,7 +170,7 @@ class Regrouping(Factors):
 
     def _as_factors(self, use: Use, found: Array) -> bool:
         """Match the elements of a product to factors of several products that are added; tell whether they are such."""
-        pool = [seen for seen in self._of_kind("mul") if self._free(seen, seen.numbers)]
+        pool = [seen for seen in self._of_kind("mul") if self._free(seen.numbers)]
         if not pool or use.ids.size > SMALL:
             return False
         numbers, statistics = uses.each(use, found)

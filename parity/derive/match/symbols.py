@@ -191,13 +191,19 @@ class Symbol:
       whole: of rows that tokens read: all of them, before other operations took some.
     """
 
-    ids: Array  # or None
+    ids: Array | None
     value: Callable[[], Array]
     plain: bool = True
     join: str = ""
     parts: tuple[Symbol, ...] = ()
     leaves: tuple[Symbol, ...] = ()
     whole: Symbol | None = None
+
+    @property
+    def numbers(self) -> Array:
+        """Return `ids` of a symbol that has them, as each part of a Pending does."""
+        assert self.ids is not None
+        return self.ids
 
     def moved(self, run: Callable[[Array], Array]) -> Symbol:
         """Return the symbol after an operation that moves elements."""

@@ -184,7 +184,7 @@ class Walk:
 
     def _settled(self, pending: Pending) -> Array:
         """Return the value of a product or sum; its parameters meet its activations."""
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.numbers) for part in pending.parts))
         if 0 in shape:  # an empty part, as of a shift by nothing
             return np.zeros(shape)
         x = np.broadcast_to(pending.x, shape)
@@ -192,7 +192,7 @@ class Walk:
         operation = np.multiply if pending.kind == "mul" else np.add
         self._joins += 1
         for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
-            spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
+            spread = replace(symbol, ids=np.broadcast_to(symbol.numbers, shape))
             group = (self.at, self._joins, len(pending.parts) - k - 1)
             other = self._meet(Use(pending.kind, at, x, spread, group=group, beside=beside, bare=bare))
             x = x if other is None else other
@@ -203,7 +203,7 @@ class Walk:
 
     def _settled_in_part(self, pending: Pending, places: Array) -> Array:
         """Return the value at these places; 0 elsewhere, where another value is written."""
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.numbers) for part in pending.parts))
         if len(places) == math.prod(shape):
             return self._settled(pending)
 
@@ -268,7 +268,7 @@ class Walk:
             return np.zeros(self.program.shapes[node.output])
         matrices, order, other = batches.summands(symbol), None, None
         for part in matrices:
-            ids, here = part.ids, met
+            ids, here = part.numbers, met
             if node.window:
                 groups = node.window.groups
                 ids = ids.reshape(groups, ids.shape[0] // groups, -1).swapaxes(1, 2)
@@ -309,7 +309,7 @@ class Walk:
 
 def _order(part: Part) -> tuple[bool, float]:
     """Return functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
-    return part.symbol.plain, float(part.symbol.ids.min())
+    return part.symbol.plain, float(part.symbol.numbers.min())
 
 
 def _zero(values: Array) -> bool:

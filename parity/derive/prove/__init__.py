@@ -1,14 +1,32 @@
 """Prove a Table on other weights and inputs, list what may be permuted, and pair the uses of both models.
 
-prove runs both models on weights that were not used to find the Table, and decides; what it cannot show is tried:
+    prove        runs both models on weights that were not used to find the Table, and decides
 
-    the proof              prove, with translated weights (translated); gradients, parameter by parameter; observable
-                           (parameters that no output depends on)
-    what it exchanges not  unproven (integers, masks), stored (numbers of one side alone), integers (too large for JAX),
-                           orders (permutations that went into the Table)
-    other runs             trial runs both on other weights or inputs: signs, larger (values), absent (tokens that no
-                           input has), zeros (an example of zeros), masks, examples (twice as many), longer (inputs),
-                           constants (numbers of the other side), unreached (values beyond the limits of one side)
-    what may be permuted   freedom; reach tells which exchanges may have no effect
-    what corresponds       pairs runs both models on the same weights, and pairs the uses of the same elements
+What it runs both models with:
+
+    translated   translates the left side's weights by the Table
+    gradients    compares the gradients of both sides, parameter by parameter
+    observable   tells parameters that no output depends on
+
+What it cannot show, trial tries with other runs of both models, or looks up in what the models store:
+
+    trial        runs both on other weights or inputs
+    signs        other signs of what the proof draws positive
+    larger       larger weights and inputs
+    unreached    values beyond the limits of one side
+    zeros        an example of zeros
+    absent       tokens that no input has
+    masks        other values of masks, and of integers that are all the same
+    examples     twice as many examples
+    longer       longer inputs
+    constants    one side with a number of the other
+    stored       integers and flags that one side alone stores
+    unproven     arrays that the proof does not exchange (integers, booleans, masks), permutations that went into the
+                 Table, integers that are too large for JAX
+
+What other rooms ask for:
+
+    freedom      lists what may be permuted without effect
+    reach        follows a matrix to those that read it: which exchanges could have no effect
+    pairs        runs both models on the same weights, and pairs the uses of the same elements
 """

@@ -1,21 +1,32 @@
-"""Name arrays that both models read and that the proof does not exchange.
+"""Name arrays that the proof does not exchange, and integers for which it does not hold.
 
-These are integers, booleans and complex numbers, and parameters that keep the models' own values, as a mask does.
+These arrays are integers, booleans and complex numbers, and parameters that keep the models' own values, as a mask
+does. If a Table has taken over the order of stored indices, files with other indices need another Table. Integers may
+be too large for JAX, which computes with 32 bits unless it is told otherwise: hashes, say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from parity.derive.edits.edit import SIDES
+from parity.derive.fold import permuted
 from parity.derive.fold.buffers import VALUED, orders
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
 from .trial import Trial, depended_on
 
 FEW = 16  # arrays of more than one number that are changed one by one
+OF_JAX = {"linen", "nnx", "jax"}
+LARGEST = 2**31 - 1  # of 32 bits
+WIDE = "equal only with integers of 64 bits: JAX has 32, and those of the {} model pass them"
+REMEDY = "set jax_enable_x64 before deriving, if the model runs with it; or keep integers below 2^31"
 
 
 def unproven(trial: Trial) -> list[str]:
@@ -63,7 +74,8 @@ def _read(of: Side) -> list[str]:
     arrays = _untouched(of)
     several = {name: array for name, array in arrays.items() if array.size > 1}
     counters = {name: array for name, array in arrays.items() if array.size == 1}
-    return [*depended_on(of, several, CHANGES, _identical, FEW), *depended_on(of, counters, CHANGES, _identical)]
+    changes = _rolled, _more, _first
+    return [*depended_on(of, several, changes, _identical, FEW), *depended_on(of, counters, changes, _identical)]
 
 
 def _identical(outputs: Sequence[Array], others: Sequence[Array]) -> bool:
@@ -89,4 +101,46 @@ def _first(array: Array) -> Array:
     return changed
 
 
-CHANGES: tuple[Callable[[Array], Array], ...] = (_rolled, _more, _first)
+def stored_orders(trial: Trial) -> list[str]:
+    """List permutations that one model stores, and in whose order the other one has an axis of a parameter."""
+    lefts, rights = trial.elements
+    others = [one for side in trial.sides for one in side.others.items() if one[1].dtype.kind in "iu"]
+    stored = [(name, array.astype(np.int64)) for name, array in others if array.ndim == 1 and _permutes(array)]
+    lengths = {len(order) for _, order in stored}
+    likely = [name for name in rights.names if lengths.intersection(rights.shapes[name])]
+    taken = {order for name in likely for order in _orders(name, trial.maps[0], lefts, rights)}
+    names = [name for name, order in stored if taken & {tuple(order), tuple(np.argsort(order))}]
+    return list(dict.fromkeys(names))
+
+
+def _permutes(array: Array) -> bool:
+    straight = np.arange(len(array))
+    return bool(np.array_equal(np.sort(array), straight) and not np.array_equal(array, straight))
+
+
+def _orders(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
+    """Yield in which order each axis of a right parameter has the positions of an axis of its left one."""
+    numbers = np.asarray(rights.part(found, name))
+    owners = lefts.owners(numbers)
+    if len(owners) == 1:
+        for _, _, places in permuted.orders(numbers - lefts.first(owners[0]), lefts.shapes[owners[0]]):
+            yield tuple(map(int, places))
+
+
+def wide_integers(trial: Trial) -> Reason | None:
+    """Say that a model of JAX computes integers of more bits in the proof than it does elsewhere; None if not."""
+    jax = sys.modules.get("jax")
+    if jax is None or jax.config.jax_enable_x64:
+        return None
+    for name, side, program in zip(SIDES, trial.sides, trial.programs, strict=True):
+        integers = (value for value in program.indices.values() if np.asarray(value).dtype.kind == "i")
+        if side.framework in OF_JAX and any(_is_wide(np.asarray(value)) for value in integers):
+            return Reason(WIDE.format(name), REMEDY)
+    return None
+
+
+def _is_wide(value: np.ndarray) -> bool:
+    """Tell whether some integers have more bits, but for the largest ones, which code asks for by their dtype."""
+    large = value[(value > LARGEST) | (value < -LARGEST - 1)].astype(np.int64)
+    limits = np.iinfo(np.int64)
+    return bool(((large != limits.max) & (large != limits.min)).any())
