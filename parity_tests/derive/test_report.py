@@ -113,7 +113,19 @@ def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str,
 def test_a_table_is_said_to_hold_where_recomputing_confirms_it(whole: bool):
     places = [Divergence("a", "b", 0.1, "padding 1 on the left", kind="convolution window", whole=whole)]
     found = replace(DERIVED, divergences=places, arrays=(4, 4))
-    assert found.confirmed == whole and ("the Table holds as it is" in found.following) == whole
+    holds = "the Table holds as it is: it translates the weights, and the outputs go on to differ"
+    assert found.confirmed == whole and (holds in found.following) == whole
+
+
+def test_the_reason_in_one_line_names_the_first_place_and_the_largest_of_the_others():
+    epsilon = Divergence("a", "b", 1e-5, "epsilon 1", kind="epsilon", whole=True)
+    pools = [Divergence(f"c{k}", f"d{k}", 0.1 * k, "mean, max", kind="operation") for k in (1, 9, 2)]
+    whys = [replace(DERIVED, divergences=[epsilon, *pools[:number]]).why for number in (0, 1, 3)]
+    assert whys == [
+        "the models part at a <-> b by 1.0e-5 of the largest value: epsilon 1",
+        f"{whys[0]}; and at c1 <-> d1 by 0.10: mean, max",
+        f"{whys[0]}; and at c9 <-> d9 by 0.90, the largest of 3 more places: mean, max",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from parity.derive.explain.heads import HEADS
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
+from parity.derive.missing.unmatched import Unmatched
 from parity.derive.trace.outputs import COARSE
-from parity.derive.trace.reason import remedy
+from parity.derive.trace.reason import OneSided, remedy
 from parity.derive.trace.sites import OWN
 from specs.numbers import limit, short
 from specs.table import Table
@@ -48,6 +49,9 @@ REAL_PARTS = (
 PLAIN_WEIGHTS = (
     "store plain weights in that model (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm), or "
     "use weight normalization in both; then derive again"
+)
+MEANT = (
+    "if the difference is meant, the Table holds as it is: it translates the weights, and the outputs go on to differ"
 )
 OWN_ORDER = (
     "return (model, inputs) on the right as well, with the inputs in that model's order",
@@ -185,7 +189,7 @@ class Derivation(Evidence):
             number = sum(place.times for place in self.divergences)  # as the verdict counts
             where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
             again = f"make both models equal {where} and derive again"
-            return f"{again}; if the difference is meant, the Table holds as it is" if self.confirmed else again
+            return f"{again}; {MEANT}" if self.confirmed else again
         if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
             return CUT
         place = next((place for place in self.divergences if place.advice), None)
@@ -200,7 +204,7 @@ class Derivation(Evidence):
     def matched(self) -> str:
         """Say how many uses of parameters have partners and agree: "10 of 36 uses matched, all 10 agree"."""
         matched, agree = len(self.compared), self.agreeing
-        others = sum(use.side == "right" and bool(use.kind) for use in self.unmatched)
+        others = sum(use.side == "right" and bool(use.kind or self.left_out(use)) for use in self.unmatched)
         if not others:
             verb = "agrees" if agree == matched == 1 else "agree"
             return f"{agree:,} of {count(matched, 'use')} of parameters {verb}"
@@ -209,6 +213,11 @@ class Derivation(Evidence):
         which = f"{'all ' * (agree > 1)}{agree:,}" if agree == matched else f"{agree:,} of these"
         verb = "agrees" if agree == matched == 1 else "agree"
         return f"{matched:,} of {count(matched + others, 'use')} of parameters matched, {which} {verb}"
+
+    def left_out(self, use: Unmatched) -> str:
+        """Return the kind of a use that was not matched because its model has it alone; "" for other uses."""
+        reasons = (self.reasons.get(name) for name in use.names if not use.kind)
+        return next((why.use for why in reasons if isinstance(why, OneSided)), "")
 
     @property
     def matched_to(self) -> str:
@@ -284,7 +293,20 @@ class Derivation(Evidence):
             f"the models {self.first}".replace(" parts ", " part ", 1) if self.first.startswith("parts") else self.first
         )
         said = (f"{what}: {how}" for what, how in (*self.unlike, *self.not_shown))
-        return next(said, "") or part
+        return next(said, "") or part + self._further
+
+    @property
+    def _further(self) -> str:
+        """Name the largest difference after the first one: "; and at fc <-> dense by 0.92: mean, max"; "" for none."""
+        others = self.divergences[1:]
+        if not others:
+            return ""
+        worst = max(others, key=lambda place: place.size)  # not comparable is infinite
+        where = "outputs" if worst.of_outputs else f"at {worst.left} <-> {worst.right}"
+        by = f" by {short(worst.size)}" if math.isfinite(worst.size) else ""
+        cause = f": {worst.cause}" if worst.cause else ""
+        most = f", the largest of {count(len(others), 'more place')}" if others[1:] else ""
+        return f"; and {where}{by}{most}{cause}"
 
     @property
     def judgement(self) -> list[Line]:

@@ -10,7 +10,6 @@ from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
@@ -150,17 +149,11 @@ def _right_alone(found: Derivation) -> Iterator[Markup]:
             alike.setdefault((use.kind, alike_names(use.names), reasons.get(use.names[0])), []).append(use)
     first, addresses = stopping(found)[:1], alone_anchors(found)
     for uses in alike.values():
-        kind = next((own for use in uses if (own := _stated_kind(found, use))), "")
+        kind = next((own for use in uses if (own := found.left_out(use))), "")
         at = (address for use in uses for name in use.names if (address := addresses.get(name)))
         stop = STOPPED if any(use in uses for use in first) else None
         stated = [use._replace(kind=kind) for use in uses] if kind else uses
         yield _lone(stated, 0, stop, "first" if kind else "lone", next(at, None))
-
-
-def _stated_kind(found: Derivation, use: Unmatched) -> str:
-    """Return the kind of a use that an edit leaves out, which therefore was not matched; "" for other uses."""
-    reasons = (found.reasons.get(name) for name in use.names if not use.kind)
-    return next((why.use for why in reasons if isinstance(why, OneSided)), "")
 
 
 def _lone(
