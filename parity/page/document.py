@@ -63,9 +63,9 @@ def page(
 
 
 def _totals(results: Sequence[Result]) -> str:
-    """State the error of each dtype that is the largest share of its limit: the verdict counts the comparisons."""
-    text = summary.extremes(results, places=True)
-    return f"{begun(text)}." if text else ""
+    """State the error of what differs first, and that of each dtype that is the largest share of its limit."""
+    texts = filter(None, (summary.first_error(results), summary.extremes(results, places=True)))
+    return " ".join(f"{begun(text)}." for text in texts)
 
 
 def _absent(sentences: Sequence[str]) -> Markup:

@@ -83,9 +83,10 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
     if not named_pairs(group):
         return _unjudged([r for model in group for r in model])
     apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
-    if not any(r.is_number for model in group for r in model):
+    results = [r for model in group for r in model]
+    if not any(r.is_number for r in results):
         return f"Each cell leads to the error of every array.{apart}"
-    return f"Each number is the {summary.LARGEST}, of all arrays. It leads to the error of every array.{apart}"
+    return f"Each number is the {summary.extreme(results)}, of all arrays. It leads to the error of every array.{apart}"
 
 
 def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:

@@ -33,14 +33,15 @@ def pair_table(models: Sequence[Named], limits: LimitNotes) -> Markup:
     """
     pairs = list(dict.fromkeys(r.pair for _, cells, _ in models for results in cells.values() for r in results))
     heads = ["model"] * (len(models) > 1) + ["check"]
+    about = summary.extreme(r for _, cells, _ in models for results in cells.values() for r in results)
     if sum(max(len(pair), NUMBER) for pair in pairs) > BESIDE:
         rows = _rows_of_pairs(models, limits)
-        return _table([*heads, "pair", "error", "limit"], rows, "matrix by-pair in-rows")
-    return _table([*heads, "limit", *pairs], _rows(models, pairs, limits), "matrix by-pair")
+        return _table(about, [*heads, "pair", "error", "limit"], rows, "matrix by-pair in-rows")
+    return _table(about, [*heads, "limit", *pairs], _rows(models, pairs, limits), "matrix by-pair")
 
 
-def _table(heads: Sequence[str], rows: Sequence[Markup], kind: str) -> Markup:
-    title = tag("caption", begun(summary.LARGEST), class_="unseen")
+def _table(about: str, heads: Sequence[str], rows: Sequence[Markup], kind: str) -> Markup:
+    title = tag("caption", begun(about), class_="unseen")
     head = tag("tr", *(tag("th", prose(text), scope="col") for text in heads))
     return tag("table", title, tag("thead", head), tag("tbody", *rows), class_=kind)
 

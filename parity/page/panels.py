@@ -56,7 +56,7 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     if any(" <- " in tap for r in results for tap, _, _ in r.curve):
         about.append(COMPUTED)
     if len(models) > 1:
-        about.append(f"Each box states the {summary.LARGEST}.")
+        about.append(f"Each box states the {summary.extreme(results)}.")
     text = " ".join(filter(None, about))
     said = tag("p", text, class_="soft") if text else NOTHING
     closed = [tag("p", PRINTED, class_="soft printed")] * ("agreeing" in kinds)
@@ -64,12 +64,12 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
 
 
 def _outcome(results: Sequence[Result], mark: Sequence[str]) -> list[str]:
-    """Count the comparisons of a model by outcome, and state the error of each dtype that is nearest its limit.
+    """Count the comparisons of a model by outcome; state the error of each dtype, the largest share of its limit.
 
     Args:
       mark: what stands in front.
     """
-    errors = summary.extremes(results).removeprefix(f"{summary.LARGEST}: ")
+    errors = summary.extremes(results, named=False)
     counted = tag("span", *mark, prose(summary.totals(results)), class_="soft")
     return [" ", counted, *([" ", tag("span", prose(errors), class_="soft")] if errors else [])]
 
@@ -110,7 +110,8 @@ def _without_plots(check: str, by_dtype: Sequence[tuple[str, str, Sequence[Resul
         for k, r in enumerate(results):
             first = tag("td", class_="dtype") if k else tag("th", dtype, scope="row", class_="dtype", id=address)
             rows.append(_pair(r, Markup(), limits, first))
-    table = _table(f"{begun(summary.LARGEST)}: {check}, by dtype and pair", rows, tag("th", "dtype", scope="col"))
+    about = summary.extreme(r for _, _, results in by_dtype for r in results)
+    table = _table(f"{begun(about)}: {check}, by dtype and pair", rows, tag("th", "dtype", scope="col"))
     arrays = {findings.worst_array(r) for _, _, results in by_dtype for r in results if r.curve}
     alone = [tag("span", f" {array}", class_="soft") for array in arrays if len(arrays) == 1]
     kind = "of-one" if alone else None  # the title names the array, and no row does
@@ -129,7 +130,7 @@ def _panel(
     styles = zip(plot.styles, plot.lines, strict=True) if plot else ()
     numbers = {id(r): n for n, line in styles for r in line}
     rows = [_pair(r, swatch(numbers[id(r)], r) if id(r) in numbers else Markup(), limits) for r in results]
-    table = _table(f"{begun(summary.LARGEST)}: {check} in {dtype}, by pair", rows)
+    table = _table(f"{begun(summary.extreme(results))}: {check} in {dtype}, by pair", rows)
     title = tag("h4", check, tag("span", f" {dtype}", class_="soft"))
     values = value_table(plot, f"Error of every array: {check} in {dtype}", limits) if plot else NOTHING
     return tag("figure", tag("figcaption", title), *drawn, tag("div", table, values), id=address)

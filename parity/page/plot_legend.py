@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from parity.results.elements import OTHER_SHAPE
 from parity.results.result import Result
 from parity.summaries.findings import key
-from parity.summaries.summary import LARGEST
+from parity.summaries.summary import extreme
 from specs.numbers import limit
 
 from .markup import Markup, prose, tag
@@ -30,7 +30,7 @@ def plot_legend(plots: Sequence[Plot]) -> Markup:
         ("noise", "M-12 -5H12V5H-12z", "each framework's own rounding: its error against its float64 run",
          any(bands(scale, plot.results) for scale, plot in scales)),
         ("ring", RING, "what differs first", any(r.first_divergence in [tap for tap, _, _ in r.curve] for r in drawn)),
-        ("worst", DIAMOND, f"the {LARGEST}, of each pair", any(map(worst_points, drawn))),
+        ("worst", DIAMOND, f"the {extreme(drawn)}, of each pair", any(map(worst_points, drawn))),
         ("copy", SHAPES[0], "hollow: the float64 copies of both models are compared, as these differ already",
          any(not r.word(tap) for r in drawn for tap in r.copies)),
         ("cross", CROSS, " or ".join(meanings), bool(meanings)),

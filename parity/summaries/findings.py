@@ -203,7 +203,9 @@ def _worst(finding: Finding) -> Facts:
     places = {r.pair: (short(r.error), _named(worst_array(r), r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("largest error", f"{'; '.join(texts)}, compared with its limit")]
+    return [
+        ("furthest", f"{'; '.join(texts)}: beyond {'its limit' if alike else 'their limits'} by the largest factor")
+    ]
 
 
 def checks(results: Iterable[Result]) -> str:

@@ -107,7 +107,7 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: {summary.LARGEST}", "head", "", "  ")]
+    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: {summary.extreme(group)}", "head", "", "  ")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {

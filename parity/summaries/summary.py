@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +11,12 @@ from parity.given.own import OWN
 from parity.given.quoting import marked, place, quoted
 from parity.results.naming import own_name
 from parity.results.result import ABSENT, NO_PORT, Result
-from specs.numbers import limit
+from specs.numbers import limit, short
 from specs.words import count, counted, in_a_row
 
 from . import findings
 
-LARGEST = "largest error compared with its limit"  # it need not be the largest, as arrays have limits of their own
+NEAREST, FURTHEST = "error nearest to its limit", "error furthest beyond its limit"  # which stands for all others
 
 
 def model(result: Result, own: str = "own models") -> str:
@@ -234,8 +235,15 @@ def totals(results: Sequence[Result]) -> str:
     return f"{count(len(results), 'comparison')}: {', '.join(f'{number:,} {words}' for number, words in parts)}"
 
 
+def extreme(results: Iterable[Result]) -> str:
+    """Say which of their errors results state: need not be the largest, as arrays have limits of their own."""
+    off = {r.grade == "differs" for r in _judged(results) if r.is_number}
+    both = f"{NEAREST}, or furthest beyond it"
+    return both if len(off) > 1 else FURTHEST if True in off else NEAREST
+
+
 def closing(results: Sequence[Result]) -> str:
-    """Say what a verdict does not: "6,310 arrays; largest error compared with its limit: 1.9e-14 in float64 (...)"."""
+    """Say what a verdict does not: "6,310 arrays; error nearest to its limit: 1.9e-14 in float64 (limit 1e-10)"."""
     arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
     return "; ".join(filter(None, [count(arrays, "array") * bool(arrays), extremes(results)]))
 
@@ -244,15 +252,16 @@ def _judged(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r.grade in ("agrees", "close", "differs")]
 
 
-def extremes(results: Sequence[Result], places: bool = False) -> str:
+def extremes(results: Sequence[Result], places: bool = False, named: bool = True) -> str:
     """State the error of each dtype that is the largest share of its limit, float64 first:
-    "largest error compared with its limit: 2.1e-4 in float64 (limit 1e-10), 6.6e-7 in float32 (limit 5.7e-6)".
+    "error furthest beyond its limit: 2.1e-4 in float64 (limit 1e-10), 6.6e-6 in float32 (limit 5.7e-6)".
 
     It need not be the largest, as limits differ by dtype, check and array. Where there are no two numbers to compare,
     a word stands without a limit: "not called in float64".
 
     Args:
       places: name the model, pair, check and array that has it, both names marked.
+      named: say in front which of all errors these are.
     """
     judged = _judged(results)
     worst: dict[str, Result] = {}  # by dtype
@@ -269,8 +278,19 @@ def extremes(results: Sequence[Result], places: bool = False) -> str:
             errors.append(f"{r.shown} in {dtype}{about}")
         else:
             words.setdefault((r.shown, about), []).append(dtype)
-    stated = [f"{LARGEST}: {', '.join(errors)}"] * bool(errors)
+    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] * bool(errors)
     return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
+
+
+def first_error(results: Sequence[Result]) -> str:
+    """State the error of what differs first, whose place the verdict names, if another array's stands for its pair:
+    "error at `norm`: 9.2e-4 in float32 (limit 2.4e-7)".
+    """
+    r = next((finding.result for finding in findings.find(results)), None)
+    first = None if r is None else r.first_divergence
+    if r is None or first is None or not math.isfinite(first.error) or short(first.error) == r.shown:
+        return ""
+    return f"error at {_at(first, r)}: {short(first.error)} in {r.dtype} (limit {limit(first.tolerance)})"
 
 
 def _place(r: Result, several: bool) -> str:

@@ -157,8 +157,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert (facts["seed"], facts["batch"]) == ("0 (images)", "2 images")
     assert "random" not in html
     assert done.stdout.startswith(
-        "torch and paddle agree in the only comparison.\n\n"
-        "mlp_mixer, float64 on cpu: largest error compared with its limit\n"
+        "torch and paddle agree in the only comparison.\n\nmlp_mixer, float64 on cpu: error nearest to its limit\n"
     )
     assert " ".join(done.stdout.split()).endswith(f"report: {page}")  # on a line of its own, where the path is long
 

@@ -36,7 +36,7 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
     assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
     extremes = re.sub("<.*?>", "", head[2])
-    assert extremes.startswith("Largest error compared with its limit: 1.0e-3 in float64 (limit 1e-10; ")
+    assert extremes.startswith("Error furthest beyond its limit: 1.0e-3 in float64 (limit 1e-10; ")
     assert "`" not in head[2]
     assert 'layers at <span class="whole"><code>blocks.15.norm1</code>)' in head[2]
     (brief,) = re.findall(
@@ -118,7 +118,7 @@ def test_a_box_of_several_states_its_largest_error() -> None:
         "x:u 2 comparisons agree 2.0e-12 in float64 (limit 1e-10), 1.0e-7 in float32 (limit 1e-6)",
         "x:v 1 comparison agrees 0 in float64 (limit 1e-10)",
     ]
-    assert "Each box states the largest error compared with its limit." in page
+    assert "Each box states the error nearest to its limit." in page
 
 
 def test_every_cell_leads_to_its_plot() -> None:
@@ -219,7 +219,9 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     wide, skipped = replace(row(("a",)), pair="a-c", tolerance=1e-9), replace(row(("a",)), check="train", passed=None)
     page = Report([row(("a",)), wide, skipped]).to_html()
     (table,) = re.findall('<table class="matrix by-pair">.*?</table>', page)
-    assert "<h2>Errors of x:v</h2><p" in page and ">Each number is the largest error" in page
+    assert (
+        "<h2>Errors of x:v</h2><p" in page and ">Each number is the error nearest to its limit, of all arrays." in page
+    )
     rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
             for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
     assert rows == [
@@ -246,10 +248,9 @@ def test_a_page_of_which_nothing_could_be_judged_says_so() -> None:
 
 def test_the_head_leaves_what_was_counted_to_its_verdict() -> None:
     off = replace(row(("a",)), passed=False, error=1e-3, first_divergence=first("a"))
-    alike, mixed = (
-        unbound(Report(results).to_html()) for results in ([row(("a",))], [row(("a",)), replace(off, check="train")])
-    )
-    assert all('<p class="totals">Largest error compared with its limit: ' in page for page in (alike, mixed))
+    every = [row(("a",)), replace(off, check="train")]
+    alike, mixed = (unbound(Report(results).to_html()) for results in (every[:1], every))
+    assert ">Error nearest to its limit: " in alike and ">Error furthest beyond its limit: " in mixed
     assert "in 1 of 2 comparisons" in mixed and "2 compared" not in mixed
 
 
@@ -438,20 +439,18 @@ def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
     large, near = (replace(row(("a",), "float32"), error=e, tolerance=t) for e, t in ((9e-7, 1e-3), (6.8e-7, 2e-6)))
     results = [large, near, replace(row(("a",)), error=1e-12)]
     assert summary.extremes(results) == (
-        "largest error compared with its limit: 1.0e-12 in float64 (limit 1e-10), 6.8e-7 in float32 (limit 2e-6)"
+        "error nearest to its limit: 1.0e-12 in float64 (limit 1e-10), 6.8e-7 in float32 (limit 2e-6)"
     )
     assert summary.extremes(results, places=True).endswith(
         "1.0e-12 in float64 (limit 1e-10; a-b, layers at `a`), 6.8e-7 in float32 (limit 2e-6; a-b, layers at `a`)"
     )
-    assert summary.extremes([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
-        "1.0e-12 in float64 (limit 1e-10; `x:v`, a-b, layers at `a`)"
-    )
+    models = [row(("a",)), replace(row(("b",)), variant="w")]
+    assert summary.extremes(models, places=True).endswith("(limit 1e-10; `x:v`, a-b, layers at `a`)")
     off = replace(row(("a",)), error=1e-3, passed=False)
-    for some in ([near], [off], [off, near]):
-        page, text = re.sub("<[^>]*>", "", Report(some).to_html()), str(Report(some))
-        assert "Each number is the largest error compared with its limit" in page
-        assert not re.search("furthest|nearest|worst error", (page + text).lower())
-    assert "float32 on cpu: largest error compared with its limit" in str(Report([near, off]))
+    named = "error nearest to its limit", "error furthest beyond its limit"
+    for some, called in (([near], named[0]), ([off], named[1]), ([off, near], f"{named[0]}, or furthest beyond it")):
+        assert f"Each number is the {called}, of" in re.sub("<[^>]*>", "", Report(some).to_html())
+        assert f"on cpu: {named[off in some]}\n" in str(Report(some))
 
 
 def test_outcomes_are_counted_by_name_where_there_are_several() -> None:
