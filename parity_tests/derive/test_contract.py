@@ -280,6 +280,83 @@ def test_lines_that_contradict_what_was_found_are_quoted():
     assert any('by "1.weight: c <-> 1.bias: c" and "1.weight: c <-> ' in line for line in raised.value.problems)
 
 
+def gated(gate: str = "") -> Any:
+    """Return two layers in a list: with a parameter by which the right model multiplies, or that it adds to a bias."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.h = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in "ab")
+            if gate:
+                self.register_parameter(gate, torch.nn.Parameter(torch.randn(4)))
+
+        def forward(self, x: Any) -> Any:
+            y = self.h[1](self.h[0](x).tanh() if gate != "shift" else (self.h[0](x) + self.shift).tanh())
+            return y * self.scale if gate == "scale" else y
+
+    return Net()
+
+
+def with_lines(gate: str, lines: str) -> Any:
+    start = Table.parse(f"table 1\n{lines}\n", name="x.table")
+    return parity.derive(gated(), gated(gate), (X,), table=start)
+
+
+def test_a_dropped_parameter_that_is_read_has_no_partner(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    empty = np.empty
+
+    def nans(*args: Any, **kwargs: Any) -> Any:  # as memory that was used before may contain
+        array = empty(*args, **kwargs)
+        if array.dtype == float:
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", nans)
+    found = with_lines("scale", "drop <- scale")
+    assert found.verdict == "complete" and not found.proven and found.confirmed
+    lines = found.table.print().splitlines()
+    assert "drop <- scale" in lines and "h.{i}.weight: o i <-> h.{i}.weight: o i" in lines
+
+
+def test_a_given_constant_is_a_value_and_no_element():
+    needs("torch")
+    for line in ("drop <- scale: c = 1", "<-> scale: c = 1"):
+        found = with_lines("scale", line)
+        assert found.proven and line in found.table.print() and not found.missing
+    found = with_lines("scale", "drop <- scale: c = 2")
+    assert not found.proven and found.error > 0.1 and not found.missing
+
+
+def test_a_given_line_is_refused_beside_one_that_fills_what_it_drops():
+    needs("torch")
+    sum_line = '"h.0.bias: c <- shift: c + h.0.bias: c"'
+    for line in ("drop <- shift", "drop <- shift: c = 0"):
+        with pytest.raises(UsageError, match=r"x\.table: its lines contradict what the models compute") as raised:
+            with_lines("shift", line)
+        assert f'"{line}"' in raised.value.problems[0] and sum_line in raised.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("drop <- scale: 1 = 1", "scale has shape [4] in the right model, line 2 makes [1]"),
+        ("drop <- scale: a b = 1", "scale has shape [4] in the right model, line 2 gives it axes a b"),
+        ("drop <- scale: c = 1\ndrop <- scale", "scale is used twice, by line 2 and line 3"),
+        ("h.0.bias: c <-> scale: c\ndrop <- scale", "scale is used twice, by line 2 and line 3"),
+        ("drop <- gain", "gain"),
+        ("gain -> drop", "gain"),
+        ("drop <- {x}.weight", "{x}.weight"),
+    ],
+)
+def test_a_given_line_that_fits_no_array_is_named(lines: str, problem: str):
+    needs("torch")
+    with pytest.raises(UsageError, match=r"^x\.table: ") as raised:
+        with_lines("scale", lines)
+    assert raised.value.problems == [problem]
+
+
 def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):
     needs("torch")
     import torch

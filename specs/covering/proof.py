@@ -34,7 +34,8 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
         if name not in like:
             misfits.append((name, ABSENT))
         elif like[name] != shape:
-            own = f"line {line.number} makes {list(shape)} of {in_a_row(array.label for array in line.left.arrays)}"
+            of = in_a_row(array.label for array in line.left.arrays)  # "" of a constant
+            own = f"line {line.number} makes {list(shape)}{of and f' of {of}'}"
             misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {own}"))
     drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
     matched = Matcher(replace(table, lines=drops), like).match()

@@ -230,8 +230,8 @@ def _other_shape(env: Env, view: View) -> str:
     made = [full(dim, env.sizes) for dim in view.array.axes or ()]
     if None in made or made == list(view.shape):
         return ""
-    left = " and ".join(array.label for array in env.line.left.arrays)
-    return f"has shape {list(view.shape)} in {LIKE}, line {env.line.number} makes {made} of {left}"
+    of = " and ".join(array.label for array in env.line.left.arrays)  # "" of a constant
+    return f"has shape {list(view.shape)} in {LIKE}, line {env.line.number} makes {made}{of and f' of {of}'}"
 
 
 @cache

@@ -71,10 +71,11 @@ def written(left: Left, best: Candidate) -> Written:
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
-    mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
+    given = best.hint.right if best.hint else ()
+    inferred = [name for name in inferred if name not in given]
+    mapped = straightened(left, mapped, found.plus, rights, given)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
-    given = best.hint.right if best.hint else ()
     filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
     if len(rights) > LARGE_MODEL:
@@ -98,12 +99,13 @@ def _folded(
     extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
-    values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
+    constants = best.hint.constants if best.hint else {}
+    values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0), **constants}
     ties, plus = (a.ties, b.ties), best.found.plus
     facts = Facts(lefts, rights, mapped, plus, frameworks, ties, others, extra, values, best.programs)
     table, reasons = fold(facts, best.hint)
     if best.hint:
-        check_lines(best.hint, table, table.known)
+        check_lines(best.hint, table, table.known, table.like)
     for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
         its = name, best.found.map, lefts, rights
         reasons[name] = shifted(*its) or parted(*its) or reasons[name]

@@ -48,7 +48,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if table is None:
         _leave_out_misfits(facts, groups, names, missing, given)
         table = _table(facts, groups, list, names, missing, given)
-    return table, missing
+    return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
 
 
 def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | None) -> list[Group]:
@@ -119,7 +119,7 @@ def _leave_out_misfits(
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
-        spoken = {numberless(escaped(name)) for name in given.left} if given else set()
+        spoken = {numberless(escaped(name)) for name in (*given.left, *given.right)} if given else set()
         if not unfit.isdisjoint(spoken):  # `check_lines` quotes what contradicts given lines
             return
         for group in list(groups):
@@ -149,7 +149,8 @@ def _table(
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
     rows, lengths = [row for _, _, rows in groups for row in rows], dict(names.lengths)
-    absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}} | dict(missing)
+    absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}}
+    absent |= {name: why for name, why in missing.items() if name not in (given.right if given else ())}
     every: list[Row | Line] = [
         *(given.table.lines if given else ()),
         *own_letters(attempt(rows), lengths),

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,21 +16,27 @@ from parity.derive.limits import PARTED_USES
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
+from specs.applied.arrays import translate
+from specs.applied.layout import Entry, Layout
+from specs.applied.moves import Fill
 from specs.notation.lines import Line, Misfit
 from specs.solving.matching import Matcher
-from specs.solving.sizes import SizeError
+from specs.solving.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 
 from .choices import Step
 from .symbols import Elements
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Hint(NamedTuple):
     """Lines that are taken as given.
 
     Args:
-      map: the left element of each right one that they describe, 0 elsewhere.
+      map: the left element of each right one that they describe, 0 elsewhere, as in arrays that they drop.
       left, right: the arrays that they speak of.
+      constants: the right arrays that they set to one value.
       open: lines that were left out, as the models' shapes do not show the lengths of their axes.
     """
 
@@ -37,6 +44,7 @@ class Hint(NamedTuple):
     map: Array
     left: tuple[str, ...]
     right: tuple[str, ...]
+    constants: Mapping[str, float] = MappingProxyType({})
     open: tuple[str, ...] = ()
 
 
@@ -51,22 +59,51 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
     like = _spoken(table.reverse(), right_shapes, "right")
     try:
-        layout = table.layout(spoken, like)
-        moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})
+        layout = _fitting(table, spoken, like, "right")
+        if layout.sums:
+            raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
+        _fitting(table.reverse(), like, spoken, "left")  # refuses to drop a right array that another line fills
     except SizeError as error:
         numbered = _sharing(table, {number for number, _ in error.dims})
         left_out = tuple(_labelled(line) for line in table.lines if line.number in numbered)
         rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
         return hint(rest, a, b, lefts, rights)._replace(open=left_out)
-    except TableError as error:
-        raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
-    if layout.sums:
-        raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
+    try:
+        moved = translate(_of_numbers(layout), {name: numbers[name] for name in spoken})
+    except TableError as error:  # arrays are not equal that a line ties
+        raise UsageError(f"{table.name}: does not fit the two models", [error.message]) from error
     found = np.zeros(len(rights), np.int64)
     for name, array in moved.items():
         if name in rights.shapes:
             rights.part(found, name)[...] = array
-    return Hint(table, found, tuple(spoken), tuple(moved))
+    constants = {entry.name: fill.value for entry in layout.entries if not entry.moves for fill in _fills(entry)}
+    return Hint(table, found, tuple(spoken), tuple(like), constants)
+
+
+def _fitting(table: Table, shapes: Shapes, like: Shapes, other: str) -> Layout:
+    """Lay out a Table for two models; `other` is the one of `like`. Raises: SizeError, UsageError."""
+    try:
+        return table.layout(shapes, like)
+    except SizeError:
+        raise
+    except TableError as error:
+        problems = [problem.replace(LIKE, f"the {other} model") for problem in error.problems]
+        raise UsageError(f"{table.name}: does not fit the two models", problems) from error
+
+
+def _of_numbers(layout: Layout) -> Layout:
+    """Return a layout that moves element numbers: 0, no element, in place of values that lines set or expect."""
+    entries = [entry._replace(filling=[*entry.moves, *_zeros(entry)]) for entry in layout.entries]
+    return layout._replace(entries=tuple(entries), checks=tuple(check for check in layout.checks if check.others))
+
+
+def _zeros(entry: Entry) -> list[Fill]:
+    return [fill._replace(value=0) for fill in _fills(entry)]
+
+
+def _fills(entry: Entry) -> list[Fill]:
+    """Return the values that lines set in a right array."""
+    return [part for part in entry.filling if isinstance(part, Fill)]
 
 
 def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "", stopped: Sequence[str] = ()) -> str:
@@ -136,32 +173,41 @@ def _sharing(table: Table, numbers: set[int]) -> set[int]:
         numbers = more
 
 
-def check_lines(given: Hint, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_lines(given: Hint, table: Table, shapes: Shapes, like: Shapes) -> None:
     """Check that no line that the user gave speaks of what others do. Raises: UsageError that quotes both.
 
     Args:
-      table: the given lines and those that were found. shapes: of the left side.
+      table: the given lines and those that were found. shapes: of the left side. like: of the right side.
     """
     try:
         table.layout(shapes)
     except Misfit as error:
-        lines = {str(line.number): f'"{line}"' for line in table.lines}
-        quoted = [re.sub(r"line (\d+)", lambda found: lines[found[1]], problem) for problem in error.problems]
-        what = "its lines contradict what the models compute: correct them, or leave them out"
-        raise UsageError(f"{given.table.name}: {what}", quoted) from error
-
-
-def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> dict[str, tuple[int, ...]]:
-    """Return the arrays of one side of which the table speaks. Raises: UsageError where it speaks of others as well."""
+        raise _contradiction(given, table, error) from error
     try:
-        table.layout(dict(shapes))
-    except Misfit as error:
-        if error.missing:
-            raise UsageError(f"{table.name}: the {side} model has no such arrays", error.missing) from error
-        return {name: shape for name, shape in shapes.items() if name not in error.unexpected}
-    except TableError:  # lengths that are open on this side alone
+        table.reverse().layout(like, shapes)
+    except Misfit as error:  # a given line drops what another one fills
+        if any(name in given.right for name, _ in error.misfits):
+            raise _contradiction(given, table, error) from error
+    except TableError:  # lengths that only this direction leaves open
         pass
-    return dict(shapes)
+
+
+def _contradiction(given: Hint, table: Table, error: Misfit) -> UsageError:
+    """Return an error that quotes the lines which contradict each other."""
+    lines = {str(line.number): f'"{line}"' for line in table.lines}
+    quoted = [re.sub(r"line (\d+)", lambda found: lines[found[1]], problem) for problem in error.problems]
+    what = "its lines contradict what the models compute: correct them, or leave them out"
+    return UsageError(f"{given.table.name}: {what}", quoted)
+
+
+def _spoken(table: Table, shapes: Shapes, side: str) -> dict[str, tuple[int, ...]]:
+    """Return the arrays of one side of which the table speaks. Raises: UsageError where it speaks of others as well."""
+    found = Matcher(table, shapes).match()
+    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays]
+    absent = [line.left.arrays[0].label for line in drops if not any(found.groups(line))]
+    if missing := [*found.missing, *absent]:
+        raise UsageError(f"{table.name}: the {side} model has no such arrays", missing)
+    return {name: shape for name, shape in shapes.items() if name not in found.unexpected}
 
 
 def weights_of(path: str, of: Side) -> dict[str, Array]:
