@@ -143,12 +143,13 @@ def _names(path: str) -> Iterator[str]:
 def _composed(row: Row) -> set[str]:
     """Return the letters whose lengths a shape of one side leaves open: pieces of axes, of which two are not known."""
     found = set[str]()
+    named = {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
+    named.update(letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text))
     for arrays in (row.left, row.right):
         dims = [dim for _, text in arrays for dim in DIM.findall(text or "")]
-        known = {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
-        known |= {dim for dim in dims if PLAIN.fullmatch(dim)}
+        known = named.union(filter(PLAIN.fullmatch, dims))
         for dim in dims:
-            pieces = [piece for piece in dim.strip("()").split() if piece not in known and "=" not in piece]
+            pieces = [piece for piece in dim.strip("()").split() if not known.issuperset(NAME.findall(piece))]
             found.update(piece for piece in pieces if len(pieces) > 1 and PLAIN.fullmatch(piece))
     return found
 
