@@ -329,6 +329,13 @@ def test_a_given_constant_is_a_value_and_no_element():
     assert not found.proven and found.error > 0.1 and not found.missing
 
 
+def test_what_the_right_model_alone_reads_is_to_be_removed_since_no_line_can_fill_it():
+    needs("torch")
+    found = parity.derive(gated(), gated("scale"), (X,))
+    assert found.missing == ["scale"] and found.following.startswith("remove from the right model what the left one ")
+    assert "write a line" not in found.following and "`drop <- NAME`" in found.following
+
+
 def test_a_given_line_is_refused_beside_one_that_fills_what_it_drops():
     needs("torch")
     sum_line = '"h.0.bias: c <- shift: c + h.0.bias: c"'

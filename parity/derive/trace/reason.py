@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+ONE_SIDED = (
+    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass "
+    "`drop <- NAME` by --table FILE, which leaves NAME to the right model: such a Table is not proven"
+)
+
 
 class Reason(str):
     """A reason in words that knows its remedy.
@@ -21,7 +26,7 @@ class Reason(str):
 
 
 class OneSided(Reason):
-    """That one side alone has a parameter.
+    """That the right side alone has a parameter.
 
     Args:
       use: the kind of the operation by which it uses the parameter, see tape.
@@ -30,7 +35,7 @@ class OneSided(Reason):
     use: str
 
     def __new__(cls, text: str, use: str = "") -> Self:
-        reason = super().__new__(cls, text)
+        reason = super().__new__(cls, text, ONE_SIDED)
         reason.use = use
         return reason
 
