@@ -187,6 +187,12 @@ def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
     )  # fmt: skip
     printed = run("diff", a, a, "--rtol", "1e-5")[1]
     assert printed.endswith("\n42 arrays compared, every element equal\n")
+    lasts = [
+        run("diff", *pair, *options)[1].splitlines()[-1].removeprefix("42 arrays compared, 1 differs")
+        for pair in ((a, b), (a, c))
+        for options in ((), ("--rtol", "1e-9"), ("--rtol", "1e-9", "--atol", "1e-9"))
+    ]
+    assert lasts == ["", " by more than 1e-9", " by more than 1e-9 and --atol 1e-9", "", "", ""]  # NaN has no number
     (entry,) = json.loads(run("diff", a, b, "--json")[1])["differences"]
     assert entry["error"] == pytest.approx(1e-6, rel=0.1)  # of 1, the largest number there
     printed = run("diff", a, c, "--json")[1]

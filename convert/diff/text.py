@@ -125,8 +125,12 @@ def tally(comparison: Comparison) -> str:
     counts = Counter(entry["kind"] for entry in comparison.differences)
     apart = counts["shape"] + counts["value"]
     every = "all " * (1 < apart == comparison.arrays)
-    parts = [f"{every}{apart:,} {_differ(apart)}"] if apart else []
     relative, absolute = comparison.tolerance
+    limits = [exact(relative)] * bool(relative) + [f"--atol {exact(absolute)}"] * bool(absolute)
+    off = [entry for entry in comparison.differences if entry["kind"] in ("shape", "value")]
+    numbers = all(entry["kind"] == "value" and entry["error"] is not None for entry in off)  # no NaN, no shape
+    beyond = f" by more than {' and '.join(limits)}" if limits and numbers else ""
+    parts = [f"{every}{apart:,} {_differ(apart)}{beyond}"] if apart else []
     by_share = [entry for entry in comparison.within if entry["error"] <= relative]
     by_number = [entry for entry in comparison.within if entry["error"] > relative]
     for entries, limit, gap_of in (

@@ -82,7 +82,9 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     legend = join(tag("p", ROWS, class_="soft"), key_list(keys))
     body = join(legend, tag("div", table, class_="scroll"))
     if not errors:  # names alone
-        body = tag("details", tag("summary", "Module by module, without errors"), tag("div", body))
+        body = tag(
+            "details", tag("summary", "Module by module (this check compares no outputs of modules)"), tag("div", body)
+        )
     return tag("section", tag("h2", "Modules side by side"), body)
 
 

@@ -221,7 +221,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
     assert cards[:2] == ["Values part", "Stopped at head/bias"] and cards[-2:] == [
-        "Right parameters without a partner", "Left parameters without a partner",
+        "Right parameter without a partner", "Left parameter without a partner",
     ]  # fmt: skip
     assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
     for claim in ("(limit 1e-9)", "Both models run in float64", "deeper and wider"):
@@ -230,7 +230,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
     assert "2 of 3 matched, 1 of these differs" in page
     assert rows(page)[-3:] == [
-        ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],
+        ["out", "none", "", "-"], ["bias", "none", "term", "-"], ["none", "head/bias", "term", "-"],
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from parity.derive.command import COMMAND, _print, _say, _summary
+from parity.derive.explain.divergence import Divergence
 from parity.derive.findings.derivation import Line, converting
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.report import page as page_of
@@ -102,6 +103,16 @@ def test_a_line_of_the_table_is_broken_before_its_arrow():
         '<span class="side">blocks.{i}.fc.weight: o i</span> <span class="side">&lt;-&gt; layer_{i}/w: i o'
         in re.sub('<span class="whole">([^<]*)</span>', r"\1", page)
     )
+
+
+def test_commands_of_a_table_that_is_not_proven_stand_behind_a_caveat():
+    caveat, command = "The Table is not proven: check its lines before you convert by it.", "To convert a checkpoint of"
+    part = Divergence("a", "b", 1e-5, "epsilon 1", kind="epsilon", whole=True)
+    founds = replace(DERIVED, proven=True), DERIVED, replace(DERIVED, divergences=[part])
+    proven, doubtful, meant = (page_of(found, {}) for found in founds)
+    assert command in proven and "The Table is not proven" not in proven
+    assert command in doubtful.partition(caveat)[2] and command not in doubtful.partition(caveat)[0]
+    assert command in meant.partition("<b>If the difference is meant, the Table holds as it is: ")[2]
 
 
 def test_the_lines_of_a_table_stand_by_block_and_comments_apart():

@@ -82,7 +82,7 @@ def test_modules_that_are_alike_share_a_row_and_one_that_differs_has_its_own():
                 ["weight", f"layer_{k}/w", "matrix or kernel", gap],
             )
         ),
-        ["-", "head_{0..8}/bias", "term", "-"],
+        ["none", "head_{0..8}/bias", "term", "-"],
     ]
     assert "{0..3}</span></dt>" in page and "{0..3}</span></dt>" not in page_of(DERIVED, {})
     for head, address, row in (
@@ -115,7 +115,7 @@ def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     page = page_of(found, {})
     assert [row[-1] for row in rows(page)[1::2]] == ["1.0e-16", "✗ 1.0e-3", "follows 2.0e-5", "0"]
-    assert re.findall('<dt><span class="([a-z]+)">', page) == ["first", "follows", "soft"]
+    assert re.findall('<dt><span class="([a-z ]+)">', page) == ["first", "follows", "soft use"]
     assert [row[-1] for row in rows(page_of(replace(found, divergences=[]), {}))[3::2]] == [
         "✗ 1.0e-3",
         "✗ 2.0e-5",
@@ -171,12 +171,16 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     (row,) = re.findall('<tr class="first">.*?</tr>', page)
     assert 'id="alone-0"' in row
     assert re.findall("<td[^>]*>(.*?)</td>", re.sub("</?(?:code|b)[^>]*>", "", row)) == [
-        "-",
+        "none",
         "gate",
         "factor",
         "✗ one side",
     ]
-    assert re.search(r'a partner <a href="#alone-0"[^>]*>→ its row</a>', page)
+    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ its row</a>', page)
+    assert "<h3>Right parameter without a partner</h3>" in page
+    assert '"first">✗ one side</span></dt><dd>only the right model computes' in page
+    assert '"lone">none</span></dt><dd>no partner on this side' in page
+    assert "the models differ here" not in page_of(replace(found, divergences=[], uses=[]), {})
 
 
 def test_what_has_no_partner_is_listed_as_it_runs_and_leads_to_the_first_row():
@@ -185,7 +189,7 @@ def test_what_has_no_partner_is_listed_as_it_runs_and_leads_to_the_first_row():
     unmatched = [Unmatched("right", "product", (name,), "") for name in reversed(names)]
     found = replace(DERIVED, reasons=dict.fromkeys(names, "no evidence"), unmatched=unmatched, proven=False)
     page = page_of(found, {})
-    assert re.search(r'a partner <a href="#alone-0"[^>]*>→ the first row</a>', page)
+    assert re.search(r'no evidence <a href="#alone-0"[^>]*>→ the first row</a>', page)
     (row,) = re.findall(r'<tr[^>]*>(?:(?!</tr>).)*id="alone-0".*?</tr>', page)
     assert "neck" in row
     listed = page.partition("Right parameters without a partner")[2].partition("</dl>")[0]
@@ -225,7 +229,7 @@ def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses:
             return self.up(y.tanh())
 
     found = parity.derive(Net(""), Net(extra), (np.random.default_rng(0).standard_normal((4, 6)),))
-    shown = [row for row in rows(page_of(found, {})) if row[0] == "-"]
+    shown = [row for row in rows(page_of(found, {})) if row[0] == "none"]
     assert {name: (use, difference) for _, name, use, difference in shown} == {
         name: (use, "✗ one side") for name, use in uses.items()
     }

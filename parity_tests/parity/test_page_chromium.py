@@ -17,6 +17,7 @@ from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
 from parity.page.document import fill
 from parity.page.markup import prose, tag
+from parity.page.module_table import key_list
 from parity.report import Report
 from parity.results.elements import Worst
 from parity.results.result import Divergence
@@ -159,6 +160,14 @@ def test_chromium_breaks_long_labels_and_names_into_lines(several: bool, chromiu
         "400,0",
         "900,0",
     ]
+
+
+def test_chromium_explains_uses_only_where_their_column_is_shown(chromium: str, tmp_path: object) -> None:
+    cells = tag("tr", *(tag("td", text) for text in ("scale", "scale", "factor", "0")))
+    body = tag("div", key_list([("soft use", "factor", "the meaning")]), tag("table", cells, class_="modules trees"))
+    page = fill(kicker="", title="", state="", verdict="", totals="", provenance="", results=body)
+    hidden = '[...page.querySelectorAll("td:nth-child(3), .meanings *")].filter(e => !e.getClientRects().length).length'
+    assert probed(chromium, tmp_path, page, (400, 1200), hidden) == ["400,4", "1200,0"]
 
 
 def test_chromium_breaks_long_lines_of_a_table_of_any_page(chromium: str, tmp_path: object) -> None:

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Collection
 
-from parity.derive.findings.derivation import Derivation, converting
+from parity.derive.findings.derivation import MEANT, Derivation, converting
 from parity.derive.trace.sites import numberless
 from parity.page.markup import Markup, command, join, prose, tag
 from specs.notation.lines import Line
@@ -31,6 +31,9 @@ def table(found: Derivation, out: str | None) -> Markup:
     lines = _lines(found.table, {numberless(name) for name in (*found.doubtful, *found.chosen)})
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
+    if converts and not found.proven:
+        doubt = MEANT if found.confirmed else "the Table is not proven: check its lines before you convert by it"
+        converts.insert(0, tag("p", tag("b", prose(f"{begun(doubt)}.")), class_="next"))
     legend = tag("p", prose(_legend(found.table)), class_="soft")
     return tag(
         "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts

@@ -19,6 +19,7 @@ from .addresses import STOPPED, alone_anchors, stopping
 from .rating import Rated, key, measured
 from .tree import Module, alike, alike_names, tree
 
+NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning
     "product": ("matrix or kernel", "the values are multiplied with it as a matrix, or convolved with it"),
     "mul": ("factor", "the values are multiplied with it element by element"),
@@ -33,21 +34,22 @@ SUMMARY = "Each parameter, where it is used, with its partner"
 READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
 values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
 difference of the rows in it."""
-PARTED = """The row that a card above leads to states the number of the card, which is that of its worst feature; other
-rows state the mean over their features. After a difference, the right model continues with the left one's values where
-possible, so that later rows show new differences alone. Where that was not possible, they are marked: follows."""
+PARTED = """The row to which a card leads has the card's number, that of the worst feature; other rows have the mean of
+their features. After a difference, the right model continues with the left one's values where possible, so that later
+rows show new differences alone. Where that was not possible, they are marked: follows."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
         "first",
-        f"{MARKS['differs']} differs",
+        MARKS["differs"],
         "the models differ here, as a card above says; the modules around it have the mark as well",
     ),
-    ("noted", f"{MARKS['close']} differs", "the values differ here, but the outputs are proven to be equal"),
+    ("noted", MARKS["close"], "the values differ here, but the outputs are proven to be equal"),
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
     ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
-    ("lone", "-", "no partner on this side; what only the right model has stands at the end"),
 )
+LONE = "lone", NONE, "no partner on this side; what only the right model has stands at the end"
+ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
 def trees(found: Derivation) -> Markup:
@@ -66,9 +68,11 @@ def trees(found: Derivation) -> Markup:
         aria_label="modules of both models",
     )
     parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
-    keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in rows)]
+    both = [row for row in rows if ALONE not in row]
+    keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
+    keys += [ONE_SIDE] * (len(both) < len(rows)) + [LONE] * any(f">{NONE}<" in row for row in rows)
     keys += [("", *FOLDED)] * folded
-    keys += [("soft", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
+    keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
     details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
@@ -98,7 +102,7 @@ def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
     gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
         _head(tag("b", name(", ".join(fold(module.path[-1] for module in modules))))),
-        tag("td", tag("b", name(right)) if right else "-"),
+        tag("td", tag("b", name(right)) if right else NONE),
         tag("td"),
         _difference(gap, state),
     ]
@@ -163,7 +167,7 @@ def _lone(
     state: str = "lone",
     right_address: str | None = None,
 ) -> Markup:
-    """Build the row of uses without a partner: "-" stands on the other side.
+    """Build the row of uses without a partner: "none" stands on the other side.
 
     Args:
       state: "first" where this use parts the models.
@@ -171,13 +175,13 @@ def _lone(
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    left = tag("code", name(_folded(map(_leaves, names)))) if use.side == "left" else "-"
-    right = tag("code", name(_folded(names))) if use.side == "right" else "-"
+    left = tag("code", name(_folded(map(_leaves, names)))) if use.side == "left" else NONE
+    right = tag("code", name(_folded(names))) if use.side == "right" else NONE
     cells = [
         _head(left, _folded(names)),
         tag("td", right, id=right_address),
         tag("td", KINDS[use.kind][0] if use.kind in KINDS else "not read", class_="soft"),
-        tag("td", *mark, "one side" if mark else "-", class_="number first" if mark else "number"),
+        tag("td", *mark, ALONE if mark else "-", class_="number first" if mark else "number"),
     ]
     return _row(depth, *cells, class_=state, id=address)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from convert.folding import fold as folded_names
 from parity.derive.findings.derivation import Derivation
@@ -22,16 +22,22 @@ def without_partner(found: Derivation) -> Markup:
         alone = f"{'All ' * (right > 1)}{count(right, 'parameter')} of the right model"
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
-    lines, rows = [], alone_anchors(found)
+    rows = alone_anchors(found)
     run = {name: k for k, use in reversed([*enumerate(found.unmatched)]) for name in use.names}
-    for names, why in found.alone:
+    listed = list[tuple[str, str]]()
+    for names, why in sorted(found.alone, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
         address = next((rows[name] for name in names if name in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
-        listed = facts([("reason", why), *_by_module(sorted(names, key=lambda name: run.get(name, len(run))))])
-        lines.append(join(tag("h3", "Right parameters without a partner", row), listed))
-    if found.left_over:
-        lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
-    return tag("article", *lines, class_="card")
+        listed.append(("reason", join(prose(why), row)))
+        listed += _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
+    parts = [*_listed("Right", found.missing, listed), *_listed("Left", found.left_over, _by_module(found.left_over))]
+    return tag("article", *parts, class_="card")
+
+
+def _listed(side: str, names: Sequence[str], rows: Sequence[tuple[str, str]]) -> list[Markup]:
+    """Build the heading of one side and its list; nothing of a side on which each parameter has a partner."""
+    parameters = "parameter" if len(names) == 1 else "parameters"
+    return [tag("h3", f"{side} {parameters} without a partner"), facts(rows)] if names else []
 
 
 def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
