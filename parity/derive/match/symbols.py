@@ -64,9 +64,12 @@ class Elements:
 
     def renumbered(self, numbers: Array, starts: Mapping[str, int]) -> Array:
         """Return numbers of elements of some parameters, or 0, with those of each counted from another one on."""
-        if len(starts) == 1:  # bounds memory
+        if len(starts) == 1:  # one copy bounds memory
             ((name, start),) = starts.items()
-            return np.where(numbers > 0, numbers + (start - self.first(name)), 0)
+            moved = numbers + (start - self.first(name))
+            if numbers.size and numbers.min() <= 0:
+                moved[numbers <= 0] = 0
+            return moved
         found = np.zeros(numbers.shape, np.int64)
         for name, start in starts.items():
             first = self.first(name)
