@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import parity
 from parity.derive.fold.permuted import orders
+from parity.derive.trace.equal_parts import axes_met
 from specs.notation.lines import TableError
 
 from ..conftest import needs
@@ -222,3 +224,14 @@ def test_a_large_array_is_not_copied_where_its_order_is_compared():
     assert len(list(orders(numbers, numbers.shape))) == 2
     assert tracemalloc.get_traced_memory()[1] < numbers.nbytes  # four pieces of 32 MB, of 134 MB
     tracemalloc.stop()
+
+
+def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
+    """What meets is not looked up in large models, but that shows only once their axes have been numbered."""
+    tape = SimpleNamespace(parameters={"kernel": 0, "other": 1}, nodes=[])
+    program: Any = SimpleNamespace(tape=tape, shapes={0: (2000, 2000), 1: (2000, 2000)}, last={})
+    tracemalloc.start()
+    met = axes_met(program, {"kernel": 0, "other": 1})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6

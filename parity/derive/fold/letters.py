@@ -89,8 +89,9 @@ def with_met_letters(groups: Sequence[Group], facts: Facts) -> list[Group]:
     bias of its values is `(g d)`, and the scale of a norm of its keys `d`. Lines of blocks that are alike stay so.
     """
     rows = [row for _, _, some in groups for row in some]
+    letters_of = [_composed(row) for row in rows]
     alike = dict[Place, set[Place]]()  # place -> all places of the same length
-    for places in itertools.chain(*(_met(rows, facts, side) for side in range(len(facts.programs)))):
+    for places in itertools.chain(*(_met(rows, letters_of, facts, side) for side in range(len(facts.programs)))):
         joined = set[Place]().union(*(alike.get(place, {place}) for place in places))
         alike |= dict.fromkeys(joined, joined)
     new = [dict[str, str]() for _ in rows]
@@ -109,26 +110,29 @@ def with_met_letters(groups: Sequence[Group], facts: Facts) -> list[Group]:
     return [(left, right, list(itertools.islice(every, len(some)))) for left, right, some in groups]
 
 
-def _met(rows: Sequence[Row], facts: Facts, side: int) -> Iterator[set[Place]]:
-    """Yield the places of whole axes of one side that meet, if a shape of a line leaves the length of one open."""
+def _met(rows: Sequence[Row], letters_of: Sequence[set[str]], facts: Facts, side: int) -> Iterator[set[Place]]:
+    """Yield the places of whole axes of one side that meet, if a shape of a line leaves the length of one open.
+
+    Args:
+      letters_of: of each row those with open lengths, see _composed.
+    """
     shapes = (facts.lefts, facts.rights)[side].shapes
     axes = dict[int, dict[str, list[tuple[int, Place]]]]()  # length -> parameter -> its axes of that length
     opened = set[int]()
     for at, row in enumerate(rows):
-        letters = _composed(row)
         for path, text in (row.left, row.right)[side]:
             dims = DIM.findall(text or "")
             for name in _names(path):
                 for axis, (dim, length) in enumerate(zip(dims, shapes.get(name, ()), strict=False)):
                     if length > 1 and PLAIN.fullmatch(dim):
                         axes.setdefault(length, {}).setdefault(name, []).append((axis, (at, dim)))
-                        opened.update([length] * (dim in letters))
+                        opened.update([length] * (dim in letters_of[at]))
     for length in sorted(opened):
         for k in range(max(map(len, axes[length].values()))):
             chosen = {name: some[min(k, len(some) - 1)] for name, some in axes[length].items()}
             for names in axes_met(facts.programs[side], {name: axis for name, (axis, _) in chosen.items()}):
                 places = {chosen[name][1] for name in names}
-                if any(letter in _composed(rows[at]) for at, letter in places):
+                if any(letter in letters_of[at] for at, letter in places):
                     yield places
 
 

@@ -16,7 +16,7 @@ from parity.derive.limits import LARGE_ORIGINS
 from .axis_roles import axis_roles, follows
 from .program import Program
 from .sources import Met, first_met, fitted, origins_of
-from .tape import Array, Node, elements
+from .tape import Array, Node, along, elements
 
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
 
@@ -54,8 +54,9 @@ def axes_met(program: Program, axes: Mapping[str, int]) -> list[list[str]]:
         value = program.tape.parameters.get(name)
         if value is None or value in labels:
             continue
-        length = program.shapes[value][axis]
-        labels[value] = _numbered(program, [value], axis - len(program.shapes[value]))[value] + last
+        shape = program.shapes[value]
+        length = shape[axis]
+        labels[value] = np.broadcast_to(along(elements([length]) + last, axis, len(shape)), shape)  # takes no memory
         spans[name] = slice(last + 1, last + 1 + length)
         last += length
     if len(labels) < 2:
