@@ -42,8 +42,8 @@ ORDERED = "whose order the Table has taken over: it fits no checkpoint that has 
 def judged(left: Left, best: Candidate, of: Written) -> Judgement:
     """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
     found, programs = best.found, (left.program, best.programs[1])
-    maps = [of.map, found.plus] if found.plus.any() else [of.map]
-    trial = Trial(left.side, best.side, of.table, (left.tape, best.tape), programs, maps, (left.elements, of.rights))
+    tapes, elements = (left.tape, best.tape), (left.elements, of.rights)
+    trial = Trial(left.side, best.side, of.table, tapes, programs, of.maps, elements)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     gaps = [step.gap for step in found.steps if step.kind != "add"]
     whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)

@@ -54,10 +54,14 @@ class Written(NamedTuple):
     filled: list[str]
     in_rows: Sequence[str] = ()
 
+    @property
+    def maps(self) -> list[Array]:
+        """Return the left element of each right one, and, if some are added, the second one of each."""
+        return [self.map, self.plus] if self.plus.any() else [self.map]
+
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
         """Return the right parameters that each left one becomes, or is a term of."""
-        maps = [self.map, self.plus] if self.plus.any() else [self.map]
-        found: dict[str, list[str]] = {}
+        maps, found = self.maps, dict[str, list[str]]()
         for name in self.rights.names:
             owners = dict.fromkeys(owner for one in maps for owner in lefts.owners(self.rights.part(one, name)))
             for owner in owners:

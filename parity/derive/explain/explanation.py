@@ -139,16 +139,23 @@ def _causes(trial: Recomputation) -> Explained:
 
 def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
     """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
-    found = trial.best(_simple(trial, _scope(trial, BEHIND)))
-    return found if found[0] else trial.best(_edits(trial, _scope(trial, SPAN)))
+    scope = _scope(trial, BEHIND)
+    found = trial.best(_simple(trial, scope))
+    return found if found[0] else trial.best(_edits(trial, _within(trial, scope, SPAN)))
 
 
 def _scope(trial: Recomputation, uses: int) -> Scope:
     """Return both sides, with the operations from the last `uses` that agree to where they part."""
     one, other = trial.both
-    spans, near = _spans(trial, uses), [_unseen(trial, side) for side in (0, 1)]
+    near = [_unseen(trial, side) for side in (0, 1)]
     alone = _without_partner(one, other, trial.mapped)
-    return Scope((one.program, other.program), [first for first, _ in spans], spans, near, alone)
+    return _within(trial, Scope((one.program, other.program), (), (), near, alone), uses)
+
+
+def _within(trial: Recomputation, scope: Scope, uses: int) -> Scope:
+    """Return a scope with the operations from the last `uses` that agree."""
+    spans = _spans(trial, uses)
+    return scope._replace(firsts=[first for first, _ in spans], spans=spans)
 
 
 def _two(trial: Recomputation) -> Explained:

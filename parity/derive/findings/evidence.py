@@ -163,6 +163,7 @@ class Evidence(Given, Matching, Judgement, Differences):
 
     @classmethod
     def of(cls, given: Given, matching: Matching, judgement: Judgement, differences: Differences) -> Self:
+        """Join the four records."""
         return cls(**vars(given), **vars(matching), **vars(judgement), **vars(differences))
 
     @property

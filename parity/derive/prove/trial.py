@@ -48,6 +48,7 @@ class Trial:
 
     @property
     def sides(self) -> tuple[Side, Side]:
+        """Return both models, the left one first."""
         return self.left, self.right
 
     @property
