@@ -11,8 +11,7 @@ from specs.applied.moves import Shape
 from specs.notation.lines import Lines, Misfit, TableError
 from specs.solving.binding import bind
 from specs.solving.matching import Matcher
-from specs.solving.sizes import ABSENT, LIKE, NO_LINE
-from specs.words import in_a_row
+from specs.solving.sizes import ABSENT, LIKE, NO_LINE, unlike_shape
 
 from .filling import Filling
 
@@ -34,9 +33,7 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
         if name not in like:
             misfits.append((name, ABSENT))
         elif like[name] != shape:
-            of = in_a_row(array.label for array in line.left.arrays)  # "" of a constant
-            own = f"line {line.number} makes {list(shape)}{of and f' of {of}'}"
-            misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {own}"))
+            misfits.append((name, unlike_shape(line, shape, like[name])))
     drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
     matched = Matcher(replace(table, lines=drops), like).match()
     dropped = {

@@ -13,6 +13,7 @@ from specs.applied.moves import Shape
 from specs.notation.axes import Dim, full, solve
 from specs.notation.lines import Line, Lines, TableError
 from specs.notation.signature import Signature
+from specs.words import in_a_row
 
 from .env import Env
 from .ranges import Key
@@ -230,8 +231,13 @@ def _other_shape(env: Env, view: View) -> str:
     made = [full(dim, env.sizes) for dim in view.array.axes or ()]
     if None in made or made == list(view.shape):
         return ""
-    of = " and ".join(array.label for array in env.line.left.arrays)  # "" of a constant
-    return f"has shape {list(view.shape)} in {LIKE}, line {env.line.number} makes {made}{of and f' of {of}'}"
+    return unlike_shape(env.line, made, view.shape)
+
+
+def unlike_shape(line: Line, made: Sequence[object], shape: Shape) -> str:
+    """State the shape that a line makes of an array, and the one that the array has in the file to be like."""
+    of = in_a_row(array.label for array in line.left.arrays)  # "" of a constant
+    return f"has shape {list(shape)} in {LIKE}, line {line.number} makes {list(made)}{of and f' of {of}'}"
 
 
 @cache
