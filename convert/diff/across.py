@@ -69,16 +69,25 @@ def across(
         payload.check(left)
         stored = stack.enter_context(open_checkpoint(b))
         check_record(b, record.read(stored), left.table, left.layout.sizes)
-        right = as_it_is(stored, of_b, left.table.reverse())
-        notes = [*_notes(left, b), *(f"{b}: {note}" for note in beside(right))]
-        terms = frozenset(turned.layout.sums if turned else ())
-        arrays = differences(left, right, tolerance, skip=terms.union(left.layout.unread).__contains__)
-        if turned:
-            arrays = arrays.joined(_sums(turned, left, tolerance), len(terms))
-        if left.layout.dropped or left.layout.cut or left.layout.unread:
-            arrays = arrays._replace(but=(DROPPED,))
-        arrays, uncounted = _without_counters(arrays, left)
-        return arrays._replace(of=" of B"), [*notes, *uncounted_norms(a, uncounted), *arrays.notes()]
+        return _of_both_sides(left, turned, as_it_is(stored, of_b, left.table.reverse()), tolerance)
+
+
+def _of_both_sides(left: TablePlan, turned: TablePlan | None, right: Arrays, tolerance: Tolerance) -> Compared:
+    """Compare what a Table makes of A with B.
+
+    Args:
+      turned: the conversion of B, if B has terms of which A has the sums.
+    """
+    a, b = left.reader.path, right.reader.path
+    notes = [*_notes(left, b), *(f"{b}: {note}" for note in beside(right))]
+    terms = frozenset(turned.layout.sums if turned else ())
+    arrays = differences(left, right, tolerance, skip=terms.union(left.layout.unread).__contains__)
+    if turned:
+        arrays = arrays.joined(_sums(turned, left, tolerance), len(terms))
+    if left.layout.dropped or left.layout.cut or left.layout.unread:
+        arrays = arrays._replace(but=(DROPPED,))
+    arrays, uncounted = _without_counters(arrays, left)
+    return arrays._replace(of=" of B"), [*notes, *uncounted_norms(a, uncounted), *arrays.notes()]
 
 
 def _is_of_read_side(path: str, table: str, backwards: bool, weights: str | None) -> bool:

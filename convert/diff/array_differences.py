@@ -68,7 +68,10 @@ class Differences(NamedTuple):
         dtypes = {
             both: [*self.dtypes.get(both, ()), *other.dtypes.get(both, ())] for both in {**self.dtypes, **other.dtypes}
         }
-        return Differences(entries, {**self.nans, **other.nans}, self.compared + compared, within, dtypes, self.but)
+        return self._replace(
+            entries=entries, nans={**self.nans, **other.nans}, compared=self.compared + compared, within=within,
+            dtypes=dtypes,
+        )  # fmt: skip
 
     def notes(self) -> list[str]:
         """Report the places that have NaN on both sides, and dtypes that differ."""

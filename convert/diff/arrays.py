@@ -77,7 +77,8 @@ def by_names(
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
         outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
         has_state = any(training(one.prefix + name) for name in one.sources)
-        numbers = match.notes if has_state or not (match.known or STATE not in aside) else ()
+        is_unknown = STATE in aside and not match.known
+        numbers = match.notes if has_state or is_unknown else ()
         notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
         return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
 
