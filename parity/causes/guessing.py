@@ -151,14 +151,26 @@ def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
 def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
     """Recompute each side's output from its own input, as a layer of the kind that either model has there."""
     path = left.name.partition("#")[0]
-    for r in (a, b):
-        kind = r.kinds.get(path, "")
-        weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in r.weights.items() if leaf.rpartition(".")[0] == path}
+    known = [_kind_and_weights(path, r) for r in (a, b)]
+    for kind, weights in known[:1] if _same_layer(*known) else known:
         if kind in HYPOTHESES and weights:
             sides = [_recomputed(kind, tap, weights, a.dtype) for tap in (left, right)]
             if sentence := _explain(sides, a, b):
                 return sentence
     return ""
+
+
+def _kind_and_weights(path: str, r: Recording) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the kind of the layer that a model has at a path, "" if it is none of these, and its weights."""
+    own = {name: weight for name, weight in r.weights.items() if name.rpartition(".")[0] == path}
+    return r.kinds.get(path, ""), {name[len(path) + 1 :]: double(weight) for name, weight in own.items()}
+
+
+def _same_layer(one: tuple[str, Mapping[str, np.ndarray]], other: tuple[str, Mapping[str, np.ndarray]]) -> bool:
+    """Tell whether two layers are of one kind and have equal weights, so that both explain the same."""
+    (kind, weights), (other_kind, others) = one, other
+    alike = kind == other_kind and weights.keys() == others.keys()
+    return alike and all(np.array_equal(weight, others[name], equal_nan=True) for name, weight in weights.items())
 
 
 def _recomputed(kind: str, tap: Tap, weights: Mapping[str, np.ndarray], dtype: str) -> Explanation:

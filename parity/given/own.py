@@ -121,14 +121,13 @@ class Own(Model):
         images: Collection[str] | None,
         file: str = "",
     ):
-        self.runner, self.inputs, self.names = runner, inputs, names
-        self.images = images
-        self.file = file
+        self.runner, self.inputs, self.names, self.images, self.file = runner, inputs, names, images, file
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
         self.output_order = self.paired.output_order if self.paired is not None else ()
         self.modules = runner.modules(self._taken(inputs))
-        self._stated = {} if self.paired is not None else written_out(names or {}, spellings(self.modules))
+        self._spelled = spellings(self.modules)
+        self._stated = {} if self.paired is not None else written_out(names or {}, self._spelled)
         self._wanted = set[str]()
         for path in self._stated:
             if self.modules[path].inside:
@@ -150,7 +149,7 @@ class Own(Model):
 
     def spellings(self) -> dict[str, str]:
         """Return the spellings of the modules that the user gives no name."""
-        return {name: path for name, path in spellings(self.modules).items() if path not in self._stated}
+        return {name: path for name, path in self._spelled.items() if path not in self._stated}
 
     def take(self, others: Mapping[str, str]) -> None:
         """Take a stated name that is another model's own spelling of a module as the path of that module."""
@@ -340,7 +339,7 @@ class Own(Model):
 
     def shared(self, name: str) -> str:
         """Name an array by the nearest tap above it, or by its own path: linen's "layer_0.scale" is "layer.0.scale"."""
-        for paths in (spellings(self.modules), self.chosen):
+        for paths in (self._spelled, self.chosen):
             around = (path for path in paths if f"{name}.".startswith(f"{path}."))
             if path := max(around, key=len, default=""):
                 name = paths[path] + name[len(path) :]
