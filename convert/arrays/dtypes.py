@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from convert.errors import UsageError
+
+if TYPE_CHECKING:
+    from convert.files.base import Tensor
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
@@ -12,6 +18,11 @@ LOSSES = {  # what a cast does to values -> how reports word it
     "zeros": "became zero", "infinities": "became infinite",
     "imprecise": "lost precision (below the smallest normal number)",
 }  # fmt: skip
+
+
+def listed(tensors: Iterable[Tensor]) -> str:
+    """List the dtypes of tensors, each once: "bfloat16, float32"."""
+    return ", ".join(sorted({tensor.dtype for tensor in tensors}))
 
 
 def is_exact(source: str, target: str) -> bool:

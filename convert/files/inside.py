@@ -150,8 +150,9 @@ def _with_suffix(path: str) -> Found:
 
 def _in_folder(path: str, step: int | None) -> Found:
     entries = _Walk(path).candidates(path, MAX_DEPTH)
+    named = {*entries, *os.listdir(path)}
     for pattern, what, remedy in PARTS:
-        if any(re.fullmatch(pattern, entry) for entry in (*entries, *os.listdir(path))):
+        if any(re.fullmatch(pattern, entry) for entry in named):
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models

@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any, Literal, get_origin
 
 from convert import folding
+from convert.arrays import dtypes
 from convert.config import module_settings
 from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
@@ -19,7 +20,7 @@ from convert.config.pixels import sized
 from convert.config.settings import Settings, stated
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
-from convert.files.base import Reader, Tensor
+from convert.files.base import Reader
 from convert.files.inside import look
 from convert.plans.choosing import Request, attempt
 from convert.plans.plan import Plan
@@ -187,13 +188,9 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     every = reader.tensors.values()
-    about |= {"parameters": sum(t.size for t in every), "dtype": _dtypes(every)} | known
+    about |= {"parameters": sum(t.size for t in every), "dtype": dtypes.listed(every)} | known
     about["notes"] = [*about["notes"], *left_beside(reader)]
     return {**about, "tensors": tensors}
-
-
-def _dtypes(tensors: Iterable[Tensor]) -> str:
-    return ", ".join(sorted({tensor.dtype for tensor in tensors}))
 
 
 def _fitting(plan: Plan) -> dict[str, Any]:
@@ -208,7 +205,7 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     notes = [*plan.part(), *plan.of_modules(), *plan.doubts(), *plan.unlike_its_code()]
     return about | {
         "parameters": plan.parameters,
-        "dtype": _dtypes(plan.sources.values()),
+        "dtype": dtypes.listed(plan.sources.values()),
         "notes": notes,
         "aside": as_json(plan.aside),
         "skipped": plan.skipped(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convert import folding
+from convert.arrays import dtypes
 from convert.arrays.counters import read
 from convert.errors import option
 from convert.files.base import Reader
@@ -34,7 +35,7 @@ def of_state(reader: Reader, weights: str) -> dict[str, Any]:
         "state": {"keeps": keeps, "steps": _steps(reader, [*inside], values), "values": values},
         "parameters": sum(tensor.size for tensor in inside.values()),
         "named": False,
-        "dtype": ", ".join(sorted({tensor.dtype for tensor in inside.values()})),
+        "dtype": dtypes.listed(inside.values()),
         "notes": [*reader.remarks, f"training state: {compares}{moves}"],
         "aside": as_json(_outside(reader, place)),
         "skipped": folding.skipped(reader.skipped.without(values.keys())),

@@ -63,9 +63,7 @@ class Plan:
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     own_names: Mapping[str, str] = field(default_factory=dict)  # paddle's own names of the target's arrays
-    target_part: str | None = (
-        ""  # in which the target has these weights, as beside an optimizer's state; None: has none
-    )
+    target_part: str | None = ""  # where the target has these weights, as beside an optimizer's state; None: nowhere
 
     @cached_property
     def _layout(self) -> Layout:

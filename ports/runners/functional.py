@@ -179,9 +179,8 @@ class Runner(base.Runner):
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):
             is_map = taps.is_map(name.partition("#")[0])
-            into = tuple(
-                outward(array, is_map or name == OUTPUT) for array in pair[0]
-            )  # the model's inputs: see inward
+            is_taken = is_map or name == OUTPUT  # the model's own inputs were turned, see inward
+            into = tuple(outward(array, is_taken) for array in pair[0])
             out = tuple(outward(array, is_map) for array in pair[1])
             recorded.append(Tap(name, into, out, keys))
         return recorded
