@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ def float64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", before)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let each test draw the same weights, whatever ran before it in its process."""
+    for framework, seed in (("torch", "manual_seed"), ("paddle", "seed")):
+        if module := sys.modules.get(framework):
+            getattr(module, seed)(0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
