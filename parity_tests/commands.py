@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 GOOGLE = Case("flax_mixer").folder / "weights.npz"
 # What a conversion of it says.
 IDLE = "; padding=SAME (no effect at the model's own image size)"
-GOOGLE_NOTE = f"note: as google's own code computes, since the file does not say: gelu=tanh, norm_eps=1e-6{IDLE}\n"
+GOOGLE_NOTE = f"note: the file does not say, assumed as google's own code computes: gelu=tanh, norm_eps=1e-6{IDLE}\n"
 TIMM = Case("timm_mixer").folder / "weights.pth"
 
 

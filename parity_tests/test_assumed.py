@@ -139,7 +139,7 @@ def test_sizes_of_a_variant_are_no_statement(official, run, tmp_path):
     first, later = tmp_path / "a.safetensors", "assumed as in the official 7/2 when the record was written, not known"
     code, _, err = run("official2torch", official, "-o", first)
     assert (code, "the file does not say, assumed as in the official 7/2: act=relu" in err) == (0, True)
-    assert "as in the official 7/2, not read off the file: act, image, dropout" in run("inspect", official)[1]
+    assert "assumed as in the official 7/2: act, image, dropout" in run("inspect", official)[1]
     code, _, err = run("torch2flax", first, "-o", tmp_path / "b.msgpack")
     assert (code, f"{later}: act=relu" in err) == (0, True)
     for path in (first, tmp_path / "b.msgpack.json"):
@@ -176,8 +176,8 @@ def test_defaults_and_conventions_stay_known_as_such(run, tmp_path):
     assert run("torch2torch", tmp_path / "bare.safetensors", "-o", three, "--config", two)[0] == 0
     for path in (one, two, three):
         _, printed, _ = run("inspect", path)
-        assert "by default, not read off the file: image, dropout\n" in printed
-        assert "from the dialect official, not read off the file: norm_eps, norm_momentum\n" in printed
+        assert "assumed by default: image, dropout\n" in printed
+        assert "assumed as official's own code computes: norm_eps, norm_momentum\n" in printed
         about = json.loads(run("inspect", path, "--json")[1])
         assert (about["assumed"], about["preprocessing"]["image"]) == ([], 224)
         assert "image" in about["preprocessing"]["assumed"]
@@ -376,7 +376,7 @@ def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
     _, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=erf")
     assert "gelu=erf was asked for, though google's own code computes gelu=tanh" in err
     _, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=tanh")
-    assert err == f"note: as google's own code computes, since the file does not say: norm_eps=1e-6{IDLE}\n"
+    assert err == f"note: the file does not say, assumed as google's own code computes: norm_eps=1e-6{IDLE}\n"
     _, _, err = run(
         "google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--config", recorded, "--set", "gelu=erf"
     )

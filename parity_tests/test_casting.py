@@ -124,7 +124,7 @@ def test_values_lost_to_zero_are_counted_and_refused_where_they_are_many(dtype, 
     assert "keep the source's dtype, or accept it by --lossy" in err
     code, printed, _ = run(*words, "--lossy", "--json")
     assert (code, json.loads(printed)["lossy"]["stem.weight"]) == (0, {"zeros": total})
-    lost = f" lost values in 1 tensor: {total:,} became zero\n"
+    lost = f" lost values in 1 array: {total:,} became zero\n"
     assert lost in run("torch2flax", out, "-o", tmp_path / "y.msgpack")[2]
     assert lost in run("flax2torch", tmp_path / "y.msgpack", "-o", tmp_path / "z.pt")[2]  # also of what came from it
     assert lost in run("inspect", tmp_path / "z.pt")[1]
@@ -263,7 +263,7 @@ def test_what_a_conversion_lost_is_said_after_another_one_by_a_table(run, tmp_pa
     (tmp_path / "x.table").write_text("table 1: torch <-> flax\nw: o i <-> kernel: i o\n")
     words = ["--table", tmp_path / "x.table"]
     assert run(*words, tmp_path / "a.npz", "-o", tmp_path / "b.npz", "--dtype", "float16", "--lossy")[0] == 0
-    said = "says that a conversion to float16 lost values in 1 tensor: 1 became infinite\n"
+    said = "says that a conversion to float16 lost values in 1 array: 1 became infinite\n"
     code, _, err = run(*words, "--reverse", tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--dtype", "float32")
     assert code == 0 and f"note: {tmp_path / 'b.npz.json'} {said}" in err, err
     assert f"note:         {tmp_path / 'c.npz.json'} {said}" in run("inspect", tmp_path / "c.npz")[1]

@@ -112,7 +112,7 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
         "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more; "
         "a training that began in torch has its counts so far in its file there; only momentum=None uses them\n"
     )
-    fixed = "note: as paddlevit's own code computes, since the file does not say: softmax=True\n"
+    fixed = "note: the file does not say, assumed as paddlevit's own code computes: softmax=True\n"
     assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{fixed}{counters}")
     written = tmp_path / "x.safetensors"
     marked = "note: assumed when the record was written, not known: stem_stride=2\n"
@@ -129,7 +129,7 @@ def test_inspect_lists_each_setting_that_a_conversion_asks_for(run, tmp_path):
     printed = run("inspect", tmp_path / "m.pdparams")[1]
     assert "- dyrelu_consts: set it (as in --set dyrelu_consts=1.0,0.0)\n" in printed
     assert "- stem_stride: set it (int)\n" in printed
-    assert "by default, not read off the file: image, dropout, " in printed and " image=224 " in printed
+    assert "assumed by default: image, dropout, " in printed and " image=224 " in printed
 
 
 def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):

@@ -196,7 +196,7 @@ def test_the_columns_of_routes_and_plans_align_on_a_terminal(tmp_path):
     shown = on_a_terminal("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run", NO_COLOR="1").splitlines()
     head = next(k for k, line in enumerate(shown) if line.split() == ["target", "shape", "how"])
     rows = shown[head + 1 : -1]
-    assert len(rows) == 36 and shown[-1] == "42 tensors; nothing was written"
+    assert len(rows) == 36 and shown[-1] == "42 arrays; nothing was written"
     assert all(line.startswith("    <- ") for line in rows[1::2])
     for column in map(shown[head].index, ("shape", "how")):
         assert all(line[column - 2 : column] == "  " and line[column] != " " for line in rows[::2])

@@ -124,7 +124,7 @@ def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_pat
     words += ["--reverse", there, "-o", back, "--like", folder / "new.pt", *STATED]
     code, printed, err = run(*words)
     assert code == 0, err
-    assert "4 tensors of the model, 5 of its average and 12 of its optimizer" in printed, printed
+    assert "4 arrays of the model, 5 of its average and 12 of its optimizer" in printed, printed
     assert "averaged.load_state_dict" in err and "note: from the record: averaged=5\n" in err
     assert {n: a for n, a in arrays(back).items() if "param_groups" not in n} == arrays(folder / "five.pt")
 

@@ -126,7 +126,7 @@ def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
     planned, weights = run("torch2flax", trained[0], *words)[1], about["moments"] // 2
     moved = f"{about['moments']} moments of optax.adamw, each moved as its parameter is"
     beside = f"  beside these: {moved}; 2 numbers for counting"
-    counted = f"{weights} tensors of the model and {about['moments'] + 2} of its optimizer"
+    counted = f"{weights} arrays of the model and {about['moments'] + 2} of its optimizer"
     assert f"{beside} steps\n{counted}; nothing was written\n" in planned and f" parameters, {counted}\n" in planned
     every = json.loads(printed)
     kinds = {"weights": weights, "moments": about["moments"], "numbers": 2}

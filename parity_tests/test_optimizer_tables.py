@@ -290,9 +290,9 @@ def test_a_pdopt_of_a_table_is_counted_as_it_is(run, tmp_path):
     (tmp_path / "net.table").write_text("table 1: torch <-> paddle\nweight: o i <-> weight: i o\nbias: o <-> bias: o")
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--with-optimizer"]
     code, printed, err = run(*words, "--like", tmp_path / "new.pdparams", "-o", tmp_path / "net.pdopt")
-    assert code == 0 and printed.endswith(": 8 tensors of its optimizer alone, of 6 parameters\n"), printed + err
+    assert code == 0 and printed.endswith(": 8 arrays of its optimizer alone, of 6 parameters\n"), printed + err
     printed = run("inspect", tmp_path / "net.pdopt")[1]
-    assert "\ntensors:      8\n" in printed and "\nelements:     16\n" in printed, printed
+    assert "\narrays:       8\n" in printed and "\nelements:     16\n" in printed, printed
 
 
 def test_a_record_states_hyperparameters_for_a_table_too(run, tmp_path):

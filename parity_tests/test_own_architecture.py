@@ -152,7 +152,7 @@ def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, mo
     page = new("eleventh")
     source = weights(page, tmp_path / "a.safetensors", architecture="eleventh", config={})
     assert convert(["inspect", source, "--spec", str(page)]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "by default, not read off" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "assumed by default" in line]
     assert line.split(": ")[1] == "image"
     monkeypatch.setattr(specs, "_added", {})
     remedy = "names the architecture 'eleventh', which needs a page of its own: add --spec PAGE"
@@ -174,7 +174,7 @@ def test_inspect_takes_what_two_dialects_state_differently_for_open(new, tmp_pat
     page.write_text(lines.sub(r'\g<0>, "other": \1norm_eps": 1e-5})', text))
     assert convert(["inspect", weights(page, tmp_path / "a.safetensors"), "--spec", str(page)]) == 0
     printed = capsys.readouterr().out
-    assert "from the dialects original and other, not read off the file: act\n" in printed
+    assert "assumed as original and other's own code computes: act\n" in printed
     assert "norm_eps depends on the dialect: 1e-6 as original and 1e-5 as other\n" in printed
     assert "norm_eps=" not in printed and "by its record" not in printed
 
@@ -303,7 +303,7 @@ def test_a_convention_without_effect_on_a_model_has_nothing_to_do_with_its_image
     page.write_text(text)
     words = [weights(page, tmp_path / "a.safetensors"), "-o", tmp_path / "b.msgpack", "--spec", page]
     code, _, err = run("original2flax", *words)
-    assert code == 0 and "does not say: norm_eps=1e-6; act=gelu (no effect on this model)\n" in err, err
+    assert code == 0 and "own code computes: norm_eps=1e-6; act=gelu (no effect on this model)\n" in err, err
 
 
 def test_other_pages_with_the_dialect_are_named(new, tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golde
     case = write()
     (case / "weights.pth.json").unlink()
     out = run("inspect", case / "weights.pth", "--spec", page)[1]
-    assert "image=224" in out and "by default, not read off the file: image\n" in out and "pixels:" not in out
+    assert "image=224" in out and "assumed by default: image\n" in out and "pixels:" not in out
 
 
 def test_a_config_is_described_in_one_way_also_while_fields_are_open(run):

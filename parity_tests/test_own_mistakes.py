@@ -164,7 +164,7 @@ def test_a_flax_port_that_does_not_fit_its_page_is_refused_when_it_is_built(new)
     for name, old, to, said in (
         ("normless", *HEADS["flax"], "the page has params/head/kernel, params/head/bias, the port does not"),
         ("misnamed", 'name="head"', 'name="haed"', "the port has params/haed/bias, params/haed/kernel, the page does"),
-        ("misshapen", "nn.Dense(c.classes,", "nn.Dense(c.classes + 1,", "head/bias is (5,) by the page and (6,) in"),
+        ("misshapen", "nn.Dense(c.classes,", "nn.Dense(c.classes + 1,", "head/bias is [5] by the page and [6] in"),
     ):
         page = new(name)
         port = page.with_name(f"{name}_flax.py")

@@ -180,7 +180,7 @@ def test_a_copy_is_counted_and_not_listed_unless_there_is_nothing_else(run, tmp_
     own = {f"layer{k}.{leaf}": np.ones((3, 2 + k), "f4") for k in range(9) for leaf in ("weight", "scale")}
     path = save(tmp_path / "x.msgpack", {**under("model/", own), **under("model_ema/", own)})
     printed = run("inspect", path)[1]
-    _, _, listed = printed.partition("\ntensors:")
+    _, _, listed = printed.partition("\narrays:")
     assert "model/layer0.weight" in listed and "model_ema/layer" not in listed
     assert "\n  model_ema/: 18 arrays (a model with the same names: " in listed
     alone = run("inspect", save(tmp_path / "y.msgpack", under("opt_state/", own)))[1]
@@ -225,7 +225,7 @@ def test_every_array_is_used_or_named(model, run, tmp_path):
                  "extra/ 2 arrays of 5 elements (training state)", f"opt/ {len(model)} arrays of"):  # fmt: skip
         assert told in err
     code, printed, _ = run("inspect", path)
-    listed = printed.partition(f"set aside:    {len(beside)} tensors\n")[2]
+    listed = printed.partition(f"set aside:    {len(beside)} arrays\n")[2]
     assert f"  opt/: {len(model)} arrays (training state)\n" in listed and printed.count("opt/") == 1, printed
     about = json.loads(run("inspect", path, "--json")[1])
     assert [entry["name"] for entry in about["aside"]] == ["head.weight", "prototypes", "extra/", "opt/"]

@@ -30,8 +30,8 @@ def images(n=2):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda x: (x * 40).astype("uint8"), r"not uint8 of shape \(2, 3, .*images.astype\('float32'\) / 255"),
-    (lambda x: x.transpose(0, 2, 3, 1), r"not float64 of shape .*, 3\): use images.transpose\(0, 3, 1, 2\)"),
+    (lambda x: (x * 40).astype("uint8"), r"not uint8 of shape \[2, 3, .*images.astype\('float32'\) / 255"),
+    (lambda x: x.transpose(0, 2, 3, 1), r"not float64 of shape .*, 3\]: use images.transpose\(0, 3, 1, 2\)"),
     (lambda x: (x * 40).astype("u1").transpose(0, 2, 3, 1).tolist(), r"not int64 of .*transpose\(0, 3, 1, 2\), and sc"),
     (lambda x: x[0], r"not float64 of shape .*: use images\[None\]"),
     (lambda x: x[0].transpose(1, 2, 0), r"use images.transpose\(2, 0, 1\)\[None\]"),

@@ -168,14 +168,14 @@ def test_tensors_of_training_state_are_counted_apart(run, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays, **state, step=np.int64(5))
     printed = run("inspect", tmp_path / "x.npz")[1]
     size = len(arrays)
-    assert f"\ntensors:      {2 * size + 1}, of which {size} are listed here, and {size + 1} set aside\n" in printed
-    assert f"\nset aside:    {size + 1} tensors\n" in printed and printed.count("step") == 1
+    assert f"\narrays:       {2 * size + 1}, of which {size} are listed here, and {size + 1} set aside\n" in printed
+    assert f"\nset aside:    {size + 1} arrays\n" in printed and printed.count("step") == 1
 
 
 def test_columns_of_inspect_are_aligned(run):
     """Names stand last: a long one breaks no column."""
     lines = run("inspect", TIMM)[1].splitlines()
-    rows = lines[lines.index("tensors:      42") + 1 :]
+    rows = lines[lines.index("arrays:       42") + 1 :]
     starts = {tuple(found.start() for found in re.finditer(r"(?<=  )\S", row)) for row in rows}
     assert rows[0].split() == ["dtype", "shape", "name"] and len(rows) > 10 and len(starts) == 1
     assert not any(line.startswith("part:") for line in lines)

@@ -425,6 +425,6 @@ def test_inspect_names_the_record_that_it_used(run, tmp_path):
         assert run("google2google", GOOGLE, "-o", tmp_path / name)[0] == 0
         printed = run("inspect", tmp_path / name)[1]
         assert printed.startswith(f"record:       {place}, written from weights.npz\n")
-        assert "by its record, from the dialect google, not read off the file: gelu, norm_eps, padding\n" in printed
+        assert "by its record, assumed as google's own code computes: gelu, norm_eps, padding\n" in printed
     printed = run("inspect", GOOGLE)[1]
-    assert "record" not in printed and "from the dialect google, not read off the file" in printed
+    assert "record" not in printed and "assumed as google's own code computes" in printed

@@ -225,7 +225,7 @@ def test_the_names_of_a_pickled_module_are_its_state_dicts(run, tmp_path):
 
 def test_inspect_names_the_record_where_another_dialect_set_a_field():
     assert list(inspection_text._suggested({"gelu": "dialect google"}, "timm", [])) == [
-        "by its record, from the dialect google, not read off the file: gelu"
+        "by its record, assumed as google's own code computes: gelu"
     ]
 
 

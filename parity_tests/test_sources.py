@@ -51,7 +51,7 @@ def test_notes_on_one_of_several_files_name_it(run, tmp_path):
     for name in ("a.npz", "b.npz"):
         shutil.copy(GOOGLE, tmp_path / "in" / name)
     notes = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")[2].splitlines()
-    said = "as google's own code computes, since the file does not say: gelu=tanh"
+    said = "the file does not say, assumed as google's own code computes: gelu=tanh"
     for name in ("a.npz", "b.npz"):
         assert any(note.startswith(f"note: {tmp_path / 'in' / name}: {said}") for note in notes), notes
     notes = run("google2torch", tmp_path / "in" / "a.npz", "-o", tmp_path / "x.pt")[2].splitlines()

@@ -402,3 +402,8 @@ def test_each_field_that_a_file_may_leave_open_has_a_meaning(name):
     lacking, needless = sorted(opened - set(spec.meanings)), sorted(set(spec.meanings) - opened)
     remedy = f"specs/{name}.py, meanings: say what {lacking} are, and leave out {needless}, which no file leaves open"
     assert set(spec.meanings) == opened, remedy
+
+
+def test_a_config_is_written_with_sizes_as_people_write_them():
+    """The page of a comparison and its verdict show the sizes that inspect shows."""
+    assert specs.config.written(specs.get("mlp_mixer").tiny["headless"])["patch"] == "patch=4x2"

@@ -95,7 +95,7 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     )
     code, out, error = run(capsys, "--table", table, source, "-o", there, "--set", "h=3")
     assert code == 0, error
-    assert out.startswith(f"wrote {there} (format ") and f"from {source} (side torch): " in out and "8 tensors" in out
+    assert out.startswith(f"wrote {there} (format ") and f"from {source} (side torch): " in out and "8 arrays" in out
     assert "note: dropped, as the table says: layer.{0..2}.mask" in error
     found = load(there)
     assert set(found) == set(right)
@@ -306,7 +306,7 @@ def test_inspect_folds_only_modules_with_the_same_arrays(tmp_path, capsys):
     arrays = {
         f"m.{b}.{k}.{leaf}": np.zeros(shapes[k][leaf], "f4") for b in (0, 1) for k in (0, 1) for leaf in shapes[k]
     }
-    listed = run(capsys, "inspect", save(tmp_path / "x.npz", arrays))[1].partition("tensors:")[2].splitlines()[1:]
+    listed = run(capsys, "inspect", save(tmp_path / "x.npz", arrays))[1].partition("arrays:")[2].splitlines()[1:]
     assert listed == [
         "  dtype    shape   name",
         "  float32  [3]     m.{0..1}.0.weight", "  float32  [3]     m.{0..1}.0.bias",
@@ -319,7 +319,7 @@ def test_a_dry_run_writes_nothing(files, capsys):
     before = sorted(folder.iterdir())
     words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3"]
     code, out, _ = run(capsys, *words, "--dry-run")
-    assert code == 0 and "8 tensors; nothing was written" in out
+    assert code == 0 and "8 arrays; nothing was written" in out
     for name, how in (("query/kernel", "3 joined, sliced, axes [2, 0, 1]"), ("query/bias", "3 joined, sliced"),
                       ("norm/scale", "3 joined")):  # fmt: skip
         assert re.search(rf"{name} +\[[\d, ]+\] +{re.escape(how)} +<- ", out), (name, out)

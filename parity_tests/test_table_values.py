@@ -239,6 +239,6 @@ def test_running_statistics_and_counters_are_not_counted_as_parameters(tmp_path,
     save(tmp_path / "a.safetensors", own)
     out = str(tmp_path / "b.safetensors")
     code, printed, _ = run(capsys, "--table", tmp_path / "n.table", tmp_path / "a.safetensors", "-o", out)
-    assert code == 0 and "5 tensors, 6 parameters" in printed
+    assert code == 0 and "5 arrays, 6 parameters" in printed
     code, printed, _ = run(capsys, "inspect", out, "--json")
     assert json.loads(printed)["parameters"] == 6

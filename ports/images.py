@@ -34,7 +34,7 @@ def checked(images: Any, spec: Spec, config: Any) -> Inputs:
         raise ImagesError(f"images are (n, {config.channels}, height, width), not {_kind(images)}: {error}") from None
     if remedies := list(_remedies(array, config.channels)):
         what = f"images are floating-point numbers (n, {config.channels}, height, width)"
-        raise ImagesError(f"{what}, not {array.dtype} of shape {array.shape}: {', and '.join(remedies)}")
+        raise ImagesError(f"{what}, not {array.dtype} of shape {list(array.shape)}: {', and '.join(remedies)}")
     try:
         spec.check_images(config, array.shape[2], array.shape[3])
     except ValueError as error:

@@ -91,7 +91,7 @@ def _pixels(picture: Any, channels: int) -> np.ndarray:
         raise ImagesError(f"pictures are PIL images or uint8 arrays, not {type(picture).__name__}: {error}") from None
     if remedies := list(_remedies(array, channels)):
         what = f"pictures are uint8, (h, w, {channels}) or (n, h, w, {channels})"
-        raise ImagesError(f"{what}, not {array.dtype} of shape {array.shape}: {', and '.join(remedies)}")
+        raise ImagesError(f"{what}, not {array.dtype} of shape {list(array.shape)}: {', and '.join(remedies)}")
     if channels == 1 and array.shape[-1] != 1:
         array = array[..., None]
     return array if array.ndim == 4 else array[None]

@@ -89,5 +89,5 @@ def _same(old: Any, new: Any) -> bool:
 
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"another array {value.dtype} {value.shape}"
+        return f"another array {value.dtype} {list(value.shape)}"
     return getattr(value, "__qualname__", None) or repr(value)

@@ -192,7 +192,8 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def written(config: Any) -> dict[str, str]:
     """Write every field that is set, by its name: {"gelu": "gelu=erf"}."""
-    return {name: f"{name}={exact(value)}" for name, value in as_dict(config).items() if value is not None}
+    fields = {name: as_hxw(type(config), name, value) for name, value in as_dict(config).items()}
+    return {name: f"{name}={exact(value)}" for name, value in fields.items() if value is not None}
 
 
 def describe(hint: Any) -> str:

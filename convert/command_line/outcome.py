@@ -129,15 +129,15 @@ def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
         return f"{_tensors(result['tensors_by_kind'])} alone, of {parameters}"
     if result.get("optimizer"):
         return f"{parameters}, {_tensors(result['tensors_by_kind'])}"
-    return parameters if isinstance(plan, Plan) else f"{count(len(plan.steps), 'tensor')}, {parameters}"
+    return parameters if isinstance(plan, Plan) else f"{count(len(plan.steps), 'array')}, {parameters}"
 
 
 def _tensors(counts: Mapping[str, int]) -> str:
-    """Count a target's tensors by what they are: "32 tensors of the model and 46 of its optimizer"."""
+    """Count a target's tensors by what they are: "32 arrays of the model and 46 of its optimizer"."""
     of_state = counts.get("moments", 0) + counts.get("numbers", 0)
     numbers = {"the model": counts.get("weights", 0), "its average": counts.get("averages", 0)}
     first, *others = [(number, of) for of, number in {**numbers, "its optimizer": of_state}.items() if number]
-    return in_a_row([f"{count(first[0], 'tensor')} of {first[1]}", *(f"{number:,} of {of}" for number, of in others)])
+    return in_a_row([f"{count(first[0], 'array')} of {first[1]}", *(f"{number:,} of {of}" for number, of in others)])
 
 
 def _verdict(proof: Mapping[str, Any], lost: str) -> str:
@@ -211,7 +211,7 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     if "plan" in result:
         for line in folded(plan):
             say(printable(line))
-        contents = count(len(plan.steps), "tensor")
+        contents = count(len(plan.steps), "array")
         if state := result.get("optimizer"):
             contents = _tensors(result["tensors_by_kind"])
             kind = CLASSES[state["kind"]].of(state["to"])

@@ -20,6 +20,7 @@ from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART, STATE
 from convert.reading.nesting import ROOT
+from convert.records.record import DIALECT, suggested_by
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
 from specs.words import in_a_row
@@ -288,7 +289,7 @@ def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any
 
 def _value(plan: Plan, name: str, value: Any) -> str:
     """Write a field's value, with where it comes from if the file does not state it."""
-    return f"{exact(value)}{f' (assumed: {plan.src})' if name in by_dialect(plan) else ''}"
+    return exact(value) + f" (assumed: {plan.src}'s own code)" * (name in by_dialect(plan))
 
 
 def _idle(left: Plan, right: Plan) -> Iterator[str]:
@@ -317,7 +318,7 @@ def _silent(left: Plan, right: Plan, names: Collection[str]) -> Iterator[str]:
         silent = [name for name in as_dict(plan.config) if name in names and name in by_dialect(plan)]
         if silent:
             values = ", ".join(f"{name}={exact(getattr(plan.config, name))}" for name in silent)
-            what = f"the file does not say, assumed as {plan.src}'s own code computes: {values}"
+            what = f"the file does not say, assumed{suggested_by(DIALECT + plan.src)}: {values}"
             yield f"{plan.reader.path}: {what} (--set {silent[0]}=... states another value)"
 
 

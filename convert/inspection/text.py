@@ -12,7 +12,7 @@ from convert.folding import cut, fold
 from convert.reading.nesting import ROOT
 from convert.reading.readings import normal
 from convert.records.altered import WARNING
-from convert.records.record import DEFAULT, DIALECT, OFFICIAL
+from convert.records.record import DIALECT, suggested_by
 from convert.terminal import table
 from specs import config as configs
 from specs.numbers import exact
@@ -128,14 +128,14 @@ def _tensors(about: dict[str, Any]) -> Iterator[str]:
     shown = shown or about["tensors"]  # of a file that has nothing else
     hidden = len(about["tensors"]) - len(shown)
     parts = f", of which {len(shown):,} are listed here, and {hidden:,} set aside" if hidden else ""
-    yield f"{'tensors:':14}{len(about['tensors']):,}{parts}"
+    yield f"{'arrays:':14}{len(about['tensors']):,}{parts}"
     yield from _listed({name: (tensor["dtype"], str(tensor["shape"])) for name, tensor in shown.items()})
 
 
 def _aside(about: dict[str, Any]) -> Iterator[str]:
     """Yield what a conversion sets aside, each with the reason."""
     if about["aside"]:
-        yield f"{'set aside:':14}{count(sum(entry['arrays'] for entry in about['aside']), 'tensor')}"
+        yield f"{'set aside:':14}{count(sum(entry['arrays'] for entry in about['aside']), 'array')}"
     for entry in about["aside"]:
         yield f"  {entry['name']}: {entry['detail'] or count(entry['arrays'], 'array')} ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
@@ -148,13 +148,9 @@ def _suggested(origins: dict[str, str], dialect: str, record: list[str]) -> Iter
       dialect: of the file; a record names that of the file from which it was converted. record: what is said of it.
     """
     for origin in dict.fromkeys(origins.values()):
-        how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
-        how = (
-            "by its record, from the"
-            if origin.startswith(DIALECT) and (record or origin != f"{DIALECT}{dialect}")
-            else how
-        )
-        yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
+        by_record = origin.startswith(DIALECT) and (record or origin != f"{DIALECT}{dialect}")
+        names = ", ".join(name for name in origins if origins[name] == origin)
+        yield f"{'by its record, ' * bool(by_record)}assumed{suggested_by(origin)}: {names}"
 
 
 def _beside(about: dict[str, Any]) -> list[tuple[int, str]]:

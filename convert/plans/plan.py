@@ -24,7 +24,7 @@ from convert.reading.nesting import WRAPPERS
 from convert.reading.readings import Reading
 from convert.reading.recognise import USUAL, dialects
 from convert.records import altered
-from convert.records.record import SUGGESTED, TOOL_VERSION, Record, likely
+from convert.records.record import DIALECT, SUGGESTED, TOOL_VERSION, Record, likely, suggested_by
 from specs import config as configs
 from specs import words
 from specs.dialects import HUB, extras
@@ -168,13 +168,13 @@ class Plan:
     def taken_from_dialect(self) -> Iterator[str]:
         """Say which fields that change the outputs are those of the dialect's own code, as the file does not say."""
         fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
-        why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
+        why = "its modules were not read for it" if self.reader.modules else "the file does not say"
         idle = [n for n in without_effect(self.reading.spec, self.config) if self.origins.get(n) == "dialect"]
         why_idle = {name: no_effect(self.reading.spec, self.config, name) for name in idle}
         alike = ([name for name in idle if why_idle[name] == one] for one in dict.fromkeys(why_idle.values()))
         beside = "".join(f"; {self._stated(names)} ({why_idle[names[0]]})" for names in alike)
         if fixed:
-            yield f"as {self.src}'s own code computes, {why}: {fixed}{beside}"
+            yield f"{why}, assumed{suggested_by(DIALECT + self.src)}: {fixed}{beside}"
 
     def _used_extras(self) -> Iterator[str]:
         """Report matrices that the dialect lists as unused and that equal a used one: its code may tie them."""

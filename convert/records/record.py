@@ -162,7 +162,7 @@ class Record(NamedTuple):
         """Report what earlier conversions lost by changes of dtype."""
         return [
             f"{self.place} says that a conversion to {lost['dtype']} lost values in "
-            f"{words.count(lost['tensors'], 'tensor')}: "
+            f"{words.count(lost['tensors'], 'array')}: "
             + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items() if lost[kind])
             for lost in self.lossy
         ]
@@ -186,6 +186,14 @@ class Record(NamedTuple):
         sample = f"{self.place} {self.sample}"
         doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
         return [note for note, problem in doubts if problem]
+
+
+def suggested_by(origin: str) -> str:
+    """Say what suggests a value, as what follows "assumed"; see SUGGESTED. "dialects a and b" may both suggest it."""
+    kind, _, dialects = origin.partition(" ")
+    if kind in ("dialect", "dialects"):
+        return f" as {dialects}'s own code computes"
+    return " by default" if origin == DEFAULT else likely(origin)
 
 
 def likely(origin: str) -> str:

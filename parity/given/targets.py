@@ -194,5 +194,5 @@ def _stated_by(settings: Settings, name: str) -> str:
 
 
 def _suggested_by(origin: str) -> str:
-    """Name what suggests a Config field that nothing states: "default", "official's own code"."""
-    return f"{origin.removeprefix(DIALECT)}'s own code" if origin.startswith(DIALECT) else origin
+    """Name what suggests a Config field that nothing states: "default", "assumed: official's own code"."""
+    return f"assumed: {origin.removeprefix(DIALECT)}'s own code" if origin.startswith(DIALECT) else origin

@@ -181,13 +181,13 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     text = capsys.readouterr().out
     verdict, written, sizes, missing, *others = text.splitlines()
     assert verdict == (
-        "incomplete: outputs not comparable, as 4 parameters are missing; 0 of 4 uses of parameters matched"
+        "incomplete: outputs not comparable, as 4 arrays are missing; 0 of 4 uses of parameters matched"
     ), text
     assert written == f"{tmp_path}/out.table: no lines, nothing written"
     assert (
         sizes == "sizes differ: the left model has 5 where the right one has 6, in 0.weight (5, 4) and 0.weight (6, 4)"
     )
-    assert missing == "missing: all 4 parameters of the right model: no parameter has a partner"
+    assert missing == "missing: all 4 arrays of the right model: none has a partner"
     assert "stopped at" not in text and "compare" not in text, text  # the sizes say it
     assert " s of CPU" in others[0] and others[1].startswith("next: ") and len(others) == 2, others
 
@@ -197,7 +197,7 @@ def test_a_derivation_prints_what_the_command_does_with_the_verdict_first():
     found = parity.derive(torch_model(), torch_model(), (X,))
     text = str(found)
     assert text.startswith("proven: outputs ") and text.endswith(" s of CPU") and "DerivedTable" not in text
-    assert repr(found) == "<Derivation: proven, 2 lines, 4 of 4 parameters>"
+    assert repr(found) == "<Derivation: proven, 2 lines, 4 of 4 arrays>"
     assert str(replace(found, built=2.0)).endswith(" s of CPU, after 2.0 s for building both models")
     differing = parity.derive(torch_model(), torch_model()[:2], (X,))
     assert differing.verdict == "complete" and str(differing).startswith("complete, but not proven: ")

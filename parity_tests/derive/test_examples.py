@@ -38,7 +38,7 @@ def test_what_mixes_examples_is_found_with_one(mixed: Any):
 def test_two_examples_are_said_to_be_tested():
     found = parity.derive(net(lambda x: x), net(lambda x: x), (images(1, 6),))
     assert found.proven and found.tested == [(1, 6), (2, 6)]
-    assert "tested with: inputs of shape (1, 6) and (2, 6)" in str(found) and "what mixes examples" not in str(found)
+    assert "tested with: inputs of shape [1, 6] and [2, 6]" in str(found) and "what mixes examples" not in str(found)
 
 
 def test_models_that_take_one_example_alone_are_proven_with_a_remark():

@@ -348,8 +348,8 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
     found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
     assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
     assert found.stop.why == (
-        "no operation on the left reads the patches of values of shape (4, 6, 9, 9), padding included, that its "
-        "convolution at 2 reads (parameter of shape (6, 6, 3, 3))"
+        "no operation on the left reads the patches of values of shape [4, 6, 9, 9], padding included, that its "
+        "convolution at 2 reads (parameter of shape [6, 6, 3, 3])"
     )
 
 
@@ -399,7 +399,7 @@ def test_inputs_with_nan_are_refused():
     needs("torch")
     some = np.where(np.arange(24).reshape(4, 6) < 3, np.nan, 1.0)
     for given, where in ((some, "in 3 of its 24 places"), (np.full((4, 6), np.nan), "everywhere")):
-        with pytest.raises(UsageError, match=rf"^input 1 of shape \(4, 6\) is NaN {where}: give inputs that are num"):
+        with pytest.raises(UsageError, match=rf"^input 1 of shape \[4, 6\] is NaN {where}: give inputs that are num"):
             parity.derive(deep(2), deep(2), (given,))
 
 

@@ -44,21 +44,21 @@ def maps(function: Function, side: int = 8) -> Net:
 def test_one_step_that_models_reduce_in_other_ways_proves_nothing(other: Function, said: str):
     found = parity.derive(steps(lambda x: x.mean(1)), steps(other), (images(2, 1, 6),))
     assert not found.proven and not found.missing and found.error < 1e-12
-    assert "equal only for inputs of these lengths: for shape (2, 2, 6) they differ by" in str(found)
+    assert "equal only for inputs of these lengths: for shape [2, 2, 6] they differ by" in str(found)
     assert str(found.incomparable).endswith(f"and models reduce one value by {said}")
     assert found.following == "give inputs of this shape, or make both models equal; then derive again"
 
 
 def test_the_first_and_the_last_step_are_told_apart_though_there_is_one():
     found = parity.derive(steps(lambda x: x[:, 0]), steps(lambda x: x[:, -1]), (images(2, 1, 6),))
-    assert not found.proven and "for shape (2, 2, 6) they differ by" in str(found)
+    assert not found.proven and "for shape [2, 2, 6] they differ by" in str(found)
 
 
 @pytest.mark.parametrize("other", [lambda x: x.amax((2, 3)), lambda x: x[:, :, 0, 0]], ids=["amax", "first"])
 def test_a_map_of_one_place_is_tried_with_larger_images(other: Function):
     mean = maps(lambda x: x.mean((2, 3)), None)
     found = parity.derive(mean, maps(other, None), (images(2, 3, 8, 8),))
-    assert not found.proven and "for shape (2, 3, 16, 16) they differ by" in str(found)
+    assert not found.proven and "for shape [2, 3, 16, 16] they differ by" in str(found)
 
 
 def test_models_that_refuse_larger_inputs_are_proven_with_a_remark():
@@ -103,15 +103,15 @@ def test_what_is_equal_at_other_lengths_too_is_proven(left: Function, right: Fun
 @pytest.mark.parametrize(
     ("left", "right", "shapes"),
     [
-        (lambda x: x.mean(1), lambda x: x.squeeze(1), "(2, 3) on the left, (2, 2, 3) on the right"),
-        (lambda x: x.cumsum(1), lambda x: x.sum(1, keepdim=True), "(2, 2, 3) on the left, (2, 1, 3) on the right"),
+        (lambda x: x.mean(1), lambda x: x.squeeze(1), "[2, 3] on the left, [2, 2, 3] on the right"),
+        (lambda x: x.cumsum(1), lambda x: x.sum(1, keepdim=True), "[2, 2, 3] on the left, [2, 1, 3] on the right"),
     ],
     ids=["squeezed", "summed up"],
 )
 def test_outputs_of_other_shapes_for_longer_inputs_are_a_remark(left: Function, right: Function, shapes: str):
     """No outputs can be compared there: the Table is proven for one step alone."""
     found = parity.derive(steps(left), steps(right), (images(2, 1, 6),))
-    said = f"equal only for one value along an axis: for inputs of shape (2, 2, 6), outputs have shape {shapes}"
+    said = f"equal only for one value along an axis: for inputs of shape [2, 2, 6], outputs have shape {shapes}"
     assert found.proven and said in str(found) and said in found.table.print(), found
 
 
@@ -133,7 +133,7 @@ def test_lengths_that_code_reads_are_a_remark(left: Any, right: Any, equal: bool
     for pair in ((left, right), (right, left)):
         found = parity.derive(*map(of_length, pair), (images(3, 5, 6),))
         said = (
-            "equal only for inputs without other lengths, such as those of shape (3, 10, 6): with these, outputs differ"
+            "equal only for inputs without other lengths, such as those of shape [3, 10, 6]: with these, outputs differ"
         )
         assert found.proven and (said in str(found)) == (not equal), str(found)
         assert (said in str(found.table)) == (not equal)

@@ -329,8 +329,8 @@ def test_the_order_of_axes_of_the_right_input_is_named():
     right = Net()
     found = parity.derive(left, (right, right.init(jax.random.key(0), x.transpose(0, 2, 3, 1))), x)
     assert found.proven and found.correspondence == (
-        "the right input is the left one with its axes in the order (0, 2, 3, 1): (2, 3, 8, 8) on the left is "
-        "(2, 8, 8, 3) on the right",
+        "the right input is the left one with its axes in the order (0, 2, 3, 1): [2, 3, 8, 8] on the left is "
+        "[2, 8, 8, 3] on the right",
         "the output of the right model is compared with its axes in the order (0, 3, 1, 2)",
     )
 

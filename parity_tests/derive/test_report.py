@@ -82,8 +82,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
         page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, stop=Stop(("head/w",), "no partner")), {})
     )
     assert (
-        "Incomplete: 1 parameter of the right model is not matched to the left model, as matching stopped at head/w"
-        in page
+        "Incomplete: 1 array of the right model is not matched to the left model, as matching stopped at head/w" in page
         and "No partner." in page
     )
 
@@ -216,14 +215,14 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
     ]
     found = replace(
         DERIVED, reasons={"head/bias": "no evidence"}, stop=Stop(("head/bias",), "no operation meets it"),
-        error=float("nan"), incomparable="1 parameter is missing", unmatched=unmatched,
+        error=float("nan"), incomparable="1 array is missing", unmatched=unmatched,
     )  # fmt: skip
     page = unbound(page_of(found, {}))
     cards = [unescape(head) for head in re.findall(r"<h3>(.*?)</h3>", re.sub(" <a .*?</a>", "", page))]
     assert cards[:2] == ["Values part", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameter without a partner", "Left parameter without a partner",
     ]  # fmt: skip
-    assert "not comparable, as 1 parameter is missing" in page and "make both models compute the same" in page
+    assert "not comparable, as 1 array is missing" in page and "make both models compute the same" in page
     for claim in ("(limit 1e-9)", "Both models run in float64", "deeper and wider"):
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
@@ -256,7 +255,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
 
 def test_the_page_states_coverage_gradients_and_the_next_step():
     page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
-    assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
+    assert "The Table has 1 line and fills 2 of 2 arrays of the right model" in page
     assert "error of the gradients</dt><dd><b>2.0e-15</b> (limit 1e-7)" in page
     text, command = re.sub("<[^>]*>", "", page), "python -m convert --table my.table CKPT -o OUT"
     assert f"To convert a checkpoint of the left model: {command}To convert" in text
@@ -290,14 +289,14 @@ def test_what_no_proof_covers_is_a_remark_and_marked_in_its_row():
     assert "outside the proof: with these inputs no output depends on this parameter" in page
     parts = page_of(replace(found, unobservable=[], idle_parts={"layer_1/w": "blocks.1.fc.weight"}), {})
     assert [row[-1] for row in rows(parts) if row[0] == "weight"] == ["1.0e-16", "unobservable 1.0e-16"]
-    assert "but for 1 parameter on which no output depends" in re.sub("<[^>]*>", "", parts)
+    assert "but for 1 array on which no output depends" in re.sub("<[^>]*>", "", parts)
     assert "unobservable 1" not in re.sub("<[^>]*>", "", page_of(replace(found, unobservable=[]), {}))
 
 
 def test_gradients_that_are_not_compared_say_why():
     for found, why in (
         (DERIVED, "as outputs are not equal"),
-        (replace(DERIVED, reasons={"x": "y"}), "as parameters are"),
+        (replace(DERIVED, reasons={"x": "y"}), "as arrays are"),
     ):
         assert f"error of the gradients not compared, {why}" in re.sub("(<[^>]*>)+", " ", page_of(found, {})).replace(
             " ,", ","
@@ -315,13 +314,13 @@ def test_the_title_and_the_headline_name_both_sides():
         (replace(DERIVED, proven=True, gradient=1e-16, unobservable=[]), "Proven",
          f"Proven: the Table translates {left} into {right}."),
         (replace(DERIVED, proven=True, gradient=1e-16), "Proven",
-         f"Proven, but for 1 parameter on which no output depends: the Table translates {left} into {right}."),
+         f"Proven, but for 1 array on which no output depends: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
          f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element."),
         (replace(DERIVED, divergences=places), "Complete, but not proven",
          f"Complete, but not proven: {left} and {right} differ in one epsilon."),
         (replace(DERIVED, reasons={"x": "y", "z": "y"}), "Incomplete",
-         f"Incomplete: 2 parameters of {right} are not matched to {left}."),
+         f"Incomplete: 2 arrays of {right} are not matched to {left}."),
     ):  # fmt: skip
         assert heads(found, left, right) == [f"{title}: {left} <-> {right}", headline]
     assert heads(DERIVED)[1].startswith("Complete, but not proven: outputs of the left model and the right model ")

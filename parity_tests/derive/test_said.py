@@ -61,7 +61,7 @@ def test_lengths_that_no_shape_shows_are_named_in_words_in_the_table_and_in_json
 
 def test_the_shapes_that_were_tested_are_said():
     found = parity.derive(Skip(True), Skip(True), (X,))
-    assert "tested with: inputs of shape (4, 3); limits, paddings and windows that these" in str(found)
+    assert "tested with: inputs of shape [4, 3]; limits, paddings and windows that these" in str(found)
     assert found.to_dict()["tested"] == [[4, 3]]
 
 

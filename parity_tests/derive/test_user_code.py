@@ -105,7 +105,7 @@ MISTAKES = {
     "inputs of a wrong shape": (
         "class Net(torch.nn.Linear):\n    def forward(self, x):\n        return super().forward(x)\n"
         "def build():\n    return Net(3, 2), (X,)",
-        r"the left model cannot be run with inputs of shape \(3, 4\) float64: .*two\.py:4: RuntimeError: mat1 and mat2",
+        r"the left model cannot be run with inputs of shape \[3, 4\] float64: .*two\.py:4: RuntimeError: mat1 and mat2",
     ),
     "inputs in a list": (
         "def build():\n    return torch.nn.Linear(4, 2), [X]",
@@ -144,7 +144,7 @@ def test_right_inputs_that_do_not_fit_are_named_with_the_remedy():
     with pytest.raises(UsageError, match="the right model cannot be run") as raised:
         parity.derive(torch.nn.Linear(4, 2), torch.nn.Linear(4, 2), (X,), (X, X[0]))
     problem, remedy = raised.value.problems
-    assert problem.startswith("with inputs of shape (3, 4) float64 (input 1), (4,) float64 (input 2): TypeError: ")
+    assert problem.startswith("with inputs of shape [3, 4] float64 (input 1), [4] float64 (input 2): TypeError: ")
     assert remedy.startswith("these are right_inputs: give the arguments that the right model takes, in its own order")
     assert isinstance(raised.value.__cause__, TypeError)  # the framework's own
 

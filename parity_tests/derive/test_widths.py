@@ -90,8 +90,8 @@ def normed(width: int) -> torch.nn.Module:
     return Net(forward, **parts)
 
 
-WIDTH = "the left model has {} where the right one has {}, in stem.weight ({}, 5) and stem.weight ({}, 5)"
-WORDS = "the left model has {} where the right one has {}, in {name}.weight ({}, 4) and {name}.weight ({}, 4)"
+WIDTH = "the left model has {} where the right one has {}, in stem.weight [{}, 5] and stem.weight [{}, 5]"
+WORDS = "the left model has {} where the right one has {}, in {name}.weight [{}, 4] and {name}.weight [{}, 4]"
 CASES = {
     "a narrower right model": (dense(8), dense(6), images(3, 5), WIDTH.format(8, 6, 8, 6)),
     "a wider right model": (dense(6), dense(8), images(3, 5), WIDTH.format(6, 8, 6, 8)),
@@ -99,13 +99,13 @@ CASES = {
         squeezed(6, True),
         squeezed(5, False),
         images(2, 3, 6, 6),
-        "the left model has 6 where the right one has 5, in squeeze.weight (6, 4, 1, 1) and squeeze.weight (5, 4)",
+        "the left model has 6 where the right one has 5, in squeeze.weight [6, 4, 1, 1] and squeeze.weight [5, 4]",
     ),
     "a narrower convolution behind a batch norm": (
         normed(10),
         normed(7),
         images(2, 3, 4, 4),
-        "the left model has 10 where the right one has 7, in last.weight (10, 8, 1, 1) and last.weight (7, 8, 1, 1)",
+        "the left model has 10 where the right one has 7, in last.weight [10, 8, 1, 1] and last.weight [7, 8, 1, 1]",
     ),
     "a smaller vocabulary": (words(14), words(12), tokens(2, 5), WORDS.format(14, 12, 14, 12, name="head")),
     "a larger vocabulary": (words(12), words(14), tokens(2, 5), WORDS.format(12, 14, 12, 14, name="table")),
@@ -276,7 +276,7 @@ def test_a_free_matrix_of_its_shape_that_nothing_reads_hides_no_other_size():
     left = Net(deep, a=linear(5, 9), b=linear(9, 3), unread=linear(5, 8))
     right = Net(deep, a=linear(5, 8), b=linear(8, 3), unread=linear(5, 8))
     found = parity.derive(left, right, (images(3, 5),), seconds=1)
-    assert "the left model has 9 where the right one has 8, in a.weight (9, 5)" in str(found), str(found)
+    assert "the left model has 9 where the right one has 8, in a.weight [9, 5]" in str(found), str(found)
 
 
 def test_two_vectors_that_the_other_side_has_in_one_are_no_other_size(monkeypatch: pytest.MonkeyPatch):

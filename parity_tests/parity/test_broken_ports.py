@@ -71,10 +71,10 @@ def test_arrays_of_one_side_are_folded_and_other_shapes_named() -> None:
     assert misfits(page, {"c": (5,), "d": (5,), "e": (1,)}) == [
         "the page has a.{0..1}.b, the port does not",
         "the port has e, the page does not",
-        "c is (4,) by the page and (5,) in the port",
+        "c is [4] by the page and [5] in the port",
     ]
     assert misfits(page, {**page, "a.0.b": (2, 4), "a.1.b": (3, 4)}) == [
-        "a.0.b is (2, 3) by the page and (2, 4) in the port, and 1 more like it",
+        "a.0.b is [2, 3] by the page and [2, 4] in the port, and 1 more like it",
     ]
 
 

@@ -398,6 +398,6 @@ def test_settings_that_neither_arrays_nor_a_record_show_are_marked_by_what_state
         (target,) = targets(path, settings=stated)
         texts = target.settings_with_origins()
         assert texts["act"] == f"act=gelu ({by})" and texts["image"].endswith(" (default)")
-        assert texts["norm_eps"] == "norm_eps=1e-5 (official's own code)" and "(" not in texts["kernel"]
+        assert texts["norm_eps"] == "norm_eps=1e-5 (assumed: official's own code)" and "(" not in texts["kernel"]
     (twin, *_) = targets(TWIN, settings={"gelu": "erf"})
     assert [text for text in twin.settings_with_origins().values() if "(" in text] == ["gelu=erf (--set)"]

@@ -321,11 +321,11 @@ def test_a_checkpoint_is_named_by_its_file_only_where_its_variant_is() -> None:
 
 
 def test_a_limit_a_range_and_a_shape_are_not_broken_into_lines() -> None:
-    text = "worst error: float64 1.6 (limit 1e-10), for i = 0..1 and inputs of shape (2, 3, 8, 8); end"
+    text = "worst error: float64 1.6 (limit 1e-10), for i = 0..1 and inputs of shape [2, 3, 8, 8]; end"
     for width in range(30, 90):
         lines = terminal.wrapped(text, width, rest="  ")
         assert " ".join(line.strip() for line in lines) == text and max(map(len, lines)) <= width
-        assert all(any(whole in line for line in lines) for whole in ("(limit 1e-10),", "i = 0..1", "(2, 3, 8, 8);"))
+        assert all(any(whole in line for line in lines) for whole in ("(limit 1e-10),", "i = 0..1", "[2, 3, 8, 8];"))
 
 
 def test_an_error_between_float64_copies_is_marked_in_the_table() -> None:

@@ -27,7 +27,7 @@ def _other_shapes(page: Shapes, port: Shapes) -> Iterator[str]:
             alike.setdefault(re.sub("[0-9]+", "#", name), []).append(name)
     for first, *others in alike.values():
         more = f", and {len(others):,} more like it" if others else ""
-        yield f"{first} is {tuple(page[first])} by the page and {tuple(port[first])} in the port{more}"
+        yield f"{first} is {list(page[first])} by the page and {list(port[first])} in the port{more}"
 
 
 def _only(one: str, names: Iterable[str], other: str) -> str:

@@ -182,7 +182,7 @@ def _tensor(key: str, entry: Pickled, path: Any) -> Tensor:
         raise Refused(f"gives {shown(key)} a dtype that cannot be converted", "save it as another dtype")
     tensor = Tensor(joined(_path(key, path)), checked_shape(entry.get("size")), DTYPES[dtype.name])
     if not tensor.addressable:
-        raise Refused(f"gives {shown(key)} the shape {tensor.shape}, over 2^63 bytes", MALFORMED)
+        raise Refused(f"gives {shown(key)} the shape {list(tensor.shape)}, over 2^63 bytes", MALFORMED)
     return tensor
 
 

@@ -97,7 +97,7 @@ class Array:
         nbytes = math.prod(self.shape) * ITEMSIZE[self.dtype]
         self.source = source_of(data, nbytes)
         if self.source.size != nbytes:
-            problem = f"has shape {self.shape}, dtype {self.dtype} and {self.source.size:,} bytes"
+            problem = f"has shape {list(self.shape)}, dtype {self.dtype} and {self.source.size:,} bytes"
             raise Refused(f"{problem} instead of {nbytes:,}", MALFORMED)
         return self
 

@@ -103,7 +103,7 @@ def _compared(proof: Proof, objection: str, best: Candidate, of: Written) -> Pro
         reason, error = best.clash, math.nan
     if set(of.reasons) - set(best.tape.unread()):  # without these parameters, outputs say nothing
         number = len(of.reasons)
-        lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
+        lacking = f"{count(number, 'array')} {'is' if number == 1 else 'are'} missing"
         reason, error = reason or lacking, math.nan
     return replace(proof, incomparable=reason, error=error)
 

@@ -64,7 +64,7 @@ def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
         return table
     comments = [_verdict(found), *([f"{REASON} {why}"] if why else [])]
     if found.missing:
-        what = count(len(found.missing), "parameter")
+        what = count(len(found.missing), "array")
         comments.insert(0, f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment")
         comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
     if lengths := _lengths(table):

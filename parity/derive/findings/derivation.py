@@ -81,7 +81,7 @@ class Derivation(Evidence):
         return "\n".join(line.text for line in self.summary)
 
     def __repr__(self) -> str:
-        filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'parameter')}"
+        filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'array')}"
         return f"<Derivation: {self.verdict}, {count(len(self.table.lines), 'line')}, {filled}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,9 +135,7 @@ class Derivation(Evidence):
         """List the right parameters without a partner by the reason; one line where none has a partner."""
         if self.nothing_matched:
             number = self.arrays[1]
-            return [
-                f"{'all ' * (number > 1)}{count(number, 'parameter')} of the right model: no parameter has a partner"
-            ]
+            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner"]
         return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
 
     @property

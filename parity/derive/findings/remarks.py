@@ -143,7 +143,7 @@ def remarks(found: Evidence) -> Iterator[Remark]:
     if found.over_one:
         yield Remark(f"equal only for one value along an axis: {found.over_one}")
     if found.tested:
-        shapes = in_a_row(f"{tuple(shape)}" for shape in found.tested)
+        shapes = in_a_row(f"{list(shape)}" for shape in found.tested)
         alone = all(shape[:1] == (1,) for shape in found.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
 

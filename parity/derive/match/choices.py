@@ -254,9 +254,9 @@ class Choices:
 
     def _unlike(self, use: Use, names: Sequence[str], where: str) -> Stop:
         """Say which operation has no partner on the left, and what to look at."""
-        shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
+        shapes = ", ".join(str(list(self.rights.shapes[name])) for name in self.rights.owners(use.ids))
         window = self.program.patches(self.program.tape.nodes[use.node])
-        of = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
+        of = "" if use.x is None else f" of shape {[n for n in np.shape(use.x) if n != 1]}"
         what = f"the patches of values{of}, padding included," if window else f"the values{of}"
         own = f"its {operation(use.kind, window)} at {where} reads (parameter of shape {shapes})"
         return Stop(tuple(names), f"no operation on the left reads {what} that {own}", compare(use.kind, window))

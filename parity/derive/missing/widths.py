@@ -182,7 +182,7 @@ def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str
     texts = []
     for (left_length, right_length), some in groups.items():
         shown = [
-            f"{pair.left} {lefts.shapes[pair.left]} and {pair.right} {rights.shapes[pair.right]}"
+            f"{pair.left} {list(lefts.shapes[pair.left])} and {pair.right} {list(rights.shapes[pair.right])}"
             for pair in some[:NAMED]
         ]
         texts.append(f"the left model has {left_length} where the right one has {right_length}, in {in_a_row(shown)}")

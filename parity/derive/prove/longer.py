@@ -57,7 +57,7 @@ def longer_inputs(trial: Trial) -> Longer:
         if not inputs:
             continue
         outputs = trial.outputs(inputs, SEED)
-        shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
+        shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
         if why := incomparable(*outputs):
             if all(outputs) and remedy(why) == ONE_SHAPE:
                 over_one = f"for inputs of shape {shapes}, outputs have {why}"
@@ -75,7 +75,7 @@ def other_lengths(trial: Trial) -> str:
     given = trial.given
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
         if (inputs := _lengthened(given, length)) and (said := trial.unlike(inputs, SEED)):
-            shapes = in_a_row(f"{array.shape}" for array in inputs[0].values())
+            shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
             return f"other lengths, such as those of shape {shapes}: with these, {said}"
     return ""
 

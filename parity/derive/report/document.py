@@ -39,7 +39,7 @@ def page(
     """
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
-    filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
+    filled = f" and fills {number - len(found.missing):,} of {count(number, 'array')} of the right model"
     totals = f"The Table has {lines}{filled if number else ''}."  # "Measured differences" has the errors
     names = sides or ("the left model", "the right model")
     return fill(
@@ -61,11 +61,11 @@ def _verdict(found: Derivation, left: str, right: str) -> str:
     if found.proven:
         how = " by outputs alone, without gradients" if found.gradient is None else ""
         idle = len(found.unobservable) + len(found.idle_parts)
-        how += f", but for {count(idle, 'parameter')} on which no output depends" if idle else ""
+        how += f", but for {count(idle, 'array')} on which no output depends" if idle else ""
         return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
     if found.missing:
         number = len(found.missing)
-        lacking = f"{count(number, 'parameter')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
+        lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
         stop = f", as matching stopped at {found.stopped.where}" if found.stopped and found.stopped.where else ""
         return f"{VERDICTS['incomplete']}: {lacking}{stop}"
     if found.explained:

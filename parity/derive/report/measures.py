@@ -77,7 +77,7 @@ def _outputs(found: Derivation) -> list[Measure]:
 def _gradients(found: Derivation) -> list[Measure]:
     label = "error of the gradients"
     if found.gradient is None:
-        why = found.remark or ("as parameters are missing" if found.missing else "as outputs are not equal")
+        why = found.remark or ("as arrays are missing" if found.missing else "as outputs are not equal")
         return [Measure(label, "not compared", note=why, about=GRADIENTS)]
     off, bound, notes = found.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS, [found.remark] * bool(found.remark)
     if off and found.proven:

@@ -19,7 +19,7 @@ def without_partner(found: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
     if found.nothing_matched:
         left, right = found.arrays
-        alone = f"{'All ' * (right > 1)}{count(right, 'parameter')} of the right model"
+        alone = f"{'All ' * (right > 1)}{count(right, 'array')} of the right model"
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     rows = alone_anchors(found)

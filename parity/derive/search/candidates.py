@@ -239,7 +239,7 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         raise UsageError(f"the {which} model {error.message}") from None
     except Exception as error:  # the user's code may raise anything
         where = ": ".join(filter(None, [line_of(error), message(error)]))
-        named = {label(path): f"{np.shape(array)} {np.asarray(array).dtype}" for path, array in inputs.items()}
+        named = {label(path): f"{list(np.shape(array))} {np.asarray(array).dtype}" for path, array in inputs.items()}
         shapes = ", ".join(
             text + f" ({name})" * (len(named) > 1 or name in of.call.kwargs) for name, text in named.items()
         )
@@ -269,7 +269,7 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
         yield Called(call_of(right_inputs))
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
         for order, array in itertools.islice(layouts(np.asarray(call.args[0])), MAX_LAYOUTS):
-            shapes = f"{np.shape(call.args[0])} on the left is {array.shape} on the right"
+            shapes = f"{list(np.shape(call.args[0]))} on the left is {list(array.shape)} on the right"
             moved = f"the right input is the left one with its axes in the order {order}: {shapes}"
             turned = Call(array, method=call.method, output=call.output)
             yield Called(turned) if list(order) == sorted(order) else Called(turned, (moved,), input_order=order)

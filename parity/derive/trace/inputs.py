@@ -141,7 +141,9 @@ def check_numbers(given: Mapping[str, Array]) -> None:
     for path, array in given.items():
         if array.dtype.kind in WIDE and (count := int(np.isnan(array).sum())):
             places = f"in {count:,} of its {array.size:,} places" if count < array.size else "everywhere"
-            raise UsageError(f"{label(path)} of shape {array.shape} is NaN {places}: give inputs that are numbers")
+            raise UsageError(
+                f"{label(path)} of shape {list(array.shape)} is NaN {places}: give inputs that are numbers"
+            )
 
 
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
@@ -156,7 +158,7 @@ def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
     for a, b in _of_one_kind([*left.values()], [*right.values()]):
         if not a or len(a) != len(b) or any(_same_values(one, other) for one in a for other in b):
             continue
-        shapes = [" ".join(str(tuple(array.shape)) for array in side) for side in (a, b)]
+        shapes = [" ".join(str(list(array.shape)) for array in side) for side in (a, b)]
         what = (
             f"of shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else f"other values of shape {shapes[0]}"
         )

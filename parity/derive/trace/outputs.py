@@ -200,7 +200,7 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
         return Reason(f"{len(a)} on the left, {len(b)} on the right", SAME)
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            return Reason(f"shape {np.shape(x)} on the left, {np.shape(y)} on the right", ONE_SHAPE)
+            return Reason(f"shape {list(np.shape(x))} on the left, {list(np.shape(y))} on the right", ONE_SHAPE)
         if not all(np.isfinite(side).all() for side in (x, y)) and (text := _infinite(_wide(x), _wide(y))):
             return text
     return ""
