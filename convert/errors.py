@@ -1,10 +1,15 @@
 """Define the errors that a user can act on: no traceback, an exit code, every problem at once."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from specs.solving.sizes import Remedy
 
 # How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
 PYTHON = {
@@ -183,15 +188,17 @@ class OpenLengths(UsageError):
     """Lengths of axes that names, shapes and the user leave open.
 
     Args:
-      enough: those of them from which the others follow.
+      what: the message without its remedy. remedy: what states the lengths.
       axes: all that are open, by the numbers of the lines.
     """
 
-    def __init__(
-        self, message: str, problems: Iterable[str], enough: Iterable[str], axes: Mapping[int, frozenset[str]]
-    ):
-        super().__init__(message, problems)
-        self.enough, self.axes = tuple(enough), dict(axes)
+    def __init__(self, what: str, problems: Iterable[str], remedy: Remedy, axes: Mapping[int, frozenset[str]]):
+        super().__init__(what + remedy.options(), problems)
+        self.what, self.remedy, self.axes = what, remedy, dict(axes)
+
+    def by_lengths(self) -> OpenLengths:
+        """Return the same without the advice to give a file of the other side, for a command that has it."""
+        return OpenLengths(self.what, self.problems, self.remedy._replace(or_like=False), self.axes)
 
 
 class OpenFields(UsageError):

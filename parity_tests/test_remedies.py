@@ -20,7 +20,7 @@ from convert.plans.nnx import as_nnx
 from convert.records.verification import check
 from convert.table import by_table
 
-from .commands import GOOGLE, ROOT, spoiled
+from .commands import GOOGLE, ROOT, TIMM, spoiled
 from .conftest import needs
 from .test_routes import write_numbers
 
@@ -249,3 +249,14 @@ def test_an_array_that_is_none_in_the_file_is_not_called_missing(name, run, tmp_
     code, _, err = run("torch2flax", tmp_path / "x.pt")
     assert code == 1 and f"  - {name} is None in the file, no array: save it as an array\n" in err, err
     assert "missing" not in err and "all arrays of the model are there" not in err, err
+
+
+def test_a_head_that_is_none_in_the_file_is_named(run, tmp_path):
+    """A model without a head is another one: classes=0 does not follow from None in silence."""
+    needs("torch")
+    import torch
+
+    state = torch.load(TIMM, weights_only=True)
+    torch.save(state | {"head.weight": None, "head.bias": None}, tmp_path / "x.pth")
+    code, _, err = run("timm2flax", tmp_path / "x.pth", "-o", tmp_path / "x.msgpack")
+    assert code == 0 and "has no head, as head.weight and head.bias are None in it: read as classes=0, " in err, err

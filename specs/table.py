@@ -137,8 +137,7 @@ class Table(Lines):
         try:
             layout = self.layout(shapes(arrays), None if like is None else shapes(like), sizes)
         except SizeError as error:
-            error.spell_for_call()
-            raise
+            raise error.of_call() from None
         except Misfit as error:
             if remedy := wrapped(self, arrays):
                 raise TableError(error.message, [remedy]) from None

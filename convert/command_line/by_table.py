@@ -59,7 +59,7 @@ class ByTable(OneFile[TablePlan]):
 
     def plan_anyhow(self, file: str, error: OpenFields | OpenLengths) -> TablePlan:
         assert isinstance(error, OpenLengths)
-        return self._plan(file, {**self.sizes, **dict.fromkeys(error.enough, 1)})
+        return self._plan(file, {**self.sizes, **dict.fromkeys(error.remedy.enough, 1)})
 
     def _plan(self, file: str, sizes: Mapping[str, int]) -> TablePlan:
         arguments = self.arguments

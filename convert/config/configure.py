@@ -21,7 +21,6 @@ from convert.errors import ConvertError, UsageError, option, subject
 from convert.files.modules import Module
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
-from convert.records.altered import WARNING
 from convert.records.record import DEFAULT, DIALECT, OFFICIAL, Record
 from specs import config as configs
 from specs.dialects import PORTS
@@ -97,32 +96,36 @@ class Evidence(NamedTuple):
 
 
 def configure(
-    path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module] = ()
-) -> Configuration:
+    path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module] = (),
+    none: Collection[str] = (),
+) -> Configuration:  # fmt: skip
     """Derive a file's Config from its arrays, its dialect, its record and the user.
 
     Args:
       modules: those of a model that was pickled whole whose settings were read.
+      none: names under which the file has None in place of an array: they are not called missing.
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, where the record is of other arrays, or where the modules are of another network.
     """
-    evidence = _gather(path, reading, record, settings, modules)
+    evidence = _gather(path, reading, record, settings, modules, none)
     config = _build(path, reading, settings, evidence)
     return _classify(path, reading, settings, evidence, config)
 
 
-def _gather(path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module]) -> Evidence:
+def _gather(
+    path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module], none: Collection[str]
+) -> Evidence:
     """Collect what each origin says of the Config, and check each value by itself. Raises: ConvertError."""
     asked = _parse_settings(path, reading, settings)
     if settings.architecture not in ("", reading.architecture):
         its, other = with_article(reading.architecture), with_article(settings.architecture)
         stated = option("config", settings.file) if settings.file else "its configuration"
         raise UsageError(f"{path}: is {its}, and {stated} is of {other}: give that of {its}, or none")
-    shown = _shown(path, reading, record, asked)
+    shown = _shown(path, reading, record, asked, none)
     is_named = bool(settings.file) and _is_file(settings.file, path, record.file(path))
     own, remarks = _admitted(record, reading, shown, is_named)
-    repeated = tuple(f": {remark.removeprefix(WARNING)}" for remark in remarks) if is_named else ()
-    notes = [note for note in settings.notes if not note.endswith(repeated)]
+    repeated = {settings.of_record.get(remark) for remark in remarks if is_named}
+    notes = [note for note in settings.notes if note not in repeated]
     recorded = _recorded(own, reading, shown)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     pickled = module_settings.stated(path, reading, modules)
@@ -201,7 +204,9 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     )
 
 
-def _shown(path: str, reading: Reading, record: Record, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(
+    path: str, reading: Reading, record: Record, asked: Mapping[str, Any], none: Collection[str]
+) -> dict[str, Any]:
     """Return the fields that the arrays show. Those of arrays that are missing come from the record and the user."""
     try:
         return inferred(path, reading)
@@ -209,7 +214,7 @@ def _shown(path: str, reading: Reading, record: Record, asked: Mapping[str, Any]
         is_recorded = _is_of(record, reading)
         stated = record.content.get("config", {}) if is_recorded else {}
         is_guess = not is_recorded and specs.folder(reading.architecture) is None  # a page is named by the user
-        return whole_config(path, reading, error, {**stated, **asked}, is_guess)
+        return whole_config(path, reading, error, {**stated, **asked}, is_guess, none)
 
 
 def _is_of(record: Record, reading: Reading) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -17,6 +17,7 @@ from specs import config as configs
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
 from specs.notation.paths import fill, match, normal
+from specs.words import in_a_row
 
 from .conventions import computing, required
 
@@ -47,12 +48,13 @@ def _inferred(reading: Reading) -> Mapping[str, Any]:
 
 
 def whole_config(
-    path: str, reading: Reading, error: Exception, stated: dict[str, Any], is_guess: bool
+    path: str, reading: Reading, error: Exception, stated: dict[str, Any], is_guess: bool, none: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
 
     Args:
       is_guess: whether the names alone suggest the architecture, and no record and no page that the user names.
+      none: names under which the file has None, which whoever catches the error says.
     Raises: PlanError that names the array.
     """
     try:
@@ -74,13 +76,20 @@ def whole_config(
             size, near = len(reading.tensors), f"{reading.architecture} ({reading.dialect})"
             fits = f"which has {size - len(unknown)} of {size} names{where}, and does not fit"
             what = f"{path}: no architecture is recognised: the nearest is {near}, {fits}; {for_own_models()}"
-        raise PlanError(what, [problem, *folding.unexpected(unknown)]) from None
+        problems = [] if theirs in none else [problem]
+        raise PlanError(what, [*problems, *folding.unexpected(unknown)]) from None
 
 
 def without_array(reading: Reading, skipped: Skipped) -> list[str]:
     """Return the names that the dialect places and under which the file has None."""
     below = (name.removeprefix(reading.place) for name in skipped.none if name.startswith(reading.place))
     return [name for name in below if _placed(reading, name)]
+
+
+def headless(none: Collection[str]) -> str:
+    """Say that a file has no head, which under these names has None in place of its arrays."""
+    why = f", as {in_a_row(folding.fold(none))} {'is' if len(none) == 1 else 'are'} None in it" if none else ""
+    return f"the file has no head{why}: read as classes=0, whose outputs are pooled features and no logits"
 
 
 def _placed(reading: Reading, name: str) -> bool:

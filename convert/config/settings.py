@@ -35,7 +35,7 @@ class Settings(NamedTuple):
       assumed: names of values that come from a record which marks them as assumed.
       suggested: what suggests the values that nobody stated, as that record says; see record.SUGGESTED.
       architecture: of that record; "" where the values come from no record.
-      notes: what the user should know of that record.
+      notes: what the user should know of that record. of_record: {what that record's own `notes` say: the note on it}.
       file: the configuration file, or the checkpoint, that the values come from; "" where there is none.
       chosen: names of values that the user states one by one, above those of the file.
       others: names of values that another file states -> that file.
@@ -53,6 +53,7 @@ class Settings(NamedTuple):
     preprocessing: pixels.Known = pixels.UNKNOWN
     suggested: Mapping[str, str] = MappingProxyType({})
     optimizer: Mapping[str, Any] = MappingProxyType({})
+    of_record: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def of(cls, values: "Stated") -> "Settings":
@@ -275,10 +276,11 @@ def _recorded(path: str, record: records.Record) -> Settings:
     known, problems = record.preprocessing
     doubts = [*record._replace(sample="").notes(named=True), *(f"{PREPROCESSING}: {what}" for what in problems)]
     assumed = record.assumed & values.keys()
-    notes = tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts)
+    notes = {note: f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts}
     known = known.all_assumed() if record.damage else known
     return Settings(
-        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, suggested=record.suggested,
+        values, assumed, content.get("architecture", ""), tuple(notes.values()), path, preprocessing=known,
+        suggested=record.suggested, of_record=notes,
         optimizer={} if record.damage else content.get("optimizer", {}),  # also of earlier bytes, as the user names it
     )  # fmt: skip
 

@@ -64,8 +64,7 @@ def across(
         except StateAlone as error:
             raise error.compared() from None
         except OpenLengths as error:
-            error.message = error.message.replace("a file of the other side (--like FILE) or lengths", "lengths")
-            raise
+            raise error.by_lengths() from None
         payload.check(left)
         stored = stack.enter_context(open_checkpoint(b))
         check_record(b, record.read(stored), left.table, left.layout.sizes)

@@ -39,7 +39,7 @@ def inspect_by_table(path: str, arguments: Namespace) -> int:
         plan = planned(sizes)
     except OpenLengths as error:
         open_ = error
-        plan = planned({**sizes, **dict.fromkeys(error.enough, 1)})
+        plan = planned({**sizes, **dict.fromkeys(error.remedy.enough, 1)})
     with plan:
         rows = list(_described(plan, open_))
         read = () if open_ else plan.remarks  # these would report the lengths that stand for those that are open
@@ -93,8 +93,8 @@ def _unknown(error: OpenLengths) -> str:
     """Name the lengths that are open, and the few that state all of them."""
     names = dict.fromkeys(name for axes in error.axes.values() for name in sorted(axes))
     where = f"line{'s' * (len(error.axes) > 1)} {in_a_row(sorted(error.axes))}"
-    few = " ".join(option("set", f"{name}=...") for name in error.enough)
-    follow = ", from which the others follow" if len(error.enough) < len(names) else ""
+    few = " ".join(option("set", f"{name}=...") for name in error.remedy.enough)
+    follow = ", from which the others follow" if len(error.remedy.enough) < len(names) else ""
     return f"{in_a_row(names)} on {where}, as no shape shows them; {few} states what is needed{follow}"
 
 

@@ -183,7 +183,7 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     problems.check_axes()
     lines = problems.lines()
     lines += _assumed(reading, configuration, unfit) if problems.misfits else []
-    if lines:
+    if lines or problems.missing:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
         only_more = not problems.missing and not problems.misfits and not without_array(reading, problems.skipped)
         lines += [*_lacking(reading), MORE.format(document("own-model"))] if only_more else []
@@ -286,8 +286,10 @@ class Problems:
         """Return a line for each kind of problem."""
         unused = [name for name in self.reading.tensors if name not in self.used]
         misfits = [(name, problem + self._beside(name)) for name, problem in self.misfits]
-        no_arrays = folding.no_arrays(self.missing, self._described)
-        missing = folding.missing([name for name in self.missing if name not in no_arrays], unused)
+        none = without_array(self.reading, self.skipped)  # said of every error of this reading
+        absent = [name for name in self.missing if name not in none]
+        no_arrays = folding.no_arrays(absent, self._described)
+        missing = folding.missing([name for name in absent if name not in no_arrays], unused)
         return [*folding.capped(list(no_arrays.values()), "no arrays"), *missing, *folding.misfits(misfits),
                 *folding.unexpected(unused)]  # fmt: skip
 

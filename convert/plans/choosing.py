@@ -1,6 +1,6 @@
 """Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from convert import folding
@@ -85,20 +85,9 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
     except OpenFields as error:
         return Rejected(reading, error)
     except ConvertError as error:
-        error.problems[:] = _with_none(error.problems, without_array(reading, request.reader.skipped))
+        absent = folding.no_arrays(without_array(reading, request.reader.skipped), lambda _: "None")
+        error.problems[:0] = folding.capped(list(absent.values()), "no arrays")
         return Rejected(reading, error)
-
-
-def _with_none(problems: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the problems of a file, in place of missing arrays those that it has as None.
-
-    Args:
-      names: of these.
-    """
-    said = folding.no_arrays(names, lambda _: "None")
-    missing = tuple(f"missing {name}, " for name in names)
-    others = [problem for problem in problems if problem not in said.values() and not problem.startswith(missing)]
-    return [*folding.capped(list(said.values()), "no arrays"), *others]
 
 
 def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:
@@ -122,7 +111,8 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if dst != HUB and dst not in dialects(architecture):
         having = ", ".join(dialects(architecture))
         raise UsageError(f"{path}: {architecture} has no dialect {dst!r}: one of {having}")
-    configuration = configure(path, reading, record, settings, reader.modules)
+    none = without_array(reading, reader.skipped)
+    configuration = configure(path, reading, record, settings, reader.modules, none)
     unfit = restrictions(architecture, configuration.config, dst) if dst != HUB else {}
     if unfit:
         has = {n: configuration.shown.get(n) if own is None else own for n, (_, own) in unfit.items()}

@@ -13,6 +13,7 @@ from convert import folding
 from convert.arrays.steps import ConstantFilling, Promise, Step, supplied
 from convert.config.configure import Configuration
 from convert.config.conventions import differing, no_effect, unshown_from, without_effect
+from convert.config.inference import headless, without_array
 from convert.config.module_settings import share
 from convert.config.pixels import SCALING, conflict, published
 from convert.config.variants import restrictions, variant_of
@@ -264,7 +265,7 @@ class Plan:
         marked = self.configuration.marked
         lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
         if not self.config.classes and self.origins.get("classes") == "shapes":
-            lines.append("the file has no head: read as classes=0, whose outputs are pooled features and no logits")
+            lines.append(headless(without_array(self.reading, self.reader.skipped)))
         lines += self._assumed("assumed{} when the record was written, not known", marked)
         for name, (fixed, own) in restrictions(self.architecture, self.config, self.src).items():
             page = f"the page of {self.architecture} says that {self.src}'s own code has {name}={exact(fixed)} alone"

@@ -78,11 +78,11 @@ def lay_out(
         case = Case(table, path, sources, like, its, like_weights, backwards, prefix, error, described)
         raise explained(case) from None
     except SizeError as error:
-        message = _said(error, table, path).replace(LIKE, like or LIKE)
+        what = _said(error.what, table, path).replace(LIKE, like or LIKE)
         recorded = [*_its_own(path), *(_its_own(like) if like else ())]
-        raise OpenLengths(f"{path}: {message}", [*error.problems, *recorded], error.enough, error.axes) from None
+        raise OpenLengths(f"{path}: {what}", [*error.problems, *recorded], error.remedy, error.axes) from None
     except TableError as error:
-        raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+        raise ConvertError(f"{path}: {_said(error.message, table, path)}", error.problems) from None
 
 
 def _its_own(path: str) -> Iterator[str]:
@@ -93,6 +93,6 @@ def _its_own(path: str) -> Iterator[str]:
             yield f"the record of {path} has its Table, with these lengths: {option('table', its.file(path))}"
 
 
-def _said(error: TableError, table: Table, path: str) -> str:
+def _said(message: str, table: Table, path: str) -> str:
     """Return an error's message, which begins with the Table's name, for the user of a file."""
-    return error.message.replace(table.name, called(table, path), 1)
+    return message.replace(table.name, called(table, path), 1)

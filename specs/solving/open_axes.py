@@ -12,7 +12,7 @@ from specs.notation.signature import Signature
 from specs.words import in_a_row
 
 from .env import Env
-from .sizes import LIKE, SizeError, View
+from .sizes import LIKE, Remedy, SizeError, View
 
 SIZE_OF_HEAD = "d"  # in derived Tables: users know numbers of heads, so it is asked for where it stands for two of them
 MOST = 40  # axes and dimensions that one message lists
@@ -99,44 +99,34 @@ def _settles(part: Following, given: Iterable[str]) -> bool:
 
 
 def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
-    """Build the error for open axes, which says where they are and what states them; `like` as in `_error`."""
-    built = _error(table.name, dims, like)
-    built.enough = tuple(enough(dims))
-    derived = derived_lengths(table)
-    if known := [f"{name}={derived[name]}" for name in built.enough if name in derived]:
-        what = "in the models that the Table was derived from: give those of this file's model"
-        built.problems.append(f"{in_a_row(known)} {what}")
-    built.axes = {
-        number: frozenset().union(*(one.names for one in dims if one.env.line.number == number))
-        for number in {one.env.line.number for one in dims}
-    }
-    built.dims = tuple((one.env.line.number, one.dim) for one in dims)
-    return built
-
-
-def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
-    """Write the error for open axes.
+    """Build the error for open axes, which says where they are and what states them.
 
     Args:
       like: whether the shapes of a file of the other side are known too.
     """
     names = dict.fromkeys(p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names)
-    few = enough(dims)
-    follow = [name for name in names if name not in few]
-    remedy = " ".join(f"--set {name}=..." for name in few)
-    remedy += f", from which {in_a_row(follow)} follow{'s' if len(follow) == 1 else ''}" if follow else ""
+    few = tuple(enough(dims))
     problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims)]
-    if not like:
-        what = "lengths of axes that the names and shapes at hand leave open"
-        return SizeError(
-            f"{table}: {what}: give a file of the other side (--like FILE) or lengths ({remedy})", problems
-        )
+    derived = derived_lengths(table)
+    if known := [f"{name}={derived[name]}" for name in few if name in derived]:
+        what = "in the models that the Table was derived from: give those of this file's model"
+        problems.append(f"{in_a_row(known)} {what}")
+    axes = {
+        number: frozenset().union(*(one.names for one in dims if one.env.line.number == number))
+        for number in {one.env.line.number for one in dims}
+    }
+    what = _unshown(dims, names) if like else "the names and shapes at hand leave open lengths of axes"
+    remedy = Remedy(few, tuple(name for name in names if name not in few), or_like=not like)
+    return SizeError(f"{table.name}: {what}", problems, remedy, [(one.env.line.number, one.dim) for one in dims], axes)
+
+
+def _unshown(dims: Sequence[Open], names: Iterable[str]) -> str:
+    """Say which axes neither side shows, and where."""
     numbers = sorted({one.env.line.number for one in dims})
     where = f"line{'s' * (len(numbers) > 1)} {in_a_row(numbers[:MOST])}"
     both = all(one.env.line.left.arrays and one.env.line.right.arrays for one in dims)
     why = ", as both sides flatten them" if both else ""
-    what = f"neither the shapes at hand nor those of {LIKE} show {in_a_row(names)} on {where}{why}"
-    return SizeError(f"{table}: {what}: give lengths ({remedy})", problems)
+    return f"neither the shapes at hand nor those of {LIKE} show {in_a_row(names)} on {where}{why}"
 
 
 def _widest(dims: Sequence[Open]) -> list[Open]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -23,22 +22,60 @@ ABSENT = f"is made here, and is not in {LIKE}"  # of an array
 NO_LINE = f"is in {LIKE}, and no line makes it"
 
 
+class Remedy(NamedTuple):
+    """What states lengths that stay open.
+
+    Args:
+      enough: few of the open axes, from whose lengths all others follow. follow: these others.
+      or_like: whether a checkpoint of the other side may show the lengths, too.
+    """
+
+    enough: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    or_like: bool = False
+
+    def options(self) -> str:
+        """Say what to give as options of the command; "" where no length is open."""
+        return self._text(" ".join(f"--set {name}=..." for name in self.enough), "--like FILE")
+
+    def arguments(self) -> str:
+        """Say what to give as arguments of Table.apply; "" where no length is open."""
+        return self._text(", ".join(f"{name}=..." for name in self.enough), "like=ARRAYS")
+
+    def _text(self, lengths: str, like: str) -> str:
+        follow = f", from which {in_a_row(self.follow)} follow{'s' * (len(self.follow) == 1)}" * bool(self.follow)
+        other = f"a file of the other side ({like}) or " * self.or_like
+        return f": give {other}lengths ({lengths}{follow})" * bool(self.enough)
+
+
+NOTHING_OPEN = Remedy()
+
+
 class SizeError(TableError):
     """Lengths that stay open, or are given for an axis that is not there.
 
     Args:
-      dims: (line number, open dimension). enough: few of the open axes, from whose lengths all others follow.
-      axes: all open ones by line number.
+      what: the message without its remedy.
+      dims: (line number, open dimension). axes: all open axes by line number.
     """
 
-    dims: tuple[tuple[int, Dim], ...] = ()
-    enough: tuple[str, ...] = ()
-    axes: Mapping[int, frozenset[str]] = MappingProxyType({})
+    def __init__(
+        self, what: str, problems: Iterable[str] = (), remedy: Remedy = NOTHING_OPEN,
+        dims: Iterable[tuple[int, Dim]] = (), axes: Mapping[int, frozenset[str]] = MappingProxyType({}),
+    ):  # fmt: skip
+        super().__init__(what + remedy.options(), problems)
+        self.what, self.remedy, self.dims, self.axes = what, remedy, tuple(dims), axes
 
-    def spell_for_call(self) -> None:
-        """Write arguments of Table.apply in place of options of the command."""
-        lengths = re.sub(r"--set (\w+=\.\.\.)(?= --set)", r"\1,", self.message)
-        self.message = re.sub(r"--set (?=\w+=\.\.\.)", "", lengths).replace("--like FILE", "like=ARRAYS")
+    @property
+    def enough(self) -> tuple[str, ...]:
+        """Return few of the open axes, from whose lengths all others follow."""
+        return self.remedy.enough
+
+    def of_call(self) -> SizeError:
+        """Return the same with arguments of Table.apply in place of options of the command."""
+        error = SizeError(self.what, self.problems, self.remedy, self.dims, self.axes)
+        error.message = self.what + self.remedy.arguments()
+        return error
 
 
 class View(NamedTuple):
