@@ -101,6 +101,19 @@ def test_a_copy_whose_names_have_no_separators_is_set_aside(convert):
     assert code == 1 and "model_ema.other: no line speaks of it" in err and "fc0kernel" not in err
 
 
+@pytest.mark.parametrize("top", ["ema_0.999", "model.ema", "v1.5-ema.d"])
+def test_a_container_may_have_a_dot_in_its_name(convert, top):
+    """A level before a slash is one container, whatever dots are in its name."""
+    names = {"fc.0.weight": KERNELS["fc/0/kernel"].T, "fc.1.weight": KERNELS["fc/1/kernel"].T, "mean": np.arange(3.0)}
+    text = "table 1\nfc.{i}.weight: o i <-> fc.{i}.w: o i\nmean: c <-> mean: c\n"
+    arrays = {f"model/{name}": array for name, array in names.items()}
+    arrays |= {f"{top}/{name}": array + 7 for name, array in names.items()}
+    code, target, err = convert(arrays, text=text)
+    assert code == 0 and target["mean"].tolist() == [0, 1, 2] and f"set aside {top}/ (3 arrays)" in err, err
+    code, target, err = convert(arrays, "--weights", top, text=text)
+    assert code == 0 and target["mean"].tolist() == [7, 8, 9] and f"took the arrays under '{top}/'" in err, err
+
+
 @pytest.mark.parametrize(("weights", "added"), [("ema_params", 7), ("params", 0)])
 def test_a_part_takes_the_place_that_the_tables_names_have(convert, weights, added):
     code, arrays, err = convert(MODEL | STATE, "--weights", weights)
@@ -265,9 +278,9 @@ def test_a_file_of_the_wrong_side_is_one_line(convert, tmp_path, capsys):
 def test_notes_of_a_comparison_name_their_file_and_fold_what_is_set_aside(convert, tmp_path, capsys):
     """A copy of the weights outside of the part that is taken is one entry, as training state is."""
     left = {f"outer/net/{name}": array for name, array in MODEL.items()}
-    left |= {f"outer/model_ema.{name}": array for name, array in MODEL.items()}
+    left |= {f"outer/model_ema/{name}": array for name, array in MODEL.items()}
     code, arrays, err = convert(left)
-    aside = "took the arrays under 'outer/net/' and set aside outer/model_ema. (3 arrays)\n"
+    aside = "took the arrays under 'outer/net/' and set aside outer/model_ema/ (3 arrays)\n"
     assert code == 0 and aside in err, err
     save(tmp_path / "right.npz", arrays)
     assert (

@@ -40,6 +40,7 @@ SHOWN = 8  # places that an error names, names of one container that a note list
 LONGEST = 512  # characters in a name of a model
 
 SEPARATOR = re.compile(r"[/.]")
+LEVEL = re.compile(r"/|\.(?=[^/]*$)")  # ends a level: a dot before a slash is one of a container's name, as ema_0.999/
 WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
 
 # What torch.compile, activation checkpointing, FSDP, DataParallel and Lightning's strategies put before the names of a
@@ -71,7 +72,7 @@ def label(place: str) -> str:
 def cuts(name: str) -> Iterator[int]:
     """Yield positions at which the name of a model's array may begin: 0 and after each of the first separators."""
     yield 0
-    for number, separator in enumerate(SEPARATOR.finditer(name), 1):
+    for number, separator in enumerate(LEVEL.finditer(name), 1):
         if number > DEPTH:
             return
         yield separator.end()
@@ -115,7 +116,7 @@ def prefix(name: str, depth: int) -> str:
     """Return the first `depth` segments of a name, with their separators."""
     if not depth:
         return ""
-    for number, separator in enumerate(SEPARATOR.finditer(name), 1):
+    for number, separator in enumerate(LEVEL.finditer(name), 1):
         if number == depth:
             return name[: separator.end()]
     raise AssertionError(name)
