@@ -11,12 +11,21 @@ from .base import File
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
 _TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
-_EXPORTED = {
-    "serialized_exported_program.json",
-    "archive_format",
-}  # members of torch.export
-_OF_TORCH = "serialization_id"  # a member that torch writes also where it stops at a value that it cannot save
 _COMPRESSED = "unpack it first, then convert what was inside"
+_EXPORTED = "is a program of torch.export", "save torch.export.load(file).state_dict with torch.save"
+_MADE_FROM = "convert the checkpoint that it was made from"
+_SAVED_MODEL = (
+    "is a SavedModel of TensorFlow",
+    "read its variables by tf.train.load_checkpoint(FOLDER + '/variables/variables'), and save them with np.savez",
+)
+_KERAS = "load it with keras.models.load_model, and save its weights by name with np.savez"
+MEMBERS = {  # of a zip without tensors: what it is, what to do; torch writes the last also where it cannot save a value
+    "serialized_exported_program.json": _EXPORTED,
+    "archive_format": _EXPORTED,
+    "model.weights.h5": ("is a .keras file", _KERAS),
+    "serialization_id": ("is a file that torch.save began and did not finish", "save it again, and see why it ends"),
+}
+_SIZE = rb"[\x80-\xff]{0,4}[\0-\x7f]"  # how protobuf writes the size of a message
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
     (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
     (
@@ -31,14 +40,37 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         f"only the model's code has the names: call {saved('paddle')} there; "
         "file-formats.md shows how a new model takes the parameters of a program",
     ),
-    (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
+    (rb"\x89HDF", "is an HDF5 file, as Keras writes", f"with Keras, {_KERAS}"),
     (  # a header of version 1, or of 2 and 3, whose dtype is of objects
         rb"\x93NUMPY(\x01..|[\x02\x03].{4}.?.?)[^\n]{0,120}'descr': '\|O'",
         "is a .npy file of a pickled object, as np.save writes a dict",
         "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
         "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
     ),
-    (rb"GGUF|ggjt", "is a quantized GGML file", "convert the checkpoint it was made from"),
+    (rb"GGUF|ggjt", "is a file of llama.cpp (GGUF, GGML), whose arrays are often quantized", _MADE_FROM),
+    (rb"[\s\S]{4}TFL3", "is a program of TensorFlow Lite, which has no names of the model's own", _MADE_FROM),
+    (rb"\x08\x01\x12" + _SIZE + rb"\n" + _SIZE + rb"[\x12\x1a\x22\x2a]", *_SAVED_MODEL),
+    (
+        rb"\n" + _SIZE + rb"\n[\0-\x7f][\w./-]+\x12[\0-\x7f](Const|Placeholder|VariableV2|VarHandleOp)",
+        "is a graph of TensorFlow",
+        "convert the checkpoint or SavedModel that it was frozen from",
+    ),
+    (
+        rb"\x08[\x01-\x1f]\x12" + _SIZE + rb"\n" + _SIZE + rb"\n[\0-\x7f][\w./ -]+",
+        "is a program of Core ML",
+        _MADE_FROM,
+    ),
+    (  # the version of its form, then the name of what wrote it, its graph or its operators
+        rb"\x08[\x01-\x1f]([\x12\x1a\x22\x32][\x01-\x7f][ -~]|[:B]" + _SIZE + rb"\n)",
+        "is an ONNX program",
+        f"{_MADE_FROM}, or save onnx.numpy_helper.to_array(t) of each t in onnx.load(file).graph.initializer by "
+        "t.name with np.savez",
+    ),
+    (
+        rb"\(*(\([dl]p\d+\n|[\]}]q\0|c[\w.]+\n[\w.]+\n(p\d+\n|q[\s\S]|\())",
+        "is a pickle of protocol 0 or 1, which is not read here",
+        "if you trust its author, load it with pickle.load, and write it again with pickle.dump(..., protocol=4)",
+    ),
     (
         rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
         "is a picture, document or program",
@@ -52,6 +84,12 @@ def check(path: str, head: bytes) -> None:
     for pattern, problem, remedy in FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
             raise FormatError(path, problem, remedy)
+
+
+def check_folder(path: str) -> None:
+    """Check that a folder is no SavedModel. Raises: FormatError with the remedy."""
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        raise FormatError(path, *_SAVED_MODEL)
 
 
 def unknown(path: str, head: bytes, formats: Mapping[str, Sequence[str]]) -> FormatError:
@@ -86,13 +124,10 @@ def _unknown_zip(path: str) -> FormatError:
         return error
     finally:
         file.close()
-    if any(os.path.basename(name) in _EXPORTED for name in members):
-        remedy = "save torch.export.load(file).state_dict with torch.save"
-        return FormatError(path, "is a program of torch.export", remedy)
-    if any(os.path.basename(name) == _OF_TORCH for name in members):
-        return FormatError(
-            path, "is a file that torch.save began and did not finish", "save it again, and see why it ends"
-        )
+    inside = set(map(os.path.basename, members))
+    for member, (problem, remedy) in MEMBERS.items():
+        if member in inside:
+            return FormatError(path, problem, remedy)
     return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import zipfile
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 
 from convert.errors import ConvertError, FormatError, UsageError
@@ -54,6 +57,37 @@ def test_a_program_of_torch_export_is_named(member, tmp_path):
         file.writestr("e/data/weights/weight_0", b"1234")
     with pytest.raises(FormatError, match=r"is a program of torch\.export \(save torch\.export\.load"):
         open_checkpoint(tmp_path / "e.pt2")
+
+
+PROTOBUF = b"\xb0\xee\x03"  # a size of three bytes
+
+
+@pytest.mark.parametrize(("data", "problem"), [
+    (b"\x08\x0a\x12\x07pytorch\x1a\x062.13.0:\xd1\x01\n", "an ONNX program"),
+    (b"\x08\x09:\xd1\x01\n\x1e\n\x05input", "an ONNX program"),
+    (b"\x20\0\0\0TFL3\0\0\0\0\x14\0", "a program of TensorFlow Lite"),
+    (b"\x08\x04\x12\xc3\x02\n\x2f\n\x05image\x1a\x26", "a program of Core ML"),
+    (b"\x08\x01\x12" + PROTOBUF + b"\n\xd4\x1f\x12\xa5\x1f\n", "a SavedModel of TensorFlow"),
+    (b"\n\x32\n\x05input\x12\x0bPlaceholder*\x0b", "a graph of TensorFlow"),
+    (b"GGUF\x03\0\0\0", "a file of llama.cpp"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
+    *((pickle.dumps(value, protocol), "a pickle of protocol 0 or 1") for protocol in (0, 1)
+      for value in ({"w": 1.5}, {}, [{"w": 1}], ({"w": 1}, 2), OrderedDict(w=1), np.ones(2, "f4"), np.float32(1))),
+], ids=str)  # fmt: skip
+def test_a_file_of_another_tool_is_named(data, problem, tmp_path):
+    (tmp_path / "x.bin").write_bytes(data)
+    with pytest.raises(FormatError, match=f"x.bin: is {re.escape(problem)}.* \\(.*(convert the|save|write it again)"):
+        open_checkpoint(tmp_path / "x.bin")
+
+
+def test_a_folder_and_a_zip_of_another_tool_are_named(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"is a SavedModel of TensorFlow \(read its variables by tf.train.load"):
+        open_checkpoint(tmp_path)
+    with zipfile.ZipFile(tmp_path / "k.keras", "w") as file:
+        file.writestr("model.weights.h5", b"\x89HDF")
+    with pytest.raises(FormatError, match=r"is a \.keras file \(load it with keras\.models\.load_model"):
+        open_checkpoint(tmp_path / "k.keras")
 
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "paddle", "numpy", "msgpack", "ml_dtypes", "tensorstore"}
