@@ -135,7 +135,11 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     verdict, a, b, _, head, *rows, last = printed.splitlines()
     assert (a, b) == (f"A: {GOOGLE}", f"B: {TIMM}")
     assert re.split(" {2,}", head)[1:] == ["setting", "in A", "in B"]
-    assert re.split(" {2,}", rows[0])[1:] == ["gelu", "tanh (assumed: google)", "erf (assumed: timm)"]
+    assert re.split(" {2,}", rows[0])[1:] == [
+        "gelu",
+        "tanh (assumed: google's own code)",
+        "erf (assumed: timm's own code)",
+    ]
     assert "  [20]           [25]           MixerBlock_{0..2}/LayerNorm_{0..1}/scale" in rows  # folded, by A's own name
     (bias,) = (row.split() for row in rows if "  head/bias:" in row)
     assert bias[1:5] == ["7", "of", "7", "head/bias:"] and [word[:2] for word in bias[5:]] == ["A=", "B=", "at", "[5"]

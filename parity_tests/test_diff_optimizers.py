@@ -172,6 +172,18 @@ def grouped(names, groups, path, named=True, rate=1e-3):
     torch.save({"model": model, "optimizer": {"state": state, "param_groups": numbered}}, path)
 
 
+@pytest.mark.parametrize("top", [None, "optimizer"])
+def test_hyperparameters_count_where_files_are_an_optimizers_state_alone(top, run, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch writes the files")
+    for name, rate in (("a", 1e-3), ("b", 5e-4)):
+        state = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"params": [0], "lr": rate}]}
+        torch.save({top: state} if top else state, tmp_path / f"{name}.pt")
+    code, printed, _ = run("diff", tmp_path / "a.pt", tmp_path / "b.pt")
+    assert (code, printed.splitlines()[0]) == (1, "different: 1 plain value") and "lr  1e-3  5e-4\n" in printed
+    code, printed, _ = run("diff", tmp_path / "a.pt", tmp_path / "a.pt")
+    assert (code, printed.splitlines()[0]) == (0, "the same arrays")
+
+
 def test_optimizers_of_torch_are_matched_by_the_names_of_their_parameters(run, tmp_path):
     """A conversion there and back may leave one group where there were two, of weights with decay and of others."""
     pytest.importorskip("torch", reason="torch writes the files")

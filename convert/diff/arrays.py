@@ -17,7 +17,7 @@ from convert.errors import ConvertError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.reading.nesting import ROOT, by_container, copied_place, training, within
-from convert.reading.optimizers import find_any
+from convert.reading.optimizers import find_any, state_names
 from convert.reading.spelling import out_of_modules
 from convert.records import record
 from convert.table.file import recorded_table
@@ -70,7 +70,8 @@ def by_names(
         arrays = differences(one, two, tolerance)
         parts = one.prefix, two.prefix
         root = common(parts)
-        asked = root if whole or (weights != (None, None) and (all(parts) or training(root))) else None
+        named = whole or (weights != (None, None) and (all(parts) or training(root)))
+        asked = root if named else _state_alone(first, second) if weights == (None, None) else None
         values = PlainValues.of(one.reader, two.reader, match, parts, asked)
         entries = [*values.part(asked).entries(), *arrays.entries]
         left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
@@ -81,6 +82,17 @@ def by_names(
         numbers = match.notes if has_state or is_unknown else ()
         notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
         return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
+
+
+def _state_alone(first: Reader, second: Reader) -> str | None:
+    """Return the prefix of the state of an optimizer that is all of both files: its learning rate counts as arrays do.
+
+    None where either file has other arrays, or the two have the state in different places.
+    """
+    found = [find_any(first), find_any(second)]
+    tops = {one.top if one and reader.tensors.keys() <= state_names(reader, one) else None
+            for reader, one in zip((first, second), found, strict=True)}  # fmt: skip
+    return tops.pop() if len(tops) == 1 else None
 
 
 def _not_plain(reader: Reader, compared: Set[str]) -> bool:
