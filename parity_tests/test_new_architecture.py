@@ -106,3 +106,9 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
         "stem": [0.0, float(np.float32(0.1))], "norm": [0.0, 0.0, scale, scale], "fc1": [1.0, 1.0, 2.0, 2.0],
         "fc2": [0.0, 0.0],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "meant"), [(["--jsn"], "'--json'"), (["mlp_mixer", "--jsn"], "'--json'"),
+                                              (["nwe", "name"], "'new'")])  # fmt: skip
+def test_a_misspelt_option_or_command_of_ports_is_answered_with_the_one_that_was_meant(words, meant, capsys):
+    assert ports_main(words) == 2 and f", did you mean {meant}? (see " in capsys.readouterr().err

@@ -41,10 +41,11 @@ def table(argv: list[str]) -> int:
     parser.add_argument("--spec", metavar="PAGE", action="append", default=[], help="also an architecture of yours")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     arguments, others = parser.parse_known_args(argv)
-    if others:
+    if any(not other.startswith("-") for other in others):
         from specs.words import hint
 
         parser.error(f"unrecognized arguments: {' '.join(others)}{hint(arguments.architecture or '', ['new'])}")
+    arguments = parser.parse_args(argv)  # which says what option a misspelt one stands for
     import specs
     from convert.pages import use
     from convert.terminal import table

@@ -78,11 +78,9 @@ def recorded_table(its: record.Record) -> Table | None:
 
 def check_complete(table: Table) -> None:
     """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
-    if claim(table, UNFINISHED):
+    if why := claim(table, UNFINISHED):
         missing = [comment.removeprefix("# ") for comment in table.lines[0].above if comment.startswith(MISSING)]
-        raise ConvertError(
-            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {UNFINISHED!r}", missing
-        )
+        raise ConvertError(f"{table.name}: is incomplete, by its comment {UNFINISHED!r}: {why}", missing)
 
 
 def doubt(content: Mapping[str, Any]) -> str:

@@ -185,7 +185,7 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     ), text
     assert written == f"{tmp_path}/out.table: no lines, nothing written"
     assert (
-        sizes == "sizes differ: the left model has 5 where the right one has 6, in 0.weight (5, 4) and 0.weight (6, 4)"
+        sizes == "sizes differ: the left model has 5 where the right one has 6, in 0.weight [5, 4] and 0.weight [6, 4]"
     )
     assert missing == "missing: all 4 arrays of the right model: none has a partner"
     assert "stopped at" not in text and "compare" not in text, text  # the sizes say it
@@ -334,6 +334,8 @@ def test_what_the_right_model_alone_reads_is_to_be_removed_since_no_line_can_fil
     found = parity.derive(gated(), gated("scale"), (X,))
     assert found.missing == ["scale"] and found.following.startswith("remove from the right model what the left one ")
     assert "write a line" not in found.following and "`drop <- NAME`" in found.following
+    comment = f"# incomplete: 1 array of the right model without a line: {found.following}"
+    assert found.table.print().splitlines()[1] == comment  # which a conversion by the Table prints
 
 
 def test_a_given_line_is_refused_beside_one_that_fills_what_it_drops():

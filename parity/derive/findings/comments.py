@@ -12,6 +12,7 @@ from convert.folding import listed
 from parity.derive.fold.buffers import VALUED, Partner
 from parity.derive.fold.rows import DerivedTable, missing_lines
 from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.trace.reason import remedy
 from parity.derive.trace.sides import Side
 from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
 from specs.numbers import limit, short
@@ -19,6 +20,8 @@ from specs.words import count
 
 from .evidence import Evidence
 from .remarks import remarks
+
+ADD = "add the lines that are missing, and remove this comment"
 
 
 def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> list[str]:
@@ -64,8 +67,9 @@ def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
         return table
     comments = [_verdict(found), *([f"{REASON} {why}"] if why else [])]
     if found.missing:
-        what = count(len(found.missing), "array")
-        comments.insert(0, f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment")
+        what = f"{count(len(found.missing), 'array')} of the right model without a line"
+        advice = dict.fromkeys(remedy(why) or ADD for why in found.reasons.values())
+        comments.insert(0, f"{UNFINISHED} {what}: {'; or '.join(advice)}")
         comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
     if lengths := _lengths(table):
         comments.append(f"{LENGTHS} {lengths}")
