@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from convert.errors import called
 from convert.running import ASSUME, Arguments, Version, add_quiet, guarded
-from specs.kinds import FRAMEWORKS
+from parity.results.tolerance import CHECKS
+from specs.kinds import DTYPES, FRAMEWORKS
 
 EXAMPLES = """examples:
   {0} ARCH                         its tiny twins, random weights
@@ -21,8 +22,6 @@ EXAMPLES = """examples:
 --json prints strict JSON: a number that is not finite is null.
 Exit status: 0 all that could run agrees, 1 something differs or nothing could
 be compared; 2 wrong usage, as a file that is missing; 130 interrupted."""
-DTYPES = ("float64", "float32", "bfloat16", "float16")
-CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 
 
 def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:

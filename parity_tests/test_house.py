@@ -13,10 +13,12 @@ import pytest
 
 import parity
 import specs
+import triptych
+from convert.version import PACKAGES
 from specs.kinds import FRAMEWORKS
 
 ROOT = Path(__file__).parents[1]
-FLOORS = ("specs", "convert", "ports", "parity")  # each may import itself and what stands before it
+FLOORS = PACKAGES  # each may import itself and what stands before it
 ROOF = "convert.command_line"  # with `__main__` modules: may import any floor, and no other file may import it
 
 
@@ -99,6 +101,11 @@ def upward(arrows: Mapping[str, set[str]]) -> list[str]:
         for other in sorted(others)
         if not is_roof(module) and (floor[other] > floor[module] or is_roof(other))
     ]
+
+
+def test_the_installed_command_lists_the_packages_of_the_converter():
+    """It has a list of its own, as it runs before any package may be imported."""
+    assert set(triptych.PACKAGES) == set(PACKAGES)
 
 
 def test_there_is_no_circle_among_files():

@@ -12,13 +12,14 @@ import pytest
 
 import ports
 import specs
+from convert.config.pixels import agreed, same_scaling
 from convert.errors import UsageError
 from convert.plans.planning import plan
 from ports.images import ImagesError
 from ports.preprocess import centre, normalise, preprocess, resized
 from ports.resampling import resize
 from specs.dialects import PORTS
-from specs.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Known, agreed, fits, same_scaling, stated
+from specs.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Known, fits, stated
 from specs.spec import SpecError
 
 from . import documents

@@ -1,4 +1,4 @@
-"""List which frameworks are installed, and import the class of a network in one of them."""
+"""List which frameworks and devices there are, and import the class of a network in one of them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import specs
-from convert.errors import UsageError, install
+from convert.errors import ConvertError, UsageError, command_or_call, install
 from specs.checking.outside import import_file
 from specs.kinds import FRAMEWORKS
 from specs.spec import SpecError
 from specs.words import unknown
 
+DEVICES = ("cpu", "gpu")
+ELSEWHERE = {  # names that frameworks and command lines have for these
+    "cuda": "gpu", "fp64": "float64", "double": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16",
+    "fp16": "float16", "half": "float16",
+}  # fmt: skip
+
 
 class PortError(UsageError):
     """A port that a page declares and that is missing, fails to import, or does not fit the page."""
+
+
+class Unavailable(ConvertError):
+    """A device that this machine, or this build of a library, does not have; `why` says so without the library."""
+
+    def __init__(self, library: str, what: str = "no GPU found here"):
+        remedy = command_or_call("--device cpu", "device='cpu'")
+        self.why = f"{what}: use {remedy}"
+        super().__init__(f"{library}: {self.why}")
 
 
 def available() -> list[str]:
@@ -94,6 +110,16 @@ def require(framework: str) -> None:
         raise UsageError(f"framework: {unknown(framework, FRAMEWORKS, listed=True)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: {install(framework)}")
+
+
+def require_name(what: str, name: str, known: Sequence[str]) -> None:
+    """Raise UsageError for a name that is not known, with the nearest one, or with ours for another's name."""
+    if not isinstance(name, str):
+        raise UsageError(f"{what} must be a name ({', '.join(known)}), not {name!r}")
+    if name not in known:
+        meant = ELSEWHERE.get(name.partition(":")[0])
+        ours = f"unknown name {name!r}, did you mean {meant!r}? (one of {', '.join(known)})"
+        raise UsageError(f"{what}: {ours if meant in known else unknown(name, known, listed=True)}")
 
 
 def quick_xla_flags() -> str:

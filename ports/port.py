@@ -14,13 +14,12 @@ import numpy as np
 import specs
 from convert.errors import UsageError
 from specs.config import as_dict
-from specs.kinds import IMAGES, PORTED
+from specs.kinds import DTYPES, IMAGES, PORTED
 from specs.layer import Layer
 from specs.notation.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
-from specs.words import unknown
 
-from .frameworks import PortError, network, unfit
+from .frameworks import DEVICES, PortError, network, require_name, unfit
 from .images import checked
 from .model import Model
 from .runners.inputs import OUTPUT, Inputs
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
     from convert.config.settings import Settings
 
     from .source import Source
-
-DTYPES = ("float64", "float32", "bfloat16", "float16")
-DEVICES = ("cpu", "gpu")
-ELSEWHERE = {  # names that frameworks and command lines have for these
-    "cuda": "gpu", "fp64": "float64", "double": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16",
-    "fp16": "float16", "half": "float16",
-}  # fmt: skip
 
 
 class Port(Model):
@@ -63,8 +55,8 @@ class Port(Model):
         dtype: str,
         device: str,
     ):
-        _require("dtype", dtype, DTYPES)
-        _require("device", device, DEVICES)
+        require_name("dtype", dtype, DTYPES)
+        require_name("device", device, DEVICES)
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
@@ -173,7 +165,7 @@ class Port(Model):
 
     def with_dtype(self, dtype: str) -> Port:
         """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
-        _require("dtype", dtype, DTYPES)
+        require_name("dtype", dtype, DTYPES)
         return self._with(self.runner.cast(dtype))
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
@@ -241,13 +233,3 @@ class Port(Model):
         maps = {pattern(layer.path) for layer in layers if layer.kind in IMAGES}
         parents -= {parent for parent in parents if any(path.startswith(parent + ".#") for path in paths)}  # lists
         return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
-
-
-def _require(what: str, name: str, known: Sequence[str]) -> None:
-    """Raise UsageError for a name that is not known, with the nearest one, or with ours for another's name."""
-    if not isinstance(name, str):
-        raise UsageError(f"{what} must be a name ({', '.join(known)}), not {name!r}")
-    if name not in known:
-        meant = ELSEWHERE.get(name.partition(":")[0])
-        ours = f"unknown name {name!r}, did you mean {meant!r}? (one of {', '.join(known)})"
-        raise UsageError(f"{what}: {ours if meant in known else unknown(name, known, listed=True)}")

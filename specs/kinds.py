@@ -13,6 +13,7 @@ LIBRARIES = {"flax": ("linen", "nnx"), "torch": ("torch",), "paddle": ("paddle",
 FRAMEWORKS = tuple(LIBRARIES)
 PORTED = {framework: libraries[0] for framework, libraries in LIBRARIES.items()}
 SUFFIX = {"flax": ".msgpack", "torch": ".safetensors", "paddle": ".pdparams"}  # of the files that its users expect
+DTYPES = ("float64", "float32", "bfloat16", "float16")  # that ports compute in
 BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
 COLLECTIONS = ("params", "batch_stats")  # of linen: trained leaves, and running statistics
 

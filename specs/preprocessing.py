@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from .config import Size, misfits, tuples
 from .numbers import exact
 
-ROUNDING = 1e-6  # relative: what computing a pixel in float32 in another order may change
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -110,73 +109,22 @@ def _beyond(values: Mapping[str, Any]) -> list[str]:
     image = values.get("image")
     low, high = values.get("range", (0, 1))
     tests = {
-        "std": (all(part > 0 for part in _each(values.get("std", 1))), "above 0"),
-        "mean": (bool(_each(values.get("mean", 0))), "at least one number"),
+        "std": (all(part > 0 for part in each(values.get("std", 1))), "above 0"),
+        "mean": (bool(each(values.get("mean", 0))), "at least one number"),
         "range": (low < high, "the lower number first"),
         "crop": (0 < values.get("crop", 1) <= 1, "above 0, at most 1"),
-        "image": (image is None or min(_each(image)) > 0, "at least 1"),
+        "image": (image is None or min(each(image)) > 0, "at least 1"),
     }
     return [
         f"{name}={exact(values[name])}: {what}" for name, (valid, what) in tests.items() if name in values and not valid
     ]
 
 
-def _each(value: Any) -> tuple[Any, ...]:
+def each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def agreed(published: tuple[Preprocessing, ...], channels: int) -> Known:
-    """Return what several published checkpoints were evaluated with: the first's; fields that differ are assumed.
-
-    What is stated for another number of channels is left out.
-    """
-    every = [{f.name: getattr(one, f.name) for f in fields(one)} for one in published if fits(one, channels)]
-    values = {name: value for name, value in every[0].items() if value is not None} if every else {}
-    return Known(values, frozenset(n for n, value in values.items() if any(one[n] != value for one in every)))
 
 
 def fits(one: Preprocessing | Known, channels: int) -> bool:
     """Tell whether mean and std are of this many channels."""
     values = one.values if isinstance(one, Known) else vars(one)
-    return all(len(_each(values.get(name, 0))) in (1, channels) for name in ("mean", "std"))
-
-
-def same_scaling(one: Known, other: Known, channels: int) -> bool:
-    """Tell whether two scale pixels alike: [-1, 1] is what mean 0.5 and std 0.5 make of [0, 1]."""
-
-    def line(known: Known) -> list[float]:
-        (low, high), mean, std = (known.values[name] for name in ("range", "mean", "std"))
-        means, stds = (_each(part) * (channels if len(_each(part)) == 1 else 1) for part in (mean, std))
-        pairs = list(zip(means, stds, strict=True))
-        return [(low - m) / s for m, s in pairs] + [(high - m) / s for m, s in pairs]
-
-    return all(abs(a - b) <= ROUNDING * max(1, abs(a), abs(b)) for a, b in zip(line(one), line(other), strict=True))
-
-
-def from_timm(mapping: Mapping[str, Any]) -> tuple[Known, list[str]]:
-    """Read the preprocessing in a config.json of timm's, and list what of it is left open, with the reason.
-
-    Source: timm `data/config.py`, `data/transforms_factory.py` (transforms_imagenet_eval).
-    Raises: ValueError for values that cannot be.
-    """
-    theirs = mapping.get("pretrained_cfg")
-    if not isinstance(theirs, Mapping):
-        return Known(), []
-    names = {"mean": "mean", "std": "std", "crop_pct": "crop", "interpolation": "interpolation"}
-    values = {ours: _single(theirs[name]) for name, ours in names.items() if theirs.get(name) is not None}
-    values |= {"range": (0.0, 1.0)} if values else {}
-    size = theirs.get("input_size")
-    if isinstance(size, list) and len(size) == 3:
-        values["image"] = size[1] if size[1] == size[2] else size[1:]
-    remarks = []
-    if theirs.get("crop_mode", "center") not in (None, "center"):
-        remarks.append(f"crop_mode={theirs['crop_mode']!r} is no centre crop: crop is left open")
-        values.pop("crop", None)
-    if values.get("interpolation", "bicubic") not in ("bicubic", "bilinear"):
-        remarks.append(f"interpolation={values.pop('interpolation')!r} is not implemented: it is left open")
-    return stated(values), remarks
-
-
-def _single(value: Any) -> Any:
-    """Return one number for all channels where those of all channels are equal."""
-    return value[0] if isinstance(value, list) and value and all(part == value[0] for part in value) else value
+    return all(len(each(values.get(name, 0))) in (1, channels) for name in ("mean", "std"))

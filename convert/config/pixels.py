@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from convert.errors import FormatError, UsageError
 from convert.files import bounded_json
 from convert.files.base import record_at
 from convert.records.record import DIALECT, Record
+from specs import preprocessing
 from specs.config import pair
-from specs.preprocessing import Known, agreed, fits, from_timm, same_scaling
+from specs.preprocessing import Known, Preprocessing, each, fits
 from specs.spec import Dialect, Spec
 
 # Files beside which a config.json is of the same model: Hugging Face's names for them.
@@ -24,6 +25,7 @@ HUGGING_FACE = (
 )
 
 
+ROUNDING = 1e-6  # relative: what computing a pixel in float32 in another order may change
 SCALING = frozenset(("mean", "std", "range"))  # fields that decide which number a pixel becomes
 
 
@@ -66,6 +68,16 @@ def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) ->
     return found if official else found.all_assumed()
 
 
+def agreed(published: tuple[Preprocessing, ...], channels: int) -> Known:
+    """Return what several published checkpoints were evaluated with: the first's; fields that differ are assumed.
+
+    What is stated for another number of channels is left out.
+    """
+    every = [{f.name: getattr(one, f.name) for f in fields(one)} for one in published if fits(one, channels)]
+    values = {name: value for name, value in every[0].items() if value is not None} if every else {}
+    return Known(values, frozenset(n for n, value in values.items() if any(one[n] != value for one in every)))
+
+
 def sized(known: Known, config: Any, suggested: Mapping[str, str]) -> Known:
     """Add the Config's size of images, as assumed, where nothing states it of the file: pictures are resized to it.
 
@@ -88,6 +100,18 @@ def conflict(source: Known, target: Known, channels: int) -> bool:
     """Tell whether a target's own code scales pixels otherwise than a model needs; only of what is not assumed."""
     certain = all(side.values.keys() >= SCALING and not SCALING & side.assumed for side in (source, target))
     return certain and not same_scaling(source, target, channels)
+
+
+def same_scaling(one: Known, other: Known, channels: int) -> bool:
+    """Tell whether two scale pixels alike: [-1, 1] is what mean 0.5 and std 0.5 make of [0, 1]."""
+
+    def line(known: Known) -> list[float]:
+        (low, high), mean, std = (known.values[name] for name in ("range", "mean", "std"))
+        means, stds = (each(part) * (channels if len(each(part)) == 1 else 1) for part in (mean, std))
+        pairs = list(zip(means, stds, strict=True))
+        return [(low - m) / s for m, s in pairs] + [(high - m) / s for m, s in pairs]
+
+    return all(abs(a - b) <= ROUNDING * max(1, abs(a), abs(b)) for a, b in zip(line(one), line(other), strict=True))
 
 
 def misfit(spec: Spec, config: Any, stated: Known) -> str:
@@ -123,3 +147,32 @@ def _recorded(record: Record) -> tuple[Known, list[str]]:
     """Read a record's preprocessing; of a damaged record it is assumed."""
     found, remarks = record.preprocessing
     return (found.all_assumed() if record.damage else found), remarks
+
+
+def from_timm(mapping: Mapping[str, Any]) -> tuple[Known, list[str]]:
+    """Read the preprocessing in a config.json of timm's, and list what of it is left open, with the reason.
+
+    Source: timm `data/config.py`, `data/transforms_factory.py` (transforms_imagenet_eval).
+    Raises: ValueError for values that cannot be.
+    """
+    theirs = mapping.get("pretrained_cfg")
+    if not isinstance(theirs, Mapping):
+        return Known(), []
+    names = {"mean": "mean", "std": "std", "crop_pct": "crop", "interpolation": "interpolation"}
+    values = {ours: _single(theirs[name]) for name, ours in names.items() if theirs.get(name) is not None}
+    values |= {"range": (0.0, 1.0)} if values else {}
+    size = theirs.get("input_size")
+    if isinstance(size, list) and len(size) == 3:
+        values["image"] = size[1] if size[1] == size[2] else size[1:]
+    remarks = []
+    if theirs.get("crop_mode", "center") not in (None, "center"):
+        remarks.append(f"crop_mode={theirs['crop_mode']!r} is no centre crop: crop is left open")
+        values.pop("crop", None)
+    if values.get("interpolation", "bicubic") not in ("bicubic", "bilinear"):
+        remarks.append(f"interpolation={values.pop('interpolation')!r} is not implemented: it is left open")
+    return preprocessing.stated(values), remarks
+
+
+def _single(value: Any) -> Any:
+    """Return one number for all channels where those of all channels are equal."""
+    return value[0] if isinstance(value, list) and value and all(part == value[0] for part in value) else value

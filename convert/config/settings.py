@@ -15,9 +15,12 @@ from convert.records import record as records
 from convert.records.altered import WARNING
 from specs import config as configs
 from specs import paddlevit
-from specs import preprocessing as pixels
 from specs.numbers import exact
+from specs.preprocessing import UNKNOWN, Known
+from specs.preprocessing import stated as stated_preprocessing
 from specs.spec import Spec, described
+
+from .pixels import from_timm
 
 IGNORED = "ignored, as no part of the model"  # sections of a configuration file
 ASKED = "was asked for"  # of a Config field that the user states
@@ -50,7 +53,7 @@ class Settings(NamedTuple):
     file: str = ""
     chosen: frozenset[str] = frozenset()
     others: Mapping[str, str] = MappingProxyType({})
-    preprocessing: pixels.Known = pixels.UNKNOWN
+    preprocessing: Known = UNKNOWN
     suggested: Mapping[str, str] = MappingProxyType({})
     optimizer: Mapping[str, Any] = MappingProxyType({})
     of_record: Mapping[str, str] = MappingProxyType({})
@@ -97,7 +100,7 @@ class Settings(NamedTuple):
         return bool(self.file) and name not in self.chosen
 
 
-def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any], pixels.Known]:
+def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any], Known]:
     """Part Config fields from preprocessing. Raises: UsageError for preprocessing that does not fit."""
     nested, prefix = values.get(PREPROCESSING, {}), f"{PREPROCESSING}."
     if not isinstance(nested, Mapping):
@@ -107,10 +110,10 @@ def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any]
     return own, preprocessing({**nested, **dotted})
 
 
-def preprocessing(values: Mapping[str, Any]) -> pixels.Known:
+def preprocessing(values: Mapping[str, Any]) -> Known:
     """Return preprocessing as the user states it. Raises: UsageError that lists what does not fit."""
     try:
-        return pixels.stated(values)
+        return stated_preprocessing(values)
     except ValueError as error:
         raise UsageError(f"{PREPROCESSING}: {error}") from None
 
@@ -254,7 +257,7 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
 def _of_timm(path: str, values: Mapping[str, Any]) -> Settings:
     """Read the preprocessing in a config.json of timm's. Raises: ConvertError for what does not fit."""
     try:
-        found, remarks = pixels.from_timm(values)
+        found, remarks = from_timm(values)
     except ValueError as error:
         raise ConvertError(f"{path}: {PREPROCESSING}: {error}") from None
     ignored = ", ".join(name for name in values if name != "pretrained_cfg")

@@ -22,12 +22,14 @@ from parity.given.usage import (
 )
 from parity.judging.judge import Subject, judge
 from parity.report import Report, Result
+from parity.results.tolerance import CHECKS
 from parity.results.unequal_weights import UnequalWeights, unequal
 from parity.running.job import cause_of, raised
-from parity.running.recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
-from ports.port import DTYPES, Port
+from parity.running.recording import ACTIVATIONS, Recording, precision_kept, record
+from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
+from specs.kinds import DTYPES
 from specs.table import Table
 from specs.words import in_a_row
 

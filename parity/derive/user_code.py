@@ -10,12 +10,13 @@ from typing import Any
 
 from convert.errors import ConvertError, MissingFile, UsageError, called
 from convert.files import is_named_as_checkpoint
+from convert.version import PACKAGES
 from specs.words import count, hint, in_a_row
 
 from .trace.call import Call
 from .trace.frames import line_of, line_of_definition, message
 from .trace.sides import MODELS, is_model, without_variables
-from .user_modules import PACKAGES, Imports
+from .user_modules import Imports
 
 RETURN = "return (model, inputs)"
 CODE = "write file.py:function, where the function returns (model, inputs)"

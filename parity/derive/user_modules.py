@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from convert.errors import UsageError
+from convert.version import PACKAGES
 
-PACKAGES = ("specs", "convert", "ports", "parity")  # of Triptych, which are imported before the user's file runs
 INSTALLED = tuple(os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "purelib", "platlib"))
 
 

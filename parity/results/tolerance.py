@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from specs.numbers import short
 
+CHECKS = ("forward", "layers", "single-step", "gradients", "train")
+
 
 class Limit(NamedTuple):
     """A tolerance, and the reason for its size in words that stand behind the number: "1e-10: fixed, ..."."""

@@ -49,8 +49,7 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     Raises: ConvertError for a target that fits no framework, such as a checkpoint of another network.
     """
     import ports
-    from ports.frameworks import PortError, declared
-    from ports.runners.base import Unavailable
+    from ports.frameworks import PortError, Unavailable, declared
 
     without = partial(not_run, job, label)
     if job.framework not in ports.available():

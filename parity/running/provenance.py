@@ -14,12 +14,11 @@ from functools import cache
 
 import numpy as np
 
+from convert import versions
 from convert.errors import printable
-from convert.version import __version__
-from convert.versions import PACKAGES, version
+from convert.version import PACKAGES, __version__
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARTS = "specs", "convert", "ports", "parity"
 DEVICES = "/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd"  # of NVIDIA, under WSL, of AMD
 
 
@@ -37,11 +36,11 @@ def surroundings(device: str = "cpu") -> dict[str, str]:
 def code() -> str:
     """Name the code of Triptych that runs: its commit, and a digest of its files if they are not those of a commit."""
     commit = _git("rev-parse", "--short=12", "HEAD") if os.path.exists(os.path.join(ROOT, ".git")) else None
-    changed = _git("status", "--porcelain", "--", *PARTS) if commit else None
+    changed = _git("status", "--porcelain", "--", *PACKAGES) if commit else None
     if commit and changed == "":
         return f"commit {commit}"
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in PACKAGES:
         for folder, folders, files in os.walk(os.path.join(ROOT, part)):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for path in (os.path.join(folder, name) for name in sorted(files)):
@@ -78,7 +77,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 def frameworks() -> dict[str, str]:
     """Return the versions of the frameworks that this process has imported, by name."""
-    imported = {name: version(name) for name in PACKAGES if name in sys.modules}
+    imported = {name: versions.version(name) for name in versions.PACKAGES if name in sys.modules}
     if "jax" in sys.modules and "flax" not in imported:
         imported["jax"] = sys.modules["jax"].__version__
     return imported

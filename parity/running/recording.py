@@ -24,7 +24,6 @@ from specs.words import count, hint, in_a_row
 from .hub import own_leaves, to_hub
 from .training_settings import momenta
 
-CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEEDS = 64  # of dropout: each call's masks are looked at together
 # Shares by which weights are moved to measure how a run amplifies rounding: eight roundoffs, as much as rounding

@@ -16,7 +16,7 @@ from parity.running import provenance
 def test_code_that_was_edited_is_told_from_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = provenance.code.__wrapped__  # without its cache
     monkeypatch.setattr(provenance, "ROOT", str(tmp_path))
-    for part in provenance.PARTS:
+    for part in provenance.PACKAGES:
         (tmp_path / part).mkdir()
         (tmp_path / part / "a.py").write_text("x = 1")
     before = code()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.running.recording import CHECKS
+from parity.results.tolerance import CHECKS
 
 X = np.random.default_rng(0).standard_normal((4, 6))
 

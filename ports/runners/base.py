@@ -9,22 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convert.errors import ConvertError, UsageError, command_or_call
+from convert.errors import UsageError
 
 from ..structure import Structure
 from . import trees
 from .inputs import OUTPUT, Inputs, join
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import visible
-
-
-class Unavailable(ConvertError):
-    """A device that this machine, or this build of a library, does not have; `why` says so without the library."""
-
-    def __init__(self, library: str, what: str = "no GPU found here"):
-        remedy = command_or_call("--device cpu", "device='cpu'")
-        self.why = f"{what}: use {remedy}"
-        super().__init__(f"{library}: {self.why}")
 
 
 class Runner(ABC):

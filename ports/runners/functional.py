@@ -14,7 +14,7 @@ import numpy as np
 
 from convert.errors import UsageError
 
-from ..frameworks import quick_forward_options
+from ..frameworks import Unavailable, quick_forward_options
 from . import base, jax_modules, trees
 from .inputs import OUTPUT, Inputs, is_image, is_numpy
 from .jax_trees import is_array, outward
@@ -74,7 +74,7 @@ class Runner(base.Runner):
         try:
             self.place = jax.devices(self.device)[0]
         except RuntimeError as error:
-            raise base.Unavailable("jax", f"no {self.device.upper()} found here") from error
+            raise Unavailable("jax", f"no {self.device.upper()} found here") from error
         if self.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
         self.compiled: dict[Any, tuple[Any, Any]] = {}

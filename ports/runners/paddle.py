@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from ..frameworks import PortError, unfit
+from ..frameworks import PortError, Unavailable, unfit
 from . import base, hooked
 from .inputs import Inputs
 from .misfits import misfits
@@ -72,7 +72,7 @@ class Runner(hooked.Runner):
 
     def settle(self) -> None:
         if self.device == "gpu" and not paddle.is_compiled_with_cuda():
-            raise base.Unavailable("paddle", "built without GPU support")
+            raise Unavailable("paddle", "built without GPU support")
         self.place = paddle.CUDAPlace(0) if self.device == "gpu" else paddle.CPUPlace()
         paddle.set_device(self.device)
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convert.errors import UsageError
 
-from ..frameworks import PortError, unfit
+from ..frameworks import PortError, Unavailable, unfit
 from . import base, hooked
 from .inputs import Inputs
 from .misfits import misfits
@@ -92,7 +92,7 @@ class Runner(hooked.Runner):
     def settle(self) -> None:
         if self.device == "gpu":
             if not torch.cuda.is_available():
-                raise base.Unavailable("torch")
+                raise Unavailable("torch")
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def cast(self, dtype: str) -> Runner:

@@ -9,9 +9,10 @@ import traceback
 from typing import Any
 
 import convert
+from convert.version import PACKAGES
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(convert.__file__)))
-FLOORS = tuple(os.path.join(OURS, floor, "") for floor in ("specs", "convert", "ports", "parity"))
+FLOORS = tuple(os.path.join(OURS, floor, "") for floor in PACKAGES)
 INSTALLED = tuple(os.path.join(path, "") for path in {*sysconfig.get_paths().values()} if path)
 
 
