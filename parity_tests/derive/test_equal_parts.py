@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.fold.equal_parts import axes_met
 from parity.derive.fold.permuted import orders
-from parity.derive.trace.equal_parts import axes_met
 from specs.notation.lines import TableError
 
 from ..conftest import needs

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.derive.trace.equal_parts import axes_met
-from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
-from specs.notation.paths import fill, holes, parse_path
+from specs.notation.paths import fill, holes, normal, parse_path
 
+from .equal_parts import axes_met
 from .facts import Facts, Group
 from .names import SPARE
 from .parts import UNKNOWN
@@ -112,7 +111,7 @@ def with_met_letters(
     lengths.update({name.upper(): length for name, length in lengths.items() if name.upper() not in used})
     families = dict[str, list[int]]()
     for at, row in enumerate(rows):
-        families.setdefault(numberless(str(row)), []).append(at)
+        families.setdefault(normal(str(row)), []).append(at)
     for family in families.values():
         own = _apart(rows[family[0]], new[family[0]])
         for at in family if all(new[at] == new[family[0]] for at in family) else ():

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import NamedTuple
 
-from parity.derive.trace.sources import outputs_of
 from specs.notation.paths import escaped
 
 from .facts import Facts, Group
@@ -18,6 +17,7 @@ from .letters import CAPITAL, PLAIN, open_letters
 from .names import SPARE
 from .parts import Origin, Part
 from .rows import DIM, Row
+from .sources import outputs_of
 
 
 class Width(NamedTuple):

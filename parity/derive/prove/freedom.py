@@ -18,6 +18,7 @@ from parity.derive.trace.outputs import equal
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
+from specs.notation.paths import normal
 
 from .pairs import arithmetic
 from .reach import Reach, is_matrix
@@ -194,7 +195,7 @@ def _candidates(
             names = [both(elements.owners(one.ids), partners) for one in (use, other)]
             if names[0] == names[1]:
                 continue
-            template = re.sub(r"\d+", "#", " ".join(names))
+            template = normal(" ".join(names))
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [_columns(use, width)]
@@ -280,7 +281,7 @@ def _terms(
                 found.setdefault((name, its), []).append((one, two))
     for (name, its), pairs in found.items():
         one, two = np.unique(np.concatenate([np.stack(pair) for pair in pairs], 1), axis=1)
-        template = re.sub(r"\d+", "#", f"{name} {its}")
+        template = normal(f"{name} {its}")
         if len(np.unique(one)) == len(np.unique(two)) == len(one):
             whole = len(one) == sum(int(np.prod(elements.shapes[owner])) for owner in elements.owners(one))
             effect = "only their sum has an effect" if whole else "of some elements, only the sum has an effect"

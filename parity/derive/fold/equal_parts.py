@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from parity.derive.limits import LARGE_ORIGINS
+from parity.derive.trace.axis_roles import axis_roles, follows
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, along, elements
 
-from .axis_roles import axis_roles, follows
-from .program import Program
 from .sources import Met, first_met, fitted, origins_of
-from .tape import Array, Node, along, elements
 
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
 
