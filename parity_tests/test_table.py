@@ -337,13 +337,32 @@ def test_lines_of_no_file_have_the_numbers_of_their_text():
     assert [one.number for one in Table.parse(table.print()).lines] == [4, 6]
 
 
+def test_parts_of_one_length_have_one_name_in_a_sum():
+    """So heads of keys and of values are as many; an axis of a product has a name of its own."""
+    table = Table.parse("table 1\nqkv: (h+k+k d) <-> q: h d, k: k d, v: k d")
+    qkv = np.arange(24)
+    for given in ({"h": 4, "k": 2}, {"d": 3, "h": 4}, {"d": 3, "k": 2}):
+        made = table.apply({"qkv": qkv}, **given)
+        assert np.array_equal(np.concatenate([made[name].ravel() for name in "qkv"]), qkv)
+        assert [made[name].shape for name in "qkv"] == [(4, 3), (2, 3), (2, 3)]
+    with pytest.raises(Misfit, match=r"5 is no multiple of 2, as \(h\+k\+k d\) needs"):
+        table.apply({"qkv": qkv}, d=3, h=3)
+    with pytest.raises(Misfit, match="3 of 6 elements are left over"):
+        Table.parse("table 1\nx: h <-> y: (h+h)").reverse().apply({"y": np.arange(6)})
+    for line in ("x: h h <-> y: (h+h)", "x: (h h) <-> y: h", "x: (h+k h) <-> y: h k"):
+        with pytest.raises(TableError, match="h stands in it twice"):
+            Table.parse(f"table 1\n{line}")
+
+
 def test_a_letter_of_two_lengths_is_named():
     """The letter h counts heads on two lines, and rows of a grid on another."""
     table = Table.parse("table 1\nq: (h d) <-> q: h d\no: (h d) <-> o: h d\nhead: (h w) <-> head: h w")
     shapes = {"q": (8,), "o": (8,), "head": (15,)}
     with pytest.raises(SizeError) as error:
         table.layout(shapes)
-    assert error.value.problems[-1] == "h may stand for two lengths (lines 2 and 4): then rename one"
+    assert error.value.problems[-1] == (
+        "h has one length on lines 2 and 4: if that is wrong, give it another letter on one of them in the Table"
+    )
     with pytest.raises(
         Misfit, match="h=5 was given, and fits line 4 but not 2 and 3: if h stands for two lengths, ren"
     ):

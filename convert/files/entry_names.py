@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Set
 
+from specs.notation.paths import normal
+
 from .base import PDOPT
 
 # Entries that store no model: the stem of a file, or the name of a folder.
@@ -75,7 +77,7 @@ def preferred(models: list[str]) -> str | None:
     if len(plain) == 1:
         return plain[0]
     steps = steps_of(plain)
-    if plain and len(steps) == len(plain) and len({re.sub(r"\d+", "#", name) for name in plain}) == 1:
+    if plain and len(steps) == len(plain) and len({normal(name) for name in plain}) == 1:
         return max(plain, key=lambda name: (steps[name], name))
     return None
 

@@ -9,16 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from convert.errors import UsageError, option
 from convert.records.record import Record
 from specs.applied.moves import Shape
-from specs.notation.axes import parts
+from specs.notation.axes import Dim, parts
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import Line
-from specs.notation.signature import Signature
 from specs.solving.open_axes import SIZE_OF_HEAD
 from specs.solving.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 
 from .file import recorded_table
+
+Length = tuple[frozenset[str], int, int]  # the axes from which it follows, itself, and a line
+Dimension = tuple[str, frozenset[str]]  # as it is written, and the axes in it whose lengths are given
 
 
 def lengths(texts: Iterable[str]) -> dict[str, int]:
@@ -69,7 +71,7 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
     Args:
       sizes: lengths of axes by line number.
     """
-    composed = {line.number: [names for array in line.arrays for names in _composed(array)] for line in lines.lines}
+    composed = {line.number: [_names(dim) for array in line.arrays for dim in array.axes or ()] for line in lines.lines}
     for name, length in given.items():
         taken = [number for number, own in sizes.items() if own.get(name) == length]
         beside = {other for number in taken for names in composed[number] if name in names for other in names} - {name}
@@ -84,9 +86,10 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
 def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> None:
     """Check that the lengths that the user gives agree on heads, in modules of one module.
 
-    With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. A number of heads may
-    go with several sizes, as those of keys and of values, but a size with one number in each line of a name, and with
-    the scale of a norm whose axis it is. Other letters are not checked: each has its own length on each line.
+    With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. Dimensions that are
+    composed alike may have several sizes, as those of queries and of values, but unlike ones, as (s h d) of a fused
+    projection and (h d) of the output, have one in common. A size goes with one number of heads in each line of a name,
+    and with the scale of a norm whose axis it is. Other letters are not checked: each has its own length on each line.
 
     Args:
       path: of the file.
@@ -96,36 +99,39 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     """
     given = {name: length for name, length in given.items() if length > 1}
     remedy = "give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
-    found: dict[tuple[str, str], dict[str, dict[int, int]]] = {}  # (parent, axis) -> given axis -> length: line
+    found: dict[tuple[str, str], dict[Dimension, dict[int, int]]] = {}  # (parent, axis) -> dimension -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
-        for names in (names for array in line.arrays for names in _composed(array)):
-            for axis, beside in itertools.product(names - given.keys(), names & given.keys()):
-                if axis in own and own.get(beside) == given[beside]:
-                    place = _parent(line), axis
-                    found.setdefault(place, {}).setdefault(beside, {}).setdefault(own[axis], line.number)
+        for dim, names in ((str(dim), _names(dim)) for array in line.arrays for dim in array.axes or ()):
+            beside = frozenset(name for name in names & given.keys() if own.get(name) == given[name])
+            for axis in (names - given.keys()) & own.keys() if beside else ():
+                by = found.setdefault((_parent(line), axis), {})
+                by.setdefault((dim, beside), {}).setdefault(own[axis], line.number)
     for (_, axis), by in found.items():
         for clash in _clashes(axis, by):
-            made = in_a_row(f"{name}={given[name]} makes {axis}={length} on line {n}" for name, length, n in clash)
+            made = in_a_row(f"{_given(names, given)} {axis}={length} on line {n}" for names, length, n in clash)
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")
     for other in _unlike_norms(lines, given, sizes):
         raise UsageError(f"{path}: lengths contradict each other, as {other}: {remedy.format(axis=SIZE_OF_HEAD)}")
 
 
-def _clashes(
-    axis: str, by: Mapping[str, Mapping[int, int]]
-) -> Iterator[tuple[tuple[str, int, int], tuple[str, int, int]]]:
-    """Yield pairs of (given axis, length of the axis that follows from it, line) that contradict each other.
+def _clashes(axis: str, by: Mapping[Dimension, Mapping[int, int]]) -> Iterator[tuple[Length, Length]]:
+    """Yield pairs of lengths of an axis that contradict each other.
 
     Args:
-      by: of each given axis the lengths that follow, with a line of each.
+      by: of each dimension the lengths that follow, with a line of each.
     """
-    for (one, at), (other, there) in itertools.combinations(by.items(), 2):
+    for ((_, one), at), ((_, other), there) in itertools.combinations(by.items(), 2):
         if axis == SIZE_OF_HEAD and at.keys().isdisjoint(there):
             yield (one, *next(iter(at.items()))), (other, *next(iter(there.items())))
-    if len(at := by.get(SIZE_OF_HEAD, {})) > 1:
-        first, second, *_ = at.items()
-        yield (SIZE_OF_HEAD, *first), (SIZE_OF_HEAD, *second)
+    known = {n: (names, n, line) for (_, names), at in by.items() if SIZE_OF_HEAD in names for n, line in at.items()}
+    yield from itertools.combinations(known.values(), 2)
+
+
+def _given(names: Iterable[str], given: Mapping[str, int]) -> str:
+    """Return "h=2 makes", or "g=2 and r=3 make"."""
+    texts = [f"{name}={given[name]}" for name in sorted(names)]
+    return f"{in_a_row(texts)} make{'s' * (len(texts) == 1)}"
 
 
 def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
@@ -135,7 +141,8 @@ def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Ma
     shown = {_parent(line): line for line in vectors if axis in sizes.get(line.number, {})}
     for line in lines.lines:
         norm, own = shown.get(_parent(line)), sizes.get(line.number, {})
-        beside = {name for array in line.arrays for names in _composed(array) if axis in names for name in names}
+        dims = (_names(dim) for array in line.arrays for dim in array.axes or ())
+        beside = {name for names in dims if axis in names for name in names}
         taken = sorted(name for name in beside & given.keys() if own.get(name) == given[name])
         if norm and taken and len(beside) > 1 and axis in own and own[axis] != sizes[norm.number][axis]:
             by = in_a_row(f"{name}={given[name]}" for name in ([axis] if axis in taken else taken))
@@ -188,6 +195,6 @@ def _parent(line: Line) -> str:
     return _module(_module(line.arrays[0].label)[:-1])
 
 
-def _composed(array: Signature) -> list[set[str]]:
-    """Return the names of the axes that each dimension of an array is composed of."""
-    return [{part.name for part in parts((dim,))} for dim in array.axes or ()]
+def _names(dim: Dim) -> set[str]:
+    """Return the names of the axes that a dimension is composed of."""
+    return {part.name for part in parts((dim,))}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.fold.equal_parts import axes_met
 from parity.derive.fold.permuted import orders
-from parity.derive.trace.equal_parts import axes_met
 from specs.notation.lines import TableError
 
 from ..conftest import needs
@@ -231,7 +231,7 @@ def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
     tape = SimpleNamespace(parameters={"kernel": 0, "other": 1}, nodes=[])
     program: Any = SimpleNamespace(tape=tape, shapes={0: (2000, 2000), 1: (2000, 2000)}, last={})
     tracemalloc.start()
-    met = axes_met(program, {"kernel": 0, "other": 1})
+    met = axes_met(program, {"kernel": (0, np.arange(1, 2001)), "other": (1, np.arange(1, 2001))})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6

@@ -196,6 +196,10 @@ def test_of_equal_blocks_all_are_named():
     assert numbered([first, second, third]) == "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"
     lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
     assert numbered(lines) == "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"
+    lines = [f"outputs of {2 * i + 1}.a (right: b_{i}) with inputs of {2 * i + 3}.c" for i in range(3)]
+    assert (
+        numbered(lines) == "outputs of {2*i+1}.a (right: b_{i}) with inputs of {2*i+3}.c for i = 0..2"
+    )  # as in a Table
     lines = [f"outputs of s.{i}.{j}.a <-> b.{i + 1}.b{j} with inputs of s.{i}.{j}.c"
              for i, count in enumerate((2, 2, 6)) for j in range(count)]  # fmt: skip
     whole = "outputs of s.{i}.{j}.a <-> b.{i+1}.b{j} with inputs of s.{i}.{j}.c for i.j = {0..2}.{0..1}, 2.{2..5}"

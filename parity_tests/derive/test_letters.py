@@ -181,25 +181,89 @@ def test_axes_that_meet_in_the_run_have_one_letter_in_all_lines_of_an_attention(
     """So lengths that the shapes of the value's bias contradict are refused."""
     needs("torch")
     needs("flax")
-    import jax
-    import torch
-
     left, parameters, right = grouped(*sizes)
     rng = np.random.default_rng(0)
     found = parity.derive((left, parameters), right, (rng.standard_normal((2, 5, sizes[0])),))
     text = found.table.print()
-    assert found.proven and "(g r+1+1 d) i" in text, text
-    assert "vb: g d <-> bias: (g d)" in text and "scale: d <-> norm.weight: d" in text, text
+    assert found.proven and "(G R+1+1 d) i" in text, text
+    assert "vb: G d <-> bias: (G d)" in text and "scale: d <-> norm.weight: d" in text, text
     left, parameters, right = grouped(64, 8, 2, 16)
     arrays = {name: rng.standard_normal(tensor.shape) for name, tensor in right.state_dict().items()}
-    with pytest.raises(TableError, match=r"bias has shape \[32\], and \(g d\) is 4 x 16, not 32"):
-        found.table.reverse().apply(arrays, d=16, g=4)
-    moved = found.table.reverse().apply(arrays, d=16, g=2)
+    with pytest.raises(TableError, match=r"out.weight has shape \[64, 128\], and \(G R d\) is 4 x 1 x 16"):
+        found.table.reverse().apply(arrays, d=16, G=4)
+    moved = found.table.reverse().apply(arrays, d=16, G=2)
     assert {name: np.shape(array) for name, array in moved.items()} == {n: np.shape(p) for n, p in parameters.items()}
-    right.double().load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    x = rng.standard_normal((2, 7, 64))
+    assert_equal_outputs(left, moved, right, arrays)
+
+
+def bare(c: int, h: int, g: int, d: int, by_group: bool) -> tuple[Any, dict[str, Any], Any]:
+    """Return grouped queries as `grouped` does, without bias and norm, in torch group by group or part by part."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    def left(p: Any, x: Any) -> Any:
+        q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+        k, v = (jnp.repeat(y, q.shape[2] // y.shape[2], 2) for y in (k, v))
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5, -1)
+        return jnp.einsum("bqhd,hdo->bqo", jnp.einsum("bhqk,bkhd->bqhd", weights, v), p["o"])
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = torch.nn.Linear(c, (h + 2 * g) * d, False), torch.nn.Linear(h * d, c, False)
+
+        def forward(self, x: Any) -> Any:
+            if by_group:
+                q, k, v = self.qkv(x).unflatten(-1, (g, -1, d)).split([h // g, 1, 1], -2)
+            else:
+                q, k, v = self.qkv(x).unflatten(-1, (-1, d)).split([h, g, g], -2)
+            q, k, v = (y.reshape(*x.shape[:2], -1, d).transpose(1, 2) for y in (q, k, v))
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            return self.out(y.transpose(1, 2).flatten(2))
+
+    shapes = {"q": (c, h, d), "k": (c, g, d), "v": (c, g, d), "o": (h, d, c)}
+    return left, {name: jnp.zeros(shape) for name, shape in shapes.items()}, Right()
+
+
+@pytest.mark.parametrize(
+    "by_group, lines, lengths, wrong",
+    [
+        (True, ["(G R+1+1 d) i", "o: (G R) d o <-> out.weight: o (G R d)"], {"G": 2, "R": 4}, {"G": 2, "d": 8}),
+        (False, ["v: i k d <-> qkv.weight: (h+k+k d) i", "o: h d o"], {"h": 8, "k": 2}, {"h": 8, "k": 3}),
+    ],
+)  # fmt: skip
+def test_heads_of_queries_and_of_the_output_have_one_letter_in_grouped_queries_without_bias(
+    by_group: bool, lines: list[str], lengths: dict[str, int], wrong: dict[str, int]
+):
+    """So lengths that the matrix of the output contradicts are refused; from JAX no length is asked for."""
+    needs("torch")
+    needs("flax")
+    left, parameters, right = bare(10, 8, 4, 4, by_group)  # with as many groups as a head is wide
+    rng = np.random.default_rng(0)
+    found = parity.derive((left, parameters), right, (rng.standard_normal((2, 5, 10)),))
+    text = found.table.print()
+    assert found.proven and all(line in text for line in lines), text
+    left, parameters, right = bare(64, 8, 2, 16, by_group)
+    arrays = {name: rng.standard_normal(array.shape) for name, array in parameters.items()}
+    moved = found.table.apply(arrays)
+    assert {n: np.shape(a) for n, a in moved.items()} == {n: tuple(p.shape) for n, p in right.state_dict().items()}
+    assert_equal_outputs(left, arrays, right, moved)
+    back = found.table.reverse().apply(moved, **lengths)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+    with pytest.raises(TableError, match=r"\(G R d\) is 2 x 10 x 8, not 128|192 is no multiple of 14"):
+        found.table.reverse().apply(moved, **wrong)
+
+
+def assert_equal_outputs(left: Any, lefts: Any, right: Any, rights: Any) -> None:
+    """Assert that a function of JAX and a module of torch compute the same, with 64 channels and these arrays."""
+    import jax
+    import torch
+
+    right.double().load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in rights.items()})
+    x = np.random.default_rng(0).standard_normal((2, 7, 64))
     with torch.no_grad():
         wanted = right(torch.from_numpy(x)).numpy()
     with jax.enable_x64(True):
-        made = left({name: jax.numpy.asarray(array) for name, array in moved.items()}, jax.numpy.asarray(x))
+        made = left({name: jax.numpy.asarray(array) for name, array in lefts.items()}, jax.numpy.asarray(x))
     assert np.abs(made - wanted).max() < 1e-13 * np.abs(wanted).max()  # rounding of float64 in sums of 64 products

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from convert.folding import listed
+from specs.notation.paths import normal
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -24,7 +24,7 @@ def _other_shapes(page: Shapes, port: Shapes) -> Iterator[str]:
     alike: dict[str, list[str]] = {}  # by their names without numbers
     for name, shape in port.items():
         if tuple(page.get(name, shape)) != tuple(shape):
-            alike.setdefault(re.sub("[0-9]+", "#", name), []).append(name)
+            alike.setdefault(normal(name), []).append(name)
     for first, *others in alike.values():
         more = f", and {len(others):,} more like it" if others else ""
         yield f"{first} is {list(page[first])} by the page and {list(port[first])} in the port{more}"

@@ -47,7 +47,7 @@ class Runner(hooked.Runner):
     @classmethod
     def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's layer as it is, in its own dtype and on its own device."""
-        first = next((p for p in model.parameters() if _differentiable(p)), None)
+        first = next((p for p in model.parameters() if is_inexact(p)), None)
         dtype = "float32" if first is None else _real_of(first)
         return cls(model, dtype, "gpu" if first is not None and first.place.is_gpu_place() else "cpu", training)
 
@@ -116,7 +116,7 @@ class Runner(hooked.Runner):
 
     def gradients(self, inputs: Inputs) -> Gradients:
         tensors = inputs.map(self.tensor)
-        free = {name: x for name, x in tensors.named(_is_array).items() if _differentiable(x)}
+        free = {name: x for name, x in tensors.named(_is_array).items() if is_inexact(x)}
         for x in free.values():
             x.stop_gradient = False
         named = self._trained()
@@ -234,7 +234,8 @@ def _undrawn() -> Iterator[None]:
         paddle.set_rng_state(before)
 
 
-def _differentiable(tensor: paddle.Tensor) -> bool:
+def is_inexact(tensor: paddle.Tensor) -> bool:
+    """Tell whether a tensor has real or complex numbers, no integers."""
     return bool(tensor.is_floating_point() or tensor.is_complex())
 
 
@@ -255,5 +256,5 @@ def in_dtype(layer: paddle.nn.Layer, dtype: str) -> paddle.nn.Layer:
 
 
 def _loss(outputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
-    numbers = [out for out in outputs.values() if _differentiable(out)]
+    numbers = [out for out in outputs.values() if is_inexact(out)]
     return base.sum_of([(paddle.real(x * x.conj()) if x.is_complex() else x.square()).mean() for x in numbers])

@@ -68,7 +68,7 @@ class Runner(hooked.Runner):
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module as it is, in its own dtype and on its own device. Raises: UsageError."""
         _check_runs(model)
-        first = next((p for p in model.parameters() if _differentiable(p)), None)
+        first = next((p for p in model.parameters() if is_inexact(p)), None)
         dtype = "float32" if first is None else str(first.dtype.to_real()).removeprefix("torch.")
         return cls(model, dtype, "gpu" if first is not None and first.is_cuda else "cpu", training)
 
@@ -137,7 +137,7 @@ class Runner(hooked.Runner):
 
     def gradients(self, inputs: Inputs) -> Gradients:
         tensors = inputs.map(self.tensor)
-        free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if _differentiable(x)}
+        free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if is_inexact(x)}
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
             results = self.results(self.model(*tensors.args, **tensors.kwargs), _is_array)
@@ -250,7 +250,7 @@ class Runner(hooked.Runner):
 
     def jittered(self, share: float, seed: int) -> Runner:
         runner = self.cast(self.dtype)
-        parameters = [p for p in runner.model.parameters() if _differentiable(p)]
+        parameters = [p for p in runner.model.parameters() if is_inexact(p)]
         with torch.no_grad():
             for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
                 parameter.mul_(torch.from_numpy(factor).to(parameter))
@@ -280,7 +280,8 @@ def _tracks(module: torch.nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_var is not None
 
 
-def _differentiable(tensor: torch.Tensor) -> bool:
+def is_inexact(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has real or complex numbers, no integers."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -294,7 +295,7 @@ def in_dtype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
     parameters = set(map(id, model.parameters()))  # whose attributes follow them: they are cast in place
 
     def cast(tensor: torch.Tensor) -> torch.Tensor:
-        if not _differentiable(tensor):
+        if not is_inexact(tensor):
             return tensor
         if id(tensor) not in done:
             done[id(tensor)] = tensor.to(real if tensor.is_floating_point() else wide)
@@ -307,5 +308,5 @@ def in_dtype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
 
 
 def _loss(outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    squares = [(out * out.conj()).real.mean() for out in outputs.values() if _differentiable(out)]
+    squares = [(out * out.conj()).real.mean() for out in outputs.values() if is_inexact(out)]
     return base.sum_of(squares)

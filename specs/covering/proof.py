@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from specs.applied.layout import Layout
 from specs.applied.moves import Shape
 from specs.notation.lines import Lines, Misfit, TableError
+from specs.notation.paths import normal
 from specs.solving.binding import bind
 from specs.solving.matching import Matcher
 from specs.solving.sizes import ABSENT, LIKE, NO_LINE, unlike_shape
@@ -40,8 +40,8 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
         name for line in drops for _, arrays in matched.groups(line) for named in arrays for name in named.values()
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
-    made = {_form(name) for name in filling.targets}
-    more = [name for name in others if _form(name) in made]
+    made = {normal(name) for name in filling.targets}
+    more = [name for name in others if normal(name) in made]
     misfits += [(name, f"is in {LIKE}, and is not made here") for name in more]
     others = [name for name in others if name not in more]
     misfits += [(name, f"{NO_LINE} (drop <- NAME leaves it to the model)") for name in others]
@@ -64,8 +64,3 @@ def prove(
         wrong = sorted(name for name in {**back, **left} if back.get(name) != left.get(name))
         raise TableError(f"{table.name}: does not lead back to the same arrays", wrong)
     return there
-
-
-def _form(name: str) -> str:
-    """Return a name without its numbers: blocks differ in those alone."""
-    return re.sub(r"\d+", "#", name)

@@ -170,12 +170,17 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
     factor = dim.factors[extents.index(None)]
     if not known or inner % known:
         raise ValueError(f"{inner} is no multiple of {known}, as {dim} needs")
-    names = [part.name for part in factor if part.name and part.name not in sizes]
+    unknown = [part.name for part in factor if part.name and part.name not in sizes]
+    names = set(unknown)
     rest = _within(factor[0].window, inner // known, dim) or 0
     rest -= total([part for part in factor if part.name not in names], sizes)
     if rest < 0 or (rest and not names):
         raise ValueError(f"{inner} is too {'short' if rest < 0 else 'long'} for {dim}")
-    return {names[0]: rest} if len(names) == 1 else {}
+    if len(names) != 1:
+        return {}
+    if rest % len(unknown):
+        raise ValueError(f"{rest} is no multiple of {len(unknown)}, as {dim} needs")
+    return {unknown[0]: rest // len(unknown)}
 
 
 def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:

@@ -10,7 +10,8 @@ from .lines import Line
 def check(line: Line) -> None:
     """Check a line. Raises: ValueError for one without meaning."""
     for array in line.arrays:
-        names = [part.name for part in array.parts()]
+        factors = (factor for dim in array.axes or () for factor in dim.factors)
+        names = [name for factor in factors for name in {part.name for part in factor if part.name}]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{array}: {repeated[0]} stands in it twice")
         if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):

@@ -147,7 +147,8 @@ def _two_lengths(dims: Sequence[Open]) -> list[str]:
             if not name[:1].isupper():
                 beside.setdefault(name, {}).setdefault(one.env.line.number, set()).update(one.names - {name})
     return [
-        f"{name} may stand for two lengths (lines {in_a_row([min(by_line), *others])}): then rename one"
+        f"{name} has one length on lines {in_a_row([min(by_line), *others])}: "
+        "if that is wrong, give it another letter on one of them in the Table"
         for name, by_line in sorted(beside.items())
         if (others := sorted(by_line.keys() - linked({min(by_line)}, by_line)))
     ]

@@ -16,6 +16,7 @@ from .this_depth import REFUSED
 from .transposed import UNUSUAL
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
+OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 WIDER = (
     "rotary positions turn pairs of channels, which have this length too: derive from models with 3 heads of keys or "
@@ -119,7 +120,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
     if pairs := _rotary_pairs(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
-    yield from (Remark(f"free to permute: {text}") for text in found.freedom)
+    for k, text in enumerate(found.freedom, 1):
+        yield Remark(f"free to permute: {text}{OTHER_UNITS if k == len(found.freedom) else ''}")
     yield from map(Remark, found.correspondence)
     yield from (Remark(f"kept in the proof: {text}") for text in found.kept)
     if found.untried:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.trace.sites import numberless
 from specs.notation.lines import Line
+from specs.notation.paths import normal
 
 UNUSUAL = "the matrices are square, so that weights in the usual order would fit in shape too, at wrong places"
 OUT_IN = "torch"  # whose dense layers store (outputs, inputs); those of all others (inputs, outputs)
@@ -37,7 +37,7 @@ def unusual(table: DerivedTable, products: Collection[str]) -> list[str]:
     """
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for name in products:
-        shapes.setdefault(numberless(name), []).append(table.like.get(name, ()))
+        shapes.setdefault(normal(name), []).append(table.like.get(name, ()))
     matrices = [matrix for line in table.lines if (matrix := _matrix(line, shapes))]
     by_frameworks = (table.sides[0] == OUT_IN) != (table.sides[1] == OUT_IN)
     found = []
@@ -60,7 +60,7 @@ def _matrix(line: Line, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> Matr
     axes = [[str(dim) for dim in array.axes or ()] for array in (left, right)]
     if len(axes[0]) != 2 or sorted(axes[0]) != sorted(axes[1]) or any("(" in axis for axis in axes[0]):
         return None
-    its = shapes.get(numberless(re.sub(r"\{[^}]*\}", "#", right.label)))
+    its = shapes.get(normal(re.sub(r"\{[^}]*\}", "#", right.label)))
     if not its:
         return None
     leaves = re.split(r"[./]", left.label)[-1], re.split(r"[./]", right.label)[-1]

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.derive.trace.sites import numberless
-from specs.notation.paths import Hole
+from specs.notation.paths import Hole, normal
 
 from .rows import Row
 
@@ -74,7 +73,7 @@ def numbers(path: str) -> list[re.Match[str]]:
 
 
 def _among(row: Row, paths: Collection[str]) -> bool:
-    return any(numberless(path) in paths for path, _ in (*row.left, *row.right))
+    return any(normal(path) in paths for path, _ in (*row.left, *row.right))
 
 
 def _bare(path: str) -> str:

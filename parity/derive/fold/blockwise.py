@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from parity.derive.match.symbols import Elements
-from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
+from specs.notation.paths import normal
 
 from .facts import Facts, Target
 from .grids import grid
@@ -36,7 +36,7 @@ def of_blocks(of: Target) -> Row | None:
     """
     forms: dict[str, list[str]] = {}
     for name in of.parts:
-        forms.setdefault(numberless(name), []).append(name)
+        forms.setdefault(normal(name), []).append(name)
     if len(forms) == len(of.parts):
         forms = _by_word(of.parts)
     cells = [grid(some) for some in forms.values()]

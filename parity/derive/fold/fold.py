@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 
 from parity.derive.match.hints import Hint
-from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
 from specs.notation.lines import Line, Misfit
-from specs.notation.paths import escaped
+from specs.notation.paths import escaped, normal
 from specs.numbers import exact
 from specs.table import Table, TableError
 
@@ -69,8 +68,9 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
-    groups = with_met_letters(parts_of_sums(facts, groups, missing), facts)
-    groups = with_shown_lengths(groups, facts, names.lengths, given.table.lines if given else ())
+    others = given.table.lines if given else ()
+    groups = with_met_letters(parts_of_sums(facts, groups, missing), facts, names.lengths, others)
+    groups = with_shown_lengths(groups, facts, names.lengths, others)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))
 
@@ -119,11 +119,11 @@ def _leave_out_misfits(
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
-        spoken = {numberless(escaped(name)) for name in (*given.left, *given.right)} if given else set()
+        spoken = {normal(escaped(name)) for name in (*given.left, *given.right)} if given else set()
         if not unfit.isdisjoint(spoken):  # `check_lines` quotes what contradicts given lines
             return
         for group in list(groups):
-            if not unfit.isdisjoint(numberless(escaped(name)) for name in group[:2][side]):
+            if not unfit.isdisjoint(normal(escaped(name)) for name in group[:2][side]):
                 groups.remove(group)
                 missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} {why}"))
 
@@ -203,7 +203,7 @@ def _misfits(read: Callable[[], object]) -> set[str]:
         read()
     except Misfit as error:
         names = [*error.missing, *error.unexpected, *(name for name, _ in error.misfits)]
-        return {numberless(escaped(name)) for name in names}
+        return {normal(escaped(name)) for name in names}
     except TableError:
         pass
     return set()

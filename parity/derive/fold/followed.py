@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from parity.derive.trace.sites import numberless
 from specs.notation.lines import Line
-from specs.notation.paths import Hole, escaped
+from specs.notation.paths import Hole, escaped, normal
 from specs.notation.signature import Signature
 from specs.solving.matching import Matcher
 from specs.solving.ranges import Index
@@ -128,7 +127,7 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
     names: dict[int, set[str]] = defaultdict(set)
     for side, arrays in ((table, table.known), (table.reverse(), table.like)):
         for line, _, index, name in [match for match in _matches(side, arrays) if match[0].number in wanted]:
-            names[line.number].add(numberless(escaped(name)))
+            names[line.number].add(normal(escaped(name)))
             if side is table or not line.right.arrays:  # one that has no left array counts on the right
                 indices[line.number].append(index)
     lines, uneven = [], set[str]()

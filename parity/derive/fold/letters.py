@@ -7,24 +7,28 @@ these have the letter of the axes that they meet in the run, as those of a bias,
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from parity.derive.trace.equal_parts import axes_met
-from parity.derive.trace.sites import numberless
-from specs.notation.paths import fill, holes, parse_path
+import numpy as np
 
+from parity.derive.trace.tape import Array
+from specs.notation.paths import fill, holes, normal, parse_path
+
+from .equal_parts import axes_met
 from .facts import Facts, Group
 from .names import SPARE
 from .parts import UNKNOWN
-from .rows import NAME, Row
+from .rows import DIM, NAME, Row
 
 SUM = re.compile(r"\([^()]*\+[^()]*\)")
 LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
 STATED = re.compile(rf"\b([{SPARE}]\d*)=")
-DIM = re.compile(r"\([^()]*\)|\S+")
+CAPITAL = re.compile(r"\b[A-Z]\w*")
 PLAIN = re.compile(r"[A-Za-z]\d*")
+TERM = re.compile(r"[A-Za-z]\d*|\d+")
 
 
 def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[Row]:
@@ -79,61 +83,141 @@ def _free(letter: str, taken: Iterable[str]) -> str:
     return next(name for k in range(2, 10_000) if (name := f"{stem}{k}") not in taken)
 
 
-Place = tuple[int, str]  # a row, and a letter in it
+Place = tuple[int, str]  # a row, and a text in it: a letter, or letters that stand side by side, as g r in (g r d)
+Spans = dict[str, tuple[int, Array, Place]]  # text -> axis, number of its step at each index of the axis (0: none)
 
 
-def with_met_letters(groups: Sequence[Group], facts: Facts) -> list[Group]:
+def with_met_letters(
+    groups: Sequence[Group], facts: Facts, lengths: MutableMapping[str, int], given: Iterable[object]
+) -> list[Group]:
     """Return the groups with one letter for axes that meet in a run, where a shape leaves the length of one open.
 
     The letter is that of the line which composes it of most pieces: beside `(g r+1+1 d)` of a fused projection, the
-    bias of its values is `(g d)`, and the scale of a norm of its keys `d`. Lines of blocks that are alike stay so.
+    bias of its values is `(g d)`, and the scale of a norm of its keys `d`. What meets several pieces is written as
+    these, with capital letters, which have one length in all lines: then the projection is `(G R+1+1 d)`, and the
+    matrix of the output, which reads these heads, `o (G R d)`. Lines of blocks that are alike stay so.
+
+    Args:
+      lengths: of the letters of pieces, to which those of capital ones are added. given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
-    letters_of = [_composed(row) for row in rows]
+    opened = [_opened(row) for row in rows]
     alike = dict[Place, set[Place]]()  # place -> all places of the same length
-    for places in itertools.chain(*(_met(rows, letters_of, facts, side) for side in range(len(facts.programs)))):
+    for places in itertools.chain(*(_met(rows, opened, facts, lengths, side) for side in range(len(facts.programs)))):
         joined = set[Place]().union(*(alike.get(place, {place}) for place in places))
         alike |= dict.fromkeys(joined, joined)
-    new = [dict[str, str]() for _ in rows]
-    for (at, letter), joined in alike.items():
-        _, new[at][letter] = max(sorted(joined), key=lambda place: _pieces(rows[place[0]], place[1]))
+    used = {letter for line in given for letter in CAPITAL.findall(str(line))}
+    new = _chosen(rows, opened, alike, used)
+    lengths.update({name.upper(): length for name, length in lengths.items() if name.upper() not in used})
     families = dict[str, list[int]]()
     for at, row in enumerate(rows):
-        families.setdefault(numberless(str(row)), []).append(at)
+        families.setdefault(normal(str(row)), []).append(at)
     for family in families.values():
-        own = new[family[0]]
-        letters = [own.get(letter, letter) for letter in dict.fromkeys(NAME.findall(" ".join(_axes(rows[family[0]]))))]
-        if len(set(letters)) == len(letters) and all(new[at] == own for at in family):
-            for at in family:
-                rows[at] = rows[at].renamed(own)
+        own = _apart(rows[family[0]], new[family[0]])
+        for at in family if all(new[at] == new[family[0]] for at in family) else ():
+            rows[at] = rows[at].renamed(own)
     every = iter(rows)
     return [(left, right, list(itertools.islice(every, len(some)))) for left, right, some in groups]
 
 
-def _met(rows: Sequence[Row], letters_of: Sequence[set[str]], facts: Facts, side: int) -> Iterator[set[Place]]:
-    """Yield the places of whole axes of one side that meet, if a shape of a line leaves the length of one open.
+def _chosen(
+    rows: Sequence[Row], opened: Sequence[set[str]], alike: Mapping[Place, set[Place]], used: Collection[str]
+) -> list[dict[str, str]]:
+    """Return for each row what stands in place of its letters.
 
     Args:
-      letters_of: of each row those with open lengths, see _composed.
+      alike: of each place all of the same length. used: capital letters that are not free.
+    """
+    new = [dict[str, str]() for _ in rows]
+    whole = dict[Place, Place]()  # letters that meet several pieces -> where these are
+    for place, joined in alike.items():
+        best = max(sorted(joined), key=lambda one: (len(one[1].split()), _pieces(rows[one[0]], one[1])))
+        if PLAIN.fullmatch(best[1]) and PLAIN.fullmatch(place[1]):
+            new[place[0]][place[1]] = best[1]
+        elif place[1] in opened[place[0]]:
+            whole[place] = best
+    for (at, letter), (there, text) in whole.items():
+        named = [(piece, new[there].get(piece, piece).upper()) for piece in text.split()]
+        if any(capital in used for _, capital in named):
+            continue
+        new[at][letter] = " ".join(capital for _, capital in named)
+        for piece, capital in named:
+            for row, own in alike.get((there, piece), {(there, piece)}):
+                new[row][own] = capital
+    return new
+
+
+def _apart(row: Row, new: Mapping[str, str]) -> dict[str, str]:
+    """Leave out new letters that the row has already, but for those of parts of one sum, as k in (h+k+k d)."""
+    pieces = [{*piece.split("+")} for axes in _axes(row) for dim in DIM.findall(axes) for piece in dim[1:-1].split()]
+    letters = dict.fromkeys(NAME.findall(" ".join(_axes(row))))
+    taken, out = {letter: {letter} for letter in letters if letter not in new}, dict[str, str]()
+    for letter in (letter for letter in letters if letter in new):
+        own = {*new[letter].split()}
+        beside = [{letter, other} for other, names in taken.items() if names & own]
+        fits = not beside or (not row.parts and all(any(both <= piece for piece in pieces) for both in beside))
+        taken[letter] = own if fits else {letter}
+        out[letter] = new[letter] if fits else letter
+    return out
+
+
+def _met(
+    rows: Sequence[Row], opened: Sequence[set[str]], facts: Facts, lengths: Mapping[str, int], side: int
+) -> Iterator[set[Place]]:
+    """Yield the places of one side that meet, if a shape of a line leaves the length of one open.
+
+    Args:
+      opened: of each row the letters with open lengths.
     """
     shapes = (facts.lefts, facts.rights)[side].shapes
-    axes = dict[int, dict[str, list[tuple[int, Place]]]]()  # length -> parameter -> its axes of that length
-    opened = set[int]()
+    found = dict[int, dict[str, Spans]]()  # length -> parameter -> its texts of that length
     for at, row in enumerate(rows):
-        for path, text in (row.left, row.right)[side]:
-            dims = DIM.findall(text or "")
+        for path, axes in (row.left, row.right)[side]:
             for name in _names(path):
-                for axis, (dim, length) in enumerate(zip(dims, shapes.get(name, ()), strict=False)):
-                    if length > 1 and PLAIN.fullmatch(dim):
-                        axes.setdefault(length, {}).setdefault(name, []).append((axis, (at, dim)))
-                        opened.update([length] * (dim in letters_of[at]))
-    for length in sorted(opened):
-        for k in range(max(map(len, axes[length].values()))):
-            chosen = {name: some[min(k, len(some) - 1)] for name, some in axes[length].items()}
-            for names in axes_met(facts.programs[side], {name: axis for name, (axis, _) in chosen.items()}):
-                places = {chosen[name][1] for name in names}
-                if any(letter in letters_of[at] for at, letter in places):
+                for axis, (dim, size) in enumerate(zip(DIM.findall(axes or ""), shapes.get(name, ()), strict=False)):
+                    for text, steps in _spans(dim, size, lengths):
+                        if (length := int(steps.max())) > 1:
+                            spans = found.setdefault(length, {}).setdefault(name, {})
+                            spans.setdefault(text, (axis, steps, (at, text)))
+    for spans_of in found.values():
+        texts = dict.fromkeys(text for spans in spans_of.values() for text in spans)
+        asked = {text for spans in spans_of.values() for text, (_, _, (at, _)) in spans.items() if text in opened[at]}
+        for one, other in itertools.product(sorted(asked), texts):
+            if (one == other and len(texts) > 1) or (other in asked and other < one):
+                continue
+            chosen = {
+                name: spans.get(one) or spans[other] for name, spans in spans_of.items() if {one, other} & {*spans}
+            }
+            axes_of = {name: (axis, steps) for name, (axis, steps, _) in chosen.items()}
+            for names in axes_met(facts.programs[side], axes_of):
+                places = {chosen[name][2] for name in names}
+                if any(text in opened[at] for at, text in places):
                     yield places
+
+
+def _spans(dim: str, size: int, lengths: Mapping[str, int]) -> Iterator[tuple[str, Array]]:
+    """Yield the texts of a dimension, and which step of each stands at each of its indices, from 1; 0 where none does.
+
+    Those of (g r+1+1 d) are g, r, d, g r, r d and g r d.
+    """
+    pieces = [piece.split("+") for piece in dim.strip("()").split()]
+    if any(not TERM.fullmatch(term) for piece in pieces for term in piece):
+        return
+    if pieces == [[dim]]:
+        lengths = {dim: size}
+    terms = [[int(term) if term.isdigit() else lengths.get(term, 0) for term in piece] for piece in pieces]
+    if math.prod(map(sum, terms)) != size:
+        return
+    indices = np.unravel_index(np.arange(size), [sum(piece) for piece in terms])
+    for start, stop in itertools.combinations(range(len(pieces) + 1), 2):
+        run = range(start, stop)
+        for chosen in itertools.product(*(range(len(pieces[k])) for k in run)):
+            text = " ".join(pieces[k][n] for k, n in zip(run, chosen, strict=True))
+            own = [terms[k][n] for k, n in zip(run, chosen, strict=True)]
+            steps = [indices[k] - sum(terms[k][:n]) for k, n in zip(run, chosen, strict=True)]
+            inside = np.all([(step >= 0) & (step < n) for step, n in zip(steps, own, strict=True)], axis=0)
+            if not re.search(r"\b\d", text) and np.prod(own):
+                yield text, inside * (1.0 + np.ravel_multi_index(steps, own, mode="clip"))
 
 
 def _names(path: str) -> Iterator[str]:
@@ -144,8 +228,8 @@ def _names(path: str) -> Iterator[str]:
         yield fill(parsed, dict(zip(values, index, strict=True)))
 
 
-def _composed(row: Row) -> set[str]:
-    """Return the letters whose lengths a shape of one side leaves open: pieces of axes, of which two are not known."""
+def _opened(row: Row) -> set[str]:
+    """Return the letters whose lengths a shape of one side leaves open: of pieces of an axis, two are not known."""
     found = set[str]()
     named = {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
     named.update(letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text))
@@ -153,12 +237,12 @@ def _composed(row: Row) -> set[str]:
         dims = [dim for _, text in arrays for dim in DIM.findall(text or "")]
         known = named.union(filter(PLAIN.fullmatch, dims))
         for dim in dims:
-            pieces = [piece for piece in dim.strip("()").split() if not known.issuperset(NAME.findall(piece))]
-            found.update(piece for piece in pieces if len(pieces) > 1 and PLAIN.fullmatch(piece))
+            letters = set(NAME.findall(dim)) - known
+            found.update(letters if len(letters) > 1 else ())
     return found
 
 
-def _pieces(row: Row, letter: str) -> int:
-    """Return of how many pieces the axis consists that has a letter as one of them."""
-    dims = (dim.strip("()").split() for text in _axes(row) for dim in DIM.findall(text))
-    return max((len(pieces) for pieces in dims if letter in pieces), default=0)
+def _pieces(row: Row, text: str) -> int:
+    """Return of how many pieces the axis consists that has a text as one or several of them."""
+    dims = (dim.strip("()").split() for axes in _axes(row) for dim in DIM.findall(axes))
+    return max((len(pieces) for pieces in dims if set(text.split()) <= {*pieces}), default=0)

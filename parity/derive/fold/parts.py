@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from parity.derive.trace.equal_parts import equal_parts
 from parity.derive.trace.program import Program
-from parity.derive.trace.sources import Sources, part_sources
 from parity.derive.trace.tape import Array
 
+from .equal_parts import equal_parts
 from .names import Names
+from .sources import Sources, part_sources
 
 UNKNOWN = "unknown"
 

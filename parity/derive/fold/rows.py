@@ -19,6 +19,7 @@ from .parts import Part
 
 Arrays = tuple[tuple[str, str | None], ...]
 NAME = re.compile(r"\b[A-Za-z]\w*")  # of an axis
+DIM = re.compile(r"\([^()]*\)|\S+")
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,16 @@ class Row:
         return replace(self, left=self.right, right=self.left, joins=self.joins[::-1], arrow=arrow)
 
     def renamed(self, new: Mapping[str, str]) -> Row:
-        """Return the row with other names of axes."""
+        """Return the row with other names of axes, or with several in place of one: h -> g r."""
 
-        def rename(text: str | None) -> str | None:
-            return text and NAME.sub(lambda match: new.get(match[0], match[0]), text)
+        def rename(dim: re.Match[str]) -> str:
+            text = NAME.sub(lambda name: new.get(name[0], name[0]), dim[0])
+            return f"({text})" if " " in text and "(" not in text else text
 
-        left, right = (tuple((path, rename(axes)) for path, axes in side) for side in (self.left, self.right))
+        def renamed(axes: str | None) -> str | None:
+            return axes and DIM.sub(rename, axes)
+
+        left, right = (tuple((path, renamed(axes)) for path, axes in side) for side in (self.left, self.right))
         parts = tuple(replace(part, letter=new.get(part.letter, part.letter)) for part in self.parts)
         return replace(self, left=left, right=right, parts=parts)
 

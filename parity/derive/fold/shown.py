@@ -7,20 +7,17 @@ file, and refuses one in which more or fewer arrays are joined.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import NamedTuple
 
-from parity.derive.trace.sources import outputs_of
 from specs.notation.paths import escaped
 
 from .facts import Facts, Group
-from .letters import DIM, PLAIN, open_letters
+from .letters import CAPITAL, PLAIN, open_letters
 from .names import SPARE
 from .parts import Origin, Part
-from .rows import Row
-
-CAPITAL = re.compile(r"\b[A-Z]\w*")
+from .rows import DIM, Row
+from .sources import outputs_of
 
 
 class Width(NamedTuple):
@@ -40,7 +37,7 @@ def with_shown_lengths(
     """
     rows = [row for _, _, some in groups for row in some]
     found: dict[tuple[Origin, int], str] = {}
-    used = {letter for line in given for letter in CAPITAL.findall(str(line))}
+    used = {letter for line in (*given, *rows) for letter in CAPITAL.findall(str(line))}
     for at, row in enumerate(rows):
         new = dict[str, str]()
         parts = {part.letter: part for part in row.parts}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.derive.trace.equal_parts import equal_parts
 from parity.derive.trace.tape import Array
 
+from .equal_parts import equal_parts
 from .names import SPARE, Names
 from .parted import dims
 from .parts import Origin, Part, origins, summed

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from parity.derive.trace.sites import numberless
+from specs.notation.paths import normal
 
 Names = tuple[str, ...]  # of the parameters of one use
 
@@ -28,7 +28,7 @@ class Numbered(NamedTuple):
 def numbered(names: Names) -> Numbered:
     """Take names apart; once, since each step back compares the same ones."""
     name = " ".join(names)
-    return Numbered(numberless(name), tuple(map(int, re.findall(r"\d+", name))))
+    return Numbered(normal(name), tuple(map(int, re.findall(r"\d+", name))))
 
 
 class Analogy:

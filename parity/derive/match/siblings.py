@@ -10,8 +10,8 @@ from functools import cache
 
 import numpy as np
 
-from parity.derive.trace.sites import numberless
 from parity.derive.trace.tape import Array
+from specs.notation.paths import normal
 
 from .symbols import Elements
 
@@ -31,7 +31,7 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
         whole = rights.part(found, other)
         owners = lefts.owners(whole)
         for known in lefts.owners(part):
-            like = [owner for owner in owners if numberless(owner) == numberless(known)]
+            like = [owner for owner in owners if normal(owner) == normal(known)]
             moved = _moved(whole, owners, _changes(like[0], known), lefts) if len(like) == 1 else None
             if moved is not None and np.array_equal(np.where(part > 0, moved, part), part):
                 return moved
@@ -56,8 +56,8 @@ def as_counterpart(name: str, found: Array, lefts: Elements, rights: Elements) -
 
 def _known_siblings(name: str, found: Array, rights: Elements) -> list[str]:
     """Return the right parameters of the same shape and of names with other numbers of which all elements are known."""
-    shape, plain = rights.shapes[name], numberless(name)
-    alike = (other for other in rights.names if rights.shapes[other] == shape and numberless(other) == plain)
+    shape, plain = rights.shapes[name], normal(name)
+    alike = (other for other in rights.names if rights.shapes[other] == shape and normal(other) == plain)
     return [other for other in alike if other != name and (rights.part(found, other) > 0).all()]
 
 
@@ -80,7 +80,7 @@ def _left_changes(one: str, other: str, found: Array, lefts: Elements, rights: E
     """Return how numbers change between the left parameters of two right ones; None if these are not alike."""
     there, here = rights.part(found, one), rights.part(found, other)
     olds, news = (lefts.owners(np.maximum(part, 0)) for part in (there, here))
-    if (there <= 0).any() or len(olds) != 1 or len(news) != 1 or numberless(olds[0]) != numberless(news[0]):
+    if (there <= 0).any() or len(olds) != 1 or len(news) != 1 or normal(olds[0]) != normal(news[0]):
         return None
     changes = _changes(olds[0], news[0])
     moved = _moved(there, olds, changes, lefts)

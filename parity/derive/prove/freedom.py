@@ -18,6 +18,7 @@ from parity.derive.trace.outputs import equal
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
+from specs.notation.paths import normal
 
 from .pairs import arithmetic
 from .reach import Reach, is_matrix
@@ -119,30 +120,36 @@ def _disjoint(exchanges: Sequence[Pairs]) -> bool:
 
 
 def numbered(texts: Sequence[str]) -> str:
-    """State in one line what holds in several blocks.
+    """State in one line what holds in several blocks, with numbers written as in a Table.
 
     "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
-    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2". Where two numbers vary it ends in
-    "for i.j = {0..1}.{0..1}, 2.{0..5}".
+    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2", and numbers 1, 3 and 5 beside 0, 1 and 2 are {2*i+1}.
+    Where two numbers vary it ends in "for i.j = {0..1}.{0..1}, 2.{0..5}".
     """
     words = re.split(r"(\d+)", texts[0])
-    rows = [re.split(r"(\d+)", text)[1::2] for text in texts]
-    columns = [[int(number) for number in column] for column in zip(*rows, strict=True)]
-    free = list[list[int]]()  # of each letter, its numbers
-    for at, column in enumerate(columns):
-        if len(set(column)) == 1:
-            continue
-        ahead = [{n - m for n, m in zip(column, other, strict=True)} for other in free]
-        letter = next((k for k, steps in enumerate(ahead) if len(steps) == 1), len(free))
-        if letter == len(free):
-            free.append(column)
-        step = column[0] - free[letter][0]
-        words[2 * at + 1] = f"{{{LETTERS[letter]}{f'{step:+}' if step else ''}}}"
+    rows = [[int(number) for number in NUMBER.findall(text)] for text in texts]
+    columns = {at: column for at, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1}
+    free = list[tuple[int, ...]]()  # of each letter, its numbers
+    for at, column in columns.items():
+        base = min((other for other in columns.values() if _steps(column, other)), key=lambda one: max(one) - min(one))
+        if base not in free:
+            free.append(base)
+        times, ahead = _steps(column, base) or (1, 0)
+        letter = LETTERS[free.index(base)]
+        words[2 * at + 1] = f"{{{f'{times}*' if times > 1 else ''}{letter}{f'{ahead:+}' if ahead else ''}}}"
     if not free:
         return texts[0]
     found = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
     values = ", ".join(found) if len(free) > 1 else found[0].strip("{}")
     return f"{''.join(words)} for {'.'.join(LETTERS[: len(free)])} = {values}"
+
+
+def _steps(column: Sequence[int], base: Sequence[int]) -> tuple[int, int] | None:
+    """Return a and b if each number of a column is a times that of the base, plus b; a is positive."""
+    (low, first), (high, last) = min(pairs := set(zip(base, column, strict=True))), max(pairs)
+    times, rest = divmod(last - first, high - low)
+    fits = times > 0 and not rest and all(number == first + times * (other - low) for other, number in pairs)
+    return (times, first - times * low) if fits else None
 
 
 def spacing(text: str) -> tuple[int, ...] | str:
@@ -188,7 +195,7 @@ def _candidates(
             names = [both(elements.owners(one.ids), partners) for one in (use, other)]
             if names[0] == names[1]:
                 continue
-            template = re.sub(r"\d+", "#", " ".join(names))
+            template = normal(" ".join(names))
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [_columns(use, width)]
@@ -274,7 +281,7 @@ def _terms(
                 found.setdefault((name, its), []).append((one, two))
     for (name, its), pairs in found.items():
         one, two = np.unique(np.concatenate([np.stack(pair) for pair in pairs], 1), axis=1)
-        template = re.sub(r"\d+", "#", f"{name} {its}")
+        template = normal(f"{name} {its}")
         if len(np.unique(one)) == len(np.unique(two)) == len(one):
             whole = len(one) == sum(int(np.prod(elements.shapes[owner])) for owner in elements.owners(one))
             effect = "only their sum has an effect" if whole else "of some elements, only the sum has an effect"

@@ -14,10 +14,11 @@ from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.trace.names import split
-from parity.derive.trace.sites import class_at, numberless
+from parity.derive.trace.sites import class_at
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts
 from parity.page.markup import Markup, coded, name, prose, tag
+from specs.notation.paths import normal
 from specs.numbers import limit, short
 from specs.words import begun
 
@@ -93,7 +94,7 @@ def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
 
 def _is_of(name: str, path: str) -> bool:
     """Tell whether an array is of a module: "params/layer_#/norm/bias" of "Net/layer_0/norm"; # stands for numbers."""
-    module, own = re.split(r"[./]", numberless(name))[:-1], re.split(r"[./]", numberless(path))
+    module, own = re.split(r"[./]", normal(name))[:-1], re.split(r"[./]", normal(path))
     return module == own or (module[:1] == ["params"] and module[1:] == own[1:])
 
 

@@ -7,10 +7,9 @@ import re
 from collections.abc import Collection
 
 from parity.derive.findings.derivation import MEANT, Derivation, converting
-from parity.derive.trace.sites import numberless
 from parity.page.markup import Markup, command, join, prose, tag
 from specs.notation.lines import Line
-from specs.notation.paths import Hole, spelt
+from specs.notation.paths import Hole, normal, spelt
 from specs.table import Table
 from specs.words import begun
 
@@ -28,7 +27,7 @@ def table(found: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    lines = _lines(found.table, {numberless(name) for name in (*found.doubtful, *found.chosen)})
+    lines = _lines(found.table, {normal(name) for name in (*found.doubtful, *found.chosen)})
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     if converts and not found.proven:
@@ -71,7 +70,7 @@ def _right_names(line: Line) -> set[str]:
     names = set[str]()
     for array in line.right.arrays:
         pieces = ([p] if isinstance(p, str) else p.values or ["#"] for p in line.resolved(array).path)
-        names.update(numberless("".join(chosen)) for chosen in itertools.product(*pieces))
+        names.update(normal("".join(chosen)) for chosen in itertools.product(*pieces))
     return names
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.sites import OWN, module_of, numberless
+from parity.derive.trace.sites import OWN, module_of
+from specs.notation.paths import normal
 
 ALIKE = 3  # modules in a row from which they share a row
 
@@ -66,8 +67,8 @@ def _shape(module: Module) -> object:
         return id(module)
     uses = [(use.kind, alike_names(use.left), alike_names(use.right)) for use in module.uses]
     alone = [(use.kind, alike_names(use.names)) for use in module.alone]
-    return numberless(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
+    return normal(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
 
 
 def alike_names(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(numberless, names))
+    return tuple(map(normal, names))

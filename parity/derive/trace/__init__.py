@@ -2,24 +2,60 @@
 
 The tape and its runs:
 
-    tape       defines the tape; program runs it; reason is why something is not proven, with its remedy
-    models     sides hides the framework (module_side, call, caches, cotangents); outputs lists the results of a call
-               and compares those of two models
-    values     draws (weights of users' models), inputs (new inputs)
-    places     sites and frames, in the user's code; names compares names of parameters
-    axes       axis_roles (heads or parts), sources (where the parts of an axis come from), equal_parts (whether they
-               have one length)
-    two sides  still (inputs that one model alone is given), precomputed (tables that both compute)
+    tape                  defines it
+    program               runs it
+    reason                says why something is not proven, with its remedy
+    axis_roles            tells from a run which axes are heads, or parts that the code takes apart
 
-Who records which framework:
+Models, whatever their framework:
 
-    torch    torch_tape, torch_recorder (lets torch decompose what it can, whole LSTMs too), torch_values, torch_dense,
-             torch_state (what can be recorded), torch_attention (with one scale); all else: torch_forms
-             (layouts, arithmetic, convolutions) or torch_decompositions
-    JAX      jax_tape, jax_groups, jax_wide, jax_dense; its primitives: jax_values (results), jax_recorder (forms)
-    paddle   paddle_tape (sets recurrent layers in training mode, where their gradients are), paddle_recorder,
-             paddle_names (of settings), paddle_values; a new one: paddle_forms or paddle_decompositions
-    both     einsum, outer (gradients by large matrices)
+    sides                 the one interface to them
+    module_side           what torch modules and paddle layers do alike
+    call                  how a model is called
+    caches                undoes what a run leaves
+    cotangents            weights outputs, for their gradients
+    draws                 weights
+    inputs                new inputs
+    outputs               lists the results of a call, and compares those of two models
+    names                 compares names of parameters
+    sites                 the module where a parameter is used
+    frames                the line of the user's code from which an error comes
+    still                 takes inputs that one model alone is given as constants
+    precomputed           finds tables that both compute
+
+torch:
+
+    torch_tape            records modules
+    torch_state           lists what can be recorded
+    torch_recorder        records each operation; lets torch decompose what it can, whole LSTMs too
+    torch_values          converts tensors, and runs operations
+    torch_forms           layouts, arithmetic and convolutions
+    torch_decompositions  all other operations
+    torch_attention       attention with one scale
+    torch_dense           gradients of large linear layers
+
+JAX:
+
+    jax_tape              records linen, nnx and functions
+    jax_recorder          gives primitives their forms
+    jax_values            computes their results
+    jax_groups            grouped convolutions
+    jax_wide              makes casts to lower precision void
+    jax_dense             gradients of large dense kernels
+
+paddle:
+
+    paddle_tape           records layers; sets recurrent ones in training mode, where their gradients are
+    paddle_recorder       wraps each operation
+    paddle_names          names of settings
+    paddle_values         converts tensors, and runs operations
+    paddle_forms          layouts, arithmetic and convolutions
+    paddle_decompositions all other operations: a new one goes here, or into paddle_forms
+
+Several frameworks:
+
+    einsum                as layouts around one product
+    outer                 gradients by large matrices
 
 Operations get their names and settings from torch_values, paddle_recorder and jax_recorder.
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import paddle
 
+from ports.runners.paddle import is_inexact
+
 from .call import flatten
 from .einsum import read_einsum
 from .paddle_values import LOW
@@ -43,11 +45,6 @@ def lifted(args: Any, kwargs: Any) -> tuple[Any, Any]:
         return paddle.float64 if low else value
 
     return tuple(map(lift, args)), {key: lift(value) for key, value in kwargs.items()}
-
-
-def is_inexact(tensor: Any) -> bool:
-    """Tell whether a tensor has real or complex numbers, no integers."""
-    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def is_layout(name: str, args: Any, results: Sequence[Any]) -> bool:

@@ -11,9 +11,11 @@ import paddle
 from paddle import _C_ops as ops
 from paddle import _legacy_C_ops as old_ops
 
+from ports.runners.paddle import is_inexact
+
 from .call import flatten
 from .paddle_decompositions import COMPOSED
-from .paddle_forms import Forms, is_inexact, is_layout, lifted, positional
+from .paddle_forms import Forms, is_layout, lifted, positional
 from .paddle_names import LEGACY, settings
 from .paddle_values import numpy_of, runner
 from .tape import Operation, Tape

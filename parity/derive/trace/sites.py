@@ -12,11 +12,6 @@ OUTPUT = "output"  # that behind all modules
 _STEP = re.compile(r"\[(\d+)\]")  # a step of a scan, behind the path of the module that has it
 
 
-def numberless(name: str) -> str:
-    """Return a name with # for each of its numbers: what arrays of alike blocks have in common."""
-    return re.sub(r"\d+", "#", name)
-
-
 def listed(names: Sequence[str]) -> str:
     """Write the parameters of a use in a sentence; those with a space are quoted."""
     return " ".join(map(quoted, names))

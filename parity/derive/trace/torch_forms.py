@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ports.runners.torch import is_inexact
+
 from .tape import Tape, identity
 from .torch_values import length_of, places_of, results_of, tensors_of
 
@@ -27,11 +29,6 @@ def lifted(kwargs: dict[str, Any]) -> dict[str, Any]:
     dtype = kwargs.get("dtype")
     wide = torch.float64 if dtype in LOW else torch.complex128 if dtype == torch.complex64 else dtype
     return {**kwargs, "dtype": wide} if wide != dtype else kwargs
-
-
-def is_inexact(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor has real or complex numbers, no integers."""
-    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:

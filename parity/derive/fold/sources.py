@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.limits import LARGE_ORIGINS
-
-from .program import Program
-from .tape import Array, Node, along, elements
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, along, elements
 
 Sources = frozenset[str]
 

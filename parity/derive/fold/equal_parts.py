@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from parity.derive.limits import LARGE_ORIGINS
+from parity.derive.trace.axis_roles import axis_roles, follows
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, along, elements
 
-from .axis_roles import axis_roles, follows
-from .program import Program
 from .sources import Met, first_met, fitted, origins_of
-from .tape import Array, Node, along, elements
 
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
 
@@ -41,22 +41,23 @@ def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
     return any(_meet(program, some, met, count) for some in numbered if some)
 
 
-def axes_met(program: Program, axes: Mapping[str, int]) -> list[list[str]]:
-    """Group parameters of which one axis each has as many indices, which meet one by one in sums and products.
+def axes_met(program: Program, axes: Mapping[str, tuple[int, Array]]) -> list[list[str]]:
+    """Group parameters of which one axis each has as many steps, which meet one by one in sums and products.
 
     So have a kernel and its bias one axis, and a norm and what it scales: they are equally long in every model.
 
     Args:
-      axes: of each parameter the axis, counted from 0; all of one length.
+      axes: of each parameter the axis, counted from 0, and the number of the step at each of its indices, from 1, or 0;
+        all of as many steps.
     """
     labels, spans, last, length = dict[int, Array](), dict[str, slice](), 0, 0
-    for name, axis in axes.items():
+    for name, (axis, steps) in axes.items():
         value = program.tape.parameters.get(name)
         if value is None or value in labels:
             continue
-        shape = program.shapes[value]
-        length = shape[axis]
-        labels[value] = np.broadcast_to(along(elements([length]) + last, axis, len(shape)), shape)  # takes no memory
+        shape, length = program.shapes[value], int(steps.max())
+        numbers = np.where(steps > 0, steps + last, 0)
+        labels[value] = np.broadcast_to(along(numbers, axis, len(shape)), shape)  # takes no memory
         spans[name] = slice(last + 1, last + 1 + length)
         last += length
     if len(labels) < 2:
