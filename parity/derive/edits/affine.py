@@ -22,6 +22,8 @@ from .sums import term
 from .weights import Instead
 
 MOST = 4  # chains of a side that are tried
+PAIRS = 8  # pairs of operations of a side that are tried in the other order
+PAIRS = 8  # pairs of operations of a side that are exchanged
 MISSING = "missing parameter"  # the kind of edits that leave some out
 MOVED = "product in another place"  # the kind of edits that exchange it with a sum
 VERBS = {"add": "adds", "mul": "multiplies by"}
@@ -163,7 +165,7 @@ def exchanged(scope: Scope, side: int) -> Iterator[Edit]:
         alone = program.only_reader(two.value) is not None
         every += [(one, two) for one in made[two.value] if alone and one.node.kind != two.node.kind]
         made[two.node.output].append(two)
-    for pair in scope.nearest(side, every, lambda pair: pair[1].node.output, MOST):
+    for pair in scope.nearest(side, every, lambda pair: pair[1].node.output, PAIRS):
         sorts = [_sort(one) for one in pair]
         alike = [other for other in every if [_sort(one) for one in other] == sorts]
         sets = repeats(pair, alike, lambda other: other[1].node.site)

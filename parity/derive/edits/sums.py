@@ -15,7 +15,7 @@ from specs.words import in_a_row
 from .edit import SIDES, Edit, LeftOut, Reread, Scope, repeats, widened
 
 MOST = 4  # sums of a side that are tried
-BESIDE = "branch in another place"  # the kind of edits by which branches read a term of a sum
+BESIDE = "sublayer in another place"  # the kind of edits by which branches read a term of a sum
 
 
 def _sums(program: Program) -> list[Node]:
