@@ -188,3 +188,26 @@ def test_the_token_that_is_missing_is_named_and_not_the_one_in_its_place():
     pair = picking(largest), picking(lambda ids: torch.where((ids == 5).any(-1), end(ids), end(ids)))
     for found in (parity.derive(*pair, (ids,)), parity.derive(*pair[::-1], (ids,))):
         assert found.proven and "5 in place of 39: with it outputs differ by" in found.absent, found.absent
+
+
+def test_tokens_that_equal_those_before_them_are_tried():
+    """A decoder of CTC drops repeated tokens; no token of the given ones stands beside itself."""
+
+    def dropped(m: Any, ids: Any) -> Any:
+        again = torch.cat([torch.zeros_like(ids[:, :1]), (ids[:, 1:] == ids[:, :-1]).to(ids)], 1)
+        return m.head((m.embed(ids) * (1 - again[..., None])).tanh())
+
+    runs = dropped, lambda m, ids: m.head(m.embed(ids).tanh())
+    models = [Net(run, embed=torch.nn.Embedding(20, 6), head=linear(6, 3)) for run in runs]
+    ids = np.random.default_rng(0).permutation(20).reshape(4, 5)
+    found = parity.derive(*models, (ids,))
+    assert found.proven and "without tokens that equal those before them: with these, outputs differ" in str(found)
+
+
+def test_larger_integers_are_tried_where_models_have_no_table():
+    """Times of 1000 and more count otherwise in one model."""
+    runs = lambda m, x, t: m.head(x) * (t // 1000 + 1)[:, None], lambda m, x, t: m.head(x) + 0 * t[:, None]
+    models = [Net(run, head=linear(6, 3)) for run in runs]
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    found = parity.derive(*models, (x, np.array([5, 100, 7, 3])))
+    assert found.proven and "which no input has: with it outputs differ" in str(found)

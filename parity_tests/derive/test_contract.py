@@ -255,6 +255,27 @@ def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refus
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
 
 
+@pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])
+def test_given_lines_that_set_zeros_are_proven(lines: str):
+    """The right model adds a second bias, which becomes zero."""
+    needs("torch")
+    import torch
+
+    class Biased(torch.nn.Module):
+        def __init__(self, names: str):
+            super().__init__()
+            self.names, self.w = names, torch.nn.Linear(4, 4, bias=False)
+            for name in names:
+                setattr(self, name, torch.nn.Parameter(torch.randn(4)))
+
+        def forward(self, x: Any) -> Any:
+            return sum((getattr(self, name) for name in self.names), self.w(x)).tanh()
+
+    given = Table.parse(f"table 1\n{lines}\n", name="given.table")
+    found = parity.derive(Biased("p"), Biased("pq"), (X,), table=given)
+    assert found.proven and set(lines.splitlines()) <= set(found.table.print().splitlines())
+
+
 def test_given_lines_of_open_lengths_are_derived_anew_and_named():
     """The lines of a derived Table may need lengths that derive has no option for: its own output is a hint too."""
     needs("torch")

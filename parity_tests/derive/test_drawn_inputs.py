@@ -11,6 +11,7 @@ import parity
 
 from ..conftest import needs
 from .pairs import images
+from .test_kinds_matching import Net, linear
 from .test_proof_inputs import Picked
 
 torch = pytest.importorskip("torch")
@@ -280,3 +281,8 @@ def test_rows_of_tokens_that_are_all_alike_are_told_apart_in_the_proof():
     assert parity.derive(Batch(torch.tanh), Batch(torch.tanh), (ids,)).proven
     for change in (lambda x: x.flip(0), lambda x: x.mean(0, keepdim=True).expand(4, -1, -1)):
         assert not parity.derive(Batch(lambda x: x), Batch(change), (ids,)).proven
+
+
+def test_a_number_beside_another_input_may_have_no_axis():
+    model = [Net(lambda m, x, t: m.head(x * t.sin()), head=linear(6, 3)) for _ in "ab"]
+    assert parity.derive(*model, (images(4, 6), np.array(3.0))).proven

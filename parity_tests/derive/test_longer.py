@@ -148,3 +148,14 @@ def test_masks_are_lengthened_as_those_of_longer_texts():
     )  # fmt: skip
     found = parity.derive(left, right, (images(2, 4, 6), np.array([[1, 1, 1, 0], [1, 1, 0, 0]])))
     assert found.proven and not found.absent, str(found)
+
+
+def test_what_is_left_over_at_an_odd_length_is_a_remark():
+    def pooled(ceil_mode: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            return m.head(torch.nn.functional.max_pool2d(m.conv(x).tanh(), 2, ceil_mode=ceil_mode).mean((2, 3)))
+
+        return Net(run, conv=torch.nn.Conv2d(3, 4, 1), head=linear(4, 3))
+
+    found = parity.derive(pooled(True), pooled(False), (images(2, 3, 8, 8),))
+    assert found.proven and "other lengths, such as those of shape (2, 3, 15, 15): with these, outputs" in str(found)

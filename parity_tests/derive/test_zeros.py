@@ -115,3 +115,14 @@ def test_experts_that_tie_for_zeros_are_told_from_zeros_that_one_model_hides(
 def test_experts_that_tie_alike_are_no_difference():
     found = parity.derive(experts(first_two), experts(first_two), (images(7, 6),))
     assert found.proven and not found.absent
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+def test_single_zeros_that_one_model_hides_a_row_for_are_said(examples: int):
+    def whole(m: Any, x: Any) -> Any:
+        return (m.b(m.a(x).tanh()) * (x != 0).all(-1, keepdim=True)).sum(1)
+
+    models = [Net(run, a=linear(), b=linear(6, 3)) for run in (hidden, whole)]
+    for pair in (models, models[::-1]):
+        found = parity.derive(*pair, (images(examples, 4, 6),))
+        assert found.proven and f"{BEFORE}single zeros in input 1: with these, outputs differ by" in str(found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +17,13 @@ from parity.derive.trace.tape import Array, Node, Tape
 from specs.numbers import measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, repeats, widened
+from .edit import SIDES, Edit, LeftOut, Scope, repeats, widened
+from .sums import term
 from .weights import Instead
 
 MOST = 4  # chains of a side that are tried
+PAIRS = 8  # pairs of operations of a side that are tried in the other order
+PAIRS = 8  # pairs of operations of a side that are exchanged
 MISSING = "missing parameter"  # the kind of edits that leave some out
 MOVED = "product in another place"  # the kind of edits that exchange it with a sum
 VERBS = {"add": "adds", "mul": "multiplies by"}
@@ -89,10 +93,10 @@ class Exchanged(Edit):
         return replace(tape, nodes=nodes, parts={})
 
 
-def chains(program: Program, numbers: bool = False) -> list[list[Applied]]:
+def chains(program: Program) -> list[list[Applied]]:
     """Return the operations of `applied` in groups that follow one another within a module, in order of execution."""
     ends: dict[int, list[Applied]] = {}
-    for one in applied(program, numbers):
+    for one in applied(program):
         chain = ends.get(one.value, [])
         follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.readers(one.value)) == 1
         if follows:
@@ -152,26 +156,65 @@ def without_chains(program: Program, first: int, side: int, names: Collection[st
         yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
 
 
-def exchanged(program: Program, first: int, side: int) -> Iterator[Edit]:
-    """Yield edits that multiply after parameters are added, or the other way round, from an operation on."""
-    pairs = [pair for chain in chains(program, numbers=True) for pair in itertools.pairwise(chain)]
-    every = [(one, two) for one, two in pairs if one.node.kind != two.node.kind]
-    late = [pair for pair in every if program.makers[pair[1].node.output] >= first]
-    for pair in late[:1]:  # a match ends at the first one
-        yield widened(_exchanged(some, side) for some in repeats(pair, every, lambda other: other[1].node.site))
+def exchanged(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits that multiply after something is added, or the other way round."""
+    program = scope.programs[side]
+    made = defaultdict[int, list[Applied]](list)
+    every = list[tuple[Applied, Applied]]()
+    for two in _joining(program):
+        alone = program.only_reader(two.value) is not None
+        every += [(one, two) for one in made[two.value] if alone and one.node.kind != two.node.kind]
+        made[two.node.output].append(two)
+    for pair in scope.nearest(side, every, lambda pair: pair[1].node.output, PAIRS):
+        sorts = [_sort(one) for one in pair]
+        alike = [other for other in every if [_sort(one) for one in other] == sorts]
+        sets = repeats(pair, alike, lambda other: other[1].node.site)
+        yield widened(_exchanged(program, some, side) for some in sets)
 
 
-def _exchanged(pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:
-    firsts, seconds = (
-        in_a_row(folded_names(dict.fromkeys(name for pair in pairs for name in pair[k].names)))
-        or measured(pairs[0][k].number)
-        for k in (0, 1)
-    )
+def _joining(program: Program) -> Iterator[Applied]:
+    """Yield `applied` with numbers, and each operation that adds a table or a value, or multiplies by a value."""
+    known = {one.node.output: one for one in applied(program, numbers=True)}
+    for node in program.tape.nodes:
+        shapes = {program.shapes[number] for number in node.inputs}
+        values = [number for number in node.inputs if number in program.active]
+        if node.output in known:
+            yield known[node.output]
+        elif node.kind not in VERBS or len({*node.inputs}) < 2:
+            continue
+        elif len(values) == 2 and shapes == {program.shapes[node.output]}:
+            yield from (Applied(node, value, ()) for value in values)
+        elif len(values) == 1 and node.kind == "add" and program.shapes[values[0]] == program.shapes[node.output]:
+            others = [math.prod(program.shapes[number]) for number in node.inputs if number != values[0]]
+            yield from (Applied(node, values[0], ()) for size in others if size > 1)
+
+
+def _sort(one: Applied) -> tuple[str, bool, int]:
+    """Return what operations have in common that are exchanged together."""
+    return one.node.kind, bool(one.names), one.node.inputs.index(one.value)
+
+
+def _exchanged(program: Program, pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:
     verbs = [VERBS[one.node.kind] for one in pairs[0]]
+    firsts, seconds = (_beside(program, [pair[k] for pair in pairs]) for k in (0, 1))
     does = f"{verbs[0]} {firsts} before it {verbs[1]} {seconds}"
     text = f"the {SIDES[side]} {does}, the {SIDES[1 - side]} after that"
     counted = tuple(second.node.output for _, second in pairs)
-    return Exchanged(side, MOVED, text, pairs, times=len(pairs), named=len(pairs), counted=counted)
+    named = all(one.names or one.number != 1 for one in pairs[0])
+    fault = "" if named else f"the {SIDES[side]} {verbs[0]} before it {verbs[1]}"  # values are named by modules
+    return Exchanged(side, MOVED, text, pairs, fault=fault, times=len(pairs), named=len(pairs), counted=counted)
+
+
+def _beside(program: Program, some: Sequence[Applied]) -> str:
+    """Name what is added to a value, or multiplies it: parameters, a number, a table, or another value."""
+    one, node = some[0], some[0].node
+    other = next(number for number in node.inputs if number != one.value)
+    if one.names:
+        return in_a_row(folded_names(dict.fromkeys(name for each in some for name in each.names)))
+    if other in program.active:
+        places = node.inputs.index(one.value)
+        return term(program, [each.node for each in some], places)[0] if node.kind == "add" else "a gate"
+    return measured(one.number) if node.kind == "mul" else "a table"
 
 
 def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:

@@ -37,6 +37,16 @@ class Scope(NamedTuple):
     near: Sequence[Collection[int]]
     alone: Sequence[Collection[str]]
 
+    def nearest(self, side: int, some: Iterable[T], value: Callable[[T], int], most: int) -> list[T]:
+        """Return what may be why the sides differ, at most so many: what is nearest to where they may differ first.
+
+        Args:
+          value: returns the value that tells where one of them is.
+        """
+        makers, first, near = self.programs[side].makers, self.firsts[side], self.near[side]
+        places = [(at, one) for one in some if (at := makers[value(one)]) >= first or at in near]
+        return [one for _, one in sorted(places, key=lambda place: abs(place[0] - first))[:most]]
+
 
 def two_sided(left: str, right: str) -> str:
     """Say what both sides have: "ReLU on the left, SiLU on the right"."""
@@ -141,6 +151,31 @@ class Replaced(Valued):
             if len(some) > len(self.values)
         ]
         return replace(self, wider=tuple(wider)) if wider else self
+
+
+@dataclass(frozen=True)
+class Reread(Replaced):
+    """Let operations read other values, which run before them then.
+
+    Args:
+      values: results of the operations -> {a value that each reads: the one in its place}.
+    """
+
+    values: Mapping[int, Mapping[int, int]]
+
+    def tape(self, tape: Tape) -> Tape:
+        missing, waiting, nodes = {node.output for node in tape.nodes}, list[Node](), list[Node]()
+        for node in super().tape(tape).nodes:
+            waiting.append(node)
+            while ready := next((one for one in waiting if missing.isdisjoint(one.inputs)), None):
+                waiting.remove(ready)
+                missing.remove(ready.output)
+                nodes.append(ready)
+        return replace(tape, nodes=nodes, parts={})
+
+    def instead(self, node: Node) -> Node:
+        other = self.values[node.output]
+        return node._replace(inputs=tuple(other.get(number, number) for number in node.inputs))
 
 
 @dataclass(frozen=True)

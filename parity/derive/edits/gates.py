@@ -1,4 +1,4 @@
-"""Multiply by a gate behind a product in place of before it, as GRUs differ in their reset gate."""
+"""Multiply by a gate behind a product, as GRUs differ in their reset gate, or exchange a gate and one minus it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Node, Tape
+from convert.folding import fold as folded_names
+from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.sites import shown_once
+from parity.derive.trace.tape import Node, Tape, tried
 from specs.words import in_a_row
 
-from .edit import SIDES, Valued
+from .edit import SIDES, Edit, Replaced, Scope, Valued, repeats, widened
 
-MOST = 4  # matrices of a side that are tried
+MOST = 4  # matrices, or gates, of a side that are tried
+STEPS = 3  # operations at most that compute one minus a gate
+VALUES = np.linspace(-2, 2, 9)  # at which that is told
 MOVED = "gate in another place"  # the kind of these edits
 
 
@@ -52,6 +56,14 @@ class Behind(Valued):
         return [*nodes, product, Node("mul", (ends[0], product.output), node.output, np.multiply, node.site, None)]
 
 
+@dataclass(frozen=True)
+class Complement(Replaced):
+    """Compute one minus gates in place of them."""
+
+    def instead(self, node: Node) -> Node:
+        return node._replace(kind="other", run=lambda *operands: 1 - node.run(*operands))
+
+
 def behind_products(program: Program, first: int, side: int) -> Iterator[Behind]:
     """Yield edits that multiply by a gate behind all products with a matrix.
 
@@ -71,6 +83,32 @@ def behind_products(program: Program, first: int, side: int) -> Iterator[Behind]
             yield Behind(
                 side, MOVED, f"{does}, the {SIDES[1 - side]} behind it", values, times=len(some), named=len(some)
             )
+
+
+def complemented(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits that exchange a gate with one minus it, each of which multiplies a value."""
+    program = scope.programs[side]
+    gates = {node.output: gate for node in program.tape.nodes if (gate := _complemented(program, node))}
+    every = [*gates.values()]
+    for _, gate in scope.nearest(side, gates.items(), lambda item: item[0], MOST):
+        yield widened(_exchanged(some, side) for some in repeats(gate, every, lambda other: other.site))
+
+
+def _complemented(program: Program, node: Node) -> Node | None:
+    """Return the gate of which an operation computes one minus it; None where it computes something else."""
+    for entry, nodes in program.regions(node.output, STEPS) if node.kind == "add" else ():
+        y = tried(program.function(Stretch(entry, nodes)), VALUES)
+        if y is not None and np.shape(y) == VALUES.shape and np.allclose(y, 1 - VALUES):
+            return program.maker(entry)
+    return None
+
+
+def _exchanged(gates: Sequence[Node], side: int) -> Replaced:
+    sites = shown_once(site for gate in gates if (site := gate.site))
+    which = f", with {in_a_row(folded_names(sites))}" if sites else ""
+    does = f"the {SIDES[side]} multiplies by a gate where the {SIDES[1 - side]} multiplies by one minus it"
+    values = {gate.output: gate for gate in gates}
+    return Complement(side, MOVED, does + which, values, fault=does, times=len(gates), named=len(gates))
 
 
 def _gated(program: Program, node: Node) -> tuple[Gated, Gated] | None:

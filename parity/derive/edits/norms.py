@@ -14,8 +14,8 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape
 from specs.words import in_a_row
 
-from .affine import Applied, chains
-from .edit import NUMBERS, SIDES, Edit, LeftOut, Replaced, repeats, widened
+from .affine import chains
+from .edit import NUMBERS, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
@@ -79,67 +79,92 @@ class After(Edit):
         return replace(tape, nodes=nodes, outputs=list(renamed(tape.outputs)), size=size)
 
 
-@dataclass(frozen=True)
-class Retaken(Replaced):
-    """Add other terms in sums.
+class Joined(NamedTuple):
+    """A sum of one of a norm's two values, which it reads and returns, and of a branch that reads one of them.
 
     Args:
-      values: results of the sums -> the term that is replaced, and the one in its place.
+      term, read: 0 where the sum has, and the branch reads, what the norm reads; 1 for the norm's result.
     """
 
-    values: Mapping[int, tuple[int, int]]
+    norm: Norm
+    total: Node
+    term: int
+    read: int
 
-    def instead(self, node: Node) -> Node:
-        old, new = self.values[node.output]
-        return node._replace(inputs=tuple(new if number == old else number for number in node.inputs))
-
-
-def retaken(program: Program, first: int, side: int) -> Iterator[Edit]:
-    """Yield edits of residuals around a norm: what it reads is added where its result was, or the other way round."""
-    every = list(each_norm(program))
-    for before in (False, True):
-        sums = {id(norm): at for norm in every if (at := _residual(program, norm, before)) is not None}
-        some = [norm for norm in every if id(norm) in sums]
-        for norm in [norm for norm in some if sums[id(norm)] >= first][:MOST]:
-            yield widened(_taken(program, of, sums, before, side) for of in repeats(norm, some, _site))
+    def reread(self, program: Program, term: int, read: int) -> dict[int, dict[int, int]]:
+        """Return what reads another value, if the sum and the branch read these ones of the norm's two."""
+        ends = self.norm.entry, self.norm.result
+        apart = {self.total.output, *(node.output for node in self.norm.nodes)}
+        readers = {program.tape.nodes[at].output for at, _ in program.readers(ends[self.read])} - apart
+        found = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
+        return found | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
 
 
-def _residual(program: Program, norm: Norm, before: bool) -> int | None:
-    """Return the sum that adds a norm's result, or what it reads, to what is computed of its result."""
-    term = norm.entry if before else norm.result
-    inner = {node.output for node in norm.nodes}
-    for at, _ in program.readers(term):
-        node = program.tape.nodes[at]
-        if adds(program, node) and node.output not in inner:
-            branch = next(number for number in node.inputs if number != term)
-            if branch != norm.result and program.tape.depends([branch], [norm.result]):
-                return at
-    return None
+def retaken(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits by which the sum behind a norm, its branch, or both read what the norm reads for its result."""
+    program = scope.programs[side]
+    every = [joined for norm in each_norm(program) for joined in _joined(program, norm)]
+    for one in scope.nearest(side, every, lambda one: one.total.output, MOST):
+        alike = [other for other in every if (other.term, other.read) == (one.term, one.read)]
+        for term, read in {(0, 1), (1, 1), (1, 0)} - {(one.term, one.read)}:
+            yield widened(_taken(program, some, term, read, side) for some in repeats(one, alike, _joined_site))
 
 
-def _taken(program: Program, norms: Sequence[Norm], sums: Mapping[int, int], before: bool, side: int) -> Retaken:
-    term, other = ("input", "output") if before else ("output", "input")
-    does = f"the {SIDES[side]} adds the {term} of a norm to the branch behind it, the {SIDES[1 - side]} its {other}"
-    values = {
-        program.tape.nodes[sums[id(norm)]].output: (norm.entry, norm.result) if before else (norm.result, norm.entry)
-        for norm in norms
-    }
-    return Retaken(side, "residual", does + which(norms), values, fault=does, times=len(norms), named=len(norms))
+def _joined_site(one: Joined) -> str:
+    return _site(one.norm)
 
 
-def norm_edits(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
+def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
+    """Yield the sums of a norm's result, or of what it reads, and of what is computed of one of the two."""
+    ends, inner = (norm.entry, norm.result), {node.output for node in norm.nodes}
+    for term, value in enumerate(ends):
+        for node in (program.tape.nodes[at] for at, _ in program.readers(value)):
+            if not adds(program, node) or node.output in inner or {*node.inputs} == {*ends}:
+                continue
+            reads = _reads(program, next(number for number in node.inputs if number != value), ends)
+            yield from (Joined(norm, node, term, read) for read in (0, 1) if reads == {ends[read]} and (term or read))
+
+
+def _reads(program: Program, value: int, ends: Sequence[int]) -> set[int]:
+    """Return those of some values from which another one is computed, without what these are computed from."""
+    found, waiting = set[int](), {value}
+    first = min(program.makers.get(end, -1) for end in ends)
+    while waiting:
+        number = waiting.pop()
+        if number in ends:
+            found.add(number)
+        elif (at := program.makers.get(number, -1)) > first:
+            waiting.update(program.tape.nodes[at].inputs)
+    return found
+
+
+def _taken(program: Program, some: Sequence[Joined], term: int, read: int, side: int) -> Reread:
+    one, names = some[0], ("input", "output")
+    sides = f"the {SIDES[side]}", f"the {SIDES[1 - side]}"
+    if one.read != read and one.term != term:
+        does = f"{sides[0]} adds the {names[one.term]} of a norm to a branch that reads its {names[one.read]}, "
+        does += f"{sides[1]} the {names[term]} to one that reads the {names[read]}"
+    elif one.read != read:
+        does = f"{sides[0]} has a branch that reads the {names[one.read]} of a norm, {sides[1]} its {names[read]}"
+    else:
+        does = f"{sides[0]} adds the {names[one.term]} of a norm to the branch behind it, {sides[1]} its {names[term]}"
+    values = {output: new for joined in some for output, new in joined.reread(program, term, read).items()}
+    counted = tuple(joined.total.output for joined in some)
+    text = does + which([joined.norm for joined in some])
+    return Reread(side, "residual", text, values, fault=does, times=len(some), named=len(some), counted=counted)
+
+
+def norm_edits(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits that apply a norm to the sum behind it, to the branch that is added there, or leave it out.
 
     Each is tried with the others, which may be the better ones.
-
-    Args:
-      first: the operation of this side from which on the sides may differ.
-      names: parameters of norms that may be left out.
     """
+    program, names = scope.programs[side], scope.alone[side]
     every = list(each_norm(program))
     behind = [norm for norm in every if norm.total]
     parents = set[str]()
-    for norm in [norm for norm in every if program.makers[norm.result] >= first][:MOST]:
+    scaled = {id(other): by for other in every if (by := _scaled(program, other)) is not None}
+    for norm in scope.nearest(side, every, lambda norm: scaled.get(id(norm), norm.result), MOST):
         out = all(name in names for name in norm.parameters)
         beside = [other for other in every if _parent(other) == _parent(norm) and set(other.parameters) <= {*names}]
         if out and len(beside) > 1 and _parent(norm) not in parents:  # of queries and keys, which meet each other
@@ -151,10 +176,9 @@ def norm_edits(program: Program, first: int, side: int, names: Collection[str]) 
             edits.insert(0, [_after_sum(some, side) for some in sets])
             if norm.branch != norm.result:
                 edits.insert(0, [_after_branch(some, side) for some in sets])
-        if scaled := {id(other): by for other in every if (by := _scaled(program, other)) is not None}:
+        if id(norm) in scaled:
             scales = [other for other in every if id(other) in scaled]
-            if norm in scales:
-                edits.insert(0, [_after_scale(some, scaled, side) for some in repeats(norm, scales, _site)])
+            edits.insert(0, [_after_scale(some, scaled, side) for some in repeats(norm, scales, _site)])
         yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
 
 
@@ -203,20 +227,26 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 def which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
     sites = shown_once(map(_site, norms))
-    return f", with {in_a_row(folded_names(sites if all(sites) else [n for norm in norms for n in norm.parameters]))}"
+    names = folded_names(sites if all(sites) else [name for norm in norms for name in norm.parameters])
+    return f", with {in_a_row(names)}" if names else ""
 
 
 def each_norm(program: Program) -> Iterator[Norm]:
-    """Yield each norm with parameters: these follow on operations that join a value with others computed from it."""
+    """Yield each norm: operations that join a value with others computed from it, and their parameters, if any."""
+    ended = set[int]()
     for chain in chains(program):
-        norm = _norm(program, chain)
-        if norm is not None:
+        if norm := _norm(program, chain[-1].node.output, tuple(name for one in chain for name in one.names)):
+            ended |= {node.output for node in norm.nodes}
+            yield norm
+    for node in program.tape.nodes:
+        shapes = [program.shapes[number] for number in node.inputs if number in program.active]
+        scales = node.kind == "mul" and len(shapes) == 2 and shapes[0] != shapes[1]
+        if scales and node.output not in ended and (norm := _norm(program, node.output, ())):
             yield norm
 
 
-def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
-    """Return the norm that ends with these parameters; None if it is none."""
-    result = chain[-1].node.output
+def _norm(program: Program, result: int, names: tuple[str, ...]) -> Norm | None:
+    """Return the norm that ends with a value, and with these parameters; None if it is none."""
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
     # inside a norm of groups, values have an axis for the groups: its entry has the shape of its result again
     entry, nodes = next((one for one in forked if program.shapes[one.entry] == program.shapes[result]), (result, []))
@@ -225,7 +255,6 @@ def _norm(program: Program, chain: Sequence[Applied]) -> Norm | None:
     whole = all(program.tape.nodes[at].output in inner for at in read)
     if not nodes or not whole:
         return None
-    names = tuple(name for one in chain for name in one.names)
     return Norm(entry, result, tuple(nodes), names, *_total(program, result))
 
 

@@ -1,4 +1,4 @@
-"""Leave out a term of a tape's sums, as a residual connection that one side alone has."""
+"""Leave out a term of a tape's sums, as a residual connection that one side alone has, or a branch that reads them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, Scope, repeats, widened
+from .edit import SIDES, Edit, LeftOut, Reread, Scope, repeats, widened
 
 MOST = 4  # sums of a side that are tried
+BESIDE = "sublayer in another place"  # the kind of edits by which branches read a term of a sum
 
 
 def _sums(program: Program) -> list[Node]:
@@ -46,10 +47,38 @@ def without_terms(scope: Scope) -> Iterator[Edit]:
                 yield widened(_left_out(program, some, remaining, side) for some in sets)
 
 
+def beside_terms(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits by which what reads a residual sum, and adds nothing to it, reads the term that has no branch."""
+    program = scope.programs[side]
+    every = [node for node in _sums(program) if _branches(program, node)]
+    for node in scope.nearest(side, every, lambda node: node.output, MOST):
+        for remaining in (0, 1):
+            alike = [one for one in every if _reaches(program, one.inputs[remaining], one.inputs[1 - remaining])]
+            if node in alike:
+                sets = repeats(node, alike, lambda other: other.site)
+                yield widened(_beside(program, some, remaining, side) for some in sets)
+
+
+def _branches(program: Program, node: Node) -> list[Node]:
+    """Return what reads a sum to which something else is added too, but for these sums."""
+    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    others = [reader for reader in readers if not adds(program, reader)]
+    return others if len(others) < len(readers) else []
+
+
+def _beside(program: Program, sums: Sequence[Node], remaining: int, side: int) -> Reread:
+    values = {one.output: {node.output: node.inputs[remaining]} for node in sums for one in _branches(program, node)}
+    sites = shown_once(site for node in sums for one in _branches(program, node)[:1] if (site := one.site))
+    which = f", with {in_a_row(folded_names(sites))}" if sites else ""
+    does = f"the {SIDES[side]} has a branch behind the one before it, the {SIDES[1 - side]} beside it"
+    counted, times = tuple(node.output for node in sums), len(sums)
+    return Reread(side, BESIDE, does + which, values, fault=does, times=times, named=times, counted=counted)
+
+
 def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int) -> LeftOut:
     """Return the edit that leaves out one term of sums."""
-    term, kind = _term(program, sums, remaining)
-    text = f"the {SIDES[side]} adds {term}, the {SIDES[1 - side]} does not"
+    what, kind = term(program, sums, remaining)
+    text = f"the {SIDES[side]} adds {what}, the {SIDES[1 - side]} does not"
     return LeftOut(side, kind, text, {node.output: node.inputs[remaining] for node in sums}, times=len(sums))
 
 
@@ -61,7 +90,7 @@ def adds(program: Program, node: Node) -> bool:
     )
 
 
-def _term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, str]:
+def term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, str]:
     """Return (the name of the term that one side alone adds, the kind of this cause, such as "added term")."""
     terms = [_named(program, node, remaining) for node in sums]
     kinds = {kind for _, _, kind in terms}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
 
 from parity.derive.edits.activated_sums import KIND as MOVED_ACTIVATION
+from parity.derive.edits.affine import MOVED as MOVED_PRODUCT
 from parity.derive.edits.edit import SIDES, Edit
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
@@ -111,7 +112,7 @@ class Recomputation:
 
         A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
         """
-        if edit.kind not in (TERM, MOVED_ACTIVATION):
+        if edit.kind not in (TERM, MOVED_ACTIVATION, MOVED_PRODUCT):
             return False
         kinds = [pair.right.kind if pair.right else "" for pair in self.pairs[self.at :]]
         sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds))

@@ -133,7 +133,7 @@ class Choices:
     def take(self, given: Array) -> None:
         """Take elements as known that the user states."""
         known = np.flatnonzero(given)
-        self.map[known], self.owned[given[known]] = given[known], True
+        self.map[known], self.owned[given[given > 0]] = given[known], True
 
     def step_back(self) -> bool:
         """Return to the last choice that has another option; False if there is none."""

@@ -34,7 +34,8 @@ class Hint(NamedTuple):
     """Lines that are taken as given.
 
     Args:
-      map: the left element of each right one that they describe, 0 elsewhere, as in arrays that they drop.
+      map: the left element of each right one that they describe, 0 elsewhere, as in arrays that they drop; negative
+        where they set zero.
       left, right: the arrays that they speak of.
       constants: the right arrays that they set to one value.
       open: lines that were left out, as the models' shapes do not show the lengths of their axes.
@@ -76,6 +77,10 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     for name, array in moved.items():
         if name in rights.shapes:
             rights.part(found, name)[...] = array
+    for entry in layout.entries:
+        if entry.name in rights.shapes and (fills := _fills(entry)) and not any(fill.value for fill in fills):
+            part = rights.part(found, entry.name)
+            part[part == 0] = -rights.numbers(entry.name)[part == 0]
     constants = {entry.name: fill.value for entry in layout.entries if not entry.moves for fill in _fills(entry)}
     return Hint(table, found, tuple(spoken), tuple(like), constants)
 

@@ -1,11 +1,12 @@
 """Run both models on tokens that the given inputs do not have: those that one side alone asks for, as for padding.
 
 Others are tried too, as far as tables have rows for them: code may limit tokens, divide them, or compare with several.
+So are tokens that stand beside themselves, as code may compare them with one another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,11 +19,15 @@ from specs.words import in_a_row
 from .trial import Trial, differing
 
 SEED = 9000
+LARGER = 32  # times the largest integer that inputs have: those of times, say, of which models have no table
 EQUALITIES = {"eq", "ne", "equal", "not_equal"}  # by what frameworks call them, without underscores around
 
 
 def absent_token(trial: Trial) -> str:
-    """Say which token makes outputs differ, of those that no input has, or which ones do in place of which."""
+    """Say which token makes outputs differ, of those that no input has, or which ones do in place of which.
+
+    Where none does, say it of tokens that stand beside themselves.
+    """
     asked = [set(_asked(tape, [*arrays.values()])) for tape, arrays in zip(trial.tapes, trial.given, strict=True)]
     own = [[array for array in arrays.values() if token_ids(array)] for arrays in trial.given]
     rare = [{_rarest(array) for array in arrays} for arrays in own]
@@ -32,8 +37,14 @@ def absent_token(trial: Trial) -> str:
         if apart := _difference(trial, dict.fromkeys(rare[0], number)):
             asks = f"for which the {SIDES[number in asked[1]]} model asks"
             return _named(trial, number, rare[0], asks, apart)
-    values = np.unique(np.concatenate([array.ravel() for array in own[0]]))
-    length = min([n for program in trial.programs for n in _lengths(program, values)], default=int(values.max()))
+    return _other_tokens(trial, own[0], rare[0]) or _repeated(trial)
+
+
+def _other_tokens(trial: Trial, own: Sequence[Array], rare: Collection[int]) -> str:
+    """Say which tokens make outputs differ, of those that tables have rows for, or of larger ones without a table."""
+    values = np.unique(np.concatenate([array.ravel() for array in own]))
+    lengths = [n for program in trial.programs for n in _lengths(program, values)]
+    length = min(lengths, default=LARGER * int(values.max()))
     if not (others := [number for number in range(length) if number not in values]):
         return ""
     some = [others[k] for k in np.linspace(0, len(others) - 1, len(values[::2])).astype(int)]  # the first, the last
@@ -41,11 +52,19 @@ def absent_token(trial: Trial) -> str:
     if not (apart := _difference(trial, together)):
         return ""
     for number in dict.fromkeys(some):
-        if one := _difference(trial, dict.fromkeys(rare[0], number)):
-            return _named(trial, number, rare[0], "which no input has", one)
+        if one := _difference(trial, dict.fromkeys(rare, number)):
+            return _named(trial, number, rare, "which no input has", one)
     exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
     new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
     return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} {differing(apart)}"
+
+
+def _repeated(trial: Trial) -> str:
+    """Say that outputs differ where tokens equal those before them; "" if inputs have such ones, or outputs agree."""
+    if any((array[..., 1:] == array[..., :-1]).any() for array in trial.given[0].values() if token_ids(array)):
+        return ""
+    apart = _apart(trial, lambda tokens: tokens[..., np.arange(tokens.shape[-1]) // 2 * 2])
+    return f"tokens that equal those before them: with these, {differing(apart)}" if apart else ""
 
 
 def _named(trial: Trial, number: int, rare: Collection[int], what: str, apart: float) -> str:
@@ -69,8 +88,13 @@ def _fewer(trial: Trial, instead: Mapping[int, int], apart: float) -> tuple[Mapp
 
 def _difference(trial: Trial, instead: Mapping[int, int]) -> float:
     """Return how far outputs differ with other tokens in place of some; 0 where rounding may explain it."""
+    return _apart(trial, lambda tokens: _exchanged(tokens, instead))
+
+
+def _apart(trial: Trial, change: Callable[[Array], Array]) -> float:
+    """Return how far outputs differ with changed tokens; 0 where rounding may explain it."""
     inputs = [
-        {name: _exchanged(array, instead) if token_ids(given[name]) else array for name, array in drawn.items()}
+        {name: change(array) if token_ids(given[name]) else array for name, array in drawn.items()}
         for drawn, given in zip(fresh(*trial.given, SEED), trial.given, strict=True)
     ]
     return trial.apart(inputs, SEED)

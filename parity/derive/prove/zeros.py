@@ -1,4 +1,6 @@
-"""Run both models on inputs of which one example is zero: code may hide such ones, as padding, or divide by a norm.
+"""Run both models on inputs with zeros: code may hide a whole example of them, as padding, or divide by its norm.
+
+It may ask for single zeros, too: `x != 0` of all numbers in a row, or of any.
 
 A router without a bias gives all experts the same score there, of which each framework chooses others. Both tapes agree
 if these scores differ a little, by the same order of experts.
@@ -27,19 +29,27 @@ STEP = 1e-9  # between values that tie: more than rounding, less than counts as 
 
 
 def rows_of_zeros(trial: Trial) -> str:
-    """Say that outputs differ for zeros in the last example, or at the last place of a lone one; "" if they agree."""
+    """Say that outputs differ for zeros in the last example, or at the last place of a lone one; "" if they agree.
+
+    Zeros are all numbers there, or every second one.
+    """
+    return _with(trial, 1, "rows of zeros", "one") or _with(trial, 2, "single zeros", "these")
+
+
+def _with(trial: Trial, step: int, what: str, which: str) -> str:
+    """Say that outputs differ with such zeros. Args: step: from one zero to the next along the last axis."""
     given = trial.given
     every, (drawn, others) = related(*given), fresh(*given, SEED, tokens=False)
     moved = moved_inputs(given[0], drawn)
-    zeros = {name: _with_zeros(array) for name, array in moved.items() if array.ndim > 1 and every[name]}
+    zeros = {name: _with_zeros(array, step) for name, array in moved.items() if array.ndim > 1 and every[name]}
     if not zeros:
         return ""
     inputs = drawn | zeros, carried(zeros, others, every)
     if not (said := trial.unlike(inputs, SEED)):
         return ""
-    where = f"rows of zeros in {in_a_row(label(name) for name in zeros)}"
+    where = f"{what} in {in_a_row(label(name) for name in zeros)}"
     ties = ", where models choose among equal values" if _only_ties(trial, inputs) else ""
-    return f"{where}{ties}: with one, {said}"
+    return f"{where}{ties}: with {which}, {said}"
 
 
 def _only_ties(trial: Trial, inputs: Sequence[Mapping[str, Array]]) -> bool:
@@ -72,7 +82,8 @@ def _grown(node: Node, axis: int, other: int) -> list[Node]:
     return [node._replace(output=other), Node("other", (other,), node.output, grow, node.site, None)]
 
 
-def _with_zeros(array: Array) -> Array:
+def _with_zeros(array: Array, step: int) -> Array:
     array = array.copy()
-    array[-1 if len(array) > 1 else (0, -1)] = 0
+    last = array[-1:] if len(array) > 1 else array[:, -1:]
+    last[..., ::step] = 0
     return array

@@ -13,6 +13,7 @@ from parity.derive.edits.edit import Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
+from parity.derive.edits.sums import BESIDE
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
 from parity.derive.limits import AGREEING_SUMS, EDIT_SECONDS, EXACT
@@ -170,10 +171,11 @@ def _near(program: Program, first: int) -> range:
 def _further(found: Match, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
 
-    Where a function was left out, two products have to agree: the first layers of any two models read the same input.
+    Where a function was left out, or a branch reads another value, two products have to agree: the first layers of any
+    two models, or branches, read the same input.
     """
     steps = found.steps[len(before.steps) :]
-    if edit.kind in (FUNCTION, MASK):
+    if edit.kind in (FUNCTION, MASK, BESIDE):
         steps = [step for step in steps if step.kind == "product"]
     new = steps[:2]
     agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")

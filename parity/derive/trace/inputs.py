@@ -195,7 +195,7 @@ def _tokens(array: Array) -> bool:
 
 def of_mask(array: Array) -> bool:
     """Tell whether floats are those of a mask: ones and zeros, or zeros and what hides values to which it is added."""
-    values = np.unique(array) if array.dtype.kind == "f" and array.size > 2 else array[:0]
+    values = np.unique(array) if array.dtype.kind == "f" and array.size > 2 else np.empty(0)
     return len(values) == 2 and bool(set(values) == {0, 1} or (values[1] == 0 and values[0] <= HIDING))
 
 
