@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -115,6 +116,8 @@ def record(
     recording.notes += model.turned() if isinstance(model, Own) else []
     if isinstance(model, Port) and check in ("layers", "single-step"):
         recording.notes += _uncalled_maps(model, recording)
+    if isinstance(model, Port) and model.source and model.altered:
+        recording.notes.append(f"{os.path.basename(model.source.path)}: {model.altered}")
     if isinstance(model, Port) and model.source:
         for one in filter(None, (recording, recording.truth)):
             one.file, one.part = model.source.path, model.source.part
