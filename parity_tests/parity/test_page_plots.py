@@ -319,6 +319,8 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
     assert ">relative error (log scale)</text>" in agreeing
     assert ">arrays, in the order of computation</text>" in agreeing
+    trained = replace(row(("a", "b")), check="train", curve=(("sgd: a", 1e-12, 1e-9), ("sgd: b", 1e-12, 1e-9)))
+    assert ">arrays, of each optimizer, its losses first</text>" in charts(Report([trained]).to_html())[0]
 
 
 def test_keys_are_of_what_the_plots_have() -> None:
