@@ -338,7 +338,7 @@ class Own(Model):
                 raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
-        cast = Own(runner, self.inputs, self.names)
+        cast = Own(runner, self.inputs, self.names, self.file)
         cast._name(self.chosen)
         cast.views, cast.said = self.views, self.said
         return cast
