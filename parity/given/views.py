@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -67,8 +68,8 @@ class Block(NamedTuple):
     is_output: bool
 
     def views(self, left: Shape, right: Shape) -> Iterator[View]:
-        """Yield views of a right array in the shape of a left one, with these axes wherever they may stand."""
-        for at in range(1, len(right) - len(self.right) + 1):
+        """Yield views of a right array in the shape of a left one, with these axes wherever they fit, last first."""
+        for at in range(len(right) - len(self.right), 0, -1):
             tail = right[at + len(self.right) :]
             if right[at:] == self.right + tail and left == right[:at] + self.left + tail:
                 start, inner, end = range(at), len(self.split), range(at, at + len(tail))
@@ -78,5 +79,7 @@ class Block(NamedTuple):
 
 def merges(one: Shape, other: Shape) -> bool:
     """Tell whether axes of one shape, side by side, multiply to those of the other, which has more or fewer of them."""
+    if len(one) == len(other) or math.prod(one) != math.prod(other) or 0 in one:
+        return False
     edges = [set(itertools.accumulate(shape, int.__mul__)) for shape in (one, other)]
-    return len(one) != len(other) and 0 not in one and (edges[0] <= edges[1] or edges[1] <= edges[0])
+    return edges[0] <= edges[1] or edges[1] <= edges[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.comparing.layouts import _by_shape, _turned
 from specs.table import Table
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -263,3 +264,23 @@ def test_finding_the_order_of_axes_runs_no_model_once_more(check: str, monkeypat
         parity.compare(models, x, check=check, dtype="float64")
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
+
+
+SHAPES = [
+    ((2, 5, 8), (2, 5, 2, 4), True), ((2, 3, 4, 5), (2, 20, 3), True), ((2, 20, 3), (2, 3, 4, 5), True),
+    ((2, 3, 6), (2, 6, 3), True), ((10, 8), (2, 5, 8), True), ((4, 4, 4), (1, 4, 4, 4), True), ((), (1,), True),
+    ((2, 5), (2, 5, 3), False), ((2, 5, 3), (2, 5), False), ((2, 12), (2, 3, 5), False), ((2,), (2, 0), False),
+    ((2, 0), (0,), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "fits"), SHAPES)
+def test_a_view_leads_back_to_the_array_and_to_the_place_of_each_element(
+    left: tuple[int, ...], right: tuple[int, ...], fits: bool
+) -> None:
+    views, array = [*_by_shape(left, right), *_turned(left, right)], np.arange(np.prod(right, dtype=int)).reshape(right)
+    assert bool(views) == fits
+    for view in views:
+        seen = view.seen(array)
+        assert seen.shape == left and np.array_equal(view.back(seen), array)
+        assert all(seen[place] == array[view.place(place)] for place in np.ndindex(*left))

@@ -256,7 +256,7 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     assert decades(chart)[0] == -7 and ">less</text>" not in chart
     (corners,) = re.findall(r'points="([^"]*)" class="limit"', chart)
     lowest = max(float(point.split(",")[1]) for point in corners.split())
-    assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 228  # the floor
+    assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 232  # the floor
     assert places(chart, "marker") == ["a"] and places(chart, "marker copy") == ["b", "c"]
     assert page.count("(copies)</td>") == 2
     (band,) = re.findall('<polygon points="([^"]*)" class="noise"', chart)  # none below hollow marks
