@@ -117,6 +117,7 @@ def load(
         port.check_arrays()
         port.assumed, port.suggested, port.preprocessing = loaded.assumed, loaded.suggested, loaded.preprocessing
         port.supplied, port.source = loaded.supplied, source
+        port.altered = loaded.record.changed.removeprefix(WARNING) if loaded.record.change else ""
         return port
 
 

@@ -42,6 +42,7 @@ class Port(Model):
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
     supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
     source: Source | None = None  # the checkpoint that it was loaded from
+    altered: str = ""  # why the checkpoint is not what its record describes; "" if it is, or has none
     # what suggests the values of fields that nothing states; see record.SUGGESTED
     suggested: Mapping[str, str] = MappingProxyType({})
     _preprocessing: Known = UNKNOWN

@@ -34,8 +34,8 @@ from specs.table import Table
 from specs.words import in_a_row
 
 from .about import describe, variant
-from .images import find_images
 from .inputs import every_input, listed
+from .layouts import find_layouts
 from .paired_names import is_paired, paired
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def compare(
         a Table, names the modules of two models, of which the first is its left side; of a port, it names the arrays of
         the port's own model, as `specs.dialects.table` does.
       feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; by default
-        `find_images` decides.
+        `find_layouts` decides.
       steps: of training.
       dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
         compares float64 copies first, and the models' own dtype in rows of its own.
@@ -97,7 +97,7 @@ def compare(
         _require_modules(ports, check)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
-        find_images(ports, inputs, check, feature_maps)
+        find_layouts(ports, inputs, check, feature_maps)
         results = _results(ports, inputs, check, steps, first_float64=dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, describe(ports, inputs, check, steps, results), modules)
@@ -160,10 +160,7 @@ def _ports(
     training: Mapping[str, Any] | None,
 ) -> dict[str, Port | Own]:
     """Wrap each model that is no port; the arguments are those of `compare`. Raises: UsageError."""
-    ports = {
-        label: _port(label, model, inputs[label], names.get(label), feature_maps, training)
-        for label, model in models.items()
-    }
+    ports = {label: _port(label, model, inputs[label], names.get(label), training) for label, model in models.items()}
     require_training(training, {label: port.runner.switches() for label, port in ports.items() if is_flax(port)})
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     spelled = {label: port.spellings() for label, port in own.items()}
@@ -235,13 +232,12 @@ def _port(
     model: Any,
     inputs: Inputs,
     names: Mapping[str, str] | None,
-    feature_maps: Collection[str] | None,
     training: Mapping[str, Any] | None,
 ) -> Port | Own:
     if isinstance(model, Port):
         return model
     try:
-        return wrap(model, inputs, names, feature_maps, training)
+        return wrap(model, inputs, names, training)
     except ConvertError as error:
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a flax model is run to list its modules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,10 @@ from convert.errors import UsageError
 from parity.given.module_names import PairedNames
 from parity.given.own import recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
+from parity.given.views import Block
 from parity.results.naming import ARRAYS
 from specs.applied.layout import Entry, Layout
+from specs.applied.moves import Move
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
@@ -23,11 +25,9 @@ from specs.table import Table
 
 Shapes = Mapping[str, tuple[int, ...]]
 Lengths = Mapping[str, int]
-# Why modules whose arrays have another number of axes are not compared.
+# Why modules that share arrays are not compared.
 STACKED = "one model stacks arrays that the other has apart, as under nn.scan"
-OTHER_AXES = "their arrays have an axis more in one model, as of heads"
 SPLIT = "the models split modules otherwise"
-FLAT = "their arrays have axes of length 1 more in one model"
 Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
@@ -46,19 +46,15 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
     layout, lengths, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
-    pairs, unlike, flat, alone = _pairs(layout, *sides)
+    pairs, stacked, alone = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
-    for k, found in enumerate(names):
-        found.unlike = {
-            why: sorted({pair[k] for pair, its in unlike.items() if all(pair) and its == why})
-            for why in dict.fromkeys(unlike.values())
-        }
-        found.flat = sorted(pair for pair in flat if all(pair))
+    names[1].blocks = _blocks(layout, {other: one for one, other in pairs}, *sides)
     names[1].rows = _rows([*pairs, *alone])
     for k, found in enumerate(names):
-        found.reasons = {pair[k]: unlike.get(pair) or (FLAT if pair in flat else SPLIT) for pair in alone}
+        found.unlike = {STACKED: sorted({pair[k] for pair in stacked if all(pair)})}
+        found.reasons = {pair[k]: STACKED if pair in stacked else SPLIT for pair in alone}
     names[1].order = _order(getattr(given, "input_order", ()), *sides)
     names[1].output_order = tuple(getattr(given, "output_order", ()))
     if is_open and check in ARRAYS:
@@ -158,34 +154,75 @@ def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
     return True
 
 
-def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], dict[Pair, str], list[Pair], list[Pair]]:
-    """Return pairs of modules; those whose arrays have other numbers of axes, with what the axis more is of; those that
-    have 1s more alone; and all that share arrays and are no pair.
+def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], set[Pair], list[Pair]]:
+    """Return pairs of modules; those of which one model stacks arrays; and all that share arrays and are no pair.
 
     Modules are a pair if all arrays of each, with those of the modules inside it, go to the other: a Linear of queries,
-    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. The arrays have as
-    many axes, as axes of heads in one model alone are in the results as well. Axes of length 1 count too: a 1x1
-    convolution returns images, and a dense layer none. An array that stands for a sum goes to all terms of it.
+    keys and values is no pair of an nn.MultiheadAttention, which also holds the output projection. An array that stands
+    for a sum goes to all terms of it.
     """
     lefts, rights = dict[str, set[str]](), dict[str, set[str]]()  # path of a module -> those that its arrays go with
-    unlike, flat = dict[Pair, str](), dict[Pair, None]()
+    stacked = set[Pair]()
     for entry in layout.entries:
         for source in [*entry.sources, *[entry.like] * (entry.name in layout.zeroed)]:
             one, other = left.module(source), right.module(entry.name)
             lefts.setdefault(one, set()).add(other)
             rights.setdefault(other, set()).add(one)
-            if len(left.shapes[source]) == len(entry.shape):
-                continue
-            long = [sorted(length for length in shape if length > 1) for shape in (left.shapes[source], entry.shape)]
-            if long[0] == long[1]:
-                flat[one, other] = None
-            else:
-                unlike.setdefault((one, other), STACKED if _is_stacked(entry, left.shapes) else OTHER_AXES)
+            if len(left.shapes[source]) != len(entry.shape) and _is_stacked(entry, left.shapes):
+                stacked.add((one, other))
     alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
-    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in {*unlike, *flat}]
+    pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in stacked]
     pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
     shared = [(one, other) for one, of in lefts.items() for other in sorted(of) if one and other]
-    return pairs, unlike, [p for p in flat if p not in unlike], [p for p in shared if p not in {*pairs}]
+    return pairs, stacked, [p for p in shared if p not in {*pairs}]
+
+
+def _blocks(layout: Layout, names: Mapping[str, str], left: _Side, right: _Side) -> dict[str, list[Block]]:
+    """Return the axes that one side composes otherwise, by the name of a pair of modules.
+
+    Args:
+      names: of pairs, by the right module's path.
+    """
+    blocks = dict[str, list[Block]]()
+    for entry in layout.entries:
+        name = names.get(right.module(entry.name))
+        if name is not None and len(entry.moves) == 1 and entry.moves[0].is_whole:
+            blocks.setdefault(name, []).extend(_composed(entry.moves[0], left.shapes[entry.sources[0]], entry.shape))
+    return {name: list(dict.fromkeys(of)) for name, of in blocks.items() if of}
+
+
+def _composed(move: Move, left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[Block]:
+    """Yield the axes of a whole array that are others on the other side: (h d) of h, d or of (d h)."""
+    sides = (
+        _factors(left, range(len(move.source_atoms)), move.source_atoms),
+        _factors(right, move.order, move.target_atoms),
+    )
+    done = set[int]()
+    for first in sides[0]:
+        atoms = {*first} - done
+        while atoms and (more := {a for side in sides for axis in side if atoms & {*axis} for a in axis}) != atoms:
+            atoms = more
+        done |= atoms
+        axes = [[k for k, axis in enumerate(side) if atoms & {*axis}] for side in sides]
+        one, other = ([a for k in of for a in side[k]] for of, side in zip(axes, sides, strict=True))
+        is_apart = any(of != [*range(of[0], of[-1] + 1)] for of in axes if of)
+        if atoms and not is_apart and (one != other or len(axes[0]) != len(axes[1])):
+            lengths = tuple(left[k] for k in axes[0]), tuple(right[k] for k in axes[1])
+            split, order = tuple(move.source_atoms[a] for a in other), tuple(other.index(a) for a in one)
+            yield Block(*lengths, split, order, is_output=min(len(left), len(right)) == 1)
+
+
+def _factors(shape: tuple[int, ...], atoms: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Return the atoms of each axis, but for those of length 1."""
+    left = [(atom, length) for atom, length in zip(atoms, lengths, strict=True) if length > 1]
+    axes: list[list[int]] = []
+    for size in shape:
+        axes.append([])
+        while size > 1:
+            atom, length = left.pop(0)
+            axes[-1].append(atom)
+            size //= length
+    return axes
 
 
 def _rows(shared: Sequence[Pair]) -> dict[str, str]:

@@ -14,15 +14,15 @@ from specs.notation.paths import dotted, pattern
 
 from .paired_arrays import OneSide
 from .usage import require_known
+from .views import Block
 
 
 class PairedNames(dict[str, str]):
     """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.
 
     Args:
-      unlike: paths of modules whose arrays have another number of axes in the other model, by the reason.
-      flat: (left, right) paths of modules whose arrays have axes of length 1 more in one model, as a 1x1 convolution
-        has against a dense layer.
+      unlike: paths of modules whose arrays the other model stacks, by the reason.
+      blocks: by the name of a pair of modules, the axes of their arrays that the Table composes otherwise on one side.
       order: of the axes of the input that both models get, in which this one takes it; () as they are.
       output_order: of the axes of what this one returns, in which the other one returns it; () as they are.
       arrays: pairs the model's arrays by the Table's lines; None where a length of these is open.
@@ -31,7 +31,7 @@ class PairedNames(dict[str, str]):
     """
 
     unlike: Mapping[str, Sequence[str]] = MappingProxyType({})
-    flat: Sequence[tuple[str, str]] = ()
+    blocks: Mapping[str, Sequence[Block]] = MappingProxyType({})
     order: tuple[int, ...] = ()
     output_order: tuple[int, ...] = ()
     arrays: OneSide | None = None

@@ -31,6 +31,7 @@ from specs.words import count
 from .module_names import Listed, PairedNames, chosen, path_of, possible, spellings, written_out
 from .quoting import some
 from .usage import require_arguments
+from .views import View
 
 OWN = "own"  # the architecture of a user's model
 MODAL = r"Drop|BatchNorm"  # in names of classes: modules that compute otherwise in training than in evaluation
@@ -42,7 +43,6 @@ def wrap(
     model: Any,
     inputs: Any,
     names: Mapping[str, str] | None = None,
-    feature_maps: Collection[str] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Own:
     """Put a model of no known architecture behind the call that ports have.
@@ -50,14 +50,13 @@ def wrap(
     Args:
       inputs: what it is going to be called with: a model whose modules exist while they run, is run to list them.
       names: paths of its modules -> names of taps; without it, every module that holds parameters is a tap by its path.
-      feature_maps: taps whose four-dimensional arrays are images; None: all of them, until `find_images` decides.
       training: the arguments or attributes that put a flax model into training mode; None: those with known names.
     Raises: UsageError for what is no model, for inputs that it does not take, and for names of modules that it lacks.
     """
     home, model = recognise(model)
     runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
     require_arguments(*runner.signature(), Inputs.of(inputs))
-    return Own(runner, Inputs.of(inputs), names, feature_maps, file_of(type(model[0] if home == "linen" else model)))
+    return Own(runner, Inputs.of(inputs), names, file_of(type(model[0] if home == "linen" else model)))
 
 
 def file_of(kind: type) -> str:
@@ -107,21 +106,17 @@ class Own(Model):
     """A user's model: a Runner, and names for its modules in place of a spec.
 
     Args:
-      images: taps whose arrays with four axes are images, of a flax model; None: all.
       file: defines its class, see file_of.
+
+    `views` has what is compared in another order of axes than the model's own, and `said` says why: see find_layouts.
     """
 
     architecture, config, spec = OWN, None, None
 
-    def __init__(
-        self,
-        runner: Runner,
-        inputs: Inputs,
-        names: Mapping[str, str] | None,
-        images: Collection[str] | None,
-        file: str = "",
-    ):
-        self.runner, self.inputs, self.names, self.images, self.file = runner, inputs, names, images, file
+    def __init__(self, runner: Runner, inputs: Inputs, names: Mapping[str, str] | None, file: str = ""):
+        self.runner, self.inputs, self.names, self.file = runner, inputs, names, file
+        self.views, self.said = dict[str, View](), list[str]()
+        self._kept: tuple[Any, Any] = None, None
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
         self.output_order = self.paired.output_order if self.paired is not None else ()
@@ -176,7 +171,7 @@ class Own(Model):
 
     def _name(self, taps: dict[str, str]) -> None:
         self.chosen = taps
-        self._taps = Taps({**taps, "": OUTPUT}.get, self.is_map)
+        self._taps = Taps({**taps, "": OUTPUT}.get, lambda name: False)  # `views` turn images
 
     def tree(self) -> list[Listed]:
         """List every module, in the model's order: by the name of its tap, or else by its path."""
@@ -195,25 +190,38 @@ class Own(Model):
         named = {*self._stated, *self._wanted}
         return [path for path, module in self.modules.items() if path in named or _is_tap(path, module)]
 
-    def is_map(self, name: str) -> bool:
-        return self.images is None or name in self.images
+    def keep(self, inputs: Inputs, run: Any) -> None:
+        """Keep what `outputs` or `trace` returned for these inputs without any views: the next call takes it."""
+        self._kept = inputs, run
+
+    def _kept_of(self, inputs: Any) -> Any:
+        """Return the run that is kept of these inputs, once; None where there is none."""
+        (of, run), self._kept = self._kept, (None, None)
+        return run if of is inputs else None
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Run inference: "output", and "output:KEY" for each further one."""
-        return self._compared(self.runner(self._taken(inputs)))
+        kept = self._kept_of(inputs)
+        return self.seen(kept if kept is not None else self._own(self.runner(self._taken(inputs))))
 
-    def _compared(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what the model returns with its axes in the order in which it is compared."""
-        arrays = [*outputs.values()]
-        if is_flax(self) and not self.is_map(OUTPUT):  # a runner of flax takes all its outputs for images
-            arrays = [np.moveaxis(array, 1, -1) if is_image(array) else array for array in arrays]
-        return dict(zip(outputs, _turned(arrays, self.output_order), strict=True))
+    def _own(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what a runner returns as the model has it: a runner of flax takes all its outputs for images."""
+        turned = is_flax(self)
+        return {name: np.moveaxis(a, 1, -1) if turned and is_image(a) else a for name, a in outputs.items()}
+
+    def seen(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return arrays with their axes in the order in which they are compared."""
+        return {name: self.views[name].seen(array) if name in self.views else array for name, array in arrays.items()}
 
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
-        taps = self.runner.trace(self._taken(inputs), self._taps, feed)
-        if order := self.output_order:
-            taps = [tap._replace(outputs=_turned(tap.outputs, order)) if tap.name == OUTPUT else tap for tap in taps]
+        kept, views = self._kept_of(inputs), self.views
+        own = {
+            name: [views[key].back(a) if (key := f"{name} <- {k}") in views else a for k, a in enumerate(arrays)]
+            for name, arrays in (feed or {}).items()
+        }
+        taps = kept if kept is not None and not feed else self.runner.trace(self._taken(inputs), self._taps, own)
+        taps = [tap.of(self.seen(dict(tap.arrays()))) for tap in taps]
         uncalled = self._uncalled(taps)
         called = [path for path in self.chosen if path not in uncalled]
         for path, name in self._stated.items():
@@ -249,15 +257,11 @@ class Own(Model):
         inside = [f"{count(len(inner), 'module')} not compared, {INSIDE}: {some(inner)}"] * bool(inner)
         if self.paired is None:
             return inside
-        flat = {path for pair in self.paired.flat for path in pair}
-        owners = [path for path in owners if path not in self.paired and path not in flat]
+        owners = [path for path in owners if path not in self.paired]
         unlike = {why: [path for path in paths if path in owners] for why, paths in self.paired.unlike.items()}
         alone = [path for path in owners if not any(path in paths for paths in unlike.values())]
         reasons = {**unlike, "the Table of names pairs them with no module": alone}
-        pairs = [f"{left} / {right}" for left, right in self.paired.flat]
-        why = "in one model their arrays have axes of length 1 more, as a 1x1 convolution's against a dense layer's"
-        both = [f"{count(len(pairs), 'pair')} of modules not compared, as {why}: {some(pairs)}"] * bool(pairs)
-        return [*inside, *both] + [
+        return inside + [
             f"{count(len(paths), 'module')} not compared, as {why}: {some(paths)}"
             for why, paths in reasons.items()
             if paths
@@ -272,10 +276,11 @@ class Own(Model):
         return [name for name, gradient in gradients.items() if np.any(gradient)]
 
     def turned(self) -> list[str]:
-        """Say in which order of axes this model takes the input and returns its output, where derive found another."""
+        """Say in which order of axes this model takes the input, and in which its arrays are compared."""
         taken = [f"gets the input with its axes in the order {self._order}, as derive found it"] * bool(self._order)
         order = self.output_order
-        return taken + [f"its output is compared with its axes in the order {order}, as derive found it"] * bool(order)
+        output = [f"its output is compared with its axes in the order {order}, as derive found it"] * bool(order)
+        return [*taken, *output, *self.said]
 
     def switched(self, training: bool) -> list[str]:
         """Name modules that depend on the mode and were in the other one than the check's."""
@@ -294,7 +299,7 @@ class Own(Model):
         taken = self._taken(inputs)
         self.runner.require_training(taken)
         gradients = self.runner.gradients(taken)
-        gradients = replace(gradients, outputs=self._compared(gradients.outputs))
+        gradients = replace(gradients, outputs=self.seen(self._own(gradients.outputs)))
         if not self._order:
             return gradients
         order = np.argsort(self._order)
@@ -333,8 +338,9 @@ class Own(Model):
                 raise UsageError(f"{what}: detach that tensor, or compute it in forward") from error
             what += f": {type(error).__name__}: {error}"
             raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
-        cast = Own(runner, self.inputs, self.names, self.images)
+        cast = Own(runner, self.inputs, self.names, self.file)
         cast._name(self.chosen)
+        cast.views, cast.said = self.views, self.said
         return cast
 
     def shared(self, name: str) -> str:
@@ -355,10 +361,6 @@ class Own(Model):
 def is_flax(port: object) -> bool:
     """Tell whether a user's own model runs in JAX."""
     return isinstance(port, Own) and port.framework == "flax"
-
-
-def _turned(outputs: Sequence[np.ndarray], order: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    return tuple(array.transpose(order) if order and array.ndim == len(order) else array for array in outputs)
 
 
 def _is_tap(path: str, module: Module) -> bool:

@@ -21,7 +21,7 @@ from specs.kinds import STATISTICS
 from . import remarks
 from .agreement import Verdict
 from .masks import judge_masks
-from .pairing import Pairing, correspond, in_layout_of, required
+from .pairing import Pairing, correspond, required
 from .uncalled import incomparable
 from .verdicts import noise_of, verdicts_of
 
@@ -89,9 +89,6 @@ def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recor
 
 
 def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    if s.check == "layers" and a.tabled:
-        b = in_layout_of(a, b)
-        everyone = [a, b]
     pairing = correspond(s.check, a, b)
     if not pairing.names:
         return incomparable(unjudged, a, b, everyone)
@@ -220,15 +217,14 @@ def _divergence(
 
 def _as_it_is(name: str, r: Recording) -> np.ndarray:
     """Return an array with its axes in the order of the model itself."""
-    return np.moveaxis(r.arrays[name], 1, -1) if name in r.moved else r.arrays[name]
+    return r.views[name].back(r.arrays[name]) if name in r.views else r.arrays[name]
 
 
 def _indexed(name: str, worst: Worst, a: Recording, b: Recording) -> Worst:
     """Return the worst element with its index in the first model's own array."""
-    if name not in a.moved or not worst.index:
+    if name not in a.views or not worst.index:
         return worst
-    n, c, h, w = worst.index
-    return replace(worst, index=(n, h, w, c)).between(a.label, b.label)
+    return replace(worst, index=a.views[name].place(worst.index)).between(a.label, b.label)
 
 
 def _momentum(off: Sequence[str], a: Recording, b: Recording) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,10 +14,6 @@ from parity.given.quoting import possessive, some
 from parity.results.elements import double, relative_error, worst
 from parity.results.tolerance import FLOAT64
 from parity.running.recording import ACTIVATIONS, Recording
-from ports.runners.records import Tap, join
-
-Move = tuple[int, int]  # an axis, and where it goes
-CHANNELS: tuple[Move, ...] = ((-1, 1), (1, -1))  # last to second, and back
 
 
 @dataclass(frozen=True)
@@ -92,58 +88,6 @@ def correspond(check: str, a: Recording, b: Recording) -> Pairing:
     why = "compared by their sorted values alone" if paired else "not compared"
     unproven = check == "gradients" and not paired
     return Pairing(same, shapes, tuple(alone), tuple(_without_run(check, odd)), why, unproven)
-
-
-def in_layout_of(a: Recording, b: Recording) -> Recording:
-    """Return the second recording with its arrays of modules in the first one's layout: channels second, or last.
-
-    Of a Table's pairs alone. The shapes of some show that a model has the other layout; those that fit both ways are
-    taken the way in which they differ less.
-    """
-    known = {name: (a.arrays[name], b.arrays[name]) for name in a.arrays.keys() & b.arrays.keys()} if a.tabled else {}
-    known = {name: pair for name, pair in known.items() if not required("layers", name) and np.ndim(pair[0]) > 2}
-    unlike = (pair for pair in known.values() if np.shape(pair[0]) != np.shape(pair[1]))
-    moves = [move for pair in unlike for move in CHANNELS if _fits(*pair, move)]
-    turned = {name: move for name, pair in known.items() if (move := _turn(*pair, moves))}
-    outputs = [name for name in a.arrays if name in b.arrays and required("layers", name)]
-    if all(relative_error(a.arrays[name], b.arrays[name]) <= CLOSE[a.dtype] for name in outputs):  # no layer differs
-        turned = {name: move for name, move in turned.items() if _is_close(*known[name], move, CLOSE[a.dtype])}
-    if not turned:
-        return b
-
-    def laid_out(r: Recording) -> Recording:
-        moved = {name: np.moveaxis(r.arrays[name], *move) for name, move in turned.items()}
-        spread = {name: values for name, values in r.spread.items() if name not in turned}
-        taps = [_turned_tap(tap, turned) for tap in r.taps]
-        return replace(r, arrays={**r.arrays, **moved}, spread=spread, taps=taps, truth=r.truth and laid_out(r.truth))
-
-    axes = f"compared with {a.label}'s order of axes: {some([name for name in b.arrays if name in turned])}"
-    return replace(laid_out(b), notes=[*b.notes, axes])
-
-
-def _is_close(left: np.ndarray, right: np.ndarray, move: Move, close: float) -> bool:
-    return relative_error(left, np.moveaxis(right, *move)) <= close
-
-
-def _fits(left: np.ndarray, right: np.ndarray, move: Move) -> bool:
-    return np.ndim(left) == np.ndim(right) and np.moveaxis(right, *move).shape == np.shape(left)
-
-
-def _turn(left: np.ndarray, right: np.ndarray, moves: Sequence[Move]) -> Move | None:
-    """Return the move of axes that brings an array into the other one's layout; None if it is in that."""
-    fitting = [move for move in moves if _fits(left, right, move)]
-    errors = [relative_error(left, np.moveaxis(right, *move)) for move in fitting]
-    if not errors or min(errors) >= relative_error(left, right):
-        return fitting[0] if fitting and np.shape(left) != np.shape(right) else None
-    return fitting[errors.index(min(errors))]
-
-
-def _turned_tap(tap: Tap, turned: Mapping[str, Move]) -> Tap:
-    """Return a call with what its module gets and returns in another layout, as far as that has channels."""
-    moves = [turned.get(join(tap.name, key)) for key in tap.keys]
-    outputs = [np.moveaxis(out, *move) if move else out for out, move in zip(tap.outputs, moves, strict=True)]
-    inputs = [np.moveaxis(x, *moves[0]) if moves[0] and np.ndim(x) == np.ndim(outputs[0]) else x for x in tap.inputs]
-    return tap._replace(inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def _unlike(left: np.ndarray, right: np.ndarray) -> bool:

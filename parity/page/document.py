@@ -92,7 +92,8 @@ def _asset(name: str) -> str:
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
     rows = [_cause(cause) for cause in notes.causes(results)]
-    rows += [prose(f"{_begun(note, results)}{f' ({which})' * bool(which)}") for note, which in notes.notes(results)]
+    for note, which in notes.notes(results):
+        rows.append(join(prose(_begun(note, results)), coded(f" ({which})" * bool(which))))
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")

@@ -16,11 +16,14 @@ from .markup import Markup, join, prose, tag
 
 MEASURE = (
     "The error of an element is its difference between both models, divided by the largest value of its feature (a "
-    "channel, a logit). The error of an array is the largest error of its elements. Parameters and gradients have no "
-    "features: their differences are divided by the largest value of the whole array, those of a gradient by no less "
-    f"than {Fraction(GRADIENT_FLOOR)} of the largest of all gradients, and in float64 those of a trained array by no "
-    f"less than {Fraction(TRAINED_FLOOR)} of the largest parameter."
+    "channel, a logit). The error of an array is the largest error of its elements."
 )
+WHOLE = {  # by check
+    "gradients": " A gradient has no features: its differences are divided by the largest value of the whole array, "
+    f"but by no less than {Fraction(GRADIENT_FLOOR)} of that of all gradients.",
+    "train": " A parameter has no features: its differences are divided by the largest value of the whole array, in "
+    f"float64 by no less than {Fraction(TRAINED_FLOOR)} of that of all parameters.",
+}
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
     " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”, and "
@@ -112,10 +115,11 @@ def _address(k: int) -> str:
 
 
 def definition(results: Iterable[Result]) -> str:
-    """Say what an error is, of results of which some were judged; "" if none was."""
-    dtypes = {r.dtype for r in results if r.passed is not None}
-    is_below = bool(dtypes - {"float64"})
-    return f"{MEASURE}{BELOW * is_below}{RULE * is_below}" if dtypes else ""
+    """Say what an error is, in the checks of results that were judged; "" if none was."""
+    judged = [r for r in results if r.passed is not None]
+    whole = "".join(text for check, text in WHOLE.items() if any(r.check == check for r in judged))
+    is_below = any(r.dtype != "float64" for r in judged)
+    return f"{MEASURE}{whole}{BELOW * is_below}{RULE * is_below}" if judged else ""
 
 
 def _range(limits: Iterable[float]) -> str:

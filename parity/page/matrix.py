@@ -61,7 +61,10 @@ def grouped(results: Iterable[Result], own: str) -> list[Model]:
 
 
 def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table for each architecture, and explain the marks of all."""
+    """Build a table for each architecture, and explain the marks of all; none of one number, which its plot has."""
+    results = [r for model in models for r in model]
+    if len(results) == 1 and results[0].is_number and len(results[0].curve) > 1:
+        return Markup()
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)

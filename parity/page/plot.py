@@ -127,8 +127,8 @@ def _grid(scale: Scale, above: float) -> Markup:
 
 def _axis(scale: Scale, y: float, results: Sequence[Result]) -> Markup:
     """Name the horizontal axis, below the names of its arrays."""
-    text = "arrays" if unjoined(results[0]) else "arrays, in the order of computation"
-    return tag("text", text, x=px(scale.left), y=px(y))
+    order = "of each optimizer, its losses first" if unjoined(results[0]) else "in the order of computation"
+    return tag("text", f"arrays, {order}", x=px(scale.left), y=px(y))
 
 
 @dataclass(frozen=True)

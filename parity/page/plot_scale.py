@@ -10,7 +10,7 @@ from parity.results.result import Result
 from parity.results.tolerance import ROUNDOFF
 from parity.summaries.findings import merge, worst_array
 
-WIDTH, PLOT, TOP = 640, 190, 46  # user units of the SVG; marks of the highest errors reach above the frame
+WIDTH, PLOT, TOP = 640, 190, 50  # user units of the SVG; marks of the highest errors reach above the frame
 NAMED = 48.0  # margin on the right, for the name of the limit
 FLAT = 90  # height of a plot without an error above 0
 TITLE = 13  # of the name of the axis

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConvertError
-from parity.given.own import OWN, Own, is_flax
+from parity.given.own import OWN, Own
 from parity.given.quoting import some
+from parity.given.views import View
 from parity.results.elements import by_feature, double, feature_axis, movement
 from ports.port import Port
-from ports.runners.inputs import OUTPUT, Inputs, is_image
+from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 from specs.notation.paths import pattern
 from specs.words import count, hint, in_a_row
@@ -54,7 +55,7 @@ class Recording:
       holds: the parameter there that is not finite: "dense.bias holds NaN"; "" if none is known.
       file: the checkpoint that its weights were loaded from; "" for none. part: the part of it that has them.
       spelled: what the model calls the arrays of known layers that have another name here: {"fc.kernel": "weight"}.
-      moved: activations whose axes are (n, c, h, w) here, and (n, h, w, c) in the user's own model.
+      views: how arrays of a user's own model are laid out here, where they are not as it has them.
       tabled: whether a Table pairs its modules: by their arrays, so that what they return may have other shapes.
       momenta: of the model's batch norms, see momentum; read for `train` alone.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
@@ -83,7 +84,7 @@ class Recording:
     file: str = ""
     part: str = ""
     tabled: bool = False
-    moved: frozenset[str] = frozenset()
+    views: dict[str, View] = field(default_factory=dict)
     spelled: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +115,8 @@ def record(
     recording.notes += model.turned() if isinstance(model, Own) else []
     if isinstance(model, Port) and check in ("layers", "single-step"):
         recording.notes += _uncalled_maps(model, recording)
+    if isinstance(model, Port) and model.source and model.altered:
+        recording.notes.append(f"{os.path.basename(model.source.path)}: {model.altered}")
     if isinstance(model, Port) and model.source:
         for one in filter(None, (recording, recording.truth)):
             one.file, one.part = model.source.path, model.source.part
@@ -173,19 +176,11 @@ def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording
     r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
     r.tabled = isinstance(model, Own) and model.paired is not None
     _RECORDERS[check](r, model, inputs, feed, steps)
-    r.moved = _moved(model, r.arrays) if check in ACTIVATIONS else r.moved
+    r.views = model.views if isinstance(model, Own) and check in ACTIVATIONS else {}
     r.notes += model.notes
     if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
         r.unable, r.cause = True, f"computes in {r.arrays[OUTPUT].dtype}, although its weights are float64"
     return r
-
-
-def _moved(model: Port | Own, activations: Mapping[str, np.ndarray]) -> frozenset[str]:
-    """Name the activations whose channels a user's own model has last."""
-    if not isinstance(model, Own) or not is_flax(model):
-        return frozenset()
-    images = (name for name, array in activations.items() if is_image(array))
-    return frozenset(name for name in images if model.is_map(re.split(" <- |[#:]", name)[0]))
 
 
 def _spread(
@@ -256,9 +251,7 @@ def _single_step(r: Recording, model: Port | Own, inputs: Any, feed: Recording |
     """
     r.taps = model.trace(inputs, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
     for tap in r.taps:
-        if tap.name != OUTPUT:
-            r.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
-        r.arrays.update(outputs([tap]))
+        r.arrays.update(tap.arrays())
     _describe(r, model)
 
 

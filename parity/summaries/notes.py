@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity.given.quoting import quoted
+from parity.given.quoting import marked, quoted, unmarked
 from parity.results.result import Result
 from specs.words import count, in_a_row
 
@@ -83,7 +83,7 @@ def _cause(grade: str, why: str, group: Sequence[tuple[str, Result]], results: I
     named, _, rest = why.partition(": ")
     if rest and any(named in r.sides for _, r in group):  # the reason itself begins with its side
         sides, why = named, rest
-    return Cause(sides, grade, f"{why} ({_concerned(group, results)}{also})")
+    return Cause(sides, grade, f"{why} ({unmarked(_concerned(group, results))}{also})")
 
 
 def _states(r: Result, side: str, why: str) -> bool:
@@ -93,7 +93,7 @@ def _states(r: Result, side: str, why: str) -> bool:
 
 
 def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
-    """Name comparisons by their pairs, and by model and check where these are not all that there are."""
+    """Name comparisons by their pairs, and by marked model and check where these are not all that there are."""
     pairs, models = dict.fromkeys(r.pair for r in group), dict.fromkeys(map(model, group))
     parts = [listed(list(pairs))]
     parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
@@ -103,8 +103,8 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """List up to four names, or three and how many others."""
-    return listed(list(map(quoted, names)))
+    """List up to four marked names, or three and how many others."""
+    return listed(list(map(marked, names)))
 
 
 def notes(results: Sequence[Result]) -> list[tuple[str, str]]:

@@ -261,7 +261,8 @@ def _causes(results: Sequence[Result], screen: Screen) -> str:
 def _notes(results: Sequence[Result], screen: Screen) -> str:
     remarks = [*notes.close_calls(results), *notes.notes(results)]
     lines = [
-        screen.wrap(f"note: {note}{f' ({which})' * bool(which)}", "soft", "", "  ") for note, which in remarks[:NOTES]
+        screen.wrap(f"note: {note}{f' ({unmarked(which)})' * bool(which)}", "soft", "", "  ")
+        for note, which in remarks[:NOTES]
     ]
     if len(remarks) > NOTES:
         lines.append(screen.paint(f"{count(len(remarks) - NOTES, 'more note')}: see --report or --json", "soft"))

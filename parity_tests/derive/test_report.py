@@ -450,3 +450,8 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
     several = place._replace(what="the left adds a, the right does not", both=())
     page = page_of(replace(DERIVED, divergences=[several]), {})
     assert "causethe left adds a, the right does not, and so in 1 more place" in unescape(re.sub("<.*?>", "", page))
+    places = ("Net/layer_0/norm", "Net/layer_1/norm")
+    for known in (place, several):
+        page = page_of(replace(DERIVED, divergences=[known._replace(places=places, changed="right")]), {})
+        card = unescape(re.sub("<.*?>", "", page.partition("<article")[2].partition("</article>")[0]))
+        assert "and so in" not in card and "places on the right" in card

@@ -176,7 +176,7 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
         "factor",
         "✗ one side",
     ]
-    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ its row</a>', page)
+    assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ its row</a>', page) and f"in {OWN}" not in page
     assert "<h3>Right parameter without a partner</h3>" in page
     assert '"first">✗ one side</span></dt><dd>only the right model computes' in page
     assert '"lone">none</span></dt><dd>no partner on this side' in page
@@ -235,6 +235,38 @@ def test_a_row_says_how_the_right_model_uses_what_it_alone_has(extra: str, uses:
     }
     matched = f"4 of {4 + len(uses)} uses of parameters matched, all 4 agree to 1e-8"
     assert not found.proven and matched in str(found)
+
+
+def test_what_the_right_model_has_alone_stands_where_it_runs_and_is_listed_so():
+    needs("torch")
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, more: bool) -> None:
+            super().__init__()
+            self.up, self.down = torch.nn.Linear(6, 9), torch.nn.Linear(9, 6)
+            self.scale = torch.nn.Parameter(torch.rand(9)) if more else 1
+
+        def forward(self, x: Any) -> Any:
+            return x + self.down(self.scale * self.up(x).tanh())
+
+    class Net(torch.nn.Module):
+        def __init__(self, more: bool) -> None:
+            super().__init__()
+            self.z, self.a = (torch.nn.Parameter(torch.rand(6)) if more else 1 for _ in range(2))
+            self.blocks, self.head = torch.nn.ModuleList(Block(more) for _ in range(3)), torch.nn.Linear(6, 5)
+
+        def forward(self, x: Any) -> Any:
+            x = self.z * x
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.a * x.tanh())
+
+    found = parity.derive(Net(False), Net(True), (np.random.default_rng(0).standard_normal((4, 6)),))
+    assert list(found.reasons) == ["z", "blocks.0.scale", "blocks.1.scale", "blocks.2.scale", "a"]
+    shown = [row[1] if row[0] == "none" else row[0] for row in rows(page_of(found, {}))]
+    up, down = ["up", "weight", "bias"], ["down", "weight", "bias"]
+    assert shown == ["z", "blocks", "{0..2}", *up, "blocks.{0..2}.scale", *down, "a", "head", "weight", "bias"]
 
 
 def test_a_card_leads_to_the_row_of_its_place_that_differs():

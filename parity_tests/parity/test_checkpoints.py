@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import parity
 import ports
@@ -54,6 +55,20 @@ def test_the_files_of_ports_are_listed_with_their_hashes(files: tuple[str, str],
     assert report.about["one weights"] == f"{one}, sha256 {sha256(one)}"
     assert report.about["two weights"] == f"{two}, sha256 {sha256(two)}"
     assert report.about["built weights"].startswith("from no file, 18 arrays, sha256 ")
+
+
+def test_a_record_that_does_not_fit_its_file_is_said_on_the_page(files: tuple[str, str], tmp_path: Path) -> None:
+    path = str(tmp_path / "altered.safetensors")
+    with safe_open(files[0], "np") as file:
+        record = file.metadata()
+    save_file({**load_file(files[0]), CHANGED: load_file(files[1])[CHANGED]}, path, metadata=record)
+    with pytest.warns(ports.FileWarning, match="no longer fits"):
+        port = ports.load(path, "torch")
+    images = np.random.default_rng(0).standard_normal((1, *port.spec.input_shape(port.config)), np.float32)
+    report = parity.compare({"one": ports.load(files[0], "torch"), "two": port}, images)
+    said = f"altered.safetensors: its record no longer fits the file, whose {CHANGED} has other values"
+    assert said in report.results[0].cause and "its record no longer fits the file" in report.to_html()
+    assert "one.safetensors: its record" not in report.results[0].cause
 
 
 def test_a_file_that_has_changed_is_not_hashed_as_the_one_that_was_loaded(files: tuple[str, str]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import parity
+from parity.comparing.layouts import _by_shape, _turned
+from specs.table import Table
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("flax", reason="flax is not installed")
@@ -158,12 +160,13 @@ def test_an_output_is_compared_in_the_order_of_axes_that_derive_found(odd: str, 
     assert report.passed, str(report)
 
 
+class Turned(Torch):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x).transpose(1, 2)
+
+
 @pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
 def test_tokens_are_compared_in_the_order_of_axes_that_derive_found(check: str) -> None:
-    class Turned(Torch):
-        def forward(self, x: Any) -> Any:
-            return super().forward(x).transpose(1, 2)
-
     torch.manual_seed(0)
     left, right = (kind(torch.nn.LayerNorm(4), (4,)) for kind in (Torch, Turned))
     right.load_state_dict(left.state_dict())
@@ -175,3 +178,109 @@ def test_tokens_are_compared_in_the_order_of_axes_that_derive_found(check: str) 
     assert report.passed and "b: its output is compared with its axes in the order (0, 2, 1)" in said, said
     right.head.bias.data[0] += 1
     assert not parity.compare({"a": left, "b": right}, x, check=check, names=found, dtype="float64").passed
+
+
+class Heads(nnx.Module):
+    """Attention's projections with axes of heads of their own; torch's are `Flat`."""
+
+    def __init__(self, inner: bool) -> None:
+        rngs, self.inner = nnx.Rngs(0), inner
+        self.q = nnx.LinearGeneral(6, (4, 2) if inner else (2, 4), rngs=rngs)
+        self.out = nnx.LinearGeneral((2, 4), 3, axis=(-2, -1), rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        y = jnp.tanh(self.q(x))
+        return self.out(y.swapaxes(-1, -2) if self.inner else y)
+
+
+class Flat(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.out = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.out(torch.tanh(self.q(x)))
+
+
+@pytest.mark.parametrize("check", ["layers", "single-step"])
+@pytest.mark.parametrize("first", ["torch", "nnx"])
+@pytest.mark.parametrize("inner", [False, True], ids=["h d", "d h"])
+def test_axes_that_a_table_composes_are_composed_in_what_modules_return(inner: bool, first: str, check: str) -> None:
+    torch.manual_seed(0)
+    left, right = Flat(), Heads(inner)
+    axes = "d h" if inner else "h d"
+    table = Table.parse(
+        f"table 1\nq.weight: (h=2 d) i <-> q/kernel: i {axes}\nq.bias: (h=2 d) <-> q/bias: {axes}\n"
+        "out.weight: o (h=2 d) <-> out/kernel: h d o\nout.bias: c <-> out/bias: c"
+    )
+    weight, bias = left.q.weight.detach().numpy().T.reshape(6, 2, 4), left.q.bias.detach().numpy().reshape(2, 4)
+    right.q.kernel[...] = jnp.asarray(weight.swapaxes(1, 2) if inner else weight)
+    right.q.bias[...] = jnp.asarray(bias.T if inner else bias)
+    right.out.kernel[...] = jnp.asarray(left.out.weight.detach().numpy().T.reshape(2, 4, 3))
+    right.out.bias[...] = jnp.asarray(left.out.bias.detach().numpy())
+    models, table = (
+        ({"torch": left, "nnx": right}, table) if first == "torch" else ({"nnx": right, "torch": left}, table.reverse())
+    )
+    report = parity.compare(models, inputs(2, 5, 6), check=check, names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.passed and {"q", "out"} < {name for name, *_ in report.results[0].curve}, said
+    assert "not compared" not in said and f"compared with {first}'s order of axes: 'q'" in said
+    with torch.no_grad():
+        left.q.bias[5] += 10  # head 1, feature 1
+    report = parity.compare(models, inputs(2, 5, 6), check=check, names=table, dtype="float64")
+    index = report.first_divergence.worst.index
+    assert report.first_divergence == "q" and index[2:] == ((5,) if first == "torch" else (1, 1)), str(report)
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
+@pytest.mark.parametrize("tokens", [5, 3], ids=["shapes decide", "values decide"])
+def test_an_order_of_an_outputs_axes_that_no_table_states_is_found_and_said(tokens: int, check: str) -> None:
+    torch.manual_seed(0)
+    left, right = (kind(torch.nn.LayerNorm(4), (4,)) for kind in (Torch, Turned))
+    right.load_state_dict(left.state_dict())
+    axes = {name: "o i"[: 2 * array.ndim] for name, array in left.state_dict().items()}
+    lines = (f"{name}: {of} <-> {name}: {of}" for name, of in axes.items())
+    table = Table.parse("\n".join(["table 1", *lines]))
+    x, order = inputs(2, tokens, 6), "b: its output is compared with its axes in the order (0, 2, 1), as the"
+    report = parity.compare({"a": left, "b": right}, x, check=check, names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert report.passed and f"{order} values show, and no Table states" in said, said
+    right.head.bias.data[0] += 1
+    report = parity.compare({"a": left, "b": right}, x, check=check, names=table, dtype="float64")
+    said = " ".join(str(report).split())
+    assert not report.passed and (f"{order} shapes alone show" in said) == (tokens == 5), said
+
+
+@pytest.mark.parametrize("check", ["forward", "layers"])
+def test_finding_the_order_of_axes_runs_no_model_once_more(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, forward = list[bool](), TorchImages.forward
+    monkeypatch.setattr(TorchImages, "forward", lambda self, x: (calls.append(True), forward(self, x))[1])
+    ports, x, counts = {"a": TorchImages(), "b": TorchImages()}, inputs(2, 3, 7, 6), []
+    for models in (
+        ports,
+        {"a": ports["a"], "b": ports["b"], "nnx": images()["nnx"]},
+    ):  # without images of flax, and with
+        calls.clear()
+        parity.compare(models, x, check=check, dtype="float64")
+        counts.append(len(calls))
+    assert counts[0] == counts[1] > 0
+
+
+SHAPES = [
+    ((2, 5, 8), (2, 5, 2, 4), True), ((2, 3, 4, 5), (2, 20, 3), True), ((2, 20, 3), (2, 3, 4, 5), True),
+    ((2, 3, 6), (2, 6, 3), True), ((10, 8), (2, 5, 8), True), ((4, 4, 4), (1, 4, 4, 4), True), ((), (1,), True),
+    ((2, 5), (2, 5, 3), False), ((2, 5, 3), (2, 5), False), ((2, 12), (2, 3, 5), False), ((2,), (2, 0), False),
+    ((2, 0), (0,), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right", "fits"), SHAPES)
+def test_a_view_leads_back_to_the_array_and_to_the_place_of_each_element(
+    left: tuple[int, ...], right: tuple[int, ...], fits: bool
+) -> None:
+    views, array = [*_by_shape(left, right), *_turned(left, right)], np.arange(np.prod(right, dtype=int)).reshape(right)
+    assert bool(views) == fits
+    for view in views:
+        seen = view.seen(array)
+        assert seen.shape == left and np.array_equal(view.back(seen), array)
+        assert all(seen[place] == array[view.place(place)] for place in np.ndindex(*left))

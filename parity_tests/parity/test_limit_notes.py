@@ -81,10 +81,9 @@ def test_the_page_states_the_least_that_the_error_of_a_gradient_is_relative_to(s
     ]
     result = judge(Subject("x", "v", "gradients", "float64", "cpu"), sides)[0]
     assert result.error == pytest.approx(off / max(small, 1 / 16), rel=1e-6)  # the digits of a float64 sum
-    stated = (
-        "divided by the largest value of the whole array, those of a gradient by no less than 1/16 of the largest of"
-    )
+    stated = "divided by the largest value of the whole array, but by no less than 1/16 of that of all gradients"
     assert stated in definition([result])
+    assert "gradient" not in definition([replace(result, check="layers")])
 
 
 def test_copies_in_float64_that_differ_are_judged_by_what_float32_rounds() -> None:

@@ -139,7 +139,7 @@ def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -
     """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
     label = 'getComputedStyle(page.querySelector(".matrix td"), "::before").content'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1600), label)
-    assert narrow == '400,"limit"'  # each cell states its column
+    assert narrow == '400,"limit "'  # each cell states its column
     assert wide == "1600,none"
 
 
@@ -260,11 +260,18 @@ def test_chromium_colours_the_mark_of_a_verdict_and_not_its_words(chromium: str,
     assert probed(chromium, tmp_path, report().to_html(), (1200,), *seen) == ["1200,true,false,true,false"]
 
 
-def test_chromium_puts_two_checks_beside_each_other_on_a_narrow_screen(chromium: str, tmp_path: object) -> None:
-    results = [replace(row(("a",)), check=check) for check in ("forward", "layers", "gradients", "train")]
-    columns = 'new Set([...page.querySelectorAll(".matrix td")].map(e => e.getBoundingClientRect().left)).size'
-    for page in (Report(results).to_html(), report().to_html()):
-        assert probed(chromium, tmp_path, page, (400, 600), columns) == ["400,2", "600,2"]
+def test_chromium_puts_a_limit_beside_its_check_and_three_pairs_below_on_a_narrow_screen(
+    chromium: str, tmp_path: object
+) -> None:
+    lefts = 'new Set([...page.querySelectorAll(".matrix td:not([data-label=limit])")].map(left)).size'
+    rows = '[...page.querySelectorAll(".matrix td[data-label=limit]")]'
+    beside = f"{rows}.every(e => top(e) === top(e.previousElementSibling) && top(e) < top(e.nextElementSibling))"
+    of = "((left, top) => [{}])(e => e.getBoundingClientRect().left, e => Math.round(e.getBoundingClientRect().top))"
+    three = [replace(row(("a",)), pair=pair) for pair in ("flax-torch", "flax-paddle", "torch-paddle")]
+    for results, columns in (([row(("a",))], 1), (three, 3)):
+        page = Report(results).to_html()
+        expected = [f"{width},{columns},true" for width in (400, 600)]
+        assert probed(chromium, tmp_path, page, (400, 600), of.format(f"{lefts}, {beside}")) == expected
 
 
 def test_chromium_breaks_a_line_of_a_table_before_its_arrow(chromium: str, tmp_path: object) -> None:

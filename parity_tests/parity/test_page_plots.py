@@ -256,7 +256,7 @@ def test_what_differs_between_float64_copies_is_seen_beside_its_limit_and_is_hol
     assert decades(chart)[0] == -7 and ">less</text>" not in chart
     (corners,) = re.findall(r'points="([^"]*)" class="limit"', chart)
     lowest = max(float(point.split(",")[1]) for point in corners.split())
-    assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 228  # the floor
+    assert max(heights(chart, "ring") + heights(chart, "worst")) < lowest < 232  # the floor
     assert places(chart, "marker") == ["a"] and places(chart, "marker copy") == ["b", "c"]
     assert page.count("(copies)</td>") == 2
     (band,) = re.findall('<polygon points="([^"]*)" class="noise"', chart)  # none below hollow marks
@@ -319,6 +319,8 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     assert second == "layers, float64: flax-torch and torch-paddle first beyond their limits at blocks.0.norm1"
     assert ">relative error (log scale)</text>" in agreeing
     assert ">arrays, in the order of computation</text>" in agreeing
+    trained = replace(row(("a", "b")), check="train", curve=(("sgd: a", 1e-12, 1e-9), ("sgd: b", 1e-12, 1e-9)))
+    assert ">arrays, of each optimizer, its losses first</text>" in charts(Report([trained]).to_html())[0]
 
 
 def test_keys_are_of_what_the_plots_have() -> None:

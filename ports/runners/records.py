@@ -134,6 +134,17 @@ class Tap(NamedTuple):
     outputs: tuple[np.ndarray, ...]
     keys: tuple[str, ...] = ("",)
 
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (name, array) of what a call takes, "norm <- 0", and returns, "norm"; a whole model returns alone."""
+        if self.name != OUTPUT:
+            yield from ((f"{self.name} <- {k}", array) for k, array in enumerate(self.inputs))
+        yield from ((join(self.name, key), out) for key, out in zip(self.keys, self.outputs, strict=True))
+
+    def of(self, arrays: Mapping[str, np.ndarray]) -> Tap:
+        """Return the same call with other arrays, under the names of `arrays`; a whole model's inputs stay."""
+        into = tuple(arrays.get(f"{self.name} <- {k}", array) for k, array in enumerate(self.inputs))
+        return self._replace(inputs=into, outputs=tuple(arrays[join(self.name, key)] for key in self.keys))
+
 
 def outputs(taps: Iterable[Tap]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, array) of everything that the calls returned."""

@@ -25,17 +25,20 @@ class Move(NamedTuple):
     place: tuple[int | slice, ...]
 
     @property
-    def copies(self) -> bool:
-        """Tell whether source and target are the same bytes: one whole tensor, nothing permuted but axes of length 1.
-
-        Only whole forward slices count: a window, a reversal or listed indices name other bytes.
-        """
+    def is_whole(self) -> bool:
+        """Tell whether one whole tensor becomes another one: a window, a reversal or listed indices name less."""
         sides = ((self.select, self.source_atoms), (self.place, self.target_atoms))
-        whole = all(
+        return all(
             _is_whole(entry, size) for entries, atoms in sides for entry, size in zip(entries, atoms, strict=True)
         )
-        long = [axis for axis in self.order if whole and self.source_atoms[axis] != 1]
-        return whole and long == sorted(long)
+
+    @property
+    def copies(self) -> bool:
+        """Tell whether source and target are the same bytes: a whole tensor, nothing permuted but axes of length 1."""
+        if not self.is_whole:
+            return False
+        long = [axis for axis in self.order if self.source_atoms[axis] != 1]
+        return long == sorted(long)
 
 
 class Fill(NamedTuple):

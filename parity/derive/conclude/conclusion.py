@@ -112,6 +112,8 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
     sizes = {pair.right: pair.why for pair in explained.resized if pair.right in of.reasons}
     reasons = dict.fromkeys(of.reasons, DEPTHS) if explained.depths else {**of.reasons, **sizes}
     rows = unmatched(left, best, of.map, reasons)
+    order = dict.fromkeys(name for row in rows if row.side == "right" for name in row.names if name in reasons)
+    reasons = {name: reasons[name] for name in (*order, *reasons)}
     return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
 
 

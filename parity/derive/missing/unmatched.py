@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from parity.derive.match.walk import Walk
 from parity.derive.search.candidates import SEED, Candidate, Left
 from parity.derive.trace.draws import draw
 from parity.derive.trace.program import Program, Refused
-from parity.derive.trace.tape import Array
+from parity.derive.trace.tape import Array, Tape
 
 
 class Unmatched(NamedTuple):
@@ -25,16 +25,18 @@ class Unmatched(NamedTuple):
       kind: of the use, see Step; "" for a parameter that nothing reads.
       names: the parameters.
       site: the path of the module that uses them.
+      after: of the right side, the last parameter with a partner that is read before; "" for none, None if not known.
     """
 
     side: str
     kind: str
     names: tuple[str, ...]
     site: str
+    after: str | None = None
 
 
 def unmatched(left: Left, best: Candidate, full: Array, missing: Collection[str]) -> list[Unmatched]:
-    """Walk both tapes with known weights, and list each use of elements that have no partner.
+    """Walk both tapes with known weights, and list each use of elements that have no partner, as the right model runs.
 
     Args:
       full: the map with what was inferred. missing: right parameters that the Table does not fill.
@@ -52,7 +54,34 @@ def unmatched(left: Left, best: Candidate, full: Array, missing: Collection[str]
     listed = {(row.side, name) for row in rows for name in row.names}
     unread = [("left", name) for name in a.names if not a.part(owned, name).any()]
     unread += [("right", name) for name in missing]
-    return [*rows, *(Unmatched(side, "", (name,), "") for side, name in unread if (side, name) not in listed)]
+    rows += [Unmatched(side, "", (name,), "") for side, name in unread if (side, name) not in listed]
+    reads = _reads(best.tape)
+    partners = [name for name in reads if name not in missing]
+    lefts, rights = ([row for row in rows if row.side == side] for side in ("left", "right"))
+    order = {name: k for k, name in enumerate(reads)}
+    rights.sort(key=lambda row: min((order[name] for name in row.names if name in order), default=len(order)))
+    return [*lefts, *(_placed(row, reads, partners) for row in rights)]
+
+
+def _reads(tape: Tape) -> dict[str, str]:
+    """Return the site of the operation that reads a parameter first, by the parameters in this order."""
+    names = {number: name for name, number in tape.parameters.items()}
+    reads = dict[str, str]()
+    for node in tape.nodes:
+        for number in node.inputs:
+            if number in names:
+                reads.setdefault(names[number], node.site)
+    return reads
+
+
+def _placed(row: Unmatched, reads: Mapping[str, str], partners: Sequence[str]) -> Unmatched:
+    """Return a row of the right side with its site and the parameter with a partner that is read before."""
+    name = next((name for name in row.names if name in reads), None)
+    if name is None:
+        return row
+    order = [*reads]
+    before = [partner for partner in partners if order.index(partner) < order.index(name)]
+    return row._replace(site=row.site or reads[name], after=before[-1] if before else "")
 
 
 def _uses(side: str, program: Program, elements: Elements, known: Array) -> list[Unmatched]:

@@ -77,21 +77,11 @@ def other_lengths(trial: Trial) -> str:
     """
     given = trial.given
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
-<<<<<<< HEAD
-        if (inputs := _lengthened(given, length)) and (said := trial.unlike(inputs, SEED)):
-            shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
-            return f"other lengths, such as those of shape {shapes}: with these, {said}"
-||||||| 08b05fdf
-        if (inputs := _lengthened(given, length)) and (said := trial.unlike(inputs, SEED)):
-            shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
-            return f"other lengths, such as those of shape {shapes}: with these, {said}"
-=======
         whole = _lengthened(given, length)
         for inputs in (whole, [_shortened(*sides) for sides in zip(whole, given, strict=False)]):
             if inputs and (said := trial.unlike(inputs, SEED)):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
                 return f"other lengths, such as those of shape {shapes}: with these, {said}"
->>>>>>> 0d4e0063f1e8ba15ebbfa93f435959ad3b8736cf
     return ""
 
 

@@ -110,7 +110,7 @@ def _class(found: Derivation, is_within: bool) -> str:
 def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
     """Return (what, its value on the left, on the right), if a cause is of one value, and what else it says."""
     if not place.both:
-        return [], place.cause or "none was confirmed"
+        return [], place.cause.replace(and_so(place.more), _elsewhere(place)) or "none was confirmed"
     left, right = place.both
     return [(place.kind, left, right)], _recomputed(place)
 
@@ -123,7 +123,12 @@ def _recomputed(place: Divergence) -> str:
         rest = f"agree to {short(place.rest)}" if place.rest else "are equal"
         rest = f"differ by {short(place.rest)}, for the next cause" if place.partial else rest
         text = f"with the same {place.kind} on both sides, they {rest}"
-    return f"{text}{and_so(place.more)}"
+    return text + _elsewhere(place)
+
+
+def _elsewhere(place: Divergence) -> str:
+    """Say in how many more places a cause is, unless a row of the card lists them."""
+    return and_so(place.more) if len(place.places) < 2 else ""
 
 
 def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:

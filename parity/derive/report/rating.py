@@ -11,17 +11,18 @@ from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.trace.sites import is_inside
 
-from .addresses import anchors, where
+from .addresses import alone_anchors, anchors, stopping, where
 
 
 class Rated:
     """How the differences of uses are rated: those of places where the models part, and those that follow.
 
     Args:
-      found: what was derived.
+      found: what was derived, whose right model has `alone` at addresses, and `stop` where matching stopped.
     """
 
     def __init__(self, found: Derivation):
+        self.found, self.alone, self.stop = found, alone_anchors(found), stopping(found)[:1]
         self.addresses = {key(use): address for address, use in _parting(found).items()}
         self.parting = "noted" if found.proven else "first"
         places = [where(use) for use in found.compared]

@@ -22,11 +22,13 @@ class Module:
     Args:
       path: its names from the top.
       uses: the uses of parameters in the module itself. alone: those that have no partner.
+      after: uses of the right model alone, outside of this module and behind it; of the whole model, at the end.
     """
 
     path: tuple[str, ...] = ()
     uses: list[Step] = field(default_factory=list)
     alone: list[Unmatched] = field(default_factory=list)
+    after: list[Unmatched] = field(default_factory=list)
     below: dict[str, Module] = field(default_factory=dict)
 
     def within(self) -> Iterator[Step]:
@@ -34,6 +36,10 @@ class Module:
         yield from self.uses
         for module in self.below.values():
             yield from module.within()
+
+    def has(self, name: str) -> bool:
+        """Tell whether it or a module below it uses a parameter of the right model."""
+        return any(name in use.right for use in self.within())
 
 
 def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
@@ -51,7 +57,34 @@ def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
     for lone in unmatched:
         if lone.side == "left":
             module_at(lone.site, lone.names).alone.append(lone)
+        else:
+            _behind(top, lone).append(lone)
     return top
+
+
+def _behind(top: Module, lone: Unmatched) -> list[Unmatched]:
+    """Return the list of what stands where a use of the right model alone runs: behind the use before it.
+
+    It stands in the innermost module around that use of which the right model's one has it inside, or at the top.
+    """
+    if not lone.after:
+        return top.after if lone.after is None else top.alone
+    path, least, chain = module_of(lone.site, lone.names), len(right_of(top)), [top]
+    while inner := next((m for m in chain[-1].below.values() if m.has(lone.after)), None):
+        chain.append(inner)
+    rights = [right_of(module) for module in chain]
+    inside = [k for k, right in enumerate(rights) if len(right) > least and path[: len(right)] == right]
+    around = max(inside, default=0)
+    if len(chain) == 1:
+        return top.after
+    return chain[around].alone if around == len(chain) - 1 else chain[around + 1].after
+
+
+def right_of(module: Module) -> tuple[str, ...]:
+    """Return the path of the innermost module of the right model around all uses in a left module."""
+    paths = [module_of("" if use.kind == "place" else use.right_site, use.right) for use in module.within()]
+    first, last = min(paths, default=()), max(paths, default=())
+    return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
 def alike(siblings: Iterable[list[Module]]) -> Iterator[list[Module]]:
@@ -66,7 +99,7 @@ def _shape(module: Module) -> object:
     if any(use.gap > PARTED_USES for use in module.within()):
         return id(module)
     uses = [(use.kind, alike_names(use.left), alike_names(use.right)) for use in module.uses]
-    alone = [(use.kind, alike_names(use.names)) for use in module.alone]
+    alone = [(use.kind, alike_names(use.names)) for use in (*module.alone, *module.after)]
     return normal(module.path[-1]), uses, alone, [_shape(below) for below in module.below.values()]
 
 

@@ -10,14 +10,14 @@ from parity.derive.findings.derivation import Derivation
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.sites import OWN, module_of
+from parity.derive.trace.sites import OWN
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
-from .addresses import STOPPED, alone_anchors, stopping
+from .addresses import STOPPED
 from .rating import Rated, key, measured
-from .tree import Module, alike, alike_names, tree
+from .tree import Module, alike, alike_names, right_of, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -48,7 +48,7 @@ KEYS = (
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
     ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
 )
-LONE = "lone", NONE, "no partner on this side; what only the right model has stands at the end"
+LONE = "lone", NONE, "no partner on this side; what only the right model has stands where it runs"
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
@@ -57,9 +57,10 @@ def trees(found: Derivation) -> Markup:
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
     top, rated = tree(measured(found), found.unmatched), Rated(found)
-    rows = [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
+    rows = [*_alone([[use] for use in top.alone], rated, 0)]
+    rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
-    rows += _right_alone(found)
+    rows += _alone([[use] for use in top.after], rated, 0)
     table = tag(
         "table",
         tag("thead", tag("tr", *heads)),
@@ -85,19 +86,18 @@ def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:
     yield _heading(modules, rated, depth)
     for uses in zip(*(module.uses for module in modules), strict=True):
         yield _use(uses, rated, depth + 1)
-    for lone in zip(*(module.alone for module in modules), strict=True):
-        yield _lone(lone, depth + 1)
+    yield from _alone(zip(*(module.alone for module in modules), strict=True), rated, depth + 1)
     for inner in alike(map(list, zip(*(module.below.values() for module in modules), strict=True))):
         yield from _rows(inner, rated)
+    yield from _alone(zip(*(module.after for module in modules), strict=True), rated, depth)
 
 
 def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
     """Build the row that names a module, or several that are alike, with the largest difference in them."""
-    within = [[module_of(_right_site(use), use.right) for use in module.within()] for module in modules]
     below = [use for module in modules for use in module.within()]
     paths = [path for use in below for path in use.right]
     mark = "/" if any("/" in path for path in paths) else "."  # between names, as the parameters below have it
-    right = ", ".join(fold(mark.join(_common(paths)) or OWN for paths in within if paths))
+    right = ", ".join(fold(mark.join(right_of(module)) or OWN for module in modules if [*module.within()]))
     state = rated.rate(below)
     gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
@@ -123,10 +123,6 @@ def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
     return _row(depth, *cells, class_=state or None, id=address)
 
 
-def _right_site(use: Step) -> str:
-    return "" if use.kind == "place" else use.right_site
-
-
 def _difference(gap: float | None, state: str) -> Markup:
     """Build the cell of a difference with the mark of its state; "-" for none."""
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
@@ -144,20 +140,24 @@ def _head(text: str, title: str | None = None) -> Markup:
     return tag("td", text, role="rowheader", title=title)
 
 
-def _right_alone(found: Derivation) -> Iterator[Markup]:
-    """Yield the rows of what on the right has no partner; uses that are alike but for numbers share one."""
-    alike: dict[object, list[Unmatched]] = {}
+def _alone(groups: Iterable[Sequence[Unmatched]], rated: Rated, depth: int) -> Iterator[Markup]:
+    """Yield the rows of what has no partner; uses that are alike but for numbers share one.
+
+    Args:
+      groups: of uses in modules that are alike.
+    """
+    found, alike = rated.found, dict[object, list[Unmatched]]()
     reasons = {array: k for k, (names, _) in enumerate(found.alone) for array in names}
-    for use in found.unmatched:
-        if use.side == "right":
-            alike.setdefault((use.kind, alike_names(use.names), reasons.get(use.names[0])), []).append(use)
-    first, addresses = stopping(found)[:1], alone_anchors(found)
+    for uses in groups:
+        use = uses[0]
+        alike.setdefault((use.side, use.kind, alike_names(use.names), reasons.get(use.names[0])), []).extend(uses)
     for uses in alike.values():
-        kind = next((own for use in uses if (own := found.left_out(use))), "")
-        at = (address for use in uses for name in use.names if (address := addresses.get(name)))
-        stop = STOPPED if any(use in uses for use in first) else None
+        on_right = uses[0].side == "right"
+        kind = next((own for use in uses if on_right and (own := found.left_out(use))), "")
+        at = (address for use in uses for name in use.names if on_right and (address := rated.alone.get(name)))
+        stop = STOPPED if any(use in uses for use in rated.stop) else None
         stated = [use._replace(kind=kind) for use in uses] if kind else uses
-        yield _lone(stated, 0, stop, "first" if kind else "lone", next(at, None))
+        yield _lone(stated, depth, stop, "first" if kind else "lone", next(at, None))
 
 
 def _lone(
@@ -194,10 +194,3 @@ def _folded(uses: Iterable[Sequence[str]]) -> str:
     """Fold the numbers in names of uses that are alike: ("0.q", "0.k"), ("1.q", "1.k") -> "{0..1}.q, {0..1}.k"."""
     columns = zip(*uses, strict=True)
     return ", ".join(text for column in columns for text in fold(column))
-
-
-def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the names with which all paths begin."""
-    first, last = min(paths), max(paths)
-    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:length]

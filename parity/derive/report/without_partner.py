@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from convert.folding import fold as folded_names
 from parity.derive.findings.derivation import Derivation
+from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN
 from parity.page.cards import facts
 from parity.page.markup import Markup, join, prose, tag
@@ -16,7 +17,7 @@ from .addresses import alone_anchors, link
 
 
 def without_partner(found: Derivation) -> Markup:
-    """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
+    """List the parameters of both sides that have no partner, by module, unless its reason names them."""
     if found.nothing_matched:
         left, right = found.arrays
         alone = f"{'All ' * (right > 1)}{count(right, 'array')} of the right model"
@@ -29,7 +30,8 @@ def without_partner(found: Derivation) -> Markup:
         address = next((rows[name] for name in names if name in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
         listed.append(("reason", join(prose(why), row)))
-        listed += _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
+        if not (isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)):
+            listed += _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
     parts = [*_listed("Right", found.missing, listed), *_listed("Left", found.left_over, _by_module(found.left_over))]
     return tag("article", *parts, class_="card")
 
