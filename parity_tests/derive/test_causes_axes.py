@@ -183,15 +183,42 @@ def relative_of_jax(count: int = 8, largest: int = 20) -> Any:
     return run, {"bias": np.ones((8, 2)), **{name: np.ones((8, 8)) for name in "qkvo"}}
 
 
-@pytest.mark.parametrize("framework", ["torch", "jax"])
+def relative_of_paddle(count: int = 8, largest: int = 20) -> Any:
+    """Return the model whose code reads the number of positions by `paddle.shape`, as a tensor."""
+    import paddle
+
+    table = buckets(np, count, largest)
+
+    class Model(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v, self.o = (paddle.nn.Linear(8, 8, bias_attr=False) for _ in "qkvo")
+            self.bias = paddle.nn.Embedding(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = (
+                layer(x).reshape([*x.shape[:2], 2, 4]).transpose([0, 2, 1, 3]) for layer in (self.q, self.k, self.v)
+            )
+            position = paddle.arange(paddle.shape(x)[1])
+            distance = position[None] - position[:, None] + len(table) - 1
+            rows = paddle.to_tensor(np.concatenate([table[:0:-1, 0], table[0]]))[distance]
+            weights = paddle.nn.functional.softmax(q @ k.mT + self.bias(rows).transpose([2, 0, 1]))
+            return self.o((weights @ v).transpose([0, 2, 1, 3]).reshape(x.shape))
+
+    return Model()
+
+
+RELATIVE = {"torch": relative, "jax": relative_of_jax, "paddle": relative_of_paddle}
+
+
+@pytest.mark.parametrize("framework", RELATIVE)
 @pytest.mark.parametrize(("options", "text"), [
     ({"largest": 12}, "the farthest bucket begins at distance 7 on the left, 5 on the right"),
     ({"count": 6}, "8 buckets on the left, 6 on the right; the farthest bucket begins at distance 7 on the left, "),
 ])  # fmt: skip
 def test_other_buckets_of_relative_positions_are_named(framework: str, options: Any, text: str):
-    needs("flax")
-    right = relative(**options) if framework == "torch" else relative_of_jax(**options)
-    found = parity.derive(relative(), right, (images(2, 24, 8),))
+    needs("flax" if framework == "jax" else framework)
+    found = parity.derive(relative(), RELATIVE[framework](**options), (images(2, 24, 8),))
     (place,) = found.divergences
     assert place.cause.startswith(f"relative positions: {text}") and found.explained == "one table", found
     assert found.confirmed and not found.missing and not found.doubtful, found

@@ -379,3 +379,14 @@ def test_a_recurrent_layer_that_reads_its_input_backwards_is_named(kind: str, tu
     (place,) = found.divergences
     assert found.confirmed and not found.missing and not found.doubtful
     assert place.what == "the right reverses axis 1, the left does not" and place.times == count
+
+
+def test_one_image_as_high_as_a_kernel_reads_values_is_compared():
+    """The columns of its patches, 2 x 3 x 3, are as many as its rows: they are still those of a convolution."""
+
+    def net(eps: float) -> Net:
+        norm = torch.nn.BatchNorm2d(4, eps=eps)
+        return Net(lambda m, x: m.norm(m.conv(x)).tanh().mean((2, 3)), conv=torch.nn.Conv2d(2, 4, 3), norm=norm)
+
+    found = parity.derive(net(1e-5), net(1e-3), (images(1, 2, 18, 10),))
+    assert found.explained == "one epsilon", str(found)

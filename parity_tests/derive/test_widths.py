@@ -226,6 +226,14 @@ def test_one_block_against_two_is_named():
     assert differing(three, two).startswith("the left model has 3 blocks in x, the right one 2 in body")
 
 
+def test_layers_of_a_stem_are_no_blocks_where_those_of_the_other_model_are_larger():
+    """A shortcut in the first block alone makes blocks unlike, so that the stem is the one list of alike parts."""
+    stem = {f"stem.{k}.{leaf}": torch.zeros(2, 2) for k in range(3) for leaf in ("conv", "scale", "shift")}
+    stage = {f"stage.{k}.{leaf}": torch.zeros(6, 6) for k in range(2) for leaf in ("conv", "scale", "shift")}
+    unlike = {f"blocks.{name}": array for name, array in stage.items()} | {"blocks.stage.0.short": torch.zeros(6, 6)}
+    assert not differing(stage, stem | unlike) and not differing(stem | unlike, stage)
+
+
 def test_fused_parameters_have_no_other_size():
     """One side has in three parameters what the other has in one: a GRU, of which one side lacks a bias."""
 

@@ -16,7 +16,7 @@ NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 
 
 def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
-    """Say that two models have as many lists of blocks, of different lengths; "" where that is not clear.
+    """Say that two models have as many lists of similar blocks, of different lengths; "" where that is not clear.
 
     Args:
       left, right: arrays by name.
@@ -25,6 +25,9 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     if _equal_lengths(left_depths, right_depths) and _elements(left) != _elements(right):  # a stem may stand for a list
         left_depths, right_depths = _lists(left, right, layers=False)
     if not left_depths or len(left_depths) != len(right_depths) or _equal_lengths(left_depths, right_depths):
+        return ""
+    sides = ((left_depths, left, right_depths, right), (right_depths, right, left_depths, left))
+    if any(_as_large(*side) != side[0] for side in sides):  # a stem, where the blocks themselves are unlike
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
@@ -56,15 +59,15 @@ def _equal_lengths(left: Mapping[str, int], right: Mapping[str, int]) -> bool:
 def _as_large(
     lists: dict[str, int], arrays: Mapping[str, Any], others: Mapping[str, int], other: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return lists without those of one block that has by far fewer or more elements than each of the others' blocks.
+    """Return lists without those whose blocks have by far fewer or more elements than each of the others' blocks.
 
-    Such a one is another part of the model, as a stem of a convolution and its norm.
+    Such a one is another part of the model, as a stem of convolutions and their norms.
     """
     sizes = [_elements(other, place) / length for place, length in others.items()]
     return {
         place: length
         for place, length in lists.items()
-        if length > 1 or any(size < ALIKE * _elements(arrays, place) < ALIKE**2 * size for size in sizes)
+        if any(size < ALIKE * _elements(arrays, place) / length < ALIKE**2 * size for size in sizes)
     }
 
 

@@ -113,7 +113,7 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
             return
         if use.kind == "place" or not element:
             continue
-        for element in _heads(use, left, found):
+        for element in _heads(use, left, right, found):
             turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
             left_uses = [
                 other
@@ -125,19 +125,22 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
     yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
 
 
-def _heads(use: Use, left: Run, found: Array) -> list[int]:
+def _heads(use: Use, left: Run, right: Run, found: Array) -> list[int]:
     """Return the left element of the first one of a use; of inputs that it joins, one for each left parameter.
 
     An LSTM may multiply its input and its state by one matrix, or each by its own. A state of zeros is no evidence.
     """
-    if use.kind != "product" or len(use.ids) > 1 or len(use.x) > 1 or use.ids.shape[1] != use.x.shape[2]:
-        return [int(found[first(use.ids)])]
+    alone = [int(found[first(use.ids)])]
+    if use.kind != "product" or right.tape.nodes[use.node].window or len(use.ids) > 1 or len(use.x) > 1:
+        return alone
+    if use.ids.shape[1] != use.x.shape[2]:
+        return alone
     own = use.ids[:1, use.x[0].any(0), :1].reshape(-1).astype(np.int64)
     numbers = np.asarray(found[own]) if len(own) else np.zeros(0, np.int64)
     numbers = numbers[numbers > 0]
     owners = np.searchsorted(left.elements.starts, numbers, "right")
     at = np.sort(np.unique(owners, return_index=True)[1])
-    return numbers[at].tolist() if len(at) > 1 else [int(found[first(use.ids)])]
+    return numbers[at].tolist() if len(at) > 1 else alone
 
 
 def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:

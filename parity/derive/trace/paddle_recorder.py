@@ -33,7 +33,9 @@ METHODS = [
 LOWER = frozenset([paddle.float32, paddle.float16, paddle.bfloat16, paddle.complex64])
 NUMBERS = ["item", "__bool__", "__float__", "__int__"]  # take a number out of a tensor
 PROPERTIES = ["T", "mT"]
-SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
+SHAPED = frozenset([  # read the shape of a tensor, and no value
+    "full_like", "ones_like", "zeros_like", "shape", "shape64", "numel",
+])  # fmt: skip
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
 SAMPLED = frozenset([  # operations that draw random numbers, without the underscore of those in place
