@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.prove.gradients import Gradients
 from parity.derive.report import page
 
 from ..conftest import needs
@@ -367,3 +368,30 @@ def test_a_branch_is_no_lower_precision():
     x = np.random.default_rng(0).standard_normal((6, 4))
     x[0] = abs(x[0])
     assert not parity.derive(Branching(False), Branching(True), (x,)).proven
+
+
+class Loss(torch.nn.Module):
+    """A model whose output is one number."""
+
+    def __init__(self, cut: bool):
+        super().__init__()
+        self.cut, self.a, self.b = cut, torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        h = torch.tanh(self.a(x))
+        return (self.b(h.detach() if self.cut else h) ** 2).mean()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_gradients_of_one_number_are_compared(cut: bool):
+    found = parity.derive(Loss(False), Loss(cut), (np.random.default_rng(0).standard_normal((4, 4)),))
+    assert found.gradient is not None and found.proven != cut and bool(found.other_gradients) == cut
+
+
+def test_an_error_of_the_comparison_is_not_taken_for_a_model_without_gradients(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any) -> None:
+        raise TypeError("of the comparison")
+
+    monkeypatch.setattr(Gradients, "compare", fail)
+    with pytest.raises(TypeError, match="of the comparison"):
+        parity.derive(Loss(False), Loss(False), (np.random.default_rng(0).standard_normal((4, 4)),))

@@ -23,7 +23,7 @@ from parity.derive.limits import (
 )
 from parity.derive.trace.caches import trim
 from parity.derive.trace.call import Call
-from parity.derive.trace.cotangents import SPREAD, Take
+from parity.derive.trace.cotangents import SPREAD, NoGradients, Take
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.frames import message
 from parity.derive.trace.inputs import PLAIN, fresh, undrawn
@@ -338,8 +338,8 @@ def _outputs(
     try:
         if take is not None:
             return of.gradients(weights, inputs, take), ""
-    except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
-        remark = message(problem)
+    except NoGradients as problem:
+        remark = str(problem)
     finally:
         of.release()
         trim()

@@ -13,7 +13,7 @@ Models, whatever their framework:
     module_side           what torch modules and paddle layers do alike
     call                  how a model is called
     caches                undoes what a run leaves
-    cotangents            weights outputs, for their gradients
+    cotangents            weights outputs, for their gradients, and tells whether a model has some
     draws                 weights
     inputs                new inputs
     outputs               lists the results of a call, and compares those of two models

@@ -1,12 +1,14 @@
-"""Weight the outputs of a model: their sum is one number, by whose gradients two models are compared."""
+"""Weight the outputs of a model, as its gradients are compared by their sum; tell whether it has gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .frames import message
 from .tape import Array
 
 Take = Callable[[str, Array], None]  # gets the name of a parameter and its gradient
@@ -25,3 +27,31 @@ def cotangents(outputs: Sequence[Any], is_finite: Callable[[Any], Any]) -> list[
     """
     rng = np.random.default_rng(3000)
     return [SPREAD * rng.standard_normal(tuple(out.shape)) * is_finite(out) for out in outputs]
+
+
+class NoGradients(Exception):
+    """That the code of a model, or of its framework, raises an error where gradients are computed."""
+
+
+class Taking:
+    """Pass gradients on to `take`, whose own errors are none of the model's."""
+
+    def __init__(self, take: Take):
+        self.take, self.failed = take, False
+
+    def __call__(self, name: str, gradient: Array) -> None:
+        try:
+            self.take(name, gradient)
+        except Exception:
+            self.failed = True
+            raise
+
+    @contextlib.contextmanager
+    def from_model(self) -> Iterator[None]:
+        """Run a model, or its framework. Raises: NoGradients for their errors."""
+        try:
+            yield
+        except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
+            if self.failed:
+                raise
+            raise NoGradients(message(problem)) from problem

@@ -16,7 +16,7 @@ from ports.runners.torch_ties import memory
 
 from .caches import forgotten
 from .call import Call
-from .cotangents import Take, cotangents
+from .cotangents import Take, Taking, cotangents
 from .module_side import ModuleSide
 from .outputs import Outputs
 from .tape import SHORT, Tape
@@ -102,13 +102,13 @@ class TorchSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
         self._load(parameters)
-        state = self._state()
+        state, taking = self._state(), Taking(take)
         wanted = {name: state[name] for name in parameters if state[name].requires_grad}
         without = dict(wanted)  # parameters that no gradient has come for
 
         def given(name: str, gradient: Any) -> None:
             del without[name]
-            take(name, gradient)
+            taking(name, gradient)
 
         def taken(tensor: torch.Tensor, name: str) -> None:
             if tensor.grad is not None:  # else it was found as a product, or there is none
@@ -120,17 +120,18 @@ class TorchSide(ModuleSide):
         }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
         written = self._in_16_bits(inputs) if SHORT & self._lowers and not self.voided else None
-        with self._alone(), dense, Lifted() if written else contextlib.nullcontext():
+        with taking.from_model(), self._alone(), dense, Lifted() if written else contextlib.nullcontext():
             outputs = self._written(inputs)
-        weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
-        total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
+        weights = map(torch.from_numpy, map(np.asarray, cotangents(outputs, lambda t: np.isfinite(numpy_of(t)))))
+        total = torch.stack([(t * weight).sum() for t, weight in zip(outputs, weights, strict=True)]).sum()
 
         handles = [
             tensor.register_post_accumulate_grad_hook(functools.partial(taken, name=name))
             for name, tensor in wanted.items()
         ]
         try:
-            total.backward(inputs=list(wanted.values()))
+            with taking.from_model():
+                total.backward(inputs=list(wanted.values()))
         finally:
             for handle in handles:
                 handle.remove()
