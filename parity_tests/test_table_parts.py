@@ -337,3 +337,16 @@ def test_a_file_without_arrays_is_no_state_of_an_optimizer(tmp_path, capsys):
     source = save(tmp_path / "x.safetensors", {})
     code, _, err = run(capsys, "--table", tmp_path / "t.table", source, "-o", tmp_path / "y.npz")
     assert code == 1 and "missing a\n" in err and "optimizer" not in err
+
+
+@pytest.mark.parametrize("rows", [12, 1200])
+def test_parts_that_divide_an_axis_differently_are_converted_there_and_back(convert, rows):
+    text = "table 1\nf: (1[:-1] h d) i <-> w: i (1[:-1] d h)\nf: (1[1:] o) i <-> w: i (1[1:] o)\n"
+    kernel = {"f": np.arange(rows * 300.0).reshape(rows, 300)}
+    code, arrays, err = convert(kernel, "--set", "h=3", text=text)
+    assert code == 0, err
+    first, second = kernel["f"].reshape(2, -1, 300)
+    first = first.reshape(3, -1, 300).swapaxes(0, 1).reshape(second.shape)
+    assert np.array_equal(arrays["w"], np.concatenate([first, second]).T)
+    code, back, err = convert(arrays, "--set", "h=3", "--reverse", text=text)
+    assert code == 0 and np.array_equal(back["f"], kernel["f"]), err

@@ -168,11 +168,27 @@ def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> It
         for move, whole in zip(moves, wholes, strict=True)
     ]
     filled += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
+    alike = len({part.target_atoms for part in parts}) == 1
+    whole, at = None if alike else _merged(filled, bits), 0
     for where in _strips(parts[0].target_atoms, size) if filled else ():
-        strip = np.empty([at.stop - at.start for at in where], bits)
-        for part, array in filled:
-            _fill(strip, where, part, array)
+        if whole is None:
+            strip = np.empty([along.stop - along.start for along in where], bits)
+            for part, array in filled:
+                _fill(strip, where, part, array)
+        else:
+            strip = whole[at : at + math.prod(along.stop - along.start for along in where)]
+            at += strip.size
         yield strip.reshape(-1).view("u1").data
+
+
+def _merged(filled: Sequence[tuple[Move | Fill, Any]], bits: np.dtype[Any]) -> np.ndarray:
+    """Return all elements of a target whose parts divide its axes differently, so that no box is one of each part."""
+    import numpy as np
+
+    whole = np.empty(math.prod(filled[0][0].target_atoms), bits)
+    for part, array in filled:
+        whole.reshape(part.target_atoms)[part.place] = array[0] if isinstance(part, Fill) else array
+    return whole
 
 
 def _element(fill: Fill, source: Tensor, bits: np.dtype[Any]) -> np.ndarray:
