@@ -20,7 +20,8 @@ from parity.derive.fold.fold import fold
 from parity.derive.fold.rows import Row
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.sites import OWN, place
-from specs.table import Table
+from specs.notation.paths import Hole
+from specs.table import Table, TableError
 
 from ..conftest import needs
 from .pairs import images
@@ -227,6 +228,40 @@ def test_stages_in_one_list_state_their_ranges_and_the_table_reads_back():
     assert back.keys() == arrays.keys() and all(np.array_equal(back[name], arrays[name]) for name in arrays)
 
 
+def in_stages(nested: bool, stages: int, depth: int) -> Any:
+    """Return a model of residual blocks in one list, or in a list of stages, with a scale behind each stage."""
+    import torch
+
+    class Stages(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            every = [[torch.nn.Linear(4, 4) for _ in range(depth)] for _ in range(stages)]
+            lists = map(torch.nn.ModuleList, every) if nested else [block for stage in every for block in stage]
+            self.blocks = torch.nn.ModuleList(lists)
+
+        def forward(self, x: Any) -> Any:
+            for i in range(stages):
+                for j in range(depth):
+                    x = x + (self.blocks[i][j] if nested else self.blocks[depth * i + j])(x).tanh()
+                x = x * 0.5
+            return x
+
+    return Stages()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_blocks_that_one_side_counts_through_its_stages_are_refused_at_other_depths(nested: bool):
+    needs("torch")
+    found = parity.derive(in_stages(nested, 3, 2), in_stages(not nested, 3, 2), (images(2, 4),))
+    assert found.proven and found.this_depth, str(found)
+    for table, side in ((found.table, nested), (found.table.reverse(), not nested)):
+        for stages, depth in ((3, 3), (2, 3), (2, 2), (4, 2), (1, 3)):
+            arrays = {name: value.detach().numpy() for name, value in in_stages(side, stages, depth).named_parameters()}
+            if side or stages * depth != 6:  # names of one list do not show how its blocks are divided
+                with pytest.raises(TableError):
+                    table.apply(arrays)
+
+
 def test_numbers_of_two_lists_in_one_name_fold():
     assert lines([(f"stages.{i}.{j}.w", f"stage{i}_block{j}/w") for i in range(3) for j in range(2)]) == [
         "stages.{i}.{j}.w <-> stage{i}_block{j}/w"
@@ -238,11 +273,34 @@ def test_numbers_of_two_lists_in_one_name_fold():
 
 
 def test_a_list_inside_of_blocks_is_written_for_each_of_its_numbers_and_folded_over_the_blocks():
-    """A Sequential of a norm, a layer, a function and a layer: its numbers are 0, 1 and 3."""
+    """A Sequential of a norm, a layer, a function and a layer: 0, 1 and 3 grow by no one step."""
     pairs = [(f"layers.{i}.mlp.{j}.bias", f"mlps/{i}/layers/{j}/bias") for i in range(2) for j in (0, 1, 3)]
     assert lines(pairs) == [
         "layers.{i}.mlp.0.bias <-> mlps/{i}/layers/0/bias",
-        "layers.{i}.mlp.{2*j+1}.bias <-> mlps/{i}/layers/{2*j+1}/bias",
+        "layers.{i}.mlp.1.bias <-> mlps/{i}/layers/1/bias",
+        "layers.{i}.mlp.3.bias <-> mlps/{i}/layers/3/bias",
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(4, 8), (4, 8, 16), (4, 8, 16, 32), (1, 2, 4), (0, 3, 5, 8)], ids=str)
+def test_numbers_that_grow_by_no_one_step_are_listed(sizes: tuple[int, ...]):
+    listed = Hole("i", values=tuple(map(str, sizes)))
+    counted = Hole("i", values=tuple(map(str, range(len(sizes)))))
+    assert lines((f"blocks.{i}.f.w", f"b{n}.f.w") for i, n in enumerate(sizes)) == [
+        f"blocks.{counted}.f.w <-> b{listed}.f.w"
+    ]
+    assert lines((f"b{n}.f.w", f"blocks.{i}.f.w") for i, n in enumerate(sizes)) == [
+        f"b{listed}.f.w <-> blocks.{counted}.f.w"
+    ]
+    nested = [(f"blocks.{i}.{j}.w", f"b{n}.{j}.w") for i, n in enumerate(sizes) for j in range(2)]
+    assert lines(nested) == [f"blocks.{i}.{{i}}.w <-> b{n}.{{i}}.w" for i, n in enumerate(sizes)]
+
+
+def test_blocks_of_one_list_that_are_stages_on_the_right_list_their_numbers():
+    flat = [(f"blocks.{3 * i + j}.w", f"stages.{i}.{j}.w") for i in range(2) for j in range(3)]
+    assert lines(flat) == [
+        "blocks.{i=0..2}.w <-> stages.0.{i}.w",
+        "blocks.{i=3..5}.w <-> stages.1.{i=0..2}.w",
     ]
 
 

@@ -25,6 +25,7 @@ OF_ARRAY = re.compile(r"(?<=[A-Za-z])\d+(?=(?:_[A-Za-z_{}]+)?$)")
 DIGITS = re.compile(r"\d+")
 
 COUNTING = re.compile(r"\{(?:\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
+LISTING = re.compile(r"\{[ijk]=")  # a hole that lists them
 LISTS = "ijk"  # names of the numbers of blocks, from the outermost list to the innermost
 
 CLOSED = 0  # depth of rows that count one number, and state its range
@@ -107,17 +108,21 @@ def _group(group: Sequence[Numbered], depth: int) -> list[Row]:
     """
     if len(group) < 2 or not group[0][0]:
         return [row for _, row in group]
-    if row := _counted(group, depth):
+    if row := _listing(group) if depth == CLOSED else _counted(group, depth):
         return [row]
     varying = [p for p, column in enumerate(zip(*(places for places, _ in group), strict=True)) if len({*column}) > 1]
     parts = _parts(group, varying[0])
     if len(parts) == len(group):
-        return _longest(group, depth)
-    if depth <= 1:
+        return _apart(group)
+    if depth <= 1 or not _even(parts, varying[0]):
         return [row for part in parts for row in _group(part, depth)]
     rows = [*_group(parts[0], depth), *_group([item for part in parts[1:] for item in part], depth)]
     across = (_across(_parts(group, p), depth) for p in varying[1:] if _on_both_sides(group, p))
-    return min([rows, *filter(None, across)], key=len)
+    return min([rows, *filter(None, across)], key=lambda found: (sum(map(_lists_numbers, found)), len(found)))
+
+
+def _lists_numbers(row: Row) -> bool:
+    return any(LISTING.search(path) for path, _ in row.left)
 
 
 def _on_both_sides(group: Sequence[Numbered], at: int) -> bool:
@@ -136,21 +141,34 @@ def _parts(group: Sequence[Numbered], at: int) -> list[list[Numbered]]:
 def _across(parts: Sequence[Sequence[Numbered]], depth: int) -> list[Row]:
     """Return a row for each number of an inner list, such as a Sequential in each block; [] where blocks lack some.
 
-    All numbers but the first may be one row, as where each second layer has parameters.
+    Three or more behind the first may be one row, as where each second layer has parameters.
     """
-    rest = _counted([item for part in parts[1:] for item in part], depth)
+    rest = _counted([item for part in parts[1:] for item in part], depth) if len(parts) > 3 else None
     rows = [_counted(parts[0], depth), rest] if rest else [_counted(part, depth) for part in parts]
     found = [row for row in rows if row]
     return found if len(found) == len(rows) else []
 
 
-def _longest(group: Sequence[Numbered], depth: int) -> list[Row]:
-    """Fold the first rows as far as they grow evenly, then the rest."""
-    depth = min(depth, 1)
-    for count in range(len(group) - 1, 2, -1):
-        if row := _counted(group[:count], depth):
-            return [row, *_group(group[count:], depth)]
-    return [group[0][1], *_group(group[1:], depth)]
+def _apart(group: Sequence[Numbered]) -> list[Row]:
+    """Return rows that list their numbers: nothing shows which further blocks would have."""
+    for count in range(len(group), 1, -1):
+        if row := _listing(group[:count]):
+            return [row, *_apart(group[count:])]
+    return [group[0][1], *_apart(group[1:])] if group else []
+
+
+def _listing(group: Sequence[Numbered]) -> Row | None:
+    """Return one row that lists the numbers of its blocks, {i=0|1|3}; None if two numbers of one path count apart."""
+    columns = {p: column for p, column in enumerate(zip(*(of for of, _ in group), strict=True)) if len({*column}) > 1}
+    if any(len({*column}) < len(group) for column in columns.values()) or _in_one_path(group[0][1], columns):
+        return None
+    holes: dict[int, str] = {}
+    first = next(iter(columns.values()))
+    for p, column in columns.items():
+        shifted = first == (*range(len(group)),) and column == (*range(column[0], column[0] + len(group)),)
+        hole = Hole(LISTS[0], shift=column[0]) if holes and shifted else Hole(LISTS[0], values=(*map(str, column),))
+        holes[p] = str(hole)
+    return _filled(group[0][1], holes)
 
 
 def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
@@ -166,32 +184,42 @@ def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
         if step := int(np.gcd.reduce(values[:, p] - first)):
             places = tuple(int(n) for n in (values[:, p] - first) // step)
             alike.setdefault(places, {})[p] = (step, first)
-    if len(alike) > max(depth, 1):
+    if len(alike) > depth or any(_is_size(group, p) for column in alike.values() for p in column):
         return None
     for order in itertools.permutations(alike):
         if _complete(list(zip(*order, strict=True))):
             named = zip(LISTS, order, strict=False)
             holes = {p: str(Hole(name, *of)) for name, places in named for p, of in alike[places].items()}
-            if depth == CLOSED:
-                ((places, positions),) = alike.items()
-                if _in_one_path(group[0][1], positions):
-                    return None
-                p, (step, first) = next(iter(positions.items()))
-                holes[p] = str(Hole(LISTS[0], values=tuple(str(step * n + first) for n in places)))
             return _filled(group[0][1], holes)
     return None
 
 
-def _in_one_path(row: Row, positions: Mapping[int, tuple[int, int]]) -> bool:
-    """Tell whether one path has two of these numbers, counted differently: a stated range holds for one of them alone.
+def _is_size(group: Sequence[Numbered], at: int) -> bool:
+    """Tell whether a number may be a size, such as those of b4 and b8: one in a word, of two values with a gap."""
+    values = {places[at] for places, _ in group}
+    row = group[0][1]
+    found = [match for path, _ in (*row.left, *row.right) for match in numbers(_bare(path))][at]
+    return len(values) == 2 and max(values) - min(values) > 1 and found.string[: found.start()][-1:].isalpha()
+
+
+def _even(parts: Sequence[Sequence[Numbered]], at: int) -> bool:
+    """Tell whether the numbers that differ from part to part grow evenly with the one at a place."""
+    rows = np.array([part[0][0] for part in parts])
+    whole = [p for p in range(rows.shape[1]) if all(len({places[p] for places, _ in part}) == 1 for part in parts)]
+    steps = np.diff(rows[:, whole], axis=0) * (rows[1, at] - rows[0, at])
+    return bool((steps == np.diff(rows[:, [at]], axis=0) * (rows[1, whole] - rows[0, whole])).all())
+
+
+def _in_one_path(row: Row, columns: Mapping[int, tuple[int, ...]]) -> bool:
+    """Tell whether one path has two of these numbers that differ: a stated range holds for one of them alone.
 
     Args:
-      positions: the scale and shift of each number, by its place among all numbers of the row.
+      columns: the values of each number, by its place among all numbers of the row.
     """
     first = 0
     for path, _ in (*row.left, *row.right):
         last = first + len(numbers(_bare(path)))
-        if len({of for p, of in positions.items() if first <= p < last}) > 1:
+        if len({of for p, of in columns.items() if first <= p < last}) > 1:
             return True
         first = last
     return False
