@@ -1,7 +1,8 @@
 """Give lengths that no shape shows one letter where they are one length in every model.
 
 These are parts of sums, which else get letters of their own, and pieces of an axis, as heads and the size of a head:
-these have the letter of the axes that they meet in the run, as those of a bias, or of the scale of a norm.
+these have the letter of the axes that they meet in the run, as those of a bias, of the scale of a norm, or of the
+matrix of the output that reads these heads.
 """
 
 from __future__ import annotations
