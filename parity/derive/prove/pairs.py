@@ -130,7 +130,8 @@ def _heads(use: Use, left: Run, found: Array) -> list[int]:
 
     An LSTM may multiply its input and its state by one matrix, or each by its own. A state of zeros is no evidence.
     """
-    if use.kind != "product" or len(use.ids) > 1 or len(use.x) > 1 or use.ids.shape[1] != use.x.shape[2]:
+    alone = use.kind != "product" or use.x.ndim > 3 or len(use.ids) > 1 or len(use.x) > 1
+    if alone or use.ids.shape[1] != use.x.shape[2]:
         return [int(found[first(use.ids)])]
     own = use.ids[:1, use.x[0].any(0), :1].reshape(-1).astype(np.int64)
     numbers = np.asarray(found[own]) if len(own) else np.zeros(0, np.int64)
