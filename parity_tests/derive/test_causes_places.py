@@ -390,3 +390,16 @@ def test_one_image_as_high_as_a_kernel_reads_values_is_compared():
 
     found = parity.derive(net(1e-5), net(1e-3), (images(1, 2, 18, 10),))
     assert found.explained == "one epsilon", str(found)
+
+
+def test_an_image_as_wide_as_its_channels_are_many_is_no_state_that_is_joined():
+    """Where models part, a product of one group is looked up by its inputs: those of a convolution are images."""
+
+    def net(slope: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            return m.head(f.leaky_relu(m.two(m.one(x).tanh()), slope).mean((2, 3)))
+
+        return Net(run, one=torch.nn.Conv2d(3, 8, 1), two=torch.nn.Conv2d(8, 8, 3), head=linear(8, 4))
+
+    found = parity.derive(net(0.1), net(0.2), (images(1, 3, 8, 8),))
+    assert found.confirmed and found.divergences[0].what.startswith("leaky_relu: negative_slope 0.1")
