@@ -21,6 +21,7 @@ from .texts import Place, Words, other_settings, other_values, unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first
+BRANCHES = 8  # that are joined in one value: steps in a row are more
 
 Signature = tuple[str, ...]
 
@@ -137,12 +138,14 @@ def _takes(program: Program, stretch: Stretch) -> str:
 
 
 def _joined(program: Program, value: int) -> list[int]:
-    """Return the activations that are joined in a value, as branches are in their channels."""
+    """Return the activations that are joined in a value, as branches are in their channels; [] of too many."""
     at = program.makers.get(value, -1)
     if at < 0 or program.tape.nodes[at].kind != "layout":
         return []
     inputs = [number for number in program.tape.nodes[at].inputs if number in program.active]
-    return inputs if len(inputs) > 1 else [branch for number in inputs for branch in _joined(program, number)]
+    if len(inputs) == 1:
+        return _joined(program, inputs[0])
+    return inputs if len(inputs) <= BRANCHES else []
 
 
 def _summands(program: Program, value: int) -> list[int]:
