@@ -235,3 +235,52 @@ def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6
+
+
+class Vectors(torch.nn.Module):
+    """A layer that returns vectors, stored one after the other or element by element, and as many further numbers."""
+
+    def __init__(self, count: int, size: int, turned: bool) -> None:
+        super().__init__()
+        self.f, self.shape, self.turned = torch.nn.Linear(5, 2 * count * size), (count, size), turned
+
+    def forward(self, x: Any) -> Any:
+        vectors, others = self.f(x).chunk(2, -1)
+        rows = vectors.unflatten(-1, self.shape[::-1]).mT if self.turned else vectors.unflatten(-1, self.shape)
+        return rows, others.tanh()
+
+
+class Cut(torch.nn.Module):
+    """A layer whose results are cut by sizes, in an order."""
+
+    def __init__(self, order: str, **sizes: int) -> None:
+        super().__init__()
+        self.order, self.sizes, self.f = order, sizes, torch.nn.Linear(5, sum(sizes.values()))
+
+    def forward(self, x: Any) -> Any:
+        parts = dict(zip(self.order, self.f(x).split([self.sizes[part] for part in self.order], -1), strict=True))
+        return parts["p"].tanh(), parts["q"].sigmoid(), parts["r"] ** 2, parts["s"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_ranges_that_follow_from_numbers_of_heads_have_their_lengths_in_the_line(turned: bool):
+    found = parity.derive(Vectors(3, 2, turned), Vectors(3, 2, not turned), (images(4, 5),))
+    lines = found.table.print()
+    assert found.proven and "f.weight: (a=1+b=1+e=1+f=1+g=1+j=7) i <-> " in lines and not found.unchecked, lines
+    assert "# for these lengths alone: (a=1+b=1+e=1+f=1+g=1+j=7): derive again" in lines and "width" not in lines
+    assert "whose parts have these lengths alone: derive again" in str(found)
+    arrays = {name: array.numpy() for name, array in Vectors(4, 2, turned).state_dict().items()}
+    with pytest.raises(TableError, match="is 12, not 16"):
+        found.table.apply(arrays)
+
+
+def test_parts_that_the_code_cuts_keep_open_lengths():
+    small, large = {"p": 2, "q": 3, "r": 1, "s": 5}, {"p": 3, "q": 1, "r": 4, "s": 2}
+    found = parity.derive(Cut("pqrs", **small), Cut("qspr", **small), (images(4, 5),))
+    assert found.proven and "f.weight: (a+b+e+f) i <-> f.weight: (b+f+a+e) i" in found.table.print()
+    left, right = Cut("pqrs", **large), Cut("qspr", **large)
+    arrays = {name: array.numpy() for name, array in left.state_dict().items()}
+    moved = found.table.apply(arrays, a=3, b=1, e=4)
+    right.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in moved.items()})
+    x = torch.from_numpy(images(4, 5)).float()
+    assert all(torch.allclose(one, other) for one, other in zip(left(x), right(x), strict=True))

@@ -16,9 +16,10 @@ from parity.derive.trace.reason import remedy
 from parity.derive.trace.sides import Side
 from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
 from specs.numbers import limit, short
-from specs.words import count
+from specs.words import count, in_a_row
 
 from .evidence import Evidence
+from .exchanged import AGAIN, is_fixed
 from .remarks import remarks
 
 ADD = "add the lines that are missing, and remove this comment"
@@ -75,6 +76,8 @@ def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
         comments.append(f"{LENGTHS} {lengths}")
     if numbers := _stated_lengths(table):
         comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
+    if fixed := _fixed_lengths(table):
+        comments.append(f"# for these lengths alone: {in_a_row(fixed)}: {AGAIN}")
     comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
@@ -91,11 +94,16 @@ def _lengths(table: DerivedTable) -> str:
 
 def _stated_lengths(table: DerivedTable) -> list[str]:
     """List the numbers of parts that lines state, as s=2, and a=1+b=1+e=1 for parts in another order."""
-    factors = [
-        factor for line in table.lines for array in line.arrays for dim in array.axes or () for factor in dim.factors
-    ]
+    dims = [dim for line in table.lines for array in line.arrays for dim in array.axes or () if not is_fixed(dim)]
+    factors = [factor for dim in dims for factor in dim.factors]
     stated = [[str(part) for part in factor if part.length and not part.backwards] for factor in factors]
     return sorted({"+".join(texts) for texts in stated if texts})
+
+
+def _fixed_lengths(table: DerivedTable) -> list[str]:
+    """List the sums whose lengths are those of these models alone."""
+    dims = (dim for line in table.lines for array in line.arrays for dim in array.axes or ())
+    return list(dict.fromkeys(str(dim) for dim in dims if is_fixed(dim)))
 
 
 def _verdict(found: Evidence) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from specs.notation.axes import Dim
 from specs.notation.lines import Line, Lines, Side
 
+EQUAL, FREE = "have one length in every model", "may differ in length"
+AGAIN = "derive again for a checkpoint with other numbers of heads or groups"
+FIXED = f"have these lengths alone: {AGAIN}"
+
 Exchanges = dict[str, tuple[Dim, Dim]]  # path of a right array -> the first axis of its line that differs, of each side
 
 
@@ -22,12 +26,12 @@ def reordered(table: Lines) -> Exchanges:
 
 def order(table: Lines) -> str:
     """Say which parts lines exchange, in the words of these, and whether their lengths are free."""
-    dims, shown = exchanged(table).values(), list[str]()
-    for is_equal, what in ((True, "have one length in every model"), (False, "may differ in length")):
-        some = (f"as {left} <-> {right}, whose parts {what}" for left, right in dims if _is_equal(left) is is_equal)
-        shown += [*some][:1]
+    shown = dict[str, str]()  # what is said of the parts -> it with the first line that it is of
+    for left, right in exchanged(table).values():
+        said = FIXED if is_fixed(left) else EQUAL if _is_equal(left) else FREE
+        shown.setdefault(said, f"as {left} <-> {right}, whose parts {said}")
     what = "the models join the parts of an axis in different orders, and these lines exchange the parts"
-    return f"{what}, {'; '.join(shown)}"
+    return f"{what}, {'; '.join(shown[said] for said in (EQUAL, FREE, FIXED) if said in shown)}"
 
 
 def flattened(table: Lines) -> str:
@@ -75,6 +79,11 @@ def _pieces(dim: Dim) -> list[str]:
 def _sums(dim: Dim) -> list[list[str]]:
     """Return the names of the parts of each sum."""
     return [[part.name for part in factor] for factor in dim.factors if len(factor) > 1]
+
+
+def is_fixed(dim: Dim) -> bool:
+    """Tell whether parts have the lengths of these models alone: (a=1+b=1+e=1+f=5), with no letter beside them."""
+    return len(dim.factors) == 1 and len(dim.factors[0]) > 1 and all(part.length for part in dim.factors[0])
 
 
 def _is_equal(dim: Dim) -> bool:

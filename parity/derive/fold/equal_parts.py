@@ -7,6 +7,7 @@ axes of several parameters have one length where their indices meet so.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -87,6 +88,20 @@ def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict
         found[value] = own + last
         last += int(own.max(initial=0))
     return found
+
+
+def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
+    """Tell whether the code takes each part of an axis of a parameter by itself. Args: edges: of the parts, all in."""
+    value = program.tape.parameters.get(name)
+    if value is None:
+        return False
+    found = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value])))
+    left = set(itertools.pairwise(edges))
+    for node in found.passed():
+        own = np.unique(found.labels[node.output]) if node.kind == "layout" else np.zeros(1)
+        if own[0] and len(own) == own[-1] - own[0] + 1:
+            left.discard((int(own[0]) - 1, int(own[-1])))
+    return not left
 
 
 def _cut(program: Program, name: str, axis: int, count: int) -> bool:

@@ -13,6 +13,7 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
+from .equal_parts import taken_apart
 from .facts import Target
 from .names import SPARE, composed
 from .parts import Origin, Part, origins, summed
@@ -20,6 +21,7 @@ from .related import Axes, relate
 from .rows import Row
 
 MAX_RANGES = 8  # ranges that are written as a sum
+FEW_RANGES = 3  # that no numbers of heads or groups make
 
 
 class Range(NamedTuple):
@@ -118,17 +120,18 @@ def _written(of: Target, ranges: Sequence[Range], axis: int) -> Row | None:
     letters = [letter for letter in SPARE if letter not in " ".join(texts)][: len(ranges)]
     in_order = sorted(ranges, key=lambda some: some.start) if len(of.parts) == 1 else ranges
     called = dict(zip(map(id, in_order), letters, strict=True))
-    arrays = []
+    fixed, arrays = _are_fixed(of, ranges, axis), []
     for name in of.parts:
         own = sorted((some for some in ranges if some.source == name), key=lambda some: some.start)
-        text = _source(own, of.sources.shapes[name], [called[id(some)] for some in own])
+        letters = [called[id(some)] + f"={some.length}" * fixed for some in own]
+        text = _source(own, of.sources.shapes[name], letters)
         if text is None:
             return None
         arrays.append((escaped(name), text))
     texts[axis] = summed([called[id(some)] for some in ranges])
     parts = [
         Part(called[id(some)], some.length, origin)
-        for some, origin in zip(ranges, _origins(of, ranges, axis), strict=True)
+        for some, origin in zip(ranges, [] if fixed else _origins(of, ranges, axis), strict=not fixed)
     ]
     return Row(tuple(arrays), ((escaped(of.name), " ".join(texts)),), parts=tuple(parts))
 
@@ -137,6 +140,24 @@ def _origins(of: Target, ranges: Sequence[Range], axis: int) -> Sequence[Origin]
     """Return what each range of the target is made of."""
     places = np.repeat(np.arange(len(ranges)), [some.length for some in ranges])
     return origins(of.names, 1 - of.side, of.name, axis, places) or [Origin()] * len(ranges)
+
+
+def _are_fixed(of: Target, ranges: Sequence[Range], axis: int) -> bool:
+    """Tell whether ranges may follow from numbers of heads or groups: many of one array that no code takes apart.
+
+    Another model of the family has other numbers, and so other ranges: the line states these lengths.
+    """
+    if len(of.parts) > 1 or len(ranges) <= FEW_RANGES or not of.names.programs:
+        return False
+    sides = (
+        (of.side, ranges[0].source, ranges[0].own, sorted(ranges, key=lambda some: some.start)),
+        (1 - of.side, of.name, axis, ranges),
+    )
+    edges = ([0, *itertools.accumulate(some.length for some in own)] for *_, own in sides)
+    return not any(
+        taken_apart(of.names.programs[side], name, own, at)
+        for (side, name, own, _), at in zip(sides, edges, strict=True)
+    )
 
 
 def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str]) -> str | None:
