@@ -42,6 +42,37 @@ def test_the_number_of_parts_is_stated_and_that_of_heads_is_asked_for(heads: int
         found.table.layout(found.table.known, None, {"h": heads, "s": 8})
 
 
+def of_groups(queries: int, whole: bool, by_range: bool) -> Net:
+    """Attention of two heads of keys, as many of queries for each: projections side by side, or group by group."""
+
+    def run(m: Any, x: Any) -> Any:
+        y, heads = m.qkv(x), 2 * queries
+        if whole:
+            q, k, v = (part.unflatten(-1, (-1, 4)) for part in y.split([4 * heads, 8, 8], -1))
+        else:
+            y = y.unflatten(-1, (2, queries + 2, 4))
+            q = y[..., :queries, :].flatten(2, 3) if by_range else y[..., 0, :]
+            k, v = y[..., queries, :], y[..., queries + 1, :]
+        q, k, v = (
+            part.transpose(1, 2) for part in (q, k.repeat_interleave(queries, 2), v.repeat_interleave(queries, 2))
+        )
+        return m.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    return Net(run, qkv=linear(4, 8 * (queries + 2)), out=linear(8 * queries, 4))
+
+
+@pytest.mark.parametrize("by_range", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_number_of_parts_that_no_code_has_is_not_checked(by_range: bool, first: bool):
+    """Each head of keys has one query, so that its group has three parts; with more queries, it has more."""
+    found = parity.derive(of_groups(1, first, by_range), of_groups(1, not first, by_range), (images(2, 5, 4),))
+    lines = found.table.print()
+    orders = ("(s=3 h d)", "(h s d)") if first else ("(h s=3 d)", "(s h d)")
+    assert found.proven and "qkv.weight: {} i <-> qkv.weight: {} i".format(*orders) in lines, lines
+    assert ("# not checked: s=3: nothing shows that the code has this number" in lines) == by_range
+    assert ("s=3: stated, as the models' code has this number" in lines) != by_range
+
+
 def test_a_keys_bias_inside_a_fused_projection_is_unobservable_by_its_name_on_the_right():
     """The projection has an effect as a whole: no proof covers where the third of it that has none belongs."""
 

@@ -97,7 +97,7 @@ def _stated_lengths(table: DerivedTable) -> list[str]:
     dims = [dim for line in table.lines for array in line.arrays for dim in array.axes or () if not is_fixed(dim)]
     factors = [factor for dim in dims for factor in dim.factors]
     stated = [[str(part) for part in factor if part.length and not part.backwards] for factor in factors]
-    return sorted({"+".join(texts) for texts in stated if texts})
+    return sorted({"+".join(texts) for texts in stated if texts and not set(texts) <= set(table.by_chance)})
 
 
 def _fixed_lengths(table: DerivedTable) -> list[str]:

@@ -22,6 +22,10 @@ WIDER = (
     "rotary positions turn pairs of channels, which have this length too: derive from models with 3 heads of keys or "
     "more, and heads of 8 channels or more, where pairs are told from the rest"
 )
+BY_CHANCE = (
+    "nothing shows that the code has this number whatever the width: where keys and values have fewer heads than "
+    "queries, there are other parts: derive with the checkpoint's ratio of heads"
+)
 ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 NUMBERS = (
     "code of a model reads numbers (.item(), a branch): values inside the models were not compared, the proof compares "
@@ -118,6 +122,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
+    if found.table.by_chance:
+        yield Remark(f"not checked: {in_a_row(found.table.by_chance)}: {BY_CHANCE}", to_check=True)
     if pairs := _rotary_pairs(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     for k, text in enumerate(found.freedom, 1):

@@ -90,6 +90,27 @@ def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict
     return found
 
 
+def shows_number(program: Program, name: str, axis: int, count: int, inner: int) -> bool:
+    """Tell whether the code has the number of parts of an axis, as it picks each by its index or cuts evenly.
+
+    A part that it takes as a range, y[:, :r], may be longer in another model; an index drops the axis.
+
+    Args:
+      inner: how many indices of the axis one step from part to part passes.
+    """
+    value = program.tape.parameters.get(name)
+    if value is None:
+        return False
+    found, picked = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value]))), set[int]()
+    for node in found.passed():
+        even = node.call is not None and node.call.name in EVEN
+        dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
+        if node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
+            read, taken = (np.unique((found.labels[n] - 1) // inner % count) for n in (node.inputs[0], node.output))
+            picked.update(map(int, taken if len(taken) == 1 < len(read) else ()))
+    return picked == set(range(count))
+
+
 def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
     """Tell whether the code takes each part of an axis of a parameter by itself. Args: edges: of the parts, all in."""
     value = program.tape.parameters.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,11 +12,12 @@ import numpy as np
 from parity.derive.match.hints import Hint
 from parity.derive.trace.tape import Array
 from specs.notation.lines import Line, Misfit
-from specs.notation.paths import escaped, normal
+from specs.notation.paths import escaped, match, normal
 from specs.numbers import exact
 from specs.table import Table, TableError
 
 from .blocks import folded
+from .equal_parts import shows_number
 from .facts import Facts, Group, components
 from .followed import stated
 from .letters import own_letters, with_met_letters
@@ -47,7 +49,37 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if table is None:
         _leave_out_misfits(facts, groups, names, missing, given)
         table = _table(facts, groups, list, names, missing, given)
+    table = replace(table, by_chance=tuple(_by_chance(table, facts, names.counted)))
     return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
+
+
+def _by_chance(table: DerivedTable, facts: Facts, counted: Collection[str]) -> dict[str, None]:
+    """Return which of some numbers of parts that lines state no model's code shows: they may be others in another."""
+    stated = ((line, part) for line in table.lines for array in line.arrays for part in array.parts())
+    return {
+        str(part): None
+        for line, part in stated
+        if str(part) in counted and not any(_shows(line, part.name, table, facts, side) for side in (0, 1))
+    }
+
+
+def _shows(line: Line, letter: str, table: DerivedTable, facts: Facts, side: int) -> bool:
+    """Tell whether the code of one side shows how many parts an axis has."""
+    shapes = (table.known, table.like)[side]
+    for array in (line.left, line.right)[side].arrays:
+        name = next((name for name in shapes if match(array.path, name)), "")
+        for axis, dim in enumerate(array.axes or () if name else ()):
+            names = [factor[0].name for factor in dim.factors if len(factor) == 1]
+            if letter not in names or len(names) == 1:
+                continue
+            lengths = [line.lengths.get(one) or table.sizes.get(one, 0) for one in names]
+            at = names.index(letter)
+            if len(names) < len(dim.factors) or math.prod(lengths) != shapes[name][axis]:
+                return True  # several terms, or a window
+            if letter == names[-1]:  # elements in turn: the code takes every second one, as rotary positions do
+                return True
+            return shows_number(facts.programs[side], name, axis, lengths[at], math.prod(lengths[at + 1 :]))
+    return False
 
 
 def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | None) -> list[Group]:

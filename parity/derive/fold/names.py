@@ -35,6 +35,7 @@ class Names:
         self.lengths: dict[str, int] = {}
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
+        self.counted = set[str]()  # numbers of parts that code reads apart, as s=3
 
     def letters(self, side: int, rank: int) -> str:
         table = LETTERS.get(self.sides[side], LETTERS[""])
@@ -124,6 +125,7 @@ class Names:
                 if not atom.name and follows(roles.readers, atom.length, atom.inner):
                     self.give(atom, "s", taken)
                     atom.stated = True
+                    self.counted.add(f"{atom.name}={atom.length}")
             unnamed = [atom for atom in atoms if not atom.name]
             heads = [atom for atom in unnamed if follows(roles.heads, atom.length, atom.inner)]
             if len(heads) == 1 and len(unnamed) == 2:

@@ -104,6 +104,7 @@ class DerivedTable(Table):
       known, like: shapes of the left and the right side's arrays.
       sizes: lengths of the axes that both sides' shapes may leave open.
       whole: of an incomplete Table, the same with lines that drop all left arrays which no other line uses.
+      by_chance: numbers of parts that lines state, as s=3, and that neither model's code shows to be one of its own.
       unread: of each side, the models' own arrays that are no parameters and have a line, as counters. `apply` takes
         them where they are not given: a mapping of parameters alone is as good as a checkpoint.
     """
@@ -111,6 +112,7 @@ class DerivedTable(Table):
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    by_chance: tuple[str, ...] = field(default=(), compare=False)
     whole: DerivedTable | None = field(default=None, compare=False)
     unread: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
 
