@@ -123,3 +123,31 @@ def test_numbers_of_a_large_matrix_are_freed_behind_its_product():
     sums.note(0, numbers.reshape(1, -1, 512).swapaxes(1, 2))
     del numbers
     assert alive() is None
+
+
+class Cells(torch.nn.Module):
+    """LSTM cells one behind the other, each with two biases, or all with one stack of their sums."""
+
+    def __init__(self, count: int, stacked: bool):
+        super().__init__()
+        self.cells = None if stacked else torch.nn.ModuleList(torch.nn.LSTMCell(4, 4) for _ in range(count))
+        for name, shape in (("x", (4, 16)), ("h", (4, 16)), ("b", (16,))) if stacked else ():
+            self.register_parameter(name, torch.nn.Parameter(torch.randn(count, *shape)))
+
+    def forward(self, x: Any) -> Any:
+        if self.cells is not None:
+            for cell in self.cells:
+                x = cell(x, (x.tanh(), x))[0]
+            return x
+        for of_x, of_h, bias in zip(self.x, self.h, self.b, strict=True):
+            i, f, g, o = (x @ of_x + x.tanh() @ of_h + bias).chunk(4, -1)
+            x = o.sigmoid() * (f.sigmoid() * x + i.sigmoid() * g.tanh()).tanh()
+        return x
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_sums_in_a_stack_have_their_terms_in_one_order_for_all_layers(count: int):
+    """Every second layer adds the terms in another order as it is matched."""
+    found = parity.derive(Cells(count, False), Cells(count, True), (images(4, 4),))
+    assert found.proven, str(found)
+    assert "cells.{l}.bias_ih: c + cells.{l}.bias_hh: c -> b: l c" in found.table.print(), found.table.print()

@@ -27,7 +27,7 @@ from specs.notation.lines import Line
 from specs.notation.paths import escaped
 
 from .shifted import parted, shifted
-from .summands import straightened
+from .summands import in_order, straightened
 from .unread_rows import read_in_rows
 
 
@@ -77,7 +77,7 @@ def written(left: Left, best: Candidate) -> Written:
     in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given]
-    mapped = straightened(left, mapped, found.plus, rights, given)
+    mapped, found.plus = in_order(straightened(left, mapped, found.plus, rights, given), found.plus, rights)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
