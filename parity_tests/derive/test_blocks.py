@@ -312,6 +312,8 @@ def test_lines_of_one_depth_alone_are_named():
     assert fixed(first, "points.{i}.b: c <-> trunk/{i}/b: c", other) == ["points.0", "points.1"]
     assert fixed("points.{i}.b: c <-> trunk/{i}/b: c", "a.0.w: c <-> b/0/w: c") == []
     assert fixed("layer1.{i=0|1}.w: c <-> RB_{i}/w: c") == ["layer1.0", "layer1.1"]
+    assert fixed("{s=enc.0|enc.1|dec.0|end}.w: o i <-> w: s i o") == ["enc.0", "enc.1"]
+    assert fixed("w: s i o <-> {s=enc.0|enc.1|dec}.w: o i") == ["enc.0", "enc.1"]
     assert fixed("down.0.0.w: c <-> down0_conv/w: c", "down.1.1.w: c <-> down1_conv/w: c") == ["down.0.0", "down.1.1"]
     assert fixed("a.conv1.w: c <-> b.conv1.w: c", "a.conv2.w: c <-> b.conv2.w: c") == []
     assert fixed("seq.0.w: c <-> up.w: c", "seq.2.w: c <-> down.w: c", "qkv.w: (s o) i <-> {s=1|2|3}.w: o i") == []

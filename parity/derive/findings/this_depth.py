@@ -54,8 +54,10 @@ def _is_block(place: str, others: Iterable[str], inside: Mapping[str, Mapping[st
 
 
 def _listed(line: Line) -> Iterator[str]:
-    """Yield the blocks of holes that list numbers and stand in a path of each side."""
-    rights = {hole.name for array in line.right.arrays for hole in array.holes}
+    """Yield the blocks of holes that list numbers and stand in a path of each side, or that list names of blocks."""
+    lefts, rights = ({hole.name for array in side.arrays for hole in array.holes} for side in (line.left, line.right))
+    for hole in (hole for array in line.arrays for hole in array.holes if hole.name not in lefts & rights):
+        yield from _names_of_blocks(hole)
     for array in line.left.arrays:
         at = [
             k
@@ -64,6 +66,15 @@ def _listed(line: Line) -> Iterator[str]:
         ]
         if at:
             yield from _each(array.path[: at[-1] + 1], rights)
+
+
+def _names_of_blocks(hole: Hole) -> Iterator[str]:
+    """Yield those of a hole's values that differ in numbers of blocks alone: enc.0 and enc.1 of {s=enc.0|enc.1|dec}."""
+    groups: dict[str, list[str]] = {}
+    for value in hole.values or ():
+        if not value.isdigit():
+            groups.setdefault(_blanked((value,)), []).append(value)
+    yield from (value for group in groups.values() if len(group) > 1 for value in group)
 
 
 def _is_range(hole: Hole) -> bool:
