@@ -10,7 +10,7 @@ paddle's formats.
 
     formats             safetensors, sharded, msgpack (msgpack_scan reads it within limits), npz, npy_series; foreign
                         refuses all others
-    which file is meant inside, by entry_names; parts of a model
+    which file is meant inside, by entry_names and pointers; parts of a model
     payloads            strided, background, hashing (of records and `verify`), checksum (of zips); memory (of a model
                         in memory)
     beside arrays       skipped, modules (of torch)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError, option
 
+from . import pointers
 from .base import INCOMPLETE, shown
 from .entry_names import (
     NUMBERED,
@@ -157,6 +158,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
+    name, told = (name, []) if step is not None else pointers.followed(path, models, name)
     if name is None:
         _refuse_several(path, models, step)
         for inner, what in _incomplete(path).items():
@@ -171,7 +173,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
     others = [e for e in others if e[0] != "."]
     beside = f"; beside it: {listed(others)}" if others else ""
-    lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
+    lacks = told + [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     lacks += _newer(path, name, [e for e in others if e not in entries]) if step is None else []
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
 
@@ -240,7 +242,9 @@ def _chosen(path: str, models: list[str], step: int | None) -> str | None:
     if not (found := [name for name, number in steps.items() if number == step]):
         have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
         raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
-    return found[0] if len(found) == 1 else None
+    if len(found) > 1:
+        raise Several(path, f"has several checkpoints of step {step}: {listed(found)}", "give one of them")
+    return found[0]
 
 
 class _Walk:
