@@ -162,13 +162,20 @@ def test_given_lengths_that_contradict_each_other_are_refused(tmp_path, capsys):
     [
         ("(s h d) i <-> {s=q|k|v}: i h d", 192, ["h=8"], "h=8 makes d=8 on line 2 and h=8 makes d=16 on line 3"),
         ("(g r+1+1 d) i <-> q: i g r d, k: i g d, v: i g d", 192, ["g=4", "r=2"], "g=4 and r=2 make d=12 on line 2"),
+        (
+            "(g r+1+1 d2) i <-> q: i g r d2, k: i g d2, v: i g d2",
+            192,
+            ["g=4", "r=2"],
+            "g=4 and r=2 make d2=12 on line 2",
+        ),
         ("(h+k+k d) i <-> q: i h d, k: i k d, v: i k d", 192, ["h=4", "k=2"], "h=4 and k=2 make d=24 on line 2"),
     ],
 )
 def test_a_fused_projection_and_the_output_have_one_size_of_a_head(tmp_path, capsys, fused, rows, given, said):
     """A file of grouped queries does not convert by the Table of an attention without groups."""
     heads = "g r" if "g r" in fused else "h"
-    (tmp_path / "x.table").write_text(f"table 1\nqkv: {fused}\nout: o ({heads} d) <-> o: {heads} d o\n")
+    size = "d2" if "d2" in fused else "d"
+    (tmp_path / "x.table").write_text(f"table 1\nqkv: {fused}\nout: o ({heads} {size}) <-> o: {heads} {size} o\n")
     source = save(tmp_path / "a.npz", {"qkv": np.ones((rows, 5), "f4"), "out": np.ones((5, 128), "f4")})
     words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz"]
     code, _, error = run(capsys, *words, *(word for text in given for word in ("--set", text)))

@@ -19,6 +19,7 @@ from specs.words import in_a_row
 
 from .file import recorded_table
 
+SIZE = re.compile(rf"{SIZE_OF_HEAD}\d*")  # of heads: d, and d2 where there are two
 Length = tuple[frozenset[str], int, int]  # the axes from which it follows, itself, and a line
 Dimension = tuple[str, frozenset[str]]  # as it is written, and the axes in it whose lengths are given
 
@@ -122,10 +123,11 @@ def _clashes(axis: str, by: Mapping[Dimension, Mapping[int, int]]) -> Iterator[t
       by: of each dimension the lengths that follow, with a line of each.
     """
     for ((_, one), at), ((_, other), there) in itertools.combinations(by.items(), 2):
-        if axis == SIZE_OF_HEAD and at.keys().isdisjoint(there):
+        if SIZE.fullmatch(axis) and at.keys().isdisjoint(there):
             yield (one, *next(iter(at.items()))), (other, *next(iter(there.items())))
-    known = {n: (names, n, line) for (_, names), at in by.items() if SIZE_OF_HEAD in names for n, line in at.items()}
-    yield from itertools.combinations(known.values(), 2)
+    for size in sorted({name for _, names in by for name in names if SIZE.fullmatch(name)}):
+        known = {n: (names, n, line) for (_, names), at in by.items() if size in names for n, line in at.items()}
+        yield from itertools.combinations(known.values(), 2)
 
 
 def _given(names: Iterable[str], given: Mapping[str, int]) -> str:

@@ -126,11 +126,14 @@ def _lay_out_alike(label: str, left: Own, right: Own, calls: Calls, others: Call
     seen = left.seen({name: array for tap in calls.values() for name, array in tap.arrays()})
     pairs = {name: (seen[name], y) for tap in others.values() for name, y in tap.arrays() if name in seen}
     usual, shown = dict(right.views), set[tuple[int, ...]]()
-    for name, (x, y) in [*pairs.items()] * 2:
-        if view := _view(name, x, y, usual.get(name), right, shown):
-            right.views[name] = view
-            if x.ndim == y.ndim and x.shape != y.shape:
-                shown.add(view.order)
+    for _ in range(2):
+        for name, (x, y) in pairs.items():
+            if view := _view(name, x, y, usual.get(name), right, shown):
+                right.views[name] = view
+                if x.ndim == y.ndim and x.shape != y.shape:
+                    shown.add(view.order)
+        if not shown:
+            break
     changed = [name for name, view in right.views.items() if view != usual.get(name) and not view.is_plain]
     modules = [name for name in changed if " <- " not in name and not _is_whole(name)]
     right.said = [f"compared with {label}'s order of axes: {some(modules)}"] * bool(modules)
@@ -146,10 +149,12 @@ def _is_whole(name: str) -> bool:
 
 def _on_output(x: np.ndarray, y: np.ndarray, view: View) -> str:
     """Say in which order of axes an output is compared that no Table states, and what shows it."""
-    by = "the values show" if relative_error(x, view.seen(y)) < ALIKE else "the shapes alone show"
-    if view.own != view.split or view.split != tuple(view.shape[k] for k in np.argsort(view.order)):
-        return f"its output is compared in the shape {list(view.shape)} for {list(view.own)}, as {by}"
-    return f"its output is compared with its axes in the order {view.order}, as {by}, and no Table states"
+    what = "the values show" if relative_error(x, view.seen(y)) < ALIKE else "the shapes alone show"
+    is_turned = view.own == view.split and len(view.own) == len(view.shape)
+    how = (
+        f"with its axes in the order {view.order}" if is_turned else f"as {list(view.shape)}, which is {list(view.own)}"
+    )
+    return f"its output is compared {how}: {what} it, and no Table states it"
 
 
 def _view(

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
+from specs.words import in_a_row
 
 from .deriving import derive
 from .findings.derivation import Derivation
@@ -18,21 +19,35 @@ from .trace.sides import side
 from .trace.tape import Array
 
 
-def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **options: Any) -> Any:
+def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, **options: Any) -> Any:
     """Derive the Table, and return a copy of the right model with the left's weights.
 
     Args:
-      left, right, inputs, right_inputs, options: as those of derive().
+      left, right, inputs, right_inputs, options: as those of derive(). With table=d, what derive() returned, nothing is
+        derived again: the models may have other weights, depths and widths, inputs are not needed, and `left` may also
+        be {left name: array}.
     Returns: what `right` is: a torch module, a paddle layer, an nnx module, (linen module, variables) or (function,
       parameters). Its dtypes stay as they are.
-    Raises: ConvertError where the Table is not proven, with what derive() found.
+    Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
+      not fit the models.
     """
-    found = derive(left, right, inputs, right_inputs, **options)
+    found, like = options.get("table"), None
+    if not isinstance(found, Derivation):
+        found = derive(left, right, inputs, right_inputs, **options)
+    elif others := options.keys() - {"table"}:
+        raise UsageError(f"{in_a_row(sorted(others))}: of no use with table=d, by which nothing is derived again")
+    else:
+        like = _arrays(right)
     if not found.proven:
         raise ConvertError("the models were not proven equal: nothing was transferred", reasons(found))
-    a = side(left, call_of(inputs))
-    tied = {name: a.parameters[first] for name, first in a.ties.items()}
-    return loaded(right, found.table.apply({**a.parameters, **tied, **a.others}))
+    return loaded(right, found.table.apply(left if isinstance(left, Mapping) else _arrays(left), like))
+
+
+def _arrays(model: Any) -> dict[str, Array]:
+    """Return all arrays of a model, under each of their names."""
+    own = side(model, call_of(()))
+    tied = {name: own.parameters[first] for name, first in own.ties.items()}
+    return {**own.parameters, **tied, **own.others}
 
 
 def reasons(found: Derivation) -> list[str]:

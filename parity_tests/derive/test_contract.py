@@ -13,8 +13,9 @@ import pytest
 
 import parity
 from convert.errors import ConvertError, UsageError
+from parity.derive import transfer
 from parity.derive.command import run as derive_command
-from specs.table import Table
+from specs.table import Table, TableError
 
 from ..conftest import needs
 from .pairs import images
@@ -112,6 +113,12 @@ def test_arrays_have_the_names_of_each_frameworks_checkpoints_and_transfer_fills
     assert type(moved) is type(right) and moved is not right
     expected = left(torch.from_numpy(X.astype(np.float32))).detach().numpy()
     assert np.allclose(_output(name, moved), expected, rtol=1e-5, atol=1e-6)  # float32, other order of sums
+    for values in (torch_model(), state):  # by what was derived above, of a model and of its arrays
+        with mock.patch.object(transfer, "derive", side_effect=AssertionError):
+            again = parity.transfer(values, right, table=found)
+        weights = values if isinstance(values, dict) else {k: t.numpy() for k, t in values.state_dict().items()}
+        expected = np.tanh(X @ weights["0.weight"].T + weights["0.bias"]) @ weights["2.weight"].T + weights["2.bias"]
+        assert np.allclose(_output(name, again), expected, rtol=1e-5, atol=1e-6)  # float32
 
 
 def _output(name: str, model: Any) -> Any:
@@ -431,6 +438,20 @@ def test_transfer_refuses_models_that_differ():
     needs("torch")
     with pytest.raises(ConvertError, match="nothing was transferred"):
         parity.transfer(torch_model(), torch_model(6), (X,))
+
+
+def test_transfer_by_a_derivation_takes_models_of_other_widths_and_refuses_those_that_do_not_fit():
+    needs("torch")
+    found = parity.derive(torch_model(), torch_model(), (X,))
+    wide = torch_model(9)
+    moved = parity.transfer(wide, torch_model(9), table=found)
+    assert all((moved.state_dict()[name] == tensor).all() for name, tensor in wide.state_dict().items())
+    with pytest.raises(TableError, match=r"0\.weight has shape \[5, 4\] in .*, line \d makes \[9, 4\]"):
+        parity.transfer(wide, torch_model(), table=found)
+    with pytest.raises(UsageError, match="seconds: of no use with table=d, by which nothing is derived again"):
+        parity.transfer(wide, torch_model(9), table=found, seconds=3)
+    with pytest.raises(ConvertError, match="nothing was transferred"):
+        parity.transfer(wide, torch_model(9), table=parity.derive(torch_model(), torch_model(6), (X,)))
 
 
 def test_models_that_cannot_be_run_are_a_wrong_call():

@@ -76,8 +76,8 @@ def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[boo
         again = parity.derive(left, right, (images(2, 5, WIDTH),), table=found.table)
         assert again.proven and len(again.given_open) == 4  # both lines of the weight, and both of the bias
         return
-    assert "qkv.bias: (q+k+v d a)" in found.table.print()
-    assert fits(found.table, left, right, q=2, k=2, v=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
+    assert "qkv.bias: (q+k+k d a)" in found.table.print()
+    assert fits(found.table, left, right, q=2, k=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)
 
 
 class Stacked(torch.nn.Module):

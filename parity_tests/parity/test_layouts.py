@@ -241,14 +241,14 @@ def test_an_order_of_an_outputs_axes_that_no_table_states_is_found_and_said(toke
     axes = {name: "o i"[: 2 * array.ndim] for name, array in left.state_dict().items()}
     lines = (f"{name}: {of} <-> {name}: {of}" for name, of in axes.items())
     table = Table.parse("\n".join(["table 1", *lines]))
-    x, order = inputs(2, tokens, 6), "b: its output is compared with its axes in the order (0, 2, 1), as the"
+    x, order = inputs(2, tokens, 6), "b: its output is compared with its axes in the order (0, 2, 1): the"
     report = parity.compare({"a": left, "b": right}, x, check=check, names=table, dtype="float64")
     said = " ".join(str(report).split())
-    assert report.passed and f"{order} values show, and no Table states" in said, said
+    assert report.passed and f"{order} values show it, and no Table states it" in said, said
     right.head.bias.data[0] += 1
     report = parity.compare({"a": left, "b": right}, x, check=check, names=table, dtype="float64")
     said = " ".join(str(report).split())
-    assert not report.passed and (f"{order} shapes alone show" in said) == (tokens == 5), said
+    assert not report.passed and (f"{order} shapes alone show it" in said) == (tokens == 5), said
 
 
 @pytest.mark.parametrize("check", ["forward", "layers"])
@@ -284,3 +284,23 @@ def test_a_view_leads_back_to_the_array_and_to_the_place_of_each_element(
         seen = view.seen(array)
         assert seen.shape == left and np.array_equal(view.back(seen), array)
         assert all(seen[place] == array[view.place(place)] for place in np.ndindex(*left))
+
+
+@pytest.mark.parametrize("check", ["forward", "layers"])
+def test_an_output_whose_axes_one_model_joins_is_compared_and_it_is_said(check: str) -> None:
+    class Joined(Torch):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).flatten(1, 2)
+
+    torch.manual_seed(0)
+    left, right = (kind(torch.nn.LayerNorm(4), (4,)) for kind in (Torch, Joined))
+    right.load_state_dict(left.state_dict())
+    axes = {name: "o i"[: 2 * array.ndim] for name, array in left.state_dict().items()}
+    table = Table.parse("\n".join(["table 1", *(f"{name}: {of} <-> {name}: {of}" for name, of in axes.items())]))
+    for models, shape in (
+        ({"a": left, "b": right}, "[2, 5, 3], which is [2, 15]"),
+        ({"b": right, "a": left}, "[2, 15]"),
+    ):
+        report = parity.compare(models, inputs(2, 5, 6), check=check, names=table, dtype="float64")
+        said = " ".join(str(report).split())
+        assert report.passed and f"its output is compared as {shape}" in said, said

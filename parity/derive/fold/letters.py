@@ -1,7 +1,8 @@
 """Give lengths that no shape shows one letter where they are one length in every model.
 
 These are parts of sums, which else get letters of their own, and pieces of an axis, as heads and the size of a head:
-these have the letter of the axes that they meet in the run, as those of a bias, or of the scale of a norm.
+these have the letter of the axes that they meet in the run, as those of a bias, of the scale of a norm, or of the
+matrix of the output that reads these heads.
 """
 
 from __future__ import annotations
@@ -149,16 +150,20 @@ def _chosen(
 
 def _apart(row: Row, new: Mapping[str, str]) -> dict[str, str]:
     """Leave out new letters that the row has already, but for those of parts of one sum, as k in (h+k+k d)."""
-    pieces = [{*piece.split("+")} for axes in _axes(row) for dim in DIM.findall(axes) for piece in dim[1:-1].split()]
+    arrays = [[{*NAME.findall(piece)} for dim in DIM.findall(axes) for piece in dim.split()] for axes in _axes(row)]
+    pairs = (pair for pieces in arrays for pair in itertools.combinations(pieces, 2))
+    crossed = {frozenset(letters) for pair in pairs for letters in itertools.product(*pair)}  # in two axes of one array
     letters = dict.fromkeys(NAME.findall(" ".join(_axes(row))))
-    taken, out = {letter: {letter} for letter in letters if letter not in new}, dict[str, str]()
-    for letter in (letter for letter in letters if letter in new):
+    taken, out = {letter: {letter} for letter in letters if new.get(letter, letter) == letter}, dict[str, str]()
+    for letter in (letter for letter in letters if letter not in taken):
         own = {*new[letter].split()}
-        beside = [{letter, other} for other, names in taken.items() if names & own]
-        fits = not beside or (not row.parts and all(any(both <= piece for piece in pieces) for both in beside))
+        beside = [frozenset((letter, other)) for other, names in taken.items() if names & own]
+        summed = all(any(both <= piece for pieces in arrays for piece in pieces) for both in beside)
+        fits = not beside or (not row.parts and summed and crossed.isdisjoint(beside))
         taken[letter] = own if fits else {letter}
         out[letter] = new[letter] if fits else letter
-    return out
+    clash = any(taken[one] & taken[other] for one, other in itertools.combinations(taken, 2) if {one, other} in crossed)
+    return {} if clash else out
 
 
 def _met(
