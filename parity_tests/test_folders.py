@@ -60,6 +60,9 @@ TAKEN = {  # entries of a folder, and the one that is meant
                            "checkpoints/epoch=1-step=190.ckpt"),
     "paddle": (["best_model/model.pdparams", "best_model/model.pdopt", "epoch_1/model.pdparams"],
                "best_model/model.pdparams"),
+    "orbax, step_prefix": ([f"ck_{step}/{file}" for step in ("000003", "000012")
+                            for file in ("default/checkpoint", "_CHECKPOINT_METADATA")], "ck_000012"),
+    "fairseq": (["checkpoint1.pt", "checkpoint_best.pt", "checkpoint_last.pt"], "checkpoint_last.pt"),
     "items": (["7/params.pt", "7/opt_state.pt", "7/commit_success.txt"], "7/params.pt"),
     "deepspeed": (["latest", "zero_to_fp32.py", "global_step9/mp_rank_00_model_states.pt",
                    "global_step10/mp_rank_00_model_states.pt",
@@ -323,6 +326,10 @@ def test_several_models_are_listed_and_all_converted(model, tmp_path, run):
     (tmp_path / "out").mkdir()
     code, out, _ = run("timm2timm", tmp_path / "in", "-o", tmp_path / "out")
     assert code == 0 and "2 of 2 converted" in out
+    for words in (["inspect"], ["timm2timm"]):  # folders with models are no files to convert each
+        fill(tmp_path, model, ["runs/seed1/m.pt", "runs/seed2/m.pt"])
+        code, _, err = run(*words, tmp_path / "runs")
+        assert code == 1 and "runs: is a folder of several checkpoints: seed1, seed2 (give one of them)" in err
 
 
 def test_what_timm_s_config_says_is_reported(model, tmp_path):

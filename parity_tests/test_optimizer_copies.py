@@ -148,3 +148,14 @@ def test_trained_weights_and_average_that_a_tool_exchanges(tool, run, tmp_path):
     got, weights = numpy_arrays(tmp_path / "o.msgpack"), model.state_dict()
     np.testing.assert_array_equal(got["params/last/kernel"], weights["last.weight"].T)
     np.testing.assert_array_equal(got["ema_params/last/kernel"], average["last.weight"].T)
+
+
+def test_of_models_in_a_list_none_is_taken_before_the_others(run, tmp_path):
+    """As an ensemble is saved. In a tuple of weights and settings, the weights are meant."""
+    from .test_recognition import nested
+
+    for places, expected in ((["0"], 0), (["0", "1"], 2)):
+        nested(tmp_path / "a.pth", places)
+        code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+        assert code == expected, err
+    assert "a model's names under each of '0', '1': say which, as in --weights 0" in err

@@ -161,10 +161,11 @@ def _open(name: str) -> Reader:
     if what := lacking(name):
         raise FormatError(name, what, INCOMPLETE)
     _check_whole(name)
+    foreign.check_name(name)
     head = _head(name)
     if not head.startswith(b"PK") and not _has_header(name, head):  # either may go on with the bytes of any mark
         foreign.check(name, head)
-    if head.startswith(b"\x93NUMPY"):
+    if re.match(rb"(\{[^\n]*\n)?\x93NUMPY", head):  # equinox's users write a line of JSON first
         from .npy_series import refusal
 
         raise refusal(name)

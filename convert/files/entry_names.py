@@ -32,8 +32,8 @@ PREFERRED = (
     "model_state.pdparams.index.json",
 )
 PREFERRED_STEMS = (
-    "last", "latest", "best_model", "model_best", "model_final", "default", "params", "model", "state", "ema",
-    "ema_params",
+    "last", "latest", "checkpoint_last", "best_model", "model_best", "model_final", "default", "params", "model",
+    "state", "ema", "ema_params",
 )  # fmt: skip
 SUFFIX = r"\.[a-z]+(\.tar)?$"
 STEP = r"steps?|iter(?:ation)?s?"  # words before the number of a step, which goes before that of an epoch
