@@ -25,8 +25,9 @@ NOT_NUMBERS = {"U": "texts", "S": "texts", "M": "dates", "m": "dates"}
 
 # Those of the package ml_dtypes, by their class.
 ML_DTYPES = {f"ml_dtypes.{name}": name for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")}
-ARRAYS = ("numpy.ndarray", "numpy.matrix", "numpy.memmap")  # classes whose pickles state the same
-ARRAYS += ("numpy.matrixlib.defmatrix.matrix", "numpy.core.memmap.memmap")  # as numpy before 2 names them
+ARRAYS = (  # classes whose pickles state the same; the last two as numpy before 2 names them
+    "numpy.ndarray", "numpy.matrix", "numpy.memmap", "numpy.matrixlib.defmatrix.matrix", "numpy.core.memmap.memmap",
+)  # fmt: skip
 GENERATOR = "a generator of random numbers"
 _GENERATORS = (
     *(f"_pickle.__{name}_ctor" for name in ("generator", "randomstate", "bit_generator")),
