@@ -155,6 +155,7 @@ def test_a_step_of_several_checkpoints_is_asked_for_by_name(model, tmp_path):
 
 POINTED = {  # a file that names a checkpoint, its text, the entries, and the one that it names
     "latest": ("global_step5", ["global_step5/m.pt", "global_step10/m.pt"], "global_step5/m.pt"),
+    "latest ": ("5", ["5/m.pt", "10/m.pt"], "5/m.pt"),
     "last_checkpoint": ("/old/work/epoch_9.pth", ["epoch_9.pth", "epoch_10.pth"], "epoch_9.pth"),
     "latest_checkpointed_iteration.txt": ("5\n", ["iter_0000005/m.pt", "iter_0000010/m.pt"], "iter_0000005/m.pt"),
     "checkpoint": ('model_checkpoint_path: "checkpoint_5"\n', ["checkpoint_5", "checkpoint_10"], "checkpoint_5"),
@@ -166,6 +167,7 @@ def test_the_checkpoint_that_a_folder_s_own_file_names_is_taken(file, model, tmp
     """As its program would resume from it, after a return to an earlier step."""
     text, entries, meant = POINTED[file]
     fill(tmp_path, model, entries)
+    file = file.strip()
     (tmp_path / file).write_text(text)
     found, top = look(str(tmp_path)), meant.partition("/")[0]
     assert found.path == str(tmp_path / meant)

@@ -95,7 +95,7 @@ def _newest(names: list[str]) -> str | None:
     last = set(names)
     for word in words:
         values = {name: found.get(word, -1) for name, found in numbers.items()}
-        is_count = not word or word.isdigit() or re.fullmatch(COUNT, word)
+        is_count = word.isdigit() or re.fullmatch(COUNT, word)
         if not is_count and len({*values.values()}) > 1:  # as seed1 and seed2, which are no steps of one run
             return None
         last &= {name for name in names if values[name] == max(values.values())}

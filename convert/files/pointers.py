@@ -24,7 +24,9 @@ def followed(folder: str, models: list[str], newest: str | None) -> tuple[str | 
         said = re.fullmatch(pattern, _text(os.path.join(folder, file)))
         if said is None or not models:
             continue
-        entry = f"iter_{int(said[1]):07d}" if said[1].isdigit() else said[1]
+        entry = said[1]
+        if entry.isdecimal() and entry not in models:
+            entry = f"iter_{int(entry):07d}"
         where = os.path.join(folder, file)
         if entry in models:
             return entry, [f"{where} names {entry}, and not {newest}"] if newest not in (None, entry) else []
