@@ -189,6 +189,9 @@ POOLS = {
     "padding at the end": (
         torched(lambda x: f.max_pool2d(f.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)), torched(f.max_pool2d, 3, 2, 1),
         "max pooling with (0, 1) places beyond the edges on the left, (1, 0) places beyond the edges on the right"),
+    "zeros around the input": (
+        torched(lambda x: f.max_pool2d(f.pad(x, (1, 1, 1, 1)), 3, 2)), torched(f.max_pool2d, 3, 2, 1),
+        "max pooling with padding counted on the left, padding not counted on the right"),
     "strides": (
         torched(f.avg_pool2d, 2, 2), torched(f.avg_pool2d, 2, 1),
         "average pooling with stride 2 on the left, stride 1 on the right"),
@@ -390,3 +393,35 @@ def test_one_image_as_high_as_a_kernel_reads_values_is_compared():
 
     found = parity.derive(net(1e-5), net(1e-3), (images(1, 2, 18, 10),))
     assert found.explained == "one epsilon", str(found)
+
+
+def test_an_image_as_wide_as_its_channels_are_many_is_no_state_that_is_joined():
+    """Where models part, a product of one group is looked up by its inputs: those of a convolution are images."""
+
+    def net(slope: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            return m.head(f.leaky_relu(m.two(m.one(x).tanh()), slope).mean((2, 3)))
+
+        return Net(run, one=torch.nn.Conv2d(3, 8, 1), two=torch.nn.Conv2d(8, 8, 3), head=linear(8, 4))
+
+    found = parity.derive(net(0.1), net(0.2), (images(1, 3, 8, 8),))
+    assert found.confirmed and found.divergences[0].what.startswith("leaky_relu: negative_slope 0.1")
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_zeros_around_the_input_of_a_maximum_are_named_in_a_branch_too(joined: bool):
+    def net(zeros: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            x = torch.tanh(m.stem(x))
+            around = f.pad(x, (1, 1, 1, 1))
+            pooled = f.max_pool2d(around, 3, 1) if zeros else f.max_pool2d(x, 3, 1, 1)
+            branches = pooled, m.side(around)
+            return m.head(torch.cat(branches, 1) if joined else sum(branches)).mean((2, 3))
+
+        stem, side = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 6, 3)
+        return Net(forward, stem=stem, side=side, head=torch.nn.Conv2d(12 if joined else 6, 5, 1))
+
+    found = parity.derive(net(True), net(False), (images(2, 3, 9, 8),))
+    (place,) = found.divergences
+    assert place.what == "max pooling with padding counted on the left, padding not counted on the right", found
+    assert found.confirmed and not found.missing, found

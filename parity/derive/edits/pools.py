@@ -34,7 +34,7 @@ class Pool(NamedTuple):
     """A pooling.
 
     Args:
-      kind: "max" or "average". lines: of each axis that is pooled. counts: whether a mean counts padding.
+      kind: "max" or "average". lines: of each axis that is pooled. counts: whether zeros beyond the edges count.
     """
 
     kind: str
@@ -73,7 +73,8 @@ def _pool(run: Run, shape: tuple[int, ...]) -> Pool | None:
         if max(x.shape[1:]) > MOST or x.size > LARGEST:
             return None
         y, ones, negative = _value(run, x), _value(run, np.ones(x.shape)), _value(run, -x)
-        is_max = bool(np.isin(y, x).all() and (y >= -negative).all())
+        beyond = _value(run, -np.ones(x.shape)).max() == 0  # of a maximum, where zeros were put around its input
+        is_max = bool(np.isin(y, [*x.ravel(), 0] if beyond else x).all() and (y >= -negative).all())
         is_mean = np.allclose(negative, -y, 0, ROUNDED_FUNCTIONS) and np.isclose(ones.max(), 1)
         lines = [_line(run, x, axis) for axis in range(x.ndim)] if y.ndim == x.ndim and is_max | is_mean else []
     except Exception:  # an operation that does not take such values, or moves them
@@ -81,7 +82,7 @@ def _pool(run: Run, shape: tuple[int, ...]) -> Pool | None:
     windows = [line for line in lines if line and line != Line(1, 1, (0, 0))]
     if not windows or None in lines:
         return None
-    return Pool("max" if is_max else "average", tuple(windows), not is_max and not np.allclose(ones, 1))
+    return Pool("max" if is_max else "average", tuple(windows), beyond if is_max else not np.allclose(ones, 1))
 
 
 def _of_one_channel(run: Run, x: Array) -> Array:

@@ -21,6 +21,7 @@ from .texts import Place, Words, other_settings, other_values, unlike
 
 DEPTH = 16  # operations on the way back from where the sides part
 MOST = 64  # pairs of stretches that are tried, the shortest first
+BRANCHES = 8  # that are joined in one value: steps in a row are more
 
 Signature = tuple[str, ...]
 
@@ -59,7 +60,7 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
     own, others = (
         [
             (one, _signature(one, selected(program, one)))
-            for start in (value, *_summands(program, value))
+            for start in (value, *_joined(program, value), *_summands(program, value))
             for one in _stretches(program, start)
         ]
         for program, value in zip((left, right), uses, strict=True)
@@ -111,7 +112,8 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
         does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
         return Words(two_sided(*does), both=tuple(does))
     calls = _calls(left), _calls(right)
-    if [call.name for call in calls[0]] == [call.name for call in calls[1]]:
+    padded = any(_enlarged(program, one) for program, one in both)  # beside which settings do not say it
+    if not padded and [call.name for call in calls[0]] == [call.name for call in calls[1]]:
         settings = [some for a, b in zip(*calls, strict=True) if (some := unlike(a, b))]
         if len(settings) == 1:
             return other_settings(_place(right), settings[0])
@@ -123,10 +125,27 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
     return words or other_values(_place(left), _place(right))
 
 
+def _enlarged(program: Program, stretch: Stretch) -> bool:
+    """Tell whether a stretch lays out what it computes with in a larger array, as with zeros around it."""
+    sizes = [math.prod(program.shapes[node.output]) for node in stretch.nodes if node.kind == "layout"]
+    return max(sizes, default=0) > math.prod(program.shapes[stretch.entry])
+
+
 def _takes(program: Program, stretch: Stretch) -> str:
     """Say which elements a stretch takes; "" where it computes."""
     places = selected(program, stretch)
     return "" if places is None else described(places, program.shapes[stretch.entry])
+
+
+def _joined(program: Program, value: int) -> list[int]:
+    """Return the activations that are joined in a value, as branches are in their channels; [] of too many."""
+    at = program.makers.get(value, -1)
+    if at < 0 or program.tape.nodes[at].kind != "layout":
+        return []
+    inputs = [number for number in program.tape.nodes[at].inputs if number in program.active]
+    if len(inputs) == 1:
+        return _joined(program, inputs[0])
+    return inputs if len(inputs) <= BRANCHES else []
 
 
 def _summands(program: Program, value: int) -> list[int]:

@@ -55,7 +55,7 @@ def beside_terms(scope: Scope, side: int) -> Iterator[Edit]:
         for remaining in (0, 1):
             alike = [one for one in every if _reaches(program, one.inputs[remaining], one.inputs[1 - remaining])]
             if node in alike:
-                sets = repeats(node, alike, lambda other: other.site)
+                sets = repeats(node, alike, lambda other: _branches(program, other)[0].site)
                 yield widened(_beside(program, some, remaining, side) for some in sets)
 
 

@@ -12,6 +12,7 @@ from parity.derive.edits.affine import MOVED as MOVED_PRODUCT
 from parity.derive.edits.edit import SIDES, Edit
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
+from parity.derive.edits.sums import BESIDE
 from parity.derive.limits import CALL_WORK, RECOMPUTED
 from parity.derive.prove.pairs import Mapped, Pair, Run, arithmetic, first, pairs, run
 from parity.derive.trace.sites import OWN, shown
@@ -111,7 +112,10 @@ class Recomputation:
         """Tell whether an edit changes which terms the compared sum has, and the next use parts all the same.
 
         A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
+        Neither does a branch that reads an earlier value, which both sides have: all has to agree then.
         """
+        if edit.kind == BESIDE:
+            return agreeing < len(self.pairs)
         if edit.kind not in (TERM, MOVED_ACTIVATION, MOVED_PRODUCT):
             return False
         kinds = [pair.right.kind if pair.right else "" for pair in self.pairs[self.at :]]
