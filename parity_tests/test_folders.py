@@ -60,6 +60,9 @@ TAKEN = {  # entries of a folder, and the one that is meant
                            "checkpoints/epoch=1-step=190.ckpt"),
     "paddle": (["best_model/model.pdparams", "best_model/model.pdopt", "epoch_1/model.pdparams"],
                "best_model/model.pdparams"),
+    "orbax, step_prefix": ([f"ck_{step}/{file}" for step in ("000003", "000012")
+                            for file in ("default/checkpoint", "_CHECKPOINT_METADATA")], "ck_000012"),
+    "fairseq": (["checkpoint1.pt", "checkpoint_best.pt", "checkpoint_last.pt"], "checkpoint_last.pt"),
     "items": (["7/params.pt", "7/opt_state.pt", "7/commit_success.txt"], "7/params.pt"),
     "deepspeed": (["latest", "zero_to_fp32.py", "global_step9/mp_rank_00_model_states.pt",
                    "global_step10/mp_rank_00_model_states.pt",
@@ -115,6 +118,65 @@ def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
         look(str(tmp_path / "run" / "1"), 5)
     with pytest.raises(UsageError, match="is one checkpoint"):
         look(str(tmp_path / "x.pt"), 5)
+
+
+NEWEST = {  # names with several numbers, the newest last; None: their numbers may be read in two ways
+    "epoch=9-val_loss=0.12.ckpt epoch=10-val_loss=0.09.ckpt": (9, 10),
+    "epoch=9-step=1000-val_loss=0.25.ckpt epoch=10-step=1100-val_loss=0.1.ckpt": (1000, 1100),
+    "mnist-epoch=01-val_loss=0.45.ckpt mnist-epoch=02-val_loss=1e-05.ckpt": (1, 2),
+    "ckpt_epoch9_acc92.7.pth ckpt_epoch10_acc91.2.pth": (9, 10),
+    "epoch=4-val_top1=50.ckpt epoch=5-val_top1=20.ckpt": (4, 5),
+    "checkpoint_1_5000.pt checkpoint_2_10000.pt": (5000, 10000),
+    "checkpoint-9.pth.tar checkpoint-10.pth.tar": (9, 10),
+    "epoch_9_step_900.pt epoch_10_step_5.pt": None,
+    "model-epoch9-fold2.pt model-epoch10-fold1.pt": None,
+    "epoch=9-val_loss=0.12.ckpt epoch=9-val_loss=0.2.ckpt": None,
+}
+
+
+@pytest.mark.parametrize("names", NEWEST)
+def test_numbers_of_a_metric_are_no_steps(names, model, tmp_path):
+    entries = names.split()
+    fill(tmp_path, model, entries)
+    if NEWEST[names] is None:
+        with pytest.raises(FormatError, match=f"several checkpoints: .*{entries[0]}"):
+            look(str(tmp_path))
+        return
+    assert look(str(tmp_path)).path == str(tmp_path / entries[-1])
+    for step, entry in zip(NEWEST[names], entries, strict=True):
+        assert look(str(tmp_path), step).path == str(tmp_path / entry)
+
+
+def test_a_step_of_several_checkpoints_is_asked_for_by_name(model, tmp_path):
+    fill(tmp_path, model, ["epoch=9-val_loss=0.12.ckpt", "epoch=9-val_loss=0.2.ckpt"])
+    with pytest.raises(FormatError, match=r"several checkpoints of step 9: epoch=9-val_loss=0\.12\.ckpt, "):
+        look(str(tmp_path), 9)
+
+
+POINTED = {  # a file that names a checkpoint, its text, the entries, and the one that it names
+    "latest": ("global_step5", ["global_step5/m.pt", "global_step10/m.pt"], "global_step5/m.pt"),
+    "latest ": ("5", ["5/m.pt", "10/m.pt"], "5/m.pt"),
+    "last_checkpoint": ("/old/work/epoch_9.pth", ["epoch_9.pth", "epoch_10.pth"], "epoch_9.pth"),
+    "latest_checkpointed_iteration.txt": ("5\n", ["iter_0000005/m.pt", "iter_0000010/m.pt"], "iter_0000005/m.pt"),
+    "checkpoint": ('model_checkpoint_path: "checkpoint_5"\n', ["checkpoint_5", "checkpoint_10"], "checkpoint_5"),
+}
+
+
+@pytest.mark.parametrize("file", POINTED)
+def test_the_checkpoint_that_a_folder_s_own_file_names_is_taken(file, model, tmp_path):
+    """As its program would resume from it, after a return to an earlier step."""
+    text, entries, meant = POINTED[file]
+    fill(tmp_path, model, entries)
+    file = file.strip()
+    (tmp_path / file).write_text(text)
+    found, top = look(str(tmp_path)), meant.partition("/")[0]
+    assert found.path == str(tmp_path / meant)
+    assert f"{tmp_path / file} names {top}, and not {entries[1].partition('/')[0]}" in found.notes
+    assert look(str(tmp_path), 10).path == str(tmp_path / entries[1])
+    (tmp_path / file).write_text(text.replace("5", "7").replace("9", "7"))
+    found = look(str(tmp_path))
+    assert found.path == str(tmp_path / entries[1])
+    assert any("which is no checkpoint here" in note for note in found.notes)
 
 
 def test_a_later_step_that_is_not_complete_is_named(model, tmp_path, run):
@@ -266,6 +328,10 @@ def test_several_models_are_listed_and_all_converted(model, tmp_path, run):
     (tmp_path / "out").mkdir()
     code, out, _ = run("timm2timm", tmp_path / "in", "-o", tmp_path / "out")
     assert code == 0 and "2 of 2 converted" in out
+    for words in (["inspect"], ["timm2timm"]):  # folders with models are no files to convert each
+        fill(tmp_path, model, ["runs/seed1/m.pt", "runs/seed2/m.pt"])
+        code, _, err = run(*words, tmp_path / "runs")
+        assert code == 1 and "runs: is a folder of several checkpoints: seed1, seed2 (give one of them)" in err
 
 
 def test_what_timm_s_config_says_is_reported(model, tmp_path):

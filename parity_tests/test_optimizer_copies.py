@@ -109,3 +109,53 @@ def test_a_copy_of_few_running_statistics_is_one(tmp_path):
     with plan(tmp_path / "m.msgpack", settings=configs.as_dict(config)) as found:
         assert found.architecture == "mobile_former"
         assert {entry.name for entry in found.aside} == {"ema_params/", "ema_batch_stats/"}
+
+
+EXCHANGED = {  # entries of a file of a tool that saves the average as state_dict, where it has the trained weights
+    "mmengine": ({"meta": {"mmengine_version": "0.10.4"}}, "ema_state_dict", "module.", {"steps": 7}),
+    "lightning": ({"averaging_state": {"n_averaged": 7}, "callbacks": {}}, "current_model_state", "", {}),
+}
+
+
+@pytest.mark.parametrize("tool", EXCHANGED)
+def test_trained_weights_and_average_that_a_tool_exchanges(tool, run, tmp_path):
+    """The average alone is converted with a note; a training goes on from the trained weights alone."""
+    needs("torch")
+    import torch
+
+    entries, place, prefix, counts = EXCHANGED[tool]
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(*size) for name, size in SHAPES.items()})
+    sgd = torch.optim.SGD(model.named_parameters(), lr=0.5, momentum=0.5)
+    model["last"](model["first"](torch.ones(1, 3))).sum().backward()
+    sgd.step()
+    trained = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    as_tensors = {
+        name: {n: torch.tensor(v) if n == "n_averaged" else v for n, v in x.items()} for name, x in entries.items()
+    }
+    trained |= {name: torch.tensor(value) for name, value in counts.items()}
+    average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    torch.save({**as_tensors, "state_dict": average, place: trained, "optimizer": sgd.state_dict()}, tmp_path / "m.pt")
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "m.pt", "-o"]
+    code, _, err = run(*words, tmp_path / "a.msgpack", "--weights", "state_dict")
+    assert code == 0 and f"took the average (--weights {place} takes the others)" in err, err
+    code, _, err = run(*words, tmp_path / "o.msgpack", "--weights", "state_dict", "--with-optimizer")
+    assert code == 2 and f"--weights {place} takes these, and the average goes along" in err, err
+    chosen = place if not prefix else f"{place}/{prefix}"
+    code, _, err = run(*words, tmp_path / "o.msgpack", "--weights", chosen, "--with-optimizer")
+    assert code == 0 and "the average of the weights goes along: state_dict -> ema_params" in err, err
+    assert "its count of 7 averages" in err
+    got, weights = numpy_arrays(tmp_path / "o.msgpack"), model.state_dict()
+    np.testing.assert_array_equal(got["params/last/kernel"], weights["last.weight"].T)
+    np.testing.assert_array_equal(got["ema_params/last/kernel"], average["last.weight"].T)
+
+
+def test_of_models_in_a_list_none_is_taken_before_the_others(run, tmp_path):
+    """As an ensemble is saved. In a tuple of weights and settings, the weights are meant."""
+    from .test_recognition import nested
+
+    for places, expected in ((["0"], 0), (["0", "1"], 2)):
+        nested(tmp_path / "a.pth", places)
+        code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+        assert code == expected, err
+    assert "a model's names under each of '0', '1': say which, as in --weights 0" in err

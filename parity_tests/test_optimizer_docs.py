@@ -210,7 +210,7 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 14  # those of paddle in test_optimizer_hyper.py, and the one of `loading`
+    assert len(BLOCKS) == 15  # also in test_optimizer_hyper.py (paddle), test_optimizer_masters.py, and `loading`
 
 
 def test_the_momentum_of_sgd_moves_into_a_schedule():

@@ -110,8 +110,8 @@ def test_names_that_torch_stores_are_followed(changed, run, tmp_path):
 def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
     out = tmp_path / "out.msgpack"
     code, printed, err = run("torch2flax", trained[0], "-o", out, OPTIMIZER, "--config", trained[1], "--json")
-    about = json.loads(printed)["optimizer"]
-    assert code == 0
+    about, aside = (json.loads(printed)[key] for key in ("optimizer", "aside"))
+    assert code == 0 and aside == []  # the state goes along
     hyper = HYPER["adamw"]
     assert about == {
         "kind": "adamw", "step": 3, "hyperparameters": hyper, "from": "torch", "to": "optax",

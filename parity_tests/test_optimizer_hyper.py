@@ -199,23 +199,34 @@ def test_unknown_hyperparameters_are_no_defaults(kind, library):
 
 
 def test_an_average_in_a_file_beside_is_named(paddle, tmp_path):
-    for name in ("net.pdema", "net.ema.pdparams", "other.pdema"):
+    for name in ("net.ema.pdparams", "other.pdema"):
         (tmp_path / name).write_bytes((tmp_path / "net.pdparams").read_bytes())
     code, _, err = paddle(*hyper("kind=adamw"))
-    beside = ("net.pdema", "net.ema.pdparams")
-    assert code == 0 and all(f"note: {tmp_path / name} lies beside it" in err for name in beside)
+    assert code == 0 and f"note: {tmp_path / 'net.ema.pdparams'} lies beside it" in err
     assert "other.pdema" not in err
+
+
+def test_the_weights_that_paddledetection_trains_are_those_of_pdema(paddle, run, tmp_path):
+    """Its save_model exchanges them with their average, which is the .pdparams beside it."""
+    trained, average = tmp_path / "net.pdema", tmp_path / "net.pdparams"
+    trained.write_bytes(average.read_bytes())
+    code, _, err = paddle(*hyper("kind=adamw"))
+    assert code == 2 and f"{average}: as {trained} lies beside it" in err and f"give {trained} (" in err
+    words = ["--table", tmp_path / "net.table", trained, "--with-optimizer", *hyper("kind=adamw")]
+    code, _, err = run(*words, "-o", tmp_path / "trained.msgpack")
+    assert code == 0 and f"{average} lies beside it: as PaddleDetection saves it, it has the average of" in err, err
 
 
 @pytest.mark.parametrize("words", [("inspect",), ("inspect", "--table"), ("--table",)])
 def test_an_optimizer_and_an_average_beside_are_named_without_with_optimizer(words, paddle, run, tmp_path):
-    (tmp_path / "net.pdema").write_bytes((tmp_path / "net.pdparams").read_bytes())
     assert paddle(*hyper("kind=adamw"))[0] == 0
+    (tmp_path / "net.pdema").write_bytes((tmp_path / "net.pdparams").read_bytes())
     words = [*words, tmp_path / "net.table"] if "--table" in words else words
     out = ["-o", tmp_path / "alone.safetensors"] if "inspect" not in words else []
     code, printed, err = run(*words, tmp_path / "net.pdparams", *out)
     assert code == 0 and f"{tmp_path / 'net.pdopt'} lies beside it, by its name the state of" in printed + err, err
-    assert f"{tmp_path / 'net.pdema'} lies beside it, by its name an average" in printed + err
+    others = f"the trained weights, and {tmp_path / 'net.pdparams'} has their average"
+    assert f"{tmp_path / 'net.pdema'} lies beside it: as PaddleDetection saves it, it has {others}" in printed + err
 
 
 def test_what_no_file_of_paddle_shows_is_said(paddle, tmp_path):
@@ -323,24 +334,6 @@ def test_a_forgotten_state(paddle, run, tmp_path):
 def test_master_weights_have_a_remedy(paddle):
     code, _, err = paddle(*hyper("kind=adamw"), master_weights={"linear_0.w_0": np.ones((3, 2), "float32")})
     assert code == 1 and "trained in mixed precision" in err and "docs/training.md, To paddle and from it\n" in err
-
-
-@pytest.mark.parametrize("beside", [True, False])
-def test_half_precision_weights_whose_masters_are_at_hand_are_noted(beside, run, tmp_path):
-    """The weights alone, without --with-optimizer, which refuses such a state."""
-    weights = {name: np.ones(shape, "float16") for name, shape in SHAPES.items()}
-    state = {"master_weights": {own: np.ones(SHAPES[name], "float32") for name, own in OWN.items()}}
-    if beside:
-        (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
-    saved = weights if beside else {"model": weights, "optimizer": state}
-    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(saved))
-    (tmp_path / "net.table").write_text(TABLE)
-    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.safetensors"]
-    code, _, err = run(*words, *([] if beside else ["--weights", "model"]))
-    place = f"master_weights/ in {tmp_path / 'net.pdopt'}" if beside else "optimizer/master_weights/"
-    assert code == 0 and f"float16 weights are rounded copies of the float32 master weights under {place}" in err, err
-    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({n: w.astype("float32") for n, w in weights.items()}))
-    assert "rounded copies" not in run(*words, "--force")[2]
 
 
 def test_moments_that_are_not_finite_are_named_as_their_user_knows_them(paddle):

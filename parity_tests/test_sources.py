@@ -160,12 +160,12 @@ def test_what_of_a_folder_is_no_source_is_no_failure(run, tmp_path):
 def test_several_sources_need_a_folder_which_is_to_be_created_first(run, tmp_path):
     shutil.copy(GOOGLE, tmp_path / "a.npz"), shutil.copy(GOOGLE, tmp_path / "b.npz")
     code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "out")
-    assert code == 2 and err.endswith(
-        ": the targets of 2 files need a folder, and there is none of this name: create it\n"
-    ), err
+    files = f"{tmp_path / 'a.npz'}, {tmp_path / 'b.npz'}"
+    missing = "there is none of this name: create it, or give one of the files\n"
+    assert code == 2 and err.endswith(f": the targets of 2 files ({files}) need a folder, and {missing}"), err
     assert not (tmp_path / "out").exists()
     code, _, err = run("google2torch", tmp_path / "a.npz", tmp_path / "b.npz", "-o", tmp_path / "a.npz")
-    assert code == 2 and err.endswith(": the targets of 2 files need a folder, and it is no folder\n"), err
+    assert code == 2 and ") need a folder, and it is no folder, or give one of the files\n" in err, err
 
 
 def test_a_folder_is_converted_a_second_time_without_what_the_first_time_made(run, tmp_path):

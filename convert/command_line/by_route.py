@@ -91,10 +91,12 @@ class ByRoute(OneFile[Plan]):
         return target_name(file, usual, self.arguments.out, earlier)
 
     def describe(self, plan: Plan, whole: Plan | OptimizerPlan) -> dict[str, Any]:
+        left = whole if isinstance(whole, Plan) else whole.weights  # which knows what goes along with the optimizer
+        aside = as_json(left.aside) if isinstance(left, Plan) else []
         return {
             "architecture": plan.architecture, "variant": plan.variant, "src": self.src, "dst": self.dst,
             "config": configs.as_dict(plan.config), "tensors": len(plan.steps), "parameters": plan.parameters,
-            "part": plan.reading.prefix or "/", "aside": as_json(plan.aside), "skipped": plan.skipped(),
+            "part": plan.reading.prefix or "/", "aside": aside, "skipped": left.skipped(),
             "assumed": list(plan.assumed), "notes": whole.notes(),
             "preprocessing": sized(plan.preprocessing, plan.config, plan.suggested).as_json(),
         }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from convert.errors import ConvertError, UsageError, called
 from convert.files import is_named_as_checkpoint
 from convert.files.inside import PATTERN
+from convert.files.parts import listed
 from convert.running import dumps
 from convert.terminal import say
 
@@ -36,7 +37,7 @@ def convert(arguments: Namespace) -> int:
     given = sources(arguments.files, arguments.step, functools.partial(_is_own_target, arguments))
     for line in given.lines():
         notes.add(line)
-    _check_folder(arguments.out, len(given.files))
+    _check_folder(arguments.out, given.files)
     outcomes = _convert_each(one, given, notes, arguments.json)
     if outcomes.others.keys() == set(given.files):
         src, _ = route(arguments.command)
@@ -71,11 +72,12 @@ def _check_not_target(files: list[str], out: str | None) -> None:
         raise UsageError(f"{files[1]}: there is no such file: if it is the target, write -o {shlex.quote(files[1])}")
 
 
-def _check_folder(out: str | None, files: int) -> None:
+def _check_folder(out: str | None, files: list[str]) -> None:
     """Raise UsageError if several files are to go into one path that is no folder."""
-    if files > 1 and out and not os.path.isdir(out):
+    if len(files) > 1 and out and not os.path.isdir(out):
         what = "it is no folder" if os.path.lexists(out) else "there is none of this name: create it"
-        raise UsageError(f"-o {out}: the targets of {files} files need a folder, and {what}")
+        several = f"{len(files)} files ({listed(files)})"
+        raise UsageError(f"-o {out}: the targets of {several} need a folder, and {what}, or give one of the files")
 
 
 class Outcomes(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
-from convert.files import FORMATS, INDEX, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
+from convert.files import FORMATS, INDEX, files_of, folder_format, foreign, is_named_as_checkpoint, lacking, suffixes
 from convert.files.base import INCOMPLETE
 from convert.files.entry_names import OPTIMIZER_FILES
 from convert.files.inside import PATTERN, Several, look, matching
@@ -104,7 +104,7 @@ def _inside(path: str, step: int | None) -> Sources:
     except Several as error:
         if error.folder != path or not os.path.isdir(path):  # the user has to name a folder inside, or a suffix
             raise
-        return _all_inside(path)
+        return _all_inside(path, error)
     if found.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
     return Sources([found.path], {}, found.notes)
@@ -119,12 +119,17 @@ def _reasons(path: str) -> dict[str, str]:
     return {entry.path: _reason(entry) for entry in entries}
 
 
-def _all_inside(path: str) -> Sources:
-    """Return every checkpoint in a folder. Raises: ConvertError where there is none."""
+def _all_inside(path: str, several: Several | None = None) -> Sources:
+    """Return every checkpoint in a folder. Raises: ConvertError where there is none.
+
+    Args:
+      several: raised where the folder has folders with checkpoints, of which one has to be given.
+    """
     reasons = _reasons(path)
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
-        raise ConvertError(f"{path}: is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})")
+        foreign.check_folder(path)
+        raise several or ConvertError(f"{path}: is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})")
     shards = _read_through(checkpoints)
     checkpoints = [name for name in checkpoints if name not in shards]
     records = {f"{name}.json" for name in checkpoints}

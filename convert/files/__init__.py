@@ -10,7 +10,7 @@ paddle's formats.
 
     formats             safetensors, sharded, msgpack (msgpack_scan reads it within limits), npz, npy_series; foreign
                         refuses all others
-    which file is meant inside, by entry_names; parts of a model
+    which file is meant inside, by entry_names and pointers; parts of a model
     payloads            strided, background, hashing (of records and `verify`), checksum (of zips); memory (of a model
                         in memory)
     beside arrays       skipped, modules (of torch)
@@ -161,10 +161,11 @@ def _open(name: str) -> Reader:
     if what := lacking(name):
         raise FormatError(name, what, INCOMPLETE)
     _check_whole(name)
+    foreign.check_name(name)
     head = _head(name)
     if not head.startswith(b"PK") and not _has_header(name, head):  # either may go on with the bytes of any mark
         foreign.check(name, head)
-    if head.startswith(b"\x93NUMPY"):
+    if re.match(rb"(\{[^\n]*\n)?\x93NUMPY", head):  # equinox's users write a line of JSON first
         from .npy_series import refusal
 
         raise refusal(name)

@@ -6,8 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Set
 
-from specs.notation.paths import normal
-
 from .base import PDOPT
 
 # Entries that store no model: the stem of a file, or the name of a folder.
@@ -34,10 +32,20 @@ PREFERRED = (
     "model_state.pdparams.index.json",
 )
 PREFERRED_STEMS = (
-    "last", "latest", "best_model", "model_best", "model_final", "default", "params", "model", "state", "ema",
-    "ema_params",
+    "last", "latest", "checkpoint_last", "best_model", "model_best", "model_final", "default", "params", "model",
+    "state", "ema", "ema_params",
 )  # fmt: skip
-NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
+SUFFIX = r"\.[a-z]+(\.tar)?$"
+STEP = r"steps?|iter(?:ation)?s?"  # words before the number of a step, which goes before that of an epoch
+COUNT = rf"{STEP}|epochs?|checkpoint|ckpt|weights"
+NUMBERED = rf"(?i:(?:.*[^a-z\d])?(?:{COUNT}|global_step)[-_=]?\d)"
+NUMBER = re.compile(  # in a name, with the word before it, which has a digit itself in "top1=50"
+    r"(?:([a-z]+\d*)=|([a-z]*)[-_]?)(?<![\d.])(\d{1,18}(?:\.\d+)?(?:e-?\d+)?)(?![a-z\d=]|\.\d)"
+)
+METRIC = (  # words before a number that says how good a model is, and not which of several it is
+    r"(loss|acc|accuracy|top|err|error|score|metric|m?ap|m?iou|dice|f|auc|auroc|psnr|ssim|fid|ppl|perplexity|bleu"
+    r"|[wc]er|r?ms?e|mae|kl|elbo|reward|return|val|valid)\d*"
+)
 
 
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
@@ -76,10 +84,33 @@ def preferred(models: list[str]) -> str | None:
     plain = [name for name in models if not re.fullmatch(f"{COPY}|{BEST}", stem_of(name))]
     if len(plain) == 1:
         return plain[0]
-    steps = steps_of(plain)
-    if plain and len(steps) == len(plain) and len({normal(name) for name in plain}) == 1:
-        return max(plain, key=lambda name: (steps[name], name))
-    return None
+    alike = len({re.sub(r"\d+(\.\d+)?(e-?\d+)?", "0", name) for name in plain}) == 1
+    return _newest(plain) if alike and len(steps_of(plain)) == len(plain) else None
+
+
+def _newest(names: list[str]) -> str | None:
+    """Return the last of several steps, if every way to read their numbers says so."""
+    numbers = {name: _numbers(name) for name in names}
+    words = {word for found in numbers.values() for word in found if not re.fullmatch(METRIC, word)}
+    last = set(names)
+    for word in words:
+        values = {name: found.get(word, -1) for name, found in numbers.items()}
+        is_count = word.isdigit() or re.fullmatch(COUNT, word)
+        if not is_count and len({*values.values()}) > 1:  # as seed1 and seed2, which are no steps of one run
+            return None
+        last &= {name for name in names if values[name] == max(values.values())}
+    return last.pop() if len(last) == 1 else None
+
+
+def _numbers(name: str) -> dict[str, int]:
+    """Return {word: the number behind it} of the integers in the name of an entry, where a number alone has its place.
+
+    As {"epoch": 9, "step": 900} of "epoch=9-step=900-val_loss=0.12.ckpt", and {"checkpoint": 1, "1": 900} of
+    "checkpoint_1_900". A number with a decimal point is a metric.
+    """
+    stem = re.sub(SUFFIX, "", name.lower())
+    found = enumerate((match[1] or match[2], match[3]) for match in NUMBER.finditer(stem))
+    return {word or str(place): int(number) for place, (word, number) in found if number.isdigit()}
 
 
 def steps_of(names: Iterable[str]) -> dict[str, int]:
@@ -96,8 +127,11 @@ def stem_of(name: str) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12.ckpt"."""
-    stem = re.sub(r"\.[a-z]+$", "", name)
-    if not re.fullmatch(r"\d{1,18}", stem) and not (re.match(NUMBERED, stem) and re.fullmatch(r".*\d{1,18}", stem)):
-        return None
-    return int(re.findall(r"\d{1,18}", stem)[-1])
+    """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12-loss=0.5.ckpt"."""
+    stem = re.sub(SUFFIX, "", name)
+    if re.fullmatch(r"\d{1,18}", stem):
+        return int(stem)
+    numbers = _numbers(name) if re.match(NUMBERED, stem) and re.fullmatch(r".*\d", stem) else {}
+    steps = [number for word, number in numbers.items() if re.fullmatch(STEP, word)]
+    counts = [number for word, number in numbers.items() if word.isdigit() or re.fullmatch(COUNT, word)]
+    return next(reversed(steps or counts), None)

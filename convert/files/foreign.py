@@ -1,5 +1,6 @@
 """Refuse files that are no checkpoints, or of formats that are not read: say what each is, and what to do."""
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ _SAVED_MODEL = (
     "is a SavedModel of TensorFlow",
     "read its variables by tf.train.load_checkpoint(FOLDER + '/variables/variables'), and save them with np.savez",
 )
+_TENSORFLOW = r"\.(index|data-\d{5}-of-\d{5})$"  # after the prefix that names a checkpoint
 _KERAS = "load it with keras.models.load_model, and save its weights by name with np.savez"
 MEMBERS = {  # of a zip without tensors: what it is, what to do; torch writes the last also where it cannot save a value
     "serialized_exported_program.json": _EXPORTED,
@@ -87,9 +89,27 @@ def check(path: str, head: bytes) -> None:
 
 
 def check_folder(path: str) -> None:
-    """Check that a folder is no SavedModel. Raises: FormatError with the remedy."""
+    """Check that a folder is no SavedModel and holds no checkpoint of TensorFlow. Raises: FormatError."""
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise FormatError(path, *_SAVED_MODEL)
+    for name in sorted(os.listdir(path)):
+        if name.endswith(".index"):
+            check_name(os.path.join(path, name))
+
+
+def check_name(path: str) -> None:
+    """Check that a path is no checkpoint of TensorFlow: a prefix, its .index or a part of its data.
+
+    Raises: FormatError with the remedy.
+    """
+    prefix = re.sub(_TENSORFLOW, "", path)
+    is_indexed = os.path.isfile(f"{prefix}.index") and not os.path.isfile(prefix)
+    if is_indexed and glob.glob(f"{glob.escape(prefix)}.data-?????-of-?????"):
+        remedy = (
+            f"read it by reader = tf.train.load_checkpoint({prefix!r}), and save reader.get_tensor(name) of each "
+            "name in reader.get_variable_to_shape_map() with np.savez"
+        )
+        raise FormatError(path, "is a checkpoint of TensorFlow", remedy)
 
 
 def unknown(path: str, head: bytes, formats: Mapping[str, Sequence[str]]) -> FormatError:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError, option
 
+from . import pointers
 from .base import INCOMPLETE, shown
 from .entry_names import (
     NUMBERED,
@@ -156,13 +157,15 @@ def _in_folder(path: str, step: int | None) -> Found:
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models
-    name = _chosen(path, models, step)
+    name = _chosen(path, models, step, prefix := _prefix(path, models))
+    name, told = (name, []) if step is not None else pointers.followed(path, models, name)
     if name is None:
         _refuse_several(path, models, step)
         for inner, what in _incomplete(path).items():
             raise FormatError(os.path.join(path, inner), what, INCOMPLETE)
         return Found(path)
-    numbered = step_of(name) is not None and (step is None or step_of(name) == step)
+    number = step_of(name.removeprefix(prefix))
+    numbered = number is not None and (step is None or number == step)
     inner = os.path.join(path, name)
     if step is not None and not numbered and not os.path.isdir(inner):
         raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
@@ -171,8 +174,8 @@ def _in_folder(path: str, step: int | None) -> Found:
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
     others = [e for e in others if e[0] != "."]
     beside = f"; beside it: {listed(others)}" if others else ""
-    lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
-    lacks += _newer(path, name, [e for e in others if e not in entries]) if step is None else []
+    lacks = told + [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
+    lacks += _newer(path, name, [e for e in others if e not in entries], prefix) if step is None else []
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
 
 
@@ -188,10 +191,11 @@ def _refuse_several(path: str, models: list[str], step: int | None) -> None:
         raise Several(path, f"is a folder of several checkpoints: {listed(models)}", "give one of them")
 
 
-def _newer(path: str, taken: str, others: list[str]) -> list[str]:
+def _newer(path: str, taken: str, others: list[str], prefix: str) -> list[str]:
     """Report folders of later steps than the one that is taken, in which nothing is a whole checkpoint."""
-    last = step_of(taken)
-    later = [e for e in others if os.path.isdir(os.path.join(path, e)) and (step_of(e) or 0) > (last or 0)]
+    last = step_of(taken.removeprefix(prefix))
+    folders = [entry for entry in others if os.path.isdir(os.path.join(path, entry))]
+    later = [entry for entry in folders if (step_of(entry.removeprefix(prefix)) or 0) > (last or 0)]
     return [f"passed over {listed(later)}: it holds no complete checkpoint"] if last is not None and later else []
 
 
@@ -232,15 +236,32 @@ def _described(path: str) -> list[str]:
     return [f"config.json says: {' '.join(facts)}"] if facts else []
 
 
-def _chosen(path: str, models: list[str], step: int | None) -> str | None:
-    """Return the one of several checkpoints that is meant, if that shows. Raises: UsageError without such a step."""
+def _prefix(path: str, models: list[str]) -> str:
+    """Return what stands before the numbers of the steps that one CheckpointManager of Orbax wrote: its step_prefix."""
+    names = [re.fullmatch(r"(.+_)\d{1,18}", name) for name in models]
+    prefixes = {found[1] if found else "" for found in names}
+    managed = all(os.path.isfile(os.path.join(path, name, "_CHECKPOINT_METADATA")) for name in models)
+    return prefixes.pop() if len(prefixes) == 1 and managed else ""
+
+
+def _chosen(path: str, models: list[str], step: int | None, prefix: str = "") -> str | None:
+    """Return the one of several checkpoints that is meant, if that shows. Raises: UsageError without such a step.
+
+    Args:
+      prefix: of every name, before the number of its step.
+    """
+    if prefix:
+        chosen = _chosen(path, [name.removeprefix(prefix) for name in models], step)
+        return chosen and prefix + chosen
     steps = steps_of(models)
     if step is None or not steps:
         return preferred(models)
     if not (found := [name for name, number in steps.items() if number == step]):
         have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
         raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
-    return found[0] if len(found) == 1 else None
+    if len(found) > 1:
+        raise Several(path, f"has several checkpoints of step {step}: {listed(found)}", "give one of them")
+    return found[0]
 
 
 class _Walk:

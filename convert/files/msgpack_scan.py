@@ -213,7 +213,7 @@ class MsgpackTree(Tokens):
         code = int.from_bytes(self.take(1), "big", signed=True)
         self.room(size)
         if code in (NDARRAY, SCALAR):
-            shape, dtype, segment = self._array(size)
+            shape, dtype, segment = self._array(size, path)
             self._add(path, shape, dtype, (segment,))
         elif code == COMPLEX:
             self.skip(size)
@@ -221,14 +221,20 @@ class MsgpackTree(Tokens):
         else:
             raise self.bad(f"{shown(path or '')} is of extension type {code}, which flax does not write")
 
-    def _array(self, size: int) -> tuple[tuple[int, ...], str, tuple[int, int]]:
-        """Return (shape, dtype, (offset, bytes)) of an array's inner message, which takes `size` bytes."""
+    def _array(self, size: int, path: str | None = None) -> tuple[tuple[int, ...], str, tuple[int, int]]:
+        """Return (shape, dtype, (offset, bytes)) of an array's inner message, which takes `size` bytes.
+
+        Args:
+          path: of the array, for messages.
+        """
         end = self.at + size
         self.expect("array", "an array's content", 3)
         shape = tuple(self._dimension() for _ in range(self._rank(self.expect("array", "a shape"))))
         dtype = self.take(min(self.expect("str", "a dtype"), MAX_NAME)).decode("latin-1")
         if dtype not in ITEMSIZE:
-            raise self.bad(f"an array has dtype {shown(dtype)}", "it must be one of " + " ".join(ITEMSIZE))
+            which = shown(path) if path else "an array"
+            remedy = f"save it as another one, as by array.astype('float32'): {' '.join(ITEMSIZE)}"
+            raise self.bad(f"{which} has dtype {shown(dtype)}, which is not read", remedy)
         payload = self.expect("bin", "a payload")
         if self.at + payload != end:
             raise self.bad(f"a payload of {payload} bytes in an array that has {end - self.at} left")

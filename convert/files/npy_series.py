@@ -1,4 +1,4 @@
-"""Say what a file is that begins with a .npy array: one array, or several behind each other, as equinox writes them."""
+"""Say what a file of .npy arrays is: one array, or several behind each other, as equinox writes them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def refusal(path: str) -> FormatError:
 
 
 def arrays(path: str) -> int:
-    """Count .npy arrays that follow each other from the beginning of a file, as far as their headers can be read."""
-    file, count, at = File(path), 0, 0
+    """Count .npy arrays behind each other in a file, as far as headers can be read; a line of JSON may be first."""
+    file, count = File(path), 0
+    head = file.read(min(MAX_HEADER, file.size), 0)
+    at = head.index(b"\n") + 1 if head.startswith(b"{") else 0
     try:
         while at < file.size and count < MAX_TENSORS:
             head = file.read(min(MAX_HEADER + 12, file.size - at), at)

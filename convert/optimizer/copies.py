@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from convert.arrays.counters import read as read_counter
 from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
+from convert.reading import exchanged
 from convert.reading.named_copies import COUNTS, SETTINGS
 from convert.reading.named_copies import copies as named_copies
 from convert.reading.nesting import COPIES, PROFILED, copied_place, label, statistics_of
@@ -59,25 +60,30 @@ def find(reader: Reader, state_names: Collection[str], weights: Collection[str])
       state_names: names of the optimizer's state.
       weights: names of the weights in the file.
     """
+    arranged = exchanged.of(reader)
+    trained = arranged and any(name.startswith(arranged.trained) for name in weights)
+    known = arranged.average if arranged and trained else ""
     no_copies = {*state_names, *weights}
     names = [name for name in reader.tensors if name not in no_copies and not name.endswith(PROFILED)]
     parts: dict[str, list[Copy]] = {}
-    for place, inside in named_copies(names, weights, WORDS).items():
-        if part := _read(reader, place, inside):
+    for place, inside in named_copies(names, weights, WORDS, known).items():
+        if part := _read(reader, place, inside, arranged.counter if arranged and place == known else ""):
             parts.setdefault(_family(place, part), []).append(part)
     return [_merged(group) for group in parts.values()]
 
 
-def _read(reader: Reader, place: str, inside: Mapping[str, str]) -> Copy | None:
+def _read(reader: Reader, place: str, inside: Mapping[str, str], elsewhere: str = "") -> Copy | None:
     """Read the copy in one place; None where its arrays are named as no weights are, and have no mere numbers.
 
     Args:
       inside: names of arrays in it -> names of their weights, "" where they have none.
+      elsewhere: a count of it in another place.
     """
     pairs = {name: weight for name, weight in inside.items() if weight}
     others = {name: name[len(place) :].rpartition("/")[2] for name in inside if name not in pairs}
     beside = [n for n, last in others.items() if last in COUNTS | SETTINGS and reader.tensors[n].size == 1]
     counts = [name for name in beside if others[name] in COUNTS]
+    counts += [elsewhere] if elsewhere in reader.tensors else []
     strangers = {name: last for name, last in others.items() if name not in beside}
     if not pairs and not (strangers and all(map(str.isdigit, strangers.values()))):
         return None
@@ -91,7 +97,7 @@ def _read(reader: Reader, place: str, inside: Mapping[str, str]) -> Copy | None:
         strangers=tuple(strangers),
         count=numbers[0] if len(numbers) == 1 else None,
         from_zero=of_optax and all(name.startswith(f"{place}ema/") for name in (*pairs, *strangers)),
-        used=frozenset({*pairs, *beside, *plain}),
+        used=frozenset({*pairs, *beside, *counts, *plain}),
     )
 
 
@@ -126,7 +132,7 @@ def copy_names(reader: Reader, state_names: Collection[str], unused: Callable[[]
       unused: names the arrays that no line of the Table speaks of; not called where nothing is named as a copy is.
     """
     names = reader.tensors.keys() - set(state_names)
-    if not any(copied_place(name, WORDS) for name in names):
+    if not (any(copied_place(name, WORDS) for name in names) or exchanged.of(reader)):
         return frozenset()
     others = unused()
     found = find(reader, state_names, names - others)
@@ -148,8 +154,9 @@ def of_plan(plan: Plan | TablePlan, reader: Reader, state_names: frozenset[str])
 
     Raises: UsageError where the plan takes such a copy for the weights.
     """
+    exchanged.check_trained(reader, plan.sources.values())
     weights = {tensor.name for tensor in plan.sources.values()}
-    if any(copied_place(name, WORDS) for name in weights):
+    if exchanged.of(reader) is None and any(copied_place(name, WORDS) for name in weights):
         elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, WORDS)}
         for copy in find(reader, state_names, elsewhere):
             if weights <= {*copy.used, *copy.strangers}:

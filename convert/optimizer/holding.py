@@ -15,7 +15,7 @@ from convert.files.skipped import NAMELESS
 from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.plans.refusal import NotReplicated
-from convert.reading import optimizers
+from convert.reading import masters, optimizers
 from convert.reading.families import FRAMEWORK
 from convert.reading.masters import left_beside, optimizer_file, optimizer_place
 from convert.reading.nesting import training
@@ -107,6 +107,8 @@ def held(
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader))
     _check_library(plan, reader, found)
+    if found.library == "torch":
+        masters.check(reader, plan.sources.values())
     state_names = frozenset[str]() if path else optimizers.state_names(reader, found)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []

@@ -19,7 +19,7 @@ from convert.config.pixels import SCALING, conflict, published
 from convert.config.variants import restrictions, variant_of
 from convert.errors import UsageError
 from convert.files.base import Reader, Tensor
-from convert.reading import masters
+from convert.reading import exchanged, masters
 from convert.reading.aside import Aside, set_aside, summary
 from convert.reading.nesting import WRAPPERS
 from convert.reading.readings import Reading
@@ -216,11 +216,12 @@ class Plan:
             notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
         moved, stored = self.translation.moved, self.reading.tensors
         bits = [stored[name].name for name in moved if stored[name].dtype != self.sources[name].dtype]
-        return [*notes, *folding.bfloat16(bits, len(moved) - len(bits)), *self._masters]
+        return [*notes, *folding.bfloat16(bits, len(moved) - len(bits)), *self._other_weights]
 
     @cached_property
-    def _masters(self) -> list[str]:
-        return masters.remarks(self.reader, [self.sources[name] for name in self.translation.moved])
+    def _other_weights(self) -> list[str]:
+        weights = [self.sources[name] for name in self.translation.moved]
+        return [*exchanged.remarks(self.reader, weights), *masters.remarks(self.reader, weights)]
 
     def left_out(self) -> list[str]:
         """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""

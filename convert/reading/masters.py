@@ -1,19 +1,28 @@
-"""Find what paddle stores beside weights: an optimizer, averages, numbers, and float32 masters of half precision."""
+"""Find float32 masters of half-precision weights, and what paddle stores beside weights: an optimizer, numbers."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 from convert.documents import document
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.files.base import PDOPT, Reader, Tensor
+from convert.files.inside import JOIN_ZERO
+
+from . import exchanged
 
 HALF = ("float16", "bfloat16")
-AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
+IN_TORCH = "Half-precision weights in torch"
 NUMBERS = ".pdstates"  # of PaddleClas
-PLACE = "master_weights/"  # in the state_dict of a paddle.optimizer that trains in mixed precision
+PLACES = {  # where the state of an optimizer has masters -> part of docs/training.md that saves them as weights
+    "master_weights": "To paddle and from it",
+    **dict.fromkeys(("fp32_from_fp16", "fp32_from_fp16_params"), IN_TORCH),  # of apex and Megatron
+    **dict.fromkeys(("fp32_groups", "fp32_groups_flat", "single_partition_of_fp32_groups"), IN_TORCH),  # of DeepSpeed
+}
+ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
 
 
 def optimizer_file(reader: Reader) -> str:
@@ -33,8 +42,7 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
     if reader.format != "pdparams" or not reader.on_disk:
         return []
     stem, path = os.path.splitext(reader.path)[0], optimizer_file(reader)
-    averages = [one for suffix in AVERAGES if os.path.isfile(one := stem + suffix) and one != reader.path]
-    lines = [f"{one} lies beside it, by its name an average of the weights: convert it by itself" for one in averages]
+    lines = exchanged.beside(reader)
     if os.path.isfile(numbers := stem + NUMBERS):
         lines.append(f"{numbers} lies beside it, by its name the epoch and metrics of the training: set aside")
     what = "by its name the state of the optimizer: --with-optimizer converts it too"
@@ -44,15 +52,47 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
     """Report that weights in half precision are converted while their float32 masters lie beside or in their file."""
     dtypes = sorted({tensor.dtype for tensor in weights if tensor.dtype in HALF})
-    if reader.format != "pdparams" or not dtypes:
+    found = (_inside(reader) or _beside(reader)) if dtypes else None
+    if found is None:
         return []
-    place = next((name.partition(PLACE)[0] + PLACE for name in reader.tensors if PLACE in name), "")
-    if not place and (path := optimizer_file(reader)):
+    place, remedy = found
+    what = f"{' and '.join(dtypes)} weights are rounded copies of the float32 master weights"
+    return [f"{what} {place}: to save those as the weights, {remedy}"]
+
+
+def check(reader: Reader, weights: Iterable[Tensor]) -> None:
+    """Check that a training can go on from weights: half-precision ones are none where it has masters of them.
+
+    Args:
+      reader: of the optimizer's state.
+    Raises: ConvertError with the remedy.
+    """
+    found = _inside(reader) if any(tensor.dtype in HALF for tensor in weights) else None
+    if found:
+        what = f"the float32 master weights {found[0]} are the ones that the optimizer trains, and not converted"
+        raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {found[1]}")
+
+
+def _inside(reader: Reader) -> tuple[str, str] | None:
+    """Say where a file has float32 masters, and how to save them as weights."""
+    for name in reader.tensors:
+        levels = name.split("/")[:-1]
+        if level := next((level for level in levels if level in PLACES), None):
+            place = "/".join(levels[: levels.index(level) + 1])
+            return f"under {place}/", f"see {document('training')}, {PLACES[level]}"
+    return None
+
+
+def _beside(reader: Reader) -> tuple[str, str] | None:
+    """Say which file beside the weights has their masters, as of paddle and of DeepSpeed's ZeRO, and the remedy."""
+    if path := optimizer_file(reader):
         try:
             with open_checkpoint(path) as optimizer:
-                place = f"{PLACE} in {path}" if any(name.startswith(PLACE) for name in optimizer.tensors) else ""
+                found = _inside(optimizer)
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
-            return []
-    what = f"{' and '.join(dtypes)} weights are rounded copies of the float32 master weights under {place}"
-    remedy = f"to save those as the weights, see {document('training')}, To paddle and from it"
-    return [f"{what}: {remedy}"] if place else []
+            return None
+        return (f"{found[0]} in {path}", found[1]) if found else None
+    folder = os.path.dirname(reader.path)
+    names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []
+    parts = sorted(name for name in names if re.fullmatch(ZERO, name))
+    return (f"in {os.path.join(folder, parts[0])}", JOIN_ZERO) if parts else None

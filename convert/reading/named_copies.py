@@ -17,10 +17,17 @@ NESTS = {level for place in LIVE for level in place.split("/")}  # levels that h
 
 
 def copies(
-    names: Iterable[str], weights: Collection[str], words: Collection[str] = COPIES
+    names: Iterable[str], weights: Collection[str], words: Collection[str] = COPIES, known: str = ""
 ) -> dict[str, dict[str, str]]:
-    """Find where copies of these weights may lie: {place with one of the words: {name in it: its weight or ""}}."""
-    places = _by_place(names, words)
+    """Find where copies of these weights may lie: {place with one of the words: {name in it: its weight or ""}}.
+
+    Args:
+      known: a place of a copy whose name has none of the words.
+    """
+    listed = list(names)
+    places = _by_place(listed, words)
+    if inside := [name for name in listed if known and name.startswith(known)]:
+        places[known] = inside
     ends = _Ends(weights if places else ())
     return {place: dict.fromkeys(inside, "") | ends.pairs(place, inside)[1] for place, inside in places.items()}
 

@@ -17,7 +17,7 @@ from convert.arrays.steps import Promise, Step, step
 from convert.errors import ConvertError, UsageError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
-from convert.reading import masters
+from convert.reading import exchanged, masters
 from convert.reading.replicas import FirstReplica
 from convert.reading.spelling import out_of_modules
 from convert.records import altered, checked
@@ -89,7 +89,8 @@ def plan(
             others = copies(lines, planned.layout, like, like_weights, its.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
         planned = _with_record(planned, its, path)
-        remarks = *_remarks(planned, sizes or {}, own, its), *masters.remarks(stored, own.sources.values())
+        remarks = [*_remarks(planned, sizes or {}, own, its), *exchanged.remarks(stored, own.sources.values())]
+        remarks += masters.remarks(stored, own.sources.values())
         return replace(planned, remarks=(*remarks, *(target.notes if complete else ())))
     except BaseException:
         stored.close()

@@ -226,6 +226,12 @@ def test_a_file_truncated_after_opening_is_an_error_of_that_file(tmp_path):
             reader.read("a")
 
 
+def test_an_array_of_a_dtype_that_is_not_read_is_named(tmp_path):
+    (tmp_path / "a.msgpack").write_bytes(tree(tree(array(dtype=string("int4"))), b"\xa1b"))
+    with pytest.raises(FormatError, match=r"'b/a' has dtype 'int4', which is not read \(save it as another one"):
+        open_checkpoint(tmp_path / "a.msgpack")
+
+
 def test_arrays_beyond_a_gigabyte_are_split_where_flax_splits_them():
     """Offsets only: payloads of zeros are never made."""
     size = 2**28 + 5  # float32, 20 bytes over the limit

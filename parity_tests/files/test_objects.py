@@ -228,7 +228,7 @@ def test_dates_paths_and_numbers_beside_arrays(protocol: int, tmp_path: Path) ->
         "zone": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), "id": uuid.UUID(int=5), "n": decimal.Decimal("1"),
         "range": range(3), "path": pathlib.PurePosixPath("/a"), "slice": slice(1), "type": str,
         "classes": np.array(["cat", "dog"]), "days": np.array(["2020-01-01"], "M8[D]"),
-        "random": np.random.default_rng(0),
+        "random": np.random.default_rng(0), "dots": ...,
     }  # fmt: skip
     path = tmp_path / "x.pdparams"
     path.write_bytes(pickle.dumps({"w": np.ones(2), **beside}, protocol))
@@ -236,6 +236,17 @@ def test_dates_paths_and_numbers_beside_arrays(protocol: int, tmp_path: Path) ->
         assert list(reader.tensors) == ["w"]
         assert sum(reader.skipped.counts.values()) == len(beside)
         assert reader.skipped.names["an array of texts"] == ["classes"]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_arrays_of_numpy_s_subclasses_are_arrays(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "x.bin", "f4", "w+", shape=(2, 3))
+    mapped[:] = np.arange(6).reshape(2, 3)
+    arrays = {"matrix": np.matrix([[1.0, 2.0]]), "mapped": mapped}
+    (tmp_path / "x.pdparams").write_bytes(pickle.dumps(arrays, 4))
+    with open_checkpoint(tmp_path / "x.pdparams") as reader:
+        for name, array in arrays.items():
+            assert (reader.tensors[name].shape, bytes(reader.read(name))) == (array.shape, array.tobytes())
 
 
 def test_objects_in_a_distributed_checkpoint_are_refused() -> None:

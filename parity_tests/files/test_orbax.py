@@ -102,6 +102,15 @@ def array(folder, about, chunks):
         (folder / name).write_bytes(data)
 
 
+def test_an_array_alone_lies_in_a_folder_of_the_name_of_aggregated_ones(tmp_path):
+    """As ArraySave writes it."""
+    about = {"shape": [2], "chunks": [2], "dtype": "<f4", "compressor": None, "fill_value": None}
+    array(tmp_path / "checkpoint", about, {"0": bytes(range(8))})
+    listed(tmp_path, ["checkpoint"], use_ocdbt=False)
+    with open_checkpoint(tmp_path) as reader:
+        assert bytes(reader.read("checkpoint")) == bytes(range(8))
+
+
 @pytest.mark.parametrize("stored", [False, None], ids=["says no", "says nothing"])
 def test_absent_chunks_are_zeros_only_with_a_note_and_a_mark(stored, tmp_path):
     """Where the folder does not say that all chunks are stored, an absent one may be of zeros, or lost."""

@@ -107,8 +107,10 @@ def test_arrays_without_names_are_counted(tmp_path: Path) -> None:
         with open(tmp_path / "m.eqx", "wb") as file:
             for k in range(count):
                 np.save(file, np.ones(k))
-        with pytest.raises(FormatError, match=problem):
-            open_checkpoint(tmp_path / "m.eqx")
+        (tmp_path / "line.eqx").write_bytes(b'{"width": 3}\n' + (tmp_path / "m.eqx").read_bytes())  # as its guide does
+        for name in ("m.eqx", "line.eqx"):
+            with pytest.raises(FormatError, match=problem):
+                open_checkpoint(tmp_path / name)
 
 
 PLAIN: dict[Any, Any] = {

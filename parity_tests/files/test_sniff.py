@@ -80,6 +80,22 @@ def test_a_file_of_another_tool_is_named(data, problem, tmp_path):
         open_checkpoint(tmp_path / "x.bin")
 
 
+def test_a_checkpoint_of_tensorflow_is_named(tmp_path):
+    """By its prefix, each of its files, and its folder."""
+    for end in ("index", "data-00000-of-00001"):
+        (tmp_path / f"ckpt-5.{end}").write_bytes(b"\0")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-5"\n')
+    problem = re.escape(
+        f"is a checkpoint of TensorFlow (read it by reader = tf.train.load_checkpoint('{tmp_path}/ckpt-5'"
+    )
+    for path in (tmp_path, *(tmp_path / f"ckpt-5{end}" for end in ("", ".index", ".data-00000-of-00001"))):
+        with pytest.raises(FormatError, match=problem):
+            open_checkpoint(path)
+    (tmp_path / "other.index").write_bytes(b"\0")
+    with pytest.raises(FormatError, match="no known format"):
+        open_checkpoint(tmp_path / "other.index")
+
+
 def test_a_folder_and_a_zip_of_another_tool_are_named(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
     with pytest.raises(FormatError, match=r"is a SavedModel of TensorFlow \(read its variables by tf.train.load"):

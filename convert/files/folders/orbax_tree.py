@@ -54,7 +54,9 @@ class OrbaxTree:
 
     def _aggregate(self) -> MsgpackReader | None:
         name = self.root + AGGREGATE
-        return MsgpackReader(self.place.file(name), alone=False) if self.place.has(name) else None
+        if not self.place.has(name) or self.place.entries(self.root).get(AGGREGATE):  # a folder: the array of ArraySave
+            return None
+        return MsgpackReader(self.place.file(name), alone=False)
 
     def _list(self) -> None:
         self.metadata = self.place.has(self.root + METADATA)

@@ -25,6 +25,9 @@ NOT_NUMBERS = {"U": "texts", "S": "texts", "M": "dates", "m": "dates"}
 
 # Those of the package ml_dtypes, by their class.
 ML_DTYPES = {f"ml_dtypes.{name}": name for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")}
+ARRAYS = (  # classes whose pickles state the same; the last two as numpy before 2 names them
+    "numpy.ndarray", "numpy.matrix", "numpy.memmap", "numpy.matrixlib.defmatrix.matrix", "numpy.core.memmap.memmap",
+)  # fmt: skip
 GENERATOR = "a generator of random numbers"
 _GENERATORS = (
     *(f"_pickle.__{name}_ctor" for name in ("generator", "randomstate", "bit_generator")),
@@ -133,7 +136,7 @@ def latin1(text: str) -> bytes:
 
 def _reconstruct(args: tuple[Any, ...]) -> Array:
     match args:
-        case (Symbol(name="numpy.ndarray"), tuple(), b"b" | "b"):
+        case (Symbol(name=name), tuple(), b"b" | "b") if name in ARRAYS:
             return Array()
     raise unexpected("numpy's array constructor")
 
@@ -198,7 +201,7 @@ NUMPY: Handlers = {
     **dict.fromkeys(
         ["jax._src.array._reconstruct_array", "jax._src.device_array.reconstruct_device_array"], _jax_array
     ),
-    "numpy.ndarray": None,
+    **dict.fromkeys(ARRAYS, None),
     **{f"numpy.random.{name}": ignored(GENERATOR) for name in _GENERATORS},
     "_codecs.encode": _encode,
     "builtins.bytes": _bytes,

@@ -239,7 +239,9 @@ HARMLESS: Handlers = {
         [f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time", "timezone")], ignored("a date")
     ),
     **dict.fromkeys([f"{module}.{n}" for module in ("pathlib", "pathlib._local") for n in _PATHS], ignored("a path")),
-    **dict.fromkeys(["decimal.Decimal", "fractions.Fraction", "builtins.range", "builtins.slice"], ignored(NUMBER)),
+    **dict.fromkeys(["decimal.Decimal", "fractions.Fraction"], ignored(NUMBER)),
+    **dict.fromkeys(["builtins.range", "builtins.slice"], ignored("a range of numbers")),
+    "builtins.Ellipsis": None,
     "uuid.UUID": ignored("an identifier"),
     "functools.partial": ignored("a function"),
     **dict.fromkeys([f"typing.{name}" for name in ("Any", "Union", "Optional", "List", "Dict", "Tuple")], None),

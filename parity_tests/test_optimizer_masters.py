@@ -1,0 +1,94 @@
+"""Float32 masters of half-precision weights: noted with the weights, and never left out of a training."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from .conftest import needs
+from .test_optimizer_docs import BLOCKS
+from .test_optimizer_hyper import OWN, SHAPES, TABLE
+from .test_parts import arrays
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_half_precision_weights_whose_masters_are_at_hand_are_noted(beside, run, tmp_path):
+    """The weights alone, without --with-optimizer, which refuses such a state."""
+    weights = {name: np.ones(shape, "float16") for name, shape in SHAPES.items()}
+    state = {"master_weights": {own: np.ones(SHAPES[name], "float32") for name, own in OWN.items()}}
+    if beside:
+        (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
+    saved = weights if beside else {"model": weights, "optimizer": state}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(saved))
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.safetensors"]
+    code, _, err = run(*words, *([] if beside else ["--weights", "model"]))
+    place = f"master_weights/ in {tmp_path / 'net.pdopt'}" if beside else "optimizer/master_weights/"
+    assert code == 0 and f"float16 weights are rounded copies of the float32 master weights under {place}" in err, err
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({n: w.astype("float32") for n, w in weights.items()}))
+    assert "rounded copies" not in run(*words, "--force")[2]
+
+
+@pytest.fixture
+def halves(tmp_path, monkeypatch):
+    """Return a function that saves a layer in half precision with its masters and AdamW, in the place of a tool."""
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.table").write_text(TABLE.replace("paddle", "torch").replace(": i o", ": o i"))
+    layer = torch.nn.Sequential()
+    layer.add_module("last", torch.nn.Linear(3, 2))
+    adamw = torch.optim.AdamW(layer.parameters(), lr=0.5)
+    layer(torch.ones(1, 3)).sum().backward()
+    adamw.step()
+
+    def save(place, inner="optimizer_state_dict"):
+        weights = {name: weight.half() for name, weight in layer.state_dict().items()}
+        state = {inner: adamw.state_dict(), place: [[master.detach() for master in layer.parameters()]]}
+        torch.save({"model": weights, "optimizer": state}, "half.pt")
+        torch.save(layer.state_dict(), "new.pt")
+        return {name: weight.numpy() for name, weight in layer.state_dict().items()}
+
+    return save
+
+
+WORDS = ["--table", "net.table", "--weights", "model", "-o", "out.pt"]
+
+
+@pytest.mark.parametrize(
+    ("place", "inner"), [("fp32_from_fp16", "optimizer_state_dict"), ("fp32_from_fp16_params", "optimizer")]
+)
+def test_masters_of_torch_are_noted_and_no_training_goes_on_without_them(place, inner, halves, run):
+    halves(place, inner)
+    code, _, err = run(*WORDS, "half.pt")
+    assert (
+        code == 0
+        and f"float16 weights are rounded copies of the float32 master weights under optimizer/{place}/" in err
+    )
+    code, _, err = run(*WORDS, "half.pt", "--with-optimizer", "--force")
+    assert code == 1 and f"half.pt: the float32 master weights under optimizer/{place}/ are the ones" in err
+    assert "docs/training.md, Half-precision weights in torch" in err
+
+
+def test_the_guide_saves_masters_as_weights(halves, run):
+    import torch
+
+    weights = halves("fp32_from_fp16")
+    (block,) = (one for one in BLOCKS if "fp32_from_fp16" in one)
+    exec(block, {"torch": torch})
+    code, _, err = run(*WORDS, "float32.pt", "--with-optimizer", "--like", "new.pt")
+    assert code == 0 and "master" not in err, err
+    got = arrays("out.pt")
+    assert all((got[f"model/{name}"] == weight).all() for name, weight in weights.items())
+
+
+def test_masters_of_zero_beside_the_weights_are_noted(halves, run, tmp_path):
+    halves("fp32_from_fp16")
+    import torch
+
+    torch.save({"module": torch.load("half.pt")["model"]}, "mp_rank_00_model_states.pt")
+    (tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"")
+    code, _, err = run(*WORDS[:2], "mp_rank_00_model_states.pt", "--weights", "module", *WORDS[4:])
+    assert code == 0 and "master weights in zero_pp_rank_0_mp_rank_00_optim_states.pt: to save" in err, err
+    assert "python zero_to_fp32.py . joined" in err
