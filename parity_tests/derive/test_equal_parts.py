@@ -113,6 +113,19 @@ def test_parts_that_meet_one_by_one_are_equal_at_any_width(read: Any):
     assert converted(found, *halves(read, (6, 6)), x) < F64
 
 
+def shortcut(layers: Any, a: Any, b: Any) -> Any:
+    """Return a model's output that adds the channels of one part to as many of the other one, which may have more."""
+    return layers[0](a.tanh() + torch.nn.functional.pad(b, (0, a.shape[-1] - b.shape[-1])))
+
+
+def test_a_part_that_is_padded_to_the_length_of_another_one_may_be_shorter():
+    found = parity.derive(*halves(shortcut, (8, 8)), (images(2, 4, 5),))
+    text = found.table.print()
+    assert found.proven and found.unchecked == ["a", "b"], text
+    assert "wide.weight: (a+b) i <-> wide.weight: (b+a) i" in text and "one length" not in str(found)
+    assert converted(found, *halves(shortcut, (6, 2)), images(2, 4, 5), a=6) < F64
+
+
 def outer(layers: Any, a: Any, b: Any) -> Any:
     """Return a model's output that adds each channel of one part to each of the other one."""
     table = a[..., None, :] + b.tanh()[..., None]
