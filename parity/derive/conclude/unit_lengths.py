@@ -89,6 +89,8 @@ def _parted(lefts: Sequence[Place], rights: Sequence[Place]) -> bool:
 
 def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[float], list[Place]]]:
     """Yield (the elements along it, the places of axes of length 1 beside it) of each axis of a parameter."""
+    if program.shapes.get(program.tape.parameters.get(name, -1)) != numbers.shape:  # this form of the tape has another
+        return
     for axis, length in enumerate(numbers.shape):
         met = first_met(program, name, axis) if length > 1 else None
         if met is not None:
