@@ -48,6 +48,10 @@ ONE_LONG = (
     "beside axes of these, the models flatten one of length 1 (a position, head, group, channel or frame) at different "
     "places: where it is longer, other lines may be right: derive from models in which every such length is 2 or more"
 )
+CUT_ALIKE = (
+    "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "
+    "conversion with --like refuses other lengths; where they differ, derive from models in which they do"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -95,6 +99,7 @@ KINDS = (
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
+    Kind("assumed", "taken for equally long", CUT_ALIKE),
     Kind("this_depth", "for this depth alone", REFUSED),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),

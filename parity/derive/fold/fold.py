@@ -47,7 +47,10 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if table is None:
         _leave_out_misfits(facts, groups, names, missing, given)
         table = _table(facts, groups, list, names, missing, given)
-    return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
+    spoken = {*given.left, *given.right} if given else set[str]()
+    every = dict.fromkeys([*facts.lefts.names, *facts.rights.names])
+    assumed = [name for name in every if names.assumed(name) and name not in spoken]
+    return replace(table, assumed=assumed), {name: why for name, why in missing.items() if name not in spoken}
 
 
 def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | None) -> list[Group]:

@@ -106,6 +106,8 @@ class DerivedTable(Table):
       whole: of an incomplete Table, the same with lines that drop all left arrays which no other line uses.
       unread: of each side, the models' own arrays that are no parameters and have a line, as counters. `apply` takes
         them where they are not given: a mapping of parameters alone is as good as a checkpoint.
+      assumed: arrays of either side that join parts which are equally long in these models, and which no run shows to
+        be so in others.
     """
 
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
@@ -113,6 +115,7 @@ class DerivedTable(Table):
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
     whole: DerivedTable | None = field(default=None, compare=False)
     unread: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
+    assumed: Sequence[str] = field(default=(), compare=False)
 
     def reverse(self) -> DerivedTable:
         return replace(super().reverse(), known=self.like, like=self.known, whole=None, unread=self.unread[::-1])
