@@ -119,7 +119,7 @@ class Table(Lines):
           like: arrays, or anything with a shape, of the right side; arrays that the Table drops there are copied.
           sizes: lengths of axes that stay open else.
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
-        Warns where the Table says that it is incomplete, or was not proven.
+        Warns where the Table says that it is incomplete, was not proven, or may have axes in another order.
         """
         from specs.applied.arrays import as_arrays, flat, translate
         from specs.notation.claims import warn

@@ -23,7 +23,7 @@ from convert.reading.spelling import out_of_modules
 from convert.records import altered, checked
 from convert.records.record import Record
 from specs.applied.layout import Entry, Equal, Layout
-from specs.notation.claims import unproven
+from specs.notation.claims import unproven, unseen
 from specs.notation.dtype_kinds import kind
 from specs.solving.matching import Matcher
 from specs.table import Table
@@ -146,8 +146,7 @@ def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, its
       own: what the Table is applied to. its: the record of the source.
     """
     lines, layout = planned.table, planned.layout
-    if doubt := unproven(lines):
-        yield f"{lines.name}: {doubt}"
+    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), unseen(lines)) if doubt)
     yield from supplied(lines, planned.given, layout.sizes)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 import torch
 from flax import linen as nn
 
 import parity
+from convert.table import by_table
 from specs.notation.lines import TableError
+from specs.table import Table
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
@@ -214,3 +217,71 @@ def test_parts_of_a_gate_are_stated():
     found = parity.derive(gate(False), gate(True), (images(5, 6),))
     assert found.proven and "wide.weight: (s=2 o) i <-> wide.weight: (o s) i" in found.table.print()
     assert found.table.lengths() == ()
+
+
+def patches(order: str) -> Net:
+    """Return a layer that reads patches of 2 x 3, with their channels, rows and columns in an order."""
+
+    def run(m: Any, x: Any) -> Any:
+        x = x.unflatten(3, (-1, 3)).unflatten(2, (-1, 2))
+        return m.f(x.permute(0, 2, 4, *({"c": 1, "p": 3, "q": 5}[axis] for axis in order)).flatten(3))
+
+    return Net(run, f=linear(6, 3))
+
+
+def convolutional(m: Any, x: Any) -> Any:
+    return m.f(m.c(x).relu().flatten(1))
+
+
+def in_jax(pool: bool) -> Any:
+    def run(p: Any, x: Any) -> Any:
+        dims = ("NHWC", "HWIO", "NHWC")
+        x = jax.nn.relu(jax.lax.conv_general_dilated(x, p["k"], (2, 2), "VALID", dimension_numbers=dims) + p["b"])
+        return (x.mean((1, 2), keepdims=True) if pool else x).reshape(len(x), -1) @ p["w"] + p["v"]
+
+    shapes = {"k": (2, 2, 3, 4), "b": (4,), "w": (4, 3), "v": (3,)}
+    return run, {name: jax.random.normal(jax.random.key(0), shape) for name, shape in shapes.items()}
+
+
+def pooled(m: Any, x: Any) -> Any:
+    return m.f(torch.nn.functional.adaptive_avg_pool2d(m.c(x).relu(), 1).flatten(1))
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+@pytest.mark.parametrize(
+    ("own", "other"), [("shd", "hsd"), ("hsd", "shd"), ("sdh", "hds"), ("sdh", "dhs"), ("shd", "hds")]
+)
+def test_one_head_does_not_show_where_heads_stand(own: str, other: str, examples: int):
+    found = parity.derive(attention(1, own, size=4), attention(1, other, size=4), (images(examples, 5, 4),))
+    sure = (own, other) in {("sdh", "dhs"), ("shd", "hds")}  # (s d) <-> (d s) is right for more heads
+    assert found.proven and found.unseen_orders == ([] if sure else ["qkv.weight", "qkv.bias"]), str(found)
+    same = parity.derive(attention(1, own, size=4), attention(1, own, size=4), (images(examples, 5, 4),))
+    assert same.proven and not same.unseen_orders
+
+
+def test_one_position_before_a_flatten_is_said_to_hide_the_order_and_a_conversion_repeats_it(tmp_path: Any):
+    left = Net(convolutional, c=torch.nn.Conv2d(3, 4, 2, 2), f=linear(4, 3))
+    found = parity.derive(left, in_jax(False), (images(2, 3, 2, 2),))
+    said = "order not seen, outside any proof: w: "
+    assert found.proven and found.unseen_orders == found.to_dict()["unseen_orders"] == ["w"]
+    assert said in str(found) and f"# {said}" in found.table.print()
+    found.table.save(tmp_path / "my.table")
+    larger = {"c.weight": (6, 3, 2, 2), "c.bias": (6,), "f.weight": (3, 24), "f.bias": (3,)}
+    with pytest.warns(UserWarning, match="order not seen, outside any proof: w: "):
+        Table.load(tmp_path / "my.table").apply({name: np.zeros(shape) for name, shape in larger.items()})
+    np.savez(tmp_path / "left.npz", **{name: np.zeros(shape) for name, shape in larger.items()})
+    plan = by_table.plan(str(tmp_path / "left.npz"), str(tmp_path / "my.table"))
+    assert any(said in note for note in plan.notes()), plan.notes()
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_pool_over_all_positions_leaves_one_in_any_model(size: int):
+    left = Net(pooled, c=torch.nn.Conv2d(3, 4, 2, 2), f=linear(4, 3))
+    found = parity.derive(left, in_jax(True), (images(2, 3, size, size),))
+    assert found.proven and not found.unseen_orders, str(found)
+
+
+@pytest.mark.parametrize(("order", "unseen"), [("cpq", False), ("pqc", True), ("pcq", True)])
+def test_one_channel_in_patches_does_not_show_where_channels_stand(order: str, unseen: bool):
+    found = parity.derive(patches("cpq"), patches(order), (images(2, 1, 4, 6),))
+    assert found.proven and found.unseen_orders == ["f.weight"] * unseen, str(found)

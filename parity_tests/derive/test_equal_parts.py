@@ -113,6 +113,56 @@ def test_parts_that_meet_one_by_one_are_equal_at_any_width(read: Any):
     assert converted(found, *halves(read, (6, 6)), x) < F64
 
 
+def shortcut(layers: Any, a: Any, b: Any) -> Any:
+    """Return a model's output that adds the channels of one part to as many of the other one, which may have more."""
+    return layers[0](a.tanh() + torch.nn.functional.pad(b, (0, a.shape[-1] - b.shape[-1])))
+
+
+def test_a_part_that_is_padded_to_the_length_of_another_one_may_be_shorter():
+    found = parity.derive(*halves(shortcut, (8, 8)), (images(2, 4, 5),))
+    text = found.table.print()
+    assert found.proven and found.unchecked == ["a", "b"], text
+    assert "wide.weight: (a+b) i <-> wide.weight: (b+a) i" in text and "one length" not in str(found)
+    assert converted(found, *halves(shortcut, (6, 2)), images(2, 4, 5), a=6) < F64
+
+
+class Fused(torch.nn.Module):
+    """Attention, of whose keys and values there may be fewer heads, by one projection that is cut, or by three.
+
+    Args:
+      cut: (what the projection gives, lengths) -> queries, keys and values; None for three projections.
+    """
+
+    def __init__(self, cut: Any = None) -> None:
+        super().__init__()
+        self.cut, self.out = cut, torch.nn.Linear(6, 6)
+        rows = {"qkv": 18} if cut else {"q": 6, "k": 6, "v": 6}
+        self.of = torch.nn.ModuleDict({name: torch.nn.Linear(6, n) for name, n in rows.items()})
+
+    def forward(self, x: Any) -> Any:
+        every = [layer(x) for layer in self.of.values()]
+        q, k, v = self.cut(every[0], [6, 6, 6]) if self.cut else every
+        return self.out((q @ k.mT / 2).softmax(-1) @ v)
+
+
+@pytest.mark.parametrize(
+    ("cut", "shown"),
+    [
+        (lambda y, sizes: y.split(sizes, -1), False),
+        (lambda y, sizes: y.split(sizes[0], -1), True),
+        (lambda y, sizes: y.chunk(3, -1), True),
+        (lambda y, sizes: y.unflatten(-1, (3, -1)).unbind(-2), True),
+    ],
+)
+def test_parts_in_one_order_are_said_to_be_taken_for_equal_where_no_run_shows_it(cut: Any, shown: bool):
+    for left, right in ((Fused(cut), Fused()), (Fused(), Fused(cut))):
+        found = parity.derive(left, right, (images(2, 5, 6),))
+        names = ["of.qkv.weight", "of.qkv.bias"] * (not shown)
+        assert found.proven and found.assumed == found.to_dict()["assumed"] == names, str(found)
+        said = "# taken for equally long: of.qkv.weight, of.qkv.bias: "
+        assert (said in found.table.print()) is (said[2:] in str(found)) is not shown
+
+
 def outer(layers: Any, a: Any, b: Any) -> Any:
     """Return a model's output that adds each channel of one part to each of the other one."""
     table = a[..., None, :] + b.tanh()[..., None]

@@ -12,6 +12,7 @@ UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks
 MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
 UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not proven equal
 REASON = "# not proven, as"  # begins the one that says why
+UNSEEN = "# order not seen, outside any proof:"  # names axes that larger models may flatten in another order
 PROVEN = "# derived and proven:"
 LENGTHS = "# lengths in the models that it was derived from:"
 _LENGTH = re.compile(r"(?<!\S)(\w+)=(\d+)(?!\S)")  # behind which the lines may stand that it is of, in parentheses
@@ -34,17 +35,25 @@ def unproven(table: Lines) -> str:
     return difference and f"the Table was derived and not proven: {difference}"
 
 
+def unseen(table: Lines) -> str:
+    """Say which axes may stand in another order in larger models; "" where a Table does not say so."""
+    axes = claim(table, UNSEEN)
+    return axes and f"{UNSEEN.removeprefix('# ')} {axes}"
+
+
 def warn(table: Lines) -> None:
-    """Warn who applies a Table that is incomplete, or was not proven."""
+    """Warn who applies a Table that is incomplete, was not proven, or may have axes in another order."""
     if missing := claim(table, UNFINISHED):
         warnings.warn(f"{table.name} is incomplete: {missing}", stacklevel=3)
-    if doubt := unproven(table):
+    for doubt in filter(None, (unproven(table), unseen(table))):
         warnings.warn(f"{table.name}: {doubt}", stacklevel=3)
 
 
 def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
     """Return a composed Table's lines with what its parts say against themselves above the first one."""
-    marks = tuple(f"{mark} {text}" for part in parts for mark in (UNFINISHED, UNPROVEN) if (text := claim(part, mark)))
+    marks = tuple(
+        f"{mark} {text}" for part in parts for mark in (UNFINISHED, UNPROVEN, UNSEEN) if (text := claim(part, mark))
+    )
     if not marks or not composed.lines:
         return composed.lines
     first, *others = composed.lines
@@ -56,5 +65,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, REASON, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, UNSEEN, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others

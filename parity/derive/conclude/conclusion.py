@@ -36,6 +36,7 @@ from specs.words import in_a_row
 
 from .chosen import chosen
 from .partings import divergences, partings
+from .unit_lengths import unseen_orders
 from .verdict import judged
 from .writing import Written, unseen, without_drops, written
 
@@ -73,7 +74,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
     derivation = Derivation.of(
         _given(left, best, of),
-        _matching(best, of, judgement, explained, rows, sure),
+        _matching(left, best, of, judgement, explained, rows, sure),
         _reported(judgement, of, explained),
         _differences(left, best, of, explained, judgement.proven, sure),
     )
@@ -140,8 +141,9 @@ def _given(left: Left, best: Candidate, of: Written) -> Given:
 
 
 def _matching(
-    best: Candidate, of: Written, judgement: Judgement, explained: Explained, rows: Sequence[Unmatched], sure: bool
-) -> Matching:
+    left: Left, best: Candidate, of: Written, judgement: Judgement, explained: Explained, rows: Sequence[Unmatched],
+    sure: bool,
+) -> Matching:  # fmt: skip
     """Return the Table, and which of its lines are not sure.
 
     Args:
@@ -165,6 +167,7 @@ def _matching(
         doubtful=doubtful,
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=of.filled,
+        unseen_orders=of_table(unseen_orders(best.programs, of.map, left.elements, of.rights)),
     )
 
 

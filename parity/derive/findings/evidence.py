@@ -26,10 +26,10 @@ from .transposed import unusual
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
-    "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
-    "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
-    "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms",
-    "given_open", "check_given", "misordered", "complex_arrays",
+    "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "unseen_orders", "assumed",
+    "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable",
+    "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower",
+    "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays",
 )  # fmt: skip
 
 
@@ -79,6 +79,7 @@ class Matching:
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       filled: right parameters that are zero, all or a part, as the left model has no such bias.
+      unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
     """
 
     table: DerivedTable
@@ -91,6 +92,7 @@ class Matching:
     doubtful: Sequence[str] = ()
     chosen: Sequence[str] = ()
     filled: Sequence[str] = ()
+    unseen_orders: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -263,6 +265,11 @@ class Evidence(Given, Matching, Judgement, Differences):
     def unchecked(self) -> list[str]:
         """List the letters of lengths that no shape of either side shows, so that a conversion cannot check them."""
         return list(self.table.unchecked())
+
+    @property
+    def assumed(self) -> list[str]:
+        """List the arrays that join parts for whose one length nothing but these models speaks."""
+        return list(self.table.assumed)
 
     @property
     def exchanged(self) -> list[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
+from specs.notation.claims import UNSEEN
 from specs.table import Table
 from specs.words import in_a_row
 
@@ -46,6 +47,14 @@ NO_WAY_BACK = (
 )
 NO_STATE = (
     "their weights convert in both directions, the state of an optimizer does not, as a term takes a step of its own"
+)
+ONE_LONG = (
+    "beside axes of these, the models flatten one of length 1 (a position, head, group, channel or frame) at different "
+    "places: where it is longer, other lines may be right: derive from models in which every such length is 2 or more"
+)
+CUT_ALIKE = (
+    "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "
+    "conversion with --like refuses other lengths; where they differ, derive from models in which they do"
 )
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
@@ -88,11 +97,13 @@ KINDS = (
     Kind(
         "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
     ),
+    Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
+    Kind("assumed", "taken for equally long", CUT_ALIKE),
     Kind("this_depth", "for this depth alone", REFUSED),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),

@@ -49,8 +49,11 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     if table is None:
         _leave_out_misfits(facts, groups, names, missing, given)
         table = _table(facts, groups, list, names, missing, given)
-    table = replace(table, by_chance=tuple(_by_chance(table, facts, names.counted)))
-    return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
+    spoken = {*given.left, *given.right} if given else set[str]()
+    every = dict.fromkeys([*facts.lefts.names, *facts.rights.names])
+    assumed = [name for name in every if names.assumed(name) and name not in spoken]
+    table = replace(table, assumed=assumed, by_chance=tuple(_by_chance(table, facts, names.counted)))
+    return table, {name: why for name, why in missing.items() if name not in spoken}
 
 
 def _by_chance(table: DerivedTable, facts: Facts, counted: Collection[str]) -> dict[str, None]:

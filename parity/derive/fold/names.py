@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from parity.derive.trace.axis_roles import Labels, axis_roles, follows
 from parity.derive.trace.program import Program
+from specs.notation.paths import normal
 
 from .related import Atom, Axes
 
@@ -36,6 +37,16 @@ class Names:
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
         self.counted = set[str]()  # numbers of parts that code reads apart, as s=3
+        self._assumed: dict[str, bool] = {}  # arrays, whatever the numbers of their blocks
+
+    def assume(self, name: str, shown: Callable[[], bool]) -> None:
+        """Note an array whose parts a line takes for equally long. Args: shown: tells whether a run shows it."""
+        if (kind := normal(name)) not in self._assumed:
+            self._assumed[kind] = not shown()
+
+    def assumed(self, name: str) -> bool:
+        """Tell whether a line takes parts of an array for equally long, which no run shows."""
+        return self._assumed.get(normal(name), False)
 
     def letters(self, side: int, rank: int) -> str:
         table = LETTERS.get(self.sides[side], LETTERS[""])

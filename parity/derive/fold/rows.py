@@ -107,6 +107,8 @@ class DerivedTable(Table):
       by_chance: numbers of parts that lines state, as s=3, and that neither model's code shows to be one of its own.
       unread: of each side, the models' own arrays that are no parameters and have a line, as counters. `apply` takes
         them where they are not given: a mapping of parameters alone is as good as a checkpoint.
+      assumed: arrays of either side that join parts which are equally long in these models, and which no run shows to
+        be so in others.
     """
 
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
@@ -115,6 +117,7 @@ class DerivedTable(Table):
     by_chance: tuple[str, ...] = field(default=(), compare=False)
     whole: DerivedTable | None = field(default=None, compare=False)
     unread: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
+    assumed: Sequence[str] = field(default=(), compare=False)
 
     def reverse(self) -> DerivedTable:
         return replace(super().reverse(), known=self.like, like=self.known, whole=None, unread=self.unread[::-1])

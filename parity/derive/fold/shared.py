@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
 from .apart import apart
 from .blockwise import blockwise, of_blocks
+from .equal_parts import axes_met, equal_parts
 from .facts import Facts, Target
-from .grids import grid
+from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names, composed
 from .parted import parted
@@ -92,6 +94,7 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
     found = [*swapped, *exchanged(axes, names, side, first, len(counts))]
+    names.assume(of.name, lambda: _of_one_length(of, axes, counts))
     names.assign(axes, len(counts), side, first)
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     others = [composed(atoms) for atoms in axes.target]
@@ -101,6 +104,34 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
               for text, range_, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
     row = Row(((path, " ".join(source)),), ((escaped(of.name), " ".join(others)),), parts=parts)
     return [row, *_left_over(path, texts, source, windows, shape, side)]
+
+
+def _of_one_length(of: Target, axes: Axes, counts: Collection[str]) -> bool:
+    """Tell whether a run shows that parts side by side, one for each word of names, as {s=q|k|v}, have one length."""
+    joined_axes = (
+        (at, atoms[1], atoms[0].length)
+        for at, atoms in enumerate(axes.target)
+        if len(atoms) > 1 and atoms[0].name in counts and atoms[0].name not in COUNTING
+    )
+    programs, side = of.names.programs, of.side
+    if not programs:
+        return True
+    whole = _as_recorded(programs[1 - side], {of.name: of.numbers.shape})
+    apart = _as_recorded(programs[side], dict.fromkeys(of.parts, of.shape))
+    for at, atom, count in joined_axes:
+        if whole and equal_parts(programs[1 - side], of.name, at, count):
+            continue
+        own = atom.axis - len(counts)
+        steps = {name: (own, np.arange(1, of.shape[own] + 1)) for name in of.parts} if apart and own >= 0 else {}
+        if not any(len(names) == len(steps) for names in axes_met(programs[side], steps)):
+            return False
+    return True
+
+
+def _as_recorded(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether parameters have these shapes on a tape, whose forms may give them others."""
+    found = (program.shapes.get(program.tape.parameters.get(name, -1)) for name in shapes)
+    return all(one == shape for one, shape in zip(found, shapes.values(), strict=True))
 
 
 def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:

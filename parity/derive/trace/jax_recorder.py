@@ -68,7 +68,8 @@ class Reader:
             return [self.tape.layout(value, identity, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
-            return [self.tape.record("layout", inputs, run, site)]
+            call = Operation.of(name, params) if name == "reshape" else None
+            return [self.tape.record("layout", inputs, run, site, call=call)]
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]
             return [self.tape.layout(inputs[0], part_of(edges, params["axis"], k), site) for k in range(len(edges) + 1)]
@@ -173,7 +174,7 @@ class Reader:
     def _pad(self, eqn: Any, inputs: list[int], site: str) -> int:
         zeros = not np.any(self.tape.constants.get(inputs[1], 1))
         kind = "layout" if zeros and self._floating(eqn) else "other"
-        return self.tape.record(kind, inputs, bound(eqn, element_numbers=zeros), site)
+        return self.tape.record(kind, inputs, bound(eqn, element_numbers=zeros), site, call=Operation("pad"))
 
     def _conv_general_dilated(self, eqn: Any, inputs: list[int], site: str) -> int:
         p = eqn.params

@@ -1,0 +1,229 @@
+"""Find axes of which no run shows the order, as one of length 1 stands at another place on the other side.
+
+Code that flattens (c h w) on the left and (h w c) on the right reads the same elements in the same order while h and w
+are 1. So do (s h d) and (h s d) with one head, and (c p q) and (p q c) with one channel. The shapes around each reshape
+show where it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import mul
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.derive.fold.sources import first_met
+from parity.derive.limits import LARGE_MODEL, LARGE_PIECE
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, elements, tried
+from specs.notation.paths import escaped, normal
+
+RESHAPES = frozenset(["view", "unsafe_view", "reshape", "reshape_alias", "view_shape", "flatten"])
+REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "logsumexp", "reduce_sum", "reduce_max", "reduce_min"])
+Place = frozenset[tuple[object, ...]]  # what an axis of length 1 stands beside; the same place shares one of them
+
+
+class Unit(NamedTuple):
+    """An axis of length 1 in a reshape that joins it with others, or splits it from them.
+
+    Args:
+      step: how many elements one step of it would pass.
+      below, above: the same of the piece inside of it, and of that around the piece outside of it.
+      joined: whether the operand has it, and not the result.
+    """
+
+    step: int
+    below: int
+    above: int
+    joined: bool
+
+
+def unseen_orders(programs: Sequence[Program], found: Array, lefts: Elements, rights: Elements) -> list[str]:
+    """List the right parameters that join an axis with one of length 1 which stands elsewhere on the left.
+
+    Of blocks that differ in their numbers alone the first one is looked at.
+
+    Args:
+      found: the left element of each right one.
+    """
+    if len(rights) > LARGE_MODEL or not all(any(map(_is_reshape, program.tape.nodes)) for program in programs):
+        return []
+    seen, kinds = dict[str, list[tuple[set[float], list[Place]]]](), dict[str, bool]()
+    for name in rights.names:
+        if (kind := normal(escaped(name))) not in kinds:
+            numbers = np.asarray(rights.part(found, name))
+            kinds[kind] = any(_parted(*pair) for pair in _places_of_both(programs, name, numbers, lefts, seen))
+    return [name for name in rights.names if kinds[normal(escaped(name))]]
+
+
+def _places_of_both(
+    programs: Sequence[Program], name: str, numbers: Array, lefts: Elements,
+    seen: dict[str, list[tuple[set[float], list[Place]]]],
+) -> Iterator[tuple[list[Place], list[Place]]]:  # fmt: skip
+    """Yield the places of axes of length 1 on both sides, for each axis of a right parameter that has any.
+
+    Args:
+      numbers: the left element of each of its own. seen: the places of left parameters, which this adds to.
+    """
+    for own, places in _of_axes(programs[1], name, numbers):
+        others = list[Place]()
+        for left in lefts.owners(numbers) if places else ():
+            if left not in seen:
+                seen[left] = list(_of_axes(programs[0], left, lefts.numbers(left)))
+            others += [place for its, some in seen[left] if len(its & own) > 1 for place in some]
+        yield others, places
+
+
+def _parted(lefts: Sequence[Place], rights: Sequence[Place]) -> bool:
+    """Tell whether each side has a place that is none of the other's."""
+    return all(
+        any(all(one.isdisjoint(other) for other in others) for one in own)
+        for own, others in ((lefts, rights), (rights, lefts))
+    )
+
+
+def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[float], list[Place]]]:
+    """Yield (the elements along it, the places of axes of length 1 beside it) of each axis of a parameter."""
+    if program.shapes.get(program.tape.parameters.get(name, -1)) != numbers.shape:  # this form of the tape has another
+        return
+    for axis, length in enumerate(numbers.shape):
+        met = first_met(program, name, axis) if length > 1 else None
+        if met is not None:
+            own = np.moveaxis(numbers, axis, 0).reshape(length, -1)[:, 0].astype(float)
+            labels = np.append(0.0, own)[met.places.astype(int)]
+            every = itertools.chain(_before(program, met.value, labels), _behind(program, met.value, labels))
+            yield set(own), [place for place in every if place]
+
+
+def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
+    """Yield places in reshapes of a value, past sums and products with parameters."""
+    for at, slot in program.readers(value):
+        node = program.tape.nodes[at]
+        if node.kind == "layout" and len(node.inputs) == 1:
+            passed = tried(node.run, labels)
+            yield from _places(program, node, labels) if _is_reshape(node) else ()
+        elif node.kind in ("add", "mul") and not program.active.intersection(node.inputs) - {value}:
+            passed = program.labelled(node, slot, labels)
+        else:
+            continue
+        if passed is not None:
+            yield from _behind(program, node.output, passed)
+
+
+def _before(program: Program, value: int, labels: Array) -> Iterator[Place]:
+    """Yield places in the reshapes that make a value, past functions of each element."""
+    while (node := program.maker(value)) is not None:
+        made = [number for number in node.inputs if number in program.active]
+        if len(made) != 1 or node.kind == "product":
+            return
+        (value,) = made
+        if node.kind == "layout" and len(node.inputs) == 1:
+            moved = tried(node.run, elements(program.shapes[value]))
+            if moved is None:
+                return
+            before = np.zeros(program.shapes[value])
+            before.flat[moved[moved > 0].astype(int) - 1] = labels[moved > 0]
+            labels = before
+            yield from _places(program, node, labels) if _is_reshape(node) else ()
+        elif program.shapes[value] != labels.shape:
+            return
+
+
+def _is_reshape(node: Node) -> bool:
+    """Tell whether the model's code asks for other lengths of axes: no squeeze, whose axes have one length always."""
+    return node.kind == "layout" and node.call is not None and node.call.name.strip("_") in RESHAPES
+
+
+def _places(program: Program, node: Node, labels: Array) -> Iterator[Place]:
+    """Yield where axes of length 1 stand in a reshape, by the labels of its operand's elements."""
+    before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
+    flat = labels.ravel()
+    for unit in _units(before, after) if flat.size <= LARGE_PIECE else ():
+        always = _is_reduced(program, node.inputs[0]) if unit.joined else _is_spread(program, node, unit)
+        if not always and not _is_batch(program, node.output):
+            yield frozenset([*_outside(flat, unit), *_inside(flat, unit)])
+
+
+def _units(before: Sequence[int], after: Sequence[int]) -> Iterator[Unit]:
+    """Yield the axes of length 1 that one of two shapes has between pieces where the other one has none."""
+    if before[:1] == after[:1] == (1,):  # one example
+        before, after = before[1:], after[1:]
+    steps = [[*itertools.accumulate(reversed(shape), mul, initial=1)] for shape in (before, after)]
+    edges = sorted({*itertools.chain(*steps)})
+    if any(large % small for small, large in itertools.pairwise(edges)):
+        return
+    ones = [
+        Counter(step for step, n in zip(some, reversed(shape), strict=False) if n == 1)
+        for some, shape in zip(steps, (before, after), strict=True)
+    ]
+    for below, step, above in zip([1, *edges], edges, [*edges[1:], edges[-1]], strict=False):
+        if (step in ones[0]) is not (step in ones[1]):
+            yield Unit(step, below, above, step in ones[0])
+
+
+def _outside(labels: Array, unit: Unit) -> Iterator[tuple[object, ...]]:
+    """Yield the first step of the piece outside of an axis of length 1: two labels."""
+    if unit.above > unit.step:
+        pieces = labels.reshape(-1, unit.above // unit.step, unit.step)
+        yield from ((*pair,) for pair in _pairs(pieces[:, 0], pieces[:, 1]))
+
+
+def _inside(labels: Array, unit: Unit) -> Iterator[tuple[object, ...]]:
+    """Yield the first step of the piece inside of an axis of length 1, with its last one, and with all that is inside.
+
+    The piece may have pieces of its own: its step may be that of each.
+    """
+    if unit.step == unit.below:
+        return
+    count = unit.step // unit.below
+    for row in np.unique(labels.reshape(-1, unit.step), axis=0):
+        pieces, block = row.reshape(count, unit.below), frozenset(row.tolist())
+        for step in (step for step in range(1, count) if count % step == 0):
+            for pair in _pairs(pieces[0], pieces[step]):
+                yield (block, *pair)
+                yield (float(pieces[-1, 0]), *pair)
+
+
+def _pairs(one: Array, other: Array) -> set[tuple[float, ...]]:
+    """Return pairs of labels that differ."""
+    differ = (one != other) & (one > 0) & (other > 0)
+    return {*map(tuple, np.stack([one[differ], other[differ]], 1).tolist())}
+
+
+def _is_batch(program: Program, value: int) -> bool:
+    """Tell whether products of two activations alone read a value: its first axis joins all others of the batch."""
+    readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
+    return bool(readers) and all(node.kind == "product" and program.active.issuperset(node.inputs) for node in readers)
+
+
+def _is_spread(program: Program, node: Node, unit: Unit) -> bool:
+    """Tell whether what reads a result spreads its axis of length 1, which has this length in any model."""
+    shape = program.shapes[node.output]
+    steps = itertools.accumulate(reversed(shape), mul, initial=1)
+    axes = [axis for axis, step in zip(reversed(range(len(shape))), steps, strict=False) if step == unit.step]
+    shapes = [program.shapes[program.tape.nodes[at].output] for at, _ in program.readers(node.output)]
+    larger = [other for other in shapes if len(other) == len(shape) and math.prod(other) > math.prod(shape)]
+    return any(shape[axis] == 1 < other[axis] for other in larger for axis in axes)
+
+
+def _is_reduced(program: Program, value: int) -> bool:
+    """Tell whether a value's axes of length 1 are what a reduction leaves of axes, or an operation for it adds."""
+    while (node := program.maker(value)) is not None:
+        made = [number for number in node.inputs if number in program.active]
+        if node.kind == "other" and node.call and node.call.name.strip("_") in REDUCTIONS:
+            return any(len(program.shapes[number]) == len(program.shapes[value]) for number in made)
+        if len(made) != 1 or node.kind == "product":
+            return False
+        before, after = program.shapes[made[0]], program.shapes[value]
+        if node.kind == "layout":
+            if after.count(1) > before.count(1) and not _is_reshape(node):
+                return True
+        elif before != after:
+            return False
+        value = made[0]
+    return False
