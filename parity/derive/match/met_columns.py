@@ -85,7 +85,7 @@ def _walked(
         for at, slot in program.readers(value):
             node = program.tape.nodes[at]
             yield node, slot, labels
-            if passes(node, slot):
+            if passes(node, slot) and not program.routes(node):
                 waiting.append((node.output, program.labelled(node, slot, labels)))
 
 

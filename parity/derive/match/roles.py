@@ -156,6 +156,9 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
             found.append(Reader("output", labels))
         for at, slot in program.readers(value):
             node = tape.nodes[at]
+            if program.routes(node):  # with other parameters it reads other columns
+                found.append(Reader(f"routed {_middle(labels)}", labels))
+                continue
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
                 waiting.append((node.output, program.labelled(node, slot, labels), summed, ended))
                 continue
@@ -175,6 +178,13 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
             elif not ended and program.mixing.get(node.output) == SINGLE:
                 waiting.append((node.output, wide, summed, ended))
     return found
+
+
+def _middle(labels: Array) -> list[float]:
+    """Return where the middle of the labelled places is along each axis that they do not fill, from 0 to 1."""
+    places = ((along, n) for along, n in zip(np.nonzero(labels), np.shape(labels), strict=True) if n > 1)
+    middles = (round(float(along.mean()) / (n - 1), 2) for along, n in places if along.size)
+    return sorted(middle for middle in middles if middle != 0.5)
 
 
 def _present(program: Program, number: int) -> Array:

@@ -39,7 +39,6 @@ class Walk:
             int, Array
         ] = {}  # values -> the numbers of the elements that stand in them as they are, else 0
         self._names = {number: name for name, number in tape.parameters.items()}
-        self._chosen = {n for n in program.indices if n in program.active and n not in program.plain}  # by a router
 
     def state(self) -> Place:
         """Return where the walk is, for restore()."""
@@ -91,8 +90,11 @@ class Walk:
         return sum(len(self._passed_on(node, number)) for node in readers) > count  # else one writes into a part of it
 
     def _layouts(self, node: Node) -> Iterator[Node]:
-        """Yield a layout operation, and those after it as long as one layout alone reads the result."""
-        while node.kind == "layout":
+        """Yield a layout operation, and those after it as long as one layout alone reads the result.
+
+        One that moves elements to places that parameters choose ends them: these choose others with other values.
+        """
+        while node.kind == "layout" and not self.program.routes(node):
             yield node
             readers = self.program.readers(node.output)
             if len(readers) != 1 or node.output in self.program.tape.outputs:
@@ -111,7 +113,7 @@ class Walk:
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         """Return the value of an operation: a Symbol, a Pending sum or product, or an array, as its operands are."""
         operands = [delayed.computed(v) if self._is_known(v) else v for v in operands]
-        if not self._chosen.isdisjoint(node.inputs):
+        if self.program.routes(node):
             operands = [self._settled(v) if isinstance(v, Pending) else v for v in operands]
         if any(isinstance(v, Pending) for v in operands):
             if (waiting := self._delayed(at, node, operands)) is not None:

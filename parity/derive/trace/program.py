@@ -112,6 +112,10 @@ class Program:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
 
+    def routes(self, node: Node) -> bool:
+        """Tell whether a layout moves elements to places that parameters choose, as a router does."""
+        return any(n in self.indices and n in self.active and n not in self.plain for n in node.inputs)
+
     def known(self, number: int) -> Array | None:
         """Return a value that is a constant, of integers or truth values, or a mask of inputs; None for others."""
         value = self.tape.constants.get(number)
