@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import MAX_STEPS, Beside, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, behind, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -41,6 +41,7 @@ class Group:
       biased: whether anything but zero is added to them before.
       beside: None where they are multiplied with or added to no other activation.
       over: what they are summed over with, as queries with keys; None where there is no such product.
+      behind: roles of what mixes them past functions of single values, each with the rank of each column there.
     """
 
     role: str
@@ -49,6 +50,7 @@ class Group:
     biased: bool = False
     beside: Beside | None = None
     over: Beside | None = None
+    behind: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -115,7 +117,9 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     labels = along(elements([count]), axis, len(shape))
     biased = np.zeros(count + 1, bool)
     start = (program, node.output, np.broadcast_to(labels, shape))
-    others = (met(*start), summed_over(*start)) if math.prod(shape) <= LARGE_USE else ([], [])
+    small = math.prod(shape) <= LARGE_USE
+    others = (met(*start), summed_over(*start)) if small else ([], [])
+    ends = _ends(*start) if small else []
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -134,7 +138,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         columns = columns[order]
         found.append(Group(role, columns, places[order], bool(biased[columns + 1].any()),
-                           *(beside(program, some, columns) for some in others)))  # fmt: skip
+                           *(beside(program, some, columns) for some in others), _ranked(ends, columns)))  # fmt: skip
     return found
 
 
@@ -185,6 +189,23 @@ def _middle(labels: Array) -> list[float]:
     places = ((along, n) for along, n in zip(np.nonzero(labels), np.shape(labels), strict=True) if n > 1)
     middles = (round(float(along.mean()) / (n - 1), 2) for along, n in places if along.size)
     return sorted(middle for middle in middles if middle != 0.5)
+
+
+def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
+    """Return the first operations that mix columns, past functions of single values."""
+    found = itertools.islice(behind(program, value, labels), FIRST)
+    return [_reader(program, node, slot, here) if node else Reader("output", here) for node, slot, here in found]
+
+
+def _ranked(ends: Sequence[Reader], columns: Array) -> dict[str, Array]:
+    """Return for the role of each operation that all of these columns reach the rank of each of them there."""
+    found = dict[str, Array]()
+    for reader in ends:
+        if np.isin(columns + 1, reader.labels).all():
+            ranks, _ = _places(reader, columns)
+            order = np.lexsort(ranks.T[::-1]) if ranks.size else np.arange(len(columns))
+            found.setdefault(re.sub(SIDE, "product", reader.role), np.argsort(order))
+    return found
 
 
 def _present(program: Program, number: int) -> Array:
