@@ -137,8 +137,9 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         columns = columns[order]
-        found.append(Group(role, columns, places[order], bool(biased[columns + 1].any()),
-                           *(beside(program, some, columns) for some in others), _ranked(ends, columns)))  # fmt: skip
+        of, over = (beside(program, some, columns) for some in others)
+        plus = bool(biased[columns + 1].any())
+        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns)))
     return found
 
 
