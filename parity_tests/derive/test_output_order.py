@@ -84,3 +84,19 @@ def test_rows_are_ordered_by_the_outputs_past_functions_of_single_values(activat
     for pair in (sides, sides[::-1]):
         found = parity.derive(*pair, (images(6, 5),))
         assert found.proven, found
+
+
+def test_outputs_order_what_a_layer_reads_too():
+    """Its rows may stand in any order, in which the columns before it do."""
+
+    def model(turned: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = torch.tanh(m.f(x))
+            return m.g(y), y.reshape(-1, 2, 3).transpose(1, 2) if turned else y.reshape(-1, 3, 2)
+
+        return Net(forward, f=linear(4, 6), g=linear(6, 3))
+
+    for turned in (False, True):
+        found = parity.derive(model(turned), model(not turned), images(5, 4))
+        assert found.proven, found
+        assert "g.weight: o (h d) <-> g.weight: o (d h)" in found.table.print()
