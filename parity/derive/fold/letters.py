@@ -99,7 +99,8 @@ def with_met_letters(
     matrix of the output, which reads these heads, `o (G R d)`. Lines of blocks that are alike stay so.
 
     Args:
-      lengths: of the letters of pieces: those of capital ones are added, and those of replaced ones removed. given: other lines of the Table.
+      lengths: of the letters of pieces: those of capital ones are added, and those of replaced ones removed.
+      given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
     opened = [_opened(row) for row in rows]
