@@ -37,6 +37,24 @@ def test_an_input_of_one_value_is_named():
     assert "input 1" not in str(parity.derive(left, right, images(3, 4)))
 
 
+def test_a_square_matrix_that_meets_zeros_alone_gets_a_line_only_if_that_is_proven():
+    def turned(m: Any, x: Any) -> Any:
+        return torch.tanh(x @ m.a) @ m.b
+
+    def plain(m: Any, x: Any) -> Any:
+        return torch.tanh(x @ m.a.T) @ m.b.T
+
+    left, alike, right = (
+        Net(run, a=torch.nn.Parameter(torch.randn(4, 4)), b=torch.nn.Parameter(torch.randn(4, 4)))
+        for run in (plain, plain, turned)
+    )
+    zeros = np.zeros((3, 4))
+    found = parity.derive(left, right, zeros)
+    assert sorted(found.missing) == ["a", "b"] and not found.table.lines, found
+    assert "none has a partner: input 1 has one value, which shows nothing: give random numbers" in str(found)
+    assert parity.derive(left, alike, zeros).proven
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_scripted_module_is_refused_with_the_remedy(side: int):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pytest
+import torch
+
 import parity
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -57,3 +61,42 @@ def test_axes_of_one_length_that_are_exchanged_are_a_difference_that_is_said():
     assert told.proven and told.correspondence == (
         "the output of the right model is compared with its axes in the order (0, 2, 1)",
     )
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+@pytest.mark.parametrize(("count", "width"), [(3, 2), (4, 4)])
+def test_rows_are_ordered_by_the_outputs_past_functions_of_single_values(activation: str, count: int, width: int):
+    """JAX's softplus is several operations: no output may be said to have another order, and no function to differ."""
+    jax = pytest.importorskip("jax")
+
+    def left(m: Any, x: Any) -> Any:
+        run = torch.tanh if activation == "tanh" else torch.nn.functional.softplus
+        return run(m.f(x)).reshape(-1, count, width)
+
+    def right(p: Any, x: Any) -> Any:
+        run = jax.numpy.tanh if activation == "tanh" else jax.nn.softplus
+        return run((x @ p["w"] + p["b"]).reshape(-1, width, count)).swapaxes(1, 2)
+
+    sides = (
+        Net(left, f=linear(5, count * width)),
+        (right, {"w": np.ones((5, count * width)), "b": np.ones(count * width)}),
+    )
+    for pair in (sides, sides[::-1]):
+        found = parity.derive(*pair, (images(6, 5),))
+        assert found.proven, found
+
+
+def test_outputs_order_what_a_layer_reads_too():
+    """Its rows may stand in any order, in which the columns before it do."""
+
+    def model(turned: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = torch.tanh(m.f(x))
+            return m.g(y), y.reshape(-1, 2, 3).transpose(1, 2) if turned else y.reshape(-1, 3, 2)
+
+        return Net(forward, f=linear(4, 6), g=linear(6, 3))
+
+    for turned in (False, True):
+        found = parity.derive(model(turned), model(not turned), images(5, 4))
+        assert found.proven, found
+        assert "g.weight: o (h d) <-> g.weight: o (d h)" in found.table.print()

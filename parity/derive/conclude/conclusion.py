@@ -38,7 +38,7 @@ from .chosen import chosen
 from .partings import divergences, partings
 from .unit_lengths import unseen_orders
 from .verdict import judged
-from .writing import Written, unseen, without_drops, written
+from .writing import Written, of_one_number, unseen, without_drops, written
 
 
 class Explained(NamedTuple):
@@ -65,6 +65,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     """
     of = written(left, best)
     judgement = judged(left, best, of)
+    if of.inferred and not judgement.proven and of_one_number(left.side):
+        of = written(left, best, infer=False)
+        judgement = judged(left, best, of)
     explained = _explained(left, best, of, judgement, unlike)
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.

@@ -69,14 +69,20 @@ class Written(NamedTuple):
         return found
 
 
-def written(left: Left, best: Candidate) -> Written:
-    """Complete the map of a match where no value was seen, and write it as lines."""
+def written(left: Left, best: Candidate, infer: bool = True) -> Written:
+    """Complete the map of a match where no value was seen, and write it as lines.
+
+    Args:
+      infer: whether patterns and names place what no value shows; else it has no line.
+    """
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given]
+    if not infer:
+        mapped, inferred = _without(mapped, inferred, rights), []
     mapped, found.plus = in_order(straightened(left, mapped, found.plus, rights, given), found.plus, rights)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
@@ -113,7 +119,7 @@ def _folded(
     for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
         its = name, best.found.map, lefts, rights
         reasons[name] = shifted(*its) or parted(*its) or reasons[name]
-    if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
+    if plain := of_one_number(a):
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
     reasons = {name: best.left_out.get(name, why) if why == UNMATCHED else why for name, why in reasons.items()}
@@ -122,9 +128,18 @@ def _folded(
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
 
 
-def _shows_nothing(array: Array) -> bool:
-    """Tell whether an input of real numbers has one value, as zeros that stand for an image."""
-    return array.dtype.kind == "f" and array.size > 1 and of_one_value(array)
+def of_one_number(of: Side) -> list[str]:
+    """List the inputs of real numbers that have one value, as zeros that stand for an image: they show nothing."""
+    arrays = of.call.arrays().items()
+    return [label(path) for path, a in arrays if a.dtype.kind == "f" and a.size > 1 and of_one_value(a)]
+
+
+def _without(mapped: Array, names: Sequence[str], rights: Elements) -> Array:
+    """Return the map without the elements of some right parameters."""
+    mapped = np.array(mapped)
+    for name in names:
+        rights.part(mapped, name)[...] = 0
+    return mapped
 
 
 def unseen(table: DerivedTable) -> list[Line]:

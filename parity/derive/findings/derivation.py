@@ -13,6 +13,7 @@ from convert.folding import fold as folded_names
 from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.explain.heads import HEADS
+from parity.derive.fold.fold import UNMATCHED
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
@@ -135,7 +136,9 @@ class Derivation(Evidence):
         """List the right parameters without a partner by the reason; one line where none has a partner."""
         if self.nothing_matched:
             number = self.arrays[1]
-            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner"]
+            why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
+            common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
+            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
         return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
 
     @property

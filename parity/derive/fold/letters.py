@@ -29,6 +29,7 @@ LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
 STATED = re.compile(rf"\b([{SPARE}]\d*)=")
 CAPITAL = re.compile(r"\b[A-Z]\w*")
 PLAIN = re.compile(r"[A-Za-z]\d*")
+PIECES = re.compile(r"\([^()]*\)")
 TERM = re.compile(r"[A-Za-z]\d*|\d+")
 
 
@@ -99,7 +100,8 @@ def with_met_letters(
     matrix of the output, which reads these heads, `o (G R d)`. Lines of blocks that are alike stay so.
 
     Args:
-      lengths: of the letters of pieces, to which those of capital ones are added. given: other lines of the Table.
+      lengths: of the letters of pieces: those of capital ones are added, and those of replaced ones removed.
+      given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
     opened = [_opened(row) for row in rows]
@@ -117,6 +119,10 @@ def with_met_letters(
         own = _apart(rows[family[0]], new[family[0]])
         for at in family if all(new[at] == new[family[0]] for at in family) else ():
             rows[at] = rows[at].renamed(own)
+    composed = " ".join(itertools.chain(*(PIECES.findall(text) for row in rows for text in _axes(row))))
+    pieces = set(PLAIN.findall(composed))
+    for letter in lengths.keys() - pieces:  # it is free for whole axes
+        del lengths[letter]
     every = iter(rows)
     return [(left, right, list(itertools.islice(every, len(some)))) for left, right, some in groups]
 

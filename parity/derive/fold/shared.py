@@ -75,7 +75,33 @@ def many_to_one(of: Target) -> list[Row] | None:
     if rows := parted(of, many_to_one):
         return rows
     of.names.lengths = before  # what no line uses is free
-    return _alone(joined(of) or of_blocks(of) or segmented(of))
+    return _alone(joined(of) or of_blocks(of) or segmented(of)) or _beside_one(of)
+
+
+def _beside_one(of: Target) -> list[Row] | None:
+    """Write `a: i o <-> target: i[:-1] o` and `b: o <-> target: 1[-1:] o`: a matrix, and a vector as one row more."""
+    for axis, length in enumerate(of.numbers.shape):
+        for at, own, others in ((length - 1, "[-1:]", "[:-1]"), (0, "[:1]", "[1:]")):
+            rest = [k for k in range(length) if k != at]
+            rows = [_in_range(of, axis, *some) for some in (([at], own), (rest, others))] if rest[1:] else []
+            if len(rows) == 2 and rows[0] and rows[1] and rows[0].left[0][0] != rows[1].left[0][0]:
+                return [rows[1], rows[0]]
+    return None
+
+
+def _in_range(of: Target, axis: int, places: list[int], where: str) -> Row | None:
+    """Write the line of the source that alone makes a range of the target's axis; None where several do."""
+    numbers = of.numbers.take(places, axis)
+    names = of.sources.owners(numbers)
+    if len(names) > 1 or (len(places) == 1 and len(of.sources.shapes[names[0]]) >= numbers.ndim):
+        return None
+    rows = many_to_one(of._replace(numbers=numbers, parts=names)) or []
+    (path, written), *_ = rows[0].right if len(rows) == 1 else (("", ""),)
+    texts = str(written).split(" ")
+    if len(texts) != numbers.ndim or "(" in str(written):
+        return None
+    texts[axis] += where
+    return replace(rows[0], right=((path, " ".join(texts)),))
 
 
 def _alone(row: Row | None) -> list[Row] | None:

@@ -76,7 +76,7 @@ class Sums:
     def _passed(self, node: Node, values: Mapping[int, Array]) -> Array | None:
         """Return the numbers of the columns that a layout moves, or to which something is added."""
         slots = [slot for slot, number in enumerate(node.inputs) if number in values]
-        if not slots or node.kind not in PASSED:
+        if not slots or node.kind not in PASSED or self._program.routes(node):
             return None
         if node.kind == "mul" and self._program.active.issuperset(node.inputs):
             return None

@@ -221,10 +221,10 @@ class Products(Regrouping):
         return options
 
     def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
-        """Return the left columns in the order of what they are multiplied with, added to or summed over with."""
+        """Return the left columns in the order of what they meet on the way, and of where that mixes them."""
         if len(group.columns) == 1:
             return []
-        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other))
+        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other), _as_behind(group, other))
         orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
         return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
@@ -336,6 +336,12 @@ class Products(Regrouping):
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
+
+
+def _as_behind(group: roles.Group, other: roles.Group) -> Array | None:
+    """Return the left columns in the order of where the right ones are mixed past functions of single values."""
+    common = next((role for role in group.behind if role in other.behind), None)
+    return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
 
 
 def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:

@@ -71,7 +71,7 @@ class Regrouping(Factors):
         return [seen for seen in every if _joins(seen) or math.prod(taps_of(seen.use, seen.program)) > 1]
 
     def _by_rows(self, use: Use, found: Array) -> bool:
-        """Match parts of the rows, each to the product that reads it; columns of zeros may be left over."""
+        """Match parts of the rows, each to the product that reads it, or factors; columns of zeros may be left over."""
         window = self.program.tape.nodes[use.node].window
         taps = len(found) // use.x.shape[1] if window else 1
         left = found[:, 3] > 0
@@ -86,12 +86,16 @@ class Regrouping(Factors):
             if rows is not None and left[rows].all():
                 left[rows] = False
                 parts.append(np.sort(rows))
-        if left.any() or not parts:
+        if not parts or (left.any() and (window or not self._rest_as_factors(use, np.flatnonzero(left)))):
             return False
         for rows in parts:
-            x = use.x[:, rows[::taps] // taps] if window else use.x[:, :, rows]
-            self.meet(use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=())))
+            self.meet(_of_rows(use, rows, taps if window else 0))
         return True
+
+    def _rest_as_factors(self, use: Use, rows: Array) -> bool:
+        """Match the rows of a product that no other product reads to factors; tell whether they are such."""
+        rest = _of_rows(use, rows)
+        return self._as_factors(rest, uses.statistics(rest, self.program)[1])
 
     def _joined_steps(self, use: Use) -> dict[uses.Seen, tuple[Array, float]]:
         """Return (rows, distance) of left products that read one step of what this one reads, joined with a state."""
@@ -186,6 +190,16 @@ class Regrouping(Factors):
         program = self.seen[0].program if self.seen else self.program
         plain = (use for use in batches if not program.tape.nodes[use.node].window)
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
+
+
+def _of_rows(use: Use, rows: Array, taps: int = 0) -> Use:
+    """Return the part of a product that some rows of its matrix are.
+
+    Args:
+      taps: of a convolution, of which all rows of a channel are taken; 0 of other products.
+    """
+    x = use.x[:, rows[::taps] // taps] if taps else use.x[:, :, rows]
+    return use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=()))
 
 
 def _columns(parts: list[Array], alike: list[list[Array]], wanted: int, beside: int) -> Array | None:

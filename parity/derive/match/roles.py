@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import MAX_STEPS, Beside, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, behind, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -41,6 +41,7 @@ class Group:
       biased: whether anything but zero is added to them before.
       beside: None where they are multiplied with or added to no other activation.
       over: what they are summed over with, as queries with keys; None where there is no such product.
+      behind: roles of what mixes them past functions of single values, each with the rank of each column there.
     """
 
     role: str
@@ -49,6 +50,7 @@ class Group:
     biased: bool = False
     beside: Beside | None = None
     over: Beside | None = None
+    behind: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -115,7 +117,9 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     labels = along(elements([count]), axis, len(shape))
     biased = np.zeros(count + 1, bool)
     start = (program, node.output, np.broadcast_to(labels, shape))
-    others = (met(*start), summed_over(*start)) if math.prod(shape) <= LARGE_USE else ([], [])
+    small = math.prod(shape) <= LARGE_USE
+    others = (met(*start), summed_over(*start)) if small else ([], [])
+    ends = _ends(*start) if small else []
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -133,8 +137,9 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         columns = columns[order]
-        found.append(Group(role, columns, places[order], bool(biased[columns + 1].any()),
-                           *(beside(program, some, columns) for some in others)))  # fmt: skip
+        of, over = (beside(program, some, columns) for some in others)
+        plus = bool(biased[columns + 1].any())
+        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns)))
     return found
 
 
@@ -156,6 +161,9 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
             found.append(Reader("output", labels))
         for at, slot in program.readers(value):
             node = tape.nodes[at]
+            if program.routes(node):  # with other parameters it reads other columns
+                found.append(Reader(f"routed {_middle(labels)}", labels))
+                continue
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
                 waiting.append((node.output, program.labelled(node, slot, labels), summed, ended))
                 continue
@@ -174,6 +182,38 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                 waiting.append((node.output, wide, summed, True))
             elif not ended and program.mixing.get(node.output) == SINGLE:
                 waiting.append((node.output, wide, summed, ended))
+    return found
+
+
+def _middle(labels: Array) -> list[float]:
+    """Return where the middle of the labelled places is along each axis that they do not fill, from 0 to 1."""
+    places = ((along, n) for along, n in zip(np.nonzero(labels), np.shape(labels), strict=True) if n > 1)
+    middles = (round(float(along.mean()) / (n - 1), 2) for along, n in places if along.size)
+    return sorted(middle for middle in middles if middle != 0.5)
+
+
+def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
+    """Return the first operations that mix columns, past functions of single values.
+
+    Products with parameters come last: columns may stand there in any order, if the parameters' rows do.
+    """
+
+    def tells_less(end: tuple[Node | None, int, Array]) -> bool:
+        node, slot, _ = end
+        return node is not None and node.kind == "product" and node.inputs[1 - slot] not in program.active
+
+    found = sorted(behind(program, value, labels), key=tells_less)[:FIRST]
+    return [_reader(program, node, slot, here) if node else Reader("output", here) for node, slot, here in found]
+
+
+def _ranked(ends: Sequence[Reader], columns: Array) -> dict[str, Array]:
+    """Return for the role of each operation that all of these columns reach the rank of each of them there."""
+    found = dict[str, Array]()
+    for reader in ends:
+        if np.isin(columns + 1, reader.labels).all():
+            ranks, _ = _places(reader, columns)
+            order = np.lexsort(ranks.T[::-1]) if ranks.size else np.arange(len(columns))
+            found.setdefault(re.sub(SIDE, "product", reader.role), np.argsort(order))
     return found
 
 

@@ -91,8 +91,11 @@ class Walk:
         return sum(len(self._passed_on(node, number)) for node in readers) > count  # else one writes into a part of it
 
     def _layouts(self, node: Node) -> Iterator[Node]:
-        """Yield a layout operation, and those after it as long as one layout alone reads the result."""
-        while node.kind == "layout":
+        """Yield a layout operation, and those after it as long as one layout alone reads the result.
+
+        One that moves elements to places that parameters choose ends them: these choose others with other values.
+        """
+        while node.kind == "layout" and not self.program.routes(node):
             yield node
             readers = self.program.readers(node.output)
             if len(readers) != 1 or node.output in self.program.tape.outputs:

@@ -14,6 +14,7 @@ from parity.derive.forms.crops import cropped
 from parity.derive.forms.real_parts import in_real_parts
 from parity.derive.forms.routed import passed_over
 from parity.derive.forms.selects import added
+from parity.derive.forms.uniform import with_terms
 from parity.derive.limits import LARGE_MODEL
 from parity.derive.match.hints import Hint, weights_of
 from parity.derive.match.match import Match
@@ -200,10 +201,12 @@ def _given(tree: Mapping[str, Any], of: Side) -> dict[str, Any]:
 
 
 def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
-    """Run a tape, with convolutions computing only what is read of them."""
+    """Run a tape, with convolutions computing only what is read of them, and columns of one number as terms."""
     program = Program(tape, parameters, inputs)
-    less = cropped(program)
-    return program if less is program.tape else Program(less, parameters, inputs)
+    for form in (cropped, with_terms):
+        other = form(program)
+        program = program if other is program.tape else Program(other, parameters, inputs)
+    return program
 
 
 def fix(of: Side, other: Tape) -> bool:

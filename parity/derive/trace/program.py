@@ -74,6 +74,7 @@ class Program:
         self.last: dict[int, int] = {}
         self.depths: dict[int, int] = {}  # of each value, through how many products it went, where that was asked
         self.mixing: dict[int, int | None] = {}  # output of a function -> the axis that it mixes, where that was asked
+        self.placed: dict[tuple[int, int], bool] = {}  # (output, operand) -> whether it keeps places, where asked
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}
         names = {number: name for name, number in tape.parameters.items()}
@@ -111,6 +112,12 @@ class Program:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
+
+    def routes(self, node: Node) -> bool:
+        """Tell whether an operation moves elements to places that parameters choose, as a router does."""
+        return node.kind == "layout" and any(
+            n in self.indices and n in self.active and n not in self.plain for n in node.inputs
+        )
 
     def known(self, number: int) -> Array | None:
         """Return a value that is a constant, of integers or truth values, or a mask of inputs; None for others."""

@@ -1,0 +1,79 @@
+"""Write columns of one number, joined to what a product reads, as terms: the number times a row of the matrix.
+
+An example is the time of a differential equation, or a one that stands for a bias: other models add such a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from parity.derive.limits import LARGE_USE
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Array, Node, Tape
+
+MOST = 2  # columns of one number: more are a state that begins with it
+
+
+def with_terms(program: Program) -> Tape:
+    """Return the tape with such columns as terms; the same one where there are none."""
+    marks = dict[int, Array]()  # of what layouts join of constants and other values: NaN for these
+    parameters = program.weights()
+    tape = replace(program.tape, constants=dict(program.tape.constants))
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+        if node.kind == "layout" and (mark := _joined(program, node, marks)) is not None:
+            marks[node.output] = mark
+        elif node.kind == "product" and not node.window and node.inputs[1] in parameters:
+            columns = _of_one_number(marks[node.inputs[0]]) if node.inputs[0] in marks else {}
+            if columns:
+                return _split(node, program.shapes[node.inputs[1]][1], columns, tape, number)
+        return [node]
+
+    found = tape.rewritten(instead)
+    return program.tape if found is tape else found
+
+
+def _joined(program: Program, node: Node, marks: Mapping[int, Array]) -> Array | None:
+    """Return the constants in a layout's result, NaN elsewhere; None where there are none."""
+    constants = program.tape.constants
+    known = [marks.get(n, constants.get(n)) for n in node.inputs]
+    shapes = [program.shapes[n] for n in node.inputs]
+    large = sum(int(np.prod(shape)) for shape in shapes) > LARGE_USE
+    if large or all(value is None for value in known) or any(n in program.indices for n in node.inputs):
+        return None
+    mark = node.run(*(np.full(s, np.nan) if v is None else v for v, s in zip(known, shapes, strict=True)))
+    return mark if np.isnan(mark).any() and not np.isnan(mark).all() else None
+
+
+def _of_one_number(mark: Array) -> dict[int, float]:
+    """Return the columns (b, rows, column) that are one number, but for zeros, as of an initial state, and for many."""
+    first = mark[:1, :1]
+    alike = ((mark == first) & (mark != 0)).all((0, 1))
+    found = {int(k): float(first[0, 0, k]) for k in np.flatnonzero(alike)}
+    return found if len(found) <= MOST else {}
+
+
+def _split(node: Node, rows: int, columns: Mapping[int, float], tape: Tape, number: Callable[[], int]) -> list[Node]:
+    """Return the product without some columns, and a sum of it and of a term for each of these."""
+    x, w = node.inputs
+    rest = [k for k in range(rows) if k not in columns]
+    some, less, value = number(), number(), number()
+    nodes = [
+        Node("layout", (x,), some, lambda v: v[:, :, rest], node.site, None),
+        Node("layout", (w,), less, lambda v: v[:, rest], node.site, None),
+        node._replace(inputs=(some, less), output=value),
+    ]
+    for k, scale in columns.items():
+        row, term, total, factor = number(), number(), number(), number()
+        tape.constants[factor] = np.float64(scale)
+        nodes += [
+            Node("layout", (w,), row, lambda v, k=k: v[:, k : k + 1], node.site, None),
+            Node("mul", (row, factor), term, np.multiply, node.site, None),
+            Node("add", (value, term), total, np.add, node.site, None),
+        ]
+        value = total
+    nodes[-1] = nodes[-1]._replace(output=node.output)
+    return nodes

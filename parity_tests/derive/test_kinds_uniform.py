@@ -1,0 +1,97 @@
+"""Numbers that one side joins to what a matrix reads, and whose row of the matrix the other side has as a vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.derive.forms.uniform import with_terms
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Tape
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
+
+STEPS = 4  # of an equation whose time is 0 in the first one, which shows nothing of its row
+
+
+def layer(width: int) -> Net:
+    return Net(lambda m, x: m.b(torch.tanh(m.a(x))), a=linear(4, width), b=linear(width, 3))
+
+
+def joined(order: int) -> Any:
+    """Return a model that joins a time, given as an input (0), or a number of its own in each step (1)."""
+
+    def given(m: Any, x: Any, t: Any) -> Any:
+        return m.net(torch.cat([x, t[:, None]], -1))
+
+    def stepped(m: Any, x: Any) -> Any:
+        for k in range(STEPS):
+            x = x + m.net(torch.cat([x, torch.full_like(x[:, :1], k / STEPS)], -1)) / STEPS
+        return x
+
+    return Net((given, stepped)[order], net=layer(6))
+
+
+def added(order: int) -> Any:
+    def net(p: Any, x: Any, t: Any) -> Any:
+        return jax.numpy.tanh(x @ p["wx"] + t * p["wt"] + p["b"]) @ p["v"] + p["c"]
+
+    def stepped(p: Any, x: Any) -> Any:
+        return jax.lax.fori_loop(0, STEPS, lambda k, x: x + net(p, x, k / STEPS) / STEPS, x)
+
+    shapes = {"wx": (3, 6), "wt": (6,), "b": (6,), "v": (6, 3), "c": (3,)}
+    return (lambda p, x, t: net(p, x, t[:, None]), stepped)[order], {name: np.ones(n) for name, n in shapes.items()}
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_row_of_a_time_is_a_vector_of_the_other_side(order: int):
+    inputs = (images(5, 3), np.linspace(0.1, 0.9, 5))[: 2 - order]
+    sides = joined(order), added(order)
+    for one, other in (sides, sides[::-1]):
+        found = parity.derive(one, other, inputs, inputs)
+        assert found.proven, found
+    own = {name: value.numpy() for name, value in sides[0].state_dict().items()}
+    moved = parity.derive(*sides, inputs, inputs).table.apply(own)
+    assert np.array_equal(moved["wx"], own["net.a.weight"].T[:-1])
+    assert np.array_equal(moved["wt"], own["net.a.weight"][:, -1])
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_bias_is_the_row_that_meets_ones(last: bool):
+    def with_one(p: Any, x: Any) -> Any:
+        ones = jax.numpy.ones_like(x[:, :1])
+        return jax.numpy.concatenate([x, ones] if last else [ones, x], -1)
+
+    def right(p: Any, x: Any) -> Any:
+        return with_one(p, jax.numpy.tanh(with_one(p, x) @ p["first"])) @ p["second"]
+
+    sides = layer(4), (right, {"first": np.ones((5, 4)), "second": np.ones((5, 3))})
+    for one, other in (sides, sides[::-1]):
+        found = parity.derive(one, other, images(6, 4))
+        assert found.proven, found
+    wider = layer(9)
+    own = {name: value.numpy() for name, value in wider.state_dict().items()}
+    rows = own["b.weight"].T, own["b.bias"][None]
+    moved = parity.derive(*sides, images(6, 4)).table.apply(own)
+    assert np.array_equal(moved["second"], np.concatenate(rows if last else rows[::-1]))
+
+
+def test_zeros_and_many_columns_stay_as_they_are():
+    """States begin so: what is joined in later steps is no number."""
+    for many, first, terms in ((1, 0.0, 0), (3, 1.0, 0), (1, 1.0, 1)):
+        tape = Tape()
+        x, w = tape.number(), tape.number()
+        tape.inputs, tape.parameters = [x], {"w": w}
+        state = tape.constant(np.full((1, 2, many), first))
+        both = tape.record("layout", [x, state], lambda a, b: np.concatenate([a[None], b], -1))
+        tape.outputs = [tape.product(both, tape.layout(w, lambda v: v[None]))]
+        program = Program(tape, {"w": np.ones((3 + many, 4))}, [np.ones((2, 3))])
+        new = with_terms(program)
+        assert sum(node.kind == "mul" for node in new.nodes) == terms
+        assert np.array_equal(Program(new, {"w": np.ones((3 + many, 4))}, [np.ones((2, 3))]).outputs, program.outputs)
