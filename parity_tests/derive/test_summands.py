@@ -101,6 +101,56 @@ def test_lines_of_the_user_stay_as_they_are():
     assert found.proven and "layer.bias_ih_l0: c <-> cell.bias_hh: c\n" in found.table.print()
 
 
+def test_a_sum_of_arrays_with_two_names_has_its_reason_and_hides_no_other_line():
+    """Paddle's state_dict has the biases of a GRU twice; lengths of lines that are left out hold for no other line."""
+    nn, jax, paddle = (pytest.importorskip(name) for name in ("flax.linen", "jax", "paddle"))
+
+    class Gru(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.r, self.out = paddle.nn.GRU(3, 5), paddle.nn.Linear(5, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.r(x)[0])
+
+    cells, x = nn.Sequential([nn.RNN(nn.GRUCell(5)), nn.Dense(2)]), images(2, 4, 3).astype(np.float32)
+    found = parity.derive(Gru(), (cells, cells.init(jax.random.key(0), x)), (x,))
+    assert "out.weight: i o <->" in found.table.print() and len(found.missing) == 4
+    reasons = [line for line in str(found).splitlines() if line.startswith("missing: ")]
+    assert len(reasons) == 1 and "under two names, r.bias_ih_l0 = r.0.cell.bias_ih, " in reasons[0], reasons
+
+
+class Stack(torch.nn.Module):
+    """Recurrent cells on top of each other, whose states are functions of their inputs."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.u = torch.nn.ModuleList(getattr(torch.nn, kind)(4, 4) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        for u in self.u:
+            x = u(x, (torch.tanh(x), x))[0] if isinstance(u, torch.nn.LSTMCell) else u(torch.tanh(x), x)
+        return x
+
+
+def weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def test_terms_of_a_sum_stand_in_one_order_in_all_layers_of_a_stack():
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+
+    def cell(x: Any, q: Any) -> Any:
+        i, forget, g, o = jnp.split(x @ q["wx"] + jnp.tanh(x) @ q["wh"] + q["b"], 4, -1)
+        c = jax.nn.sigmoid(forget) * x + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(c), None
+
+    params = {"wx": weights(2, 4, 16), "wh": weights(2, 4, 16), "b": weights(2, 16)}
+    found = parity.derive(Stack("LSTMCell"), (lambda p, x: jax.lax.scan(cell, x, p)[0], params), (images(4, 4),))
+    assert found.proven and "u.{l}.bias_ih: c + u.{l}.bias_hh: c -> b: l c\n" in found.table.print()
+
+
 def test_zeros_of_the_shape_of_an_input_are_constants():
     from parity.derive.trace.sides import side
 

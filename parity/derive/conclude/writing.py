@@ -78,35 +78,47 @@ def written(left: Left, best: Candidate) -> Written:
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given]
     mapped = straightened(left, mapped, found.plus, rights, given)
+    mapped, plus = _with_terms_in_order(mapped, found.plus)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
-    table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
+    table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
     notes = [*untranslated(a, b, partners), *unread]
-    return Written(table, mapped, found.plus, rights, reasons, inferred, notes, filled, in_rows)
+    return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
+
+
+def _with_terms_in_order(found: Array, plus: Array) -> tuple[Array, Array]:
+    """Return both maps with the terms of each sum in the left model's order, so that those of all blocks are.
+
+    Args:
+      found, plus: see Match.
+    """
+    turned = (plus > 0) & (found > plus) if plus.any() else None
+    if turned is None or not turned.any():
+        return found, plus
+    return np.where(turned, plus, found), np.where(turned, found, plus)
 
 
 def _folded(
-    left: Left, best: Candidate, mapped: Array, rights: Elements, partners: Mapping[str, Partner],
+    left: Left, best: Candidate, maps: tuple[Array, Array], rights: Elements, partners: Mapping[str, Partner],
     unread: tuple[dict[str, float], list[str]],
 ) -> tuple[DerivedTable, dict[str, str]]:  # fmt: skip
     """Return (table, {right parameter that no line describes: why}).
 
     Args:
-      partners: see partners_of. unread: see _unread.
+      maps: see Match. partners: see partners_of. unread: see _unread.
     """
-    a, b, lefts, (blank, dead) = left.side, best.side, left.elements, unread
+    a, b, lefts, (blank, dead), (mapped, plus) = left.side, best.side, left.elements, unread, maps
     extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
     constants = best.hint.constants if best.hint else {}
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0), **constants}
-    ties, plus = (a.ties, b.ties), best.found.plus
-    facts = Facts(lefts, rights, mapped, plus, frameworks, ties, others, extra, values, best.programs)
+    facts = Facts(lefts, rights, mapped, plus, frameworks, (a.ties, b.ties), others, extra, values, best.programs)
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known, table.like)

@@ -29,6 +29,7 @@ UNMATCHED = "no use of it was matched"
 UNSAYABLE = "made, in an order that no line of a Table can write, of"
 PARTLY = "only a part of it was matched, to"
 BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
+EXCHANGE = "no line of a sum ties names; derive with both models exchanged"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -115,7 +116,7 @@ def _leave_out_misfits(
     for group in list(groups):
         if not _says_alone(group, facts, names):
             groups.remove(group)
-            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
+            missing.update(dict.fromkeys(group[1], _why_unfit(group, facts)))
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
@@ -185,6 +186,15 @@ def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
     lengths = dict(names.lengths)
     table = table_of(own_letters(rows, lengths), facts.sides, names.orders, known, like, lengths)
     return _moves(table, arrays, facts, right_names)
+
+
+def _why_unfit(group: Group, facts: Facts) -> str:
+    """Say why the lines of a group do not describe its right parameters."""
+    left_names, _, rows = group
+    tied = [f"{first} = {name}" for name, first in facts.ties[0].items() if first in left_names]
+    if tied and any(" + " in row.joins for row in rows):
+        return f"a sum of arrays that the left model has under two names, {', '.join(tied)}: {EXCHANGE}"
+    return f"{'; '.join(map(str, rows))} does not describe it"
 
 
 def _unfit(table: Table, facts: Facts) -> set[str]:

@@ -35,8 +35,10 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
         # a total is one whole array: parts_of_sums writes what is a sum part by part, as gates in another order
         if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right and _is_whole(row.right):
             more, second = seconds[right_names[0]]
-            terms = _in_order((*row.left, *second.left), facts)
-            row, left_names = replace(row, left=terms, joins=(" + ", row.joins[1])), [*left_names, *more]
+            row, left_names = (
+                replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
+                [*left_names, *more],
+            )
             said.add(_range(second.left))
         for zero in (zero for zero, first in zeros.items() if first == right_names[0] and _is_whole(row.left)):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
@@ -47,13 +49,6 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
                 said.add(_range(second.right))
         added.append((left_names, right_names, [row, *rows[1:]]))
     return [(lefts, rights, [row for row in rows if not _left_over(row, said)]) for lefts, rights, rows in added]
-
-
-def _in_order(terms: Arrays, facts: Facts) -> Arrays:
-    """Return whole arrays that are added in the model's order, so that those of all blocks are: it has no effect."""
-    places = {escaped(name): place for place, name in enumerate(facts.lefts.names)}
-    whole = not any("[" in (axes or "") for _, axes in terms)
-    return tuple(sorted(terms, key=lambda term: places[term[0]])) if whole and {*dict(terms)} <= {*places} else terms
 
 
 def _lines(facts: Facts, found: Array, names: Names) -> Iterator[tuple[list[str], list[str], Row]]:
