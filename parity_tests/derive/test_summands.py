@@ -173,3 +173,24 @@ def test_numbers_of_a_large_matrix_are_freed_behind_its_product():
     sums.note(0, numbers.reshape(1, -1, 512).swapaxes(1, 2))
     del numbers
     assert alive() is None
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["cells first", "stacks first"])
+def test_biases_of_gates_that_are_sums_stand_in_stacks(turned: bool):
+    """A stack of GRU cells adds both biases of two gates, and keeps those of the third apart."""
+    jax = pytest.importorskip("jax")
+    sigmoid, tanh = jax.nn.sigmoid, jax.numpy.tanh
+
+    def stack(p: Any, x: Any) -> Any:
+        for k in range(2):
+            q, a = {name: array[k] for name, array in p.items()}, tanh(x)
+            z, r = (sigmoid(a @ q[f"w{gate}"] + x @ q[f"u{gate}"] + q[f"b{gate}"]) for gate in "zr")
+            x = (1 - z) * tanh(a @ q["wh"] + q["bh"] + r * (x @ q["uh"] + q["ch"])) + z * x
+        return x
+
+    kernels = {kind + gate: weights(2, 4, 4) for kind in "wu" for gate in "zrh"}
+    sides = Stack("GRUCell"), (stack, kernels | {name: weights(2, 4) for name in ("bz", "br", "bh", "ch")})
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(4, 4),))
+    bias = "br: l c <- u.{l}.bias_ih: (1[:-2] c) + u.{l}.bias_hh: (1[:-2] c)\n"
+    assert found.proven, str(found)
+    assert bias in (found.table if turned else found.table.reverse()).print()
