@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_USE
 from parity.derive.match.added import Added
 from specs.table import Table
@@ -16,6 +17,7 @@ from specs.table import Table
 from .pairs import images
 
 torch = pytest.importorskip("torch")
+from .test_kinds_matching import Net  # noqa: E402
 
 
 class Layer(torch.nn.Module):
@@ -175,9 +177,8 @@ def test_numbers_of_a_large_matrix_are_freed_behind_its_product():
     assert alive() is None
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["cells first", "stacks first"])
-def test_biases_of_gates_that_are_sums_stand_in_stacks(turned: bool):
-    """A stack of GRU cells adds both biases of two gates, and keeps those of the third apart."""
+def gru_stack() -> Any:
+    """Return a stack of GRU cells in JAX, which adds both biases of two gates, and keeps those of the third apart."""
     jax = pytest.importorskip("jax")
     sigmoid, tanh = jax.nn.sigmoid, jax.numpy.tanh
 
@@ -189,8 +190,39 @@ def test_biases_of_gates_that_are_sums_stand_in_stacks(turned: bool):
         return x
 
     kernels = {kind + gate: weights(2, 4, 4) for kind in "wu" for gate in "zrh"}
-    sides = Stack("GRUCell"), (stack, kernels | {name: weights(2, 4) for name in ("bz", "br", "bh", "ch")})
-    found = parity.derive(*(sides[::-1] if turned else sides), (images(4, 4),))
-    bias = "br: l c <- u.{l}.bias_ih: (1[:-2] c) + u.{l}.bias_hh: (1[:-2] c)\n"
+    return stack, kernels | {name: weights(2, 4) for name in ("bz", "br", "bh", "ch")}
+
+
+BIASES = """table 1
+u.{l}.bias_ih: (1[2:] c) <-> bh: l c
+u.{l}.bias_hh: (1[2:] c) <-> ch: l c
+u.{l}.bias_ih: (1[:-2] c) + u.{l}.bias_hh: (1[:-2] c) -> br: l c
+u.{l}.bias_ih: (1[1:-1] c) + u.{l}.bias_hh: (1[1:-1] c) -> bz: l c
+"""
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["cells first", "stacks first"])
+@pytest.mark.parametrize("given", [False, True], ids=["found", "given"])
+def test_biases_of_gates_that_are_sums_stand_in_stacks(turned: bool, given: bool):
+    sides, lines = (Stack("GRUCell"), gru_stack()), Table.parse(BIASES)
+    table = (lines.reverse() if turned else lines) if given else None
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(4, 4),), table=table)
     assert found.proven, str(found)
-    assert bias in (found.table if turned else found.table.reverse()).print()
+    printed = (found.table.reverse() if turned else found.table).print().splitlines()
+    assert {*BIASES.splitlines()[1:]} <= {*printed}, printed
+
+
+def test_a_sum_that_the_user_states_wrongly_is_not_proven():
+    crossed = Table.parse(BIASES.replace("br", "b?").replace("bz", "br").replace("b?", "bz"))
+    assert not parity.derive(Stack("GRUCell"), gru_stack(), (images(4, 4),), table=crossed).proven
+
+
+def test_a_sum_of_three_arrays_cannot_be_given():
+    names = ("one", "two", "three")
+    parts = {name: torch.nn.Parameter(torch.ones(5)) for name in names}
+    three = Net(lambda m, x: x + m.one + m.two + m.three, **parts)
+    one = Net(lambda m, x: x + m.bias, bias=torch.nn.Parameter(torch.ones(5)))
+    with pytest.raises(UsageError, match="a sum of more than two arrays cannot be given"):
+        parity.derive(
+            three, one, (images(3, 5),), table=Table.parse("table 1\none: c + two: c + three: c -> bias: c\n")
+        )

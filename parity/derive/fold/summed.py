@@ -81,50 +81,50 @@ def _in_stacks(
 
     That is `u.{l}.bias_ih: (1[2:] c) <-> stack: l c`.
     """
-    owners = lefts.owners(np.concatenate([rights.part(found, name).ravel() for name in names]))
+    numbers = np.concatenate([rights.part(found, name).ravel() for name in names])
+    owners = lefts.owners(numbers)
     shapes = {lefts.shapes[name] for name in owners}, {rights.shapes[name] for name in names}
     side = int({len(shape) for shape in shapes[1]} != {1})
     counts = {shape[:1] for shape in shapes[side]}
     if {len(shape) for shape in shapes[side]} != {2} or {len(shape) for shape in shapes[1 - side]} != {1}:
         return None
-    if len(counts) != 1 or any((rights.part(found, name) == 0).any() for name in names):
+    if len(counts) != 1 or (numbers == 0).any() or (side and numbers.min() < 0):  # zeros are added to vectors alone
         return None
     blocks = []
     for k in range(*counts.pop()):
         if side:
-            of_block = _of_right_stacks(found, plus, rights, names, k)
-            blocks.append(of_block and sums(*of_block[:2], lefts, of_block[2], names, back))
+            blocks.append(sums(*_of_right_stacks(found, plus, lefts, rights, names, k), back))
         else:
-            *of_block, vectors, own = _of_left_stacks(found, plus, lefts, owners, rights, names, k)
-            blocks.append(sums(*of_block, vectors, rights, own, back))
+            blocks.append(sums(*_of_left_stacks(found, plus, lefts, owners, rights, names, k), back))
     if any(rows is None or len(rows) != len(blocks[0] or ()) for rows in blocks):
         return None
     lines = [_over_blocks(rows, (rights, lefts)[side], side) for rows in zip(*filter(None, blocks), strict=True)]
     return [row for row in lines if row] if all(lines) else None
 
 
+Block = tuple[Array, Array, Elements, Elements, Sequence[str]]  # what `sums` takes
+
+
 def _of_right_stacks(
-    found: Array, plus: Array, rights: Elements, names: Sequence[str], k: int
-) -> tuple[Array, Array, Elements] | None:
-    """Return both maps for block k of right stacks as vectors, and these; None if zeros are added to their elements."""
-    if any((rights.part(found, name) < 0).any() for name in names):
-        return None
+    found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str], k: int
+) -> Block:
+    """Return the maps of block k of right stacks as vectors."""
     vectors = Elements({name: rights.part(found, name)[k] for name in names}, known=False)
-    maps = [np.concatenate([[0], *(rights.part(both, name)[k] for name in names)]) for both in (found, plus)]
-    return maps[0], maps[1], vectors
+    first, second = (np.concatenate([[0], *(rights.part(both, name)[k] for name in names)]) for both in (found, plus))
+    return first, second, lefts, vectors, names
 
 
 def _of_left_stacks(
     found: Array, plus: Array, lefts: Elements, owners: Sequence[str], rights: Elements, names: Sequence[str], k: int
-) -> tuple[Array, Array, Elements, list[str]]:
-    """Return both maps for block k of left stacks as vectors, these, and the right vectors that are made of them."""
+) -> Block:
+    """Return the maps of block k of left stacks as vectors, and those right vectors that are made of it."""
     vectors = Elements({name: lefts.numbers(name)[k] for name in owners}, known=False)
     number = np.zeros(len(lefts), np.int64)
     for name in owners:
         number[lefts.numbers(name)[k].astype(np.int64)] = vectors.numbers(name)
     first, second = (np.where(both > 0, number[np.maximum(both, 0)], both) for both in (found, plus))
     to = np.where(first < 0, first[np.maximum(-first, 0)], first)  # what zeros are added to
-    return first, second, vectors, [name for name in names if (rights.part(to, name) > 0).any()]
+    return first, second, vectors, rights, [name for name in names if (rights.part(to, name) > 0).any()]
 
 
 def _over_blocks(rows: Sequence[Row], of: Elements, side: int) -> Row | None:

@@ -96,16 +96,23 @@ def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str])
     return sums(facts.found, facts.plus, facts.lefts, facts.rights, right_names, back="0")
 
 
-def parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
-    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
+def parts_of_sums(
+    facts: Facts, groups: list[Group], missing: dict[str, str], given: Collection[str] = ()
+) -> list[Group]:
+    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less.
+
+    Args:
+      missing: see fold; what has lines is removed from it. given: right parameters that the user's lines describe.
+    """
     rights = facts.rights
-    partial = [name for name in rights.names if _partly(facts, name, groups) and _terms(facts, name)]
+    others = [name for name in rights.names if name not in given]
+    partial = [name for name in others if _partly(facts, name, groups) and _terms(facts, name)]
     while partial:
         names, lefts, grown = [partial[0]], set[str](), True
         while grown:  # all that share a left vector with the first one
             more = lefts | {owner for name in names for owner in _terms(facts, name)}
             grown, lefts = more != lefts, more
-            names = [name for name in rights.names if lefts.intersection(_terms(facts, name))]
+            names = [name for name in others if lefts.intersection(_terms(facts, name))]
         rows = sums(facts.found, facts.plus, facts.lefts, rights, names)
         if rows is not None:
             groups = [group for group in groups if not {*names}.intersection(group[1])]
