@@ -37,7 +37,7 @@ from specs.words import in_a_row
 from .chosen import chosen
 from .partings import divergences, partings
 from .verdict import judged
-from .writing import Written, unseen, without_drops, written
+from .writing import Written, unseen, without_unknown, written
 
 
 class Explained(NamedTuple):
@@ -114,7 +114,7 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
     rows = unmatched(left, best, of.map, reasons)
     order = dict.fromkeys(name for row in rows if row.side == "right" for name in row.names if name in reasons)
     reasons = {name: reasons[name] for name in (*order, *reasons)}
-    return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
+    return of._replace(reasons=reasons, table=without_unknown(of, left.elements, best.hint, rows)), rows
 
 
 def _of_complex_numbers(left: Side, right: Side) -> str:

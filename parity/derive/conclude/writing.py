@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
+from specs.solving.matching import Matcher
 
 from .shifted import parted, shifted
 from .summands import straightened
@@ -175,20 +177,39 @@ def _unread(
     return blank, dead
 
 
-def without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
-    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one.
+def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+    """Leave out lines that drop left arrays or set ranges to zero, but for those that the user gave.
 
-    Parts of arrays are left out if the left model reads them, as those of blocks that were not matched.
+    What has no partner yet may belong there. Ranges are left out if their model reads them in a use without a partner,
+    as those of blocks that were not matched, or if right parameters without a line are made of their array.
 
     Args:
       rows: what has no partner.
     """
-    kept = {str(line) for line in given.table.lines} if given else set[str]()
-    read = {name for row in rows if row.side == "left" and row.kind for name in row.names}
-    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
-    out = [
-        line
-        for line in drops
-        if not any(array.windowed and "".join(map(str, array.path)) not in read for array in line.left.arrays)
-    ]
-    return replace(table, lines=tuple(line for line in table.lines if line not in out), whole=table)
+    table, own = of.table, {str(line) for line in given.table.lines} if given else set[str]()
+    made = {name for name, rights in of.partners(lefts).items() if not of.reasons.keys().isdisjoint(rights)}
+    read = [made, set[str]()]
+    for row in rows:
+        read[row.side == "right"].update(row.names if row.kind else ())
+    named = zip(_named(table, table.known), _named(table.reverse(), table.like), strict=True)
+    unknown = [line for line, names in zip(table.lines, named, strict=True) if _unknown(line, names, read)]
+    known = tuple(line for line in table.lines if line not in unknown or str(line) in own)
+    return replace(table, lines=known, whole=table)
+
+
+def _named(table: DerivedTable, names: Mapping[str, object]) -> list[set[str]]:
+    """Return the names of the left side that each line speaks of."""
+    found = Matcher(table, names).match()
+    return [{*chain(*(named.values() for _, arrays in found.groups(line) for named in arrays))} for line in table.lines]
+
+
+def _unknown(line: Line, names: Sequence[set[str]], read: Sequence[set[str]]) -> bool:
+    """Tell whether a line drops a left array or sets a range of a right one, though something may belong there.
+
+    Args:
+      names: those of each side that it speaks of. read: those of whose ranges some may belong to what has no line.
+    """
+    if line.kind == "drop" and line.left.arrays:
+        return not line.left.arrays[0].windowed or not names[0].isdisjoint(read[0])
+    ranges = line.kind == "constant" and any(array.windowed for array in line.right.arrays)
+    return ranges and not names[1].isdisjoint(read[1])
