@@ -402,3 +402,44 @@ def test_both_biases_of_all_layers_are_added_in_one_order():
     own = {name: array.numpy() for name, array in Left(3).state_dict().items()}
     moved = found.table.apply(own)["params/OptimizedLSTMCell_2/hg/bias"]
     assert np.array_equal(moved, (own["rnn.bias_ih_l2"] + own["rnn.bias_hh_l2"])[16:24])
+
+
+def test_a_stack_is_run_from_its_end_in_models_of_any_depth():
+    """A scan with reverse=True does so."""
+    needs("torch")
+    import torch
+
+    jnp = pytest.importorskip("jax").numpy
+
+    def mlp(depth: int) -> Any:
+        return torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(depth)))
+
+    def stack(p: Any, x: Any) -> Any:
+        for k in range(len(p["w"]))[::-1]:
+            x = jnp.tanh(x @ p["w"][k] + p["b"][k])
+        return x
+
+    given = {"w": np.ones((3, 4, 4), np.float32), "b": np.ones((3, 4), np.float32)}
+    found = parity.derive(mlp(3), (stack, given), (images(3, 4),))
+    assert found.proven and "{l}.0.bias: c <-> b: -l c\n" in found.table.print(), str(found)
+    state = {name: array.numpy() for name, array in mlp(5).state_dict().items()}
+    assert np.array_equal(found.table.apply(state)["b"], np.stack([state[f"{k}.0.bias"] for k in (4, 3, 2, 1, 0)]))
+
+
+def test_where_uses_agree_the_reason_is_that_of_the_lines():
+    """Four layers of a list stand in a stack of two by two, which no line counts."""
+    needs("torch")
+    import torch
+
+    jnp = pytest.importorskip("jax").numpy
+    blocks = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(4)))
+
+    def grid(p: Any, x: Any) -> Any:
+        for i, j in np.ndindex(2, 2):
+            x = jnp.tanh(x @ p["w"][i, j] + p["b"][i, j])
+        return x
+
+    given = {"w": np.ones((2, 2, 4, 4), np.float32), "b": np.ones((2, 2, 4), np.float32)}
+    found = parity.derive(blocks, (grid, given), (images(3, 4),))
+    assert "none has a partner" not in str(found)
+    assert "missing: b: made, in an order that no line of a Table can write, of 0.0.bias and " in str(found), str(found)

@@ -110,6 +110,30 @@ def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Pat
     assert "missing: {1,3}.weight: no use of it was matched" in raised.value.problems, raised.value.problems
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_ranges_to_which_something_without_a_line_may_belong_are_neither_dropped_nor_set(whole: bool):
+    """Of `g`, which has no line, the left elements are known; a use of `eps` has no partner."""
+    from parity.derive.conclude.writing import Written, without_unknown
+    from parity.derive.fold.rows import table_of
+    from parity.derive.match.symbols import Elements
+    from parity.derive.missing.unmatched import Unmatched
+
+    lefts = Elements({"u.0.b": np.ones(6), "u.1.b": np.ones(6), "e": np.ones(2)}, known=False)
+    rights = Elements({"h": np.ones((2, 2)), "g": np.ones((2, 4)), "eps": np.ones(3)}, known=False)
+    moved, ranges = (
+        ["u.{l}.b: c[4:] <-> h: l c", "e: x <-> eps: x[:2]"],
+        ["u.{l}.b: x[:4] -> drop", "<-> eps: x[2:] = 0"],
+    )
+    lines = Table.parse("\n".join(["table 1", *moved, *ranges])).lines
+    like = {name: rights.shapes[name] for name in ("h", "eps")}
+    table = table_of(lines, ("torch", "jax"), {}, lefts.shapes, like, {})
+    found = np.array([0, 5, 6, 11, 12, 1, 2, 3, 4, 7, 8, 9, 10, 13, 14, 0])
+    written = Written(table, found, np.zeros_like(found), rights, {} if whole else {"g": "cause"}, [], [], [])
+    rows = [] if whole else [Unmatched("right", "add", ("eps",), "")]
+    left = list(map(str, without_unknown(written, lefts, None, rows).lines))
+    assert left == [*moved, *ranges] if whole else left == moved
+
+
 def test_files_that_exist_are_replaced_only_with_force_and_nothing_is_run_before(tmp_path: Path):
     (tmp_path / "two.py").write_text("def build():\n    raise ValueError('boom')\n")
     side, out = f"{tmp_path}/two.py:build", tmp_path / "my.table"

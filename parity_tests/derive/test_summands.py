@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_USE
 from parity.derive.match.added import Added
 from specs.table import Table
@@ -16,6 +17,7 @@ from specs.table import Table
 from .pairs import images
 
 torch = pytest.importorskip("torch")
+from .test_kinds_matching import Net  # noqa: E402
 
 
 class Layer(torch.nn.Module):
@@ -101,6 +103,56 @@ def test_lines_of_the_user_stay_as_they_are():
     assert found.proven and "layer.bias_ih_l0: c <-> cell.bias_hh: c\n" in found.table.print()
 
 
+def test_a_sum_of_arrays_with_two_names_has_its_reason_and_hides_no_other_line():
+    """Paddle's state_dict has the biases of a GRU twice; lengths of lines that are left out hold for no other line."""
+    nn, jax, paddle = (pytest.importorskip(name) for name in ("flax.linen", "jax", "paddle"))
+
+    class Gru(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.r, self.out = paddle.nn.GRU(3, 5), paddle.nn.Linear(5, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.r(x)[0])
+
+    cells, x = nn.Sequential([nn.RNN(nn.GRUCell(5)), nn.Dense(2)]), images(2, 4, 3).astype(np.float32)
+    found = parity.derive(Gru(), (cells, cells.init(jax.random.key(0), x)), (x,))
+    assert "out.weight: i o <->" in found.table.print() and len(found.missing) == 4
+    reasons = [line for line in str(found).splitlines() if line.startswith("missing: ")]
+    assert len(reasons) == 1 and "under two names, r.bias_ih_l0 = r.0.cell.bias_ih, " in reasons[0], reasons
+
+
+class Stack(torch.nn.Module):
+    """Recurrent cells on top of each other, whose states are functions of their inputs."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.u = torch.nn.ModuleList(getattr(torch.nn, kind)(4, 4) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        for u in self.u:
+            x = u(x, (torch.tanh(x), x))[0] if isinstance(u, torch.nn.LSTMCell) else u(torch.tanh(x), x)
+        return x
+
+
+def weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def test_terms_of_a_sum_stand_in_one_order_in_all_layers_of_a_stack():
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+
+    def cell(x: Any, q: Any) -> Any:
+        i, forget, g, o = jnp.split(x @ q["wx"] + jnp.tanh(x) @ q["wh"] + q["b"], 4, -1)
+        c = jax.nn.sigmoid(forget) * x + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(c), None
+
+    params = {"wx": weights(2, 4, 16), "wh": weights(2, 4, 16), "b": weights(2, 16)}
+    found = parity.derive(Stack("LSTMCell"), (lambda p, x: jax.lax.scan(cell, x, p)[0], params), (images(4, 4),))
+    assert found.proven and "u.{l}.bias_ih: c + u.{l}.bias_hh: c -> b: l c\n" in found.table.print()
+
+
 def test_zeros_of_the_shape_of_an_input_are_constants():
     from parity.derive.trace.sides import side
 
@@ -151,3 +203,54 @@ def test_sums_in_a_stack_have_their_terms_in_one_order_for_all_layers(count: int
     found = parity.derive(Cells(count, False), Cells(count, True), (images(4, 4),))
     assert found.proven, str(found)
     assert "cells.{l}.bias_ih: c + cells.{l}.bias_hh: c -> b: l c" in found.table.print(), found.table.print()
+
+
+def gru_stack() -> Any:
+    """Return a stack of GRU cells in JAX, which adds both biases of two gates, and keeps those of the third apart."""
+    jax = pytest.importorskip("jax")
+    sigmoid, tanh = jax.nn.sigmoid, jax.numpy.tanh
+
+    def stack(p: Any, x: Any) -> Any:
+        for k in range(2):
+            q, a = {name: array[k] for name, array in p.items()}, tanh(x)
+            z, r = (sigmoid(a @ q[f"w{gate}"] + x @ q[f"u{gate}"] + q[f"b{gate}"]) for gate in "zr")
+            x = (1 - z) * tanh(a @ q["wh"] + q["bh"] + r * (x @ q["uh"] + q["ch"])) + z * x
+        return x
+
+    kernels = {kind + gate: weights(2, 4, 4) for kind in "wu" for gate in "zrh"}
+    return stack, kernels | {name: weights(2, 4) for name in ("bz", "br", "bh", "ch")}
+
+
+BIASES = """table 1
+u.{l}.bias_ih: (1[2:] c) <-> bh: l c
+u.{l}.bias_hh: (1[2:] c) <-> ch: l c
+u.{l}.bias_ih: (1[:-2] c) + u.{l}.bias_hh: (1[:-2] c) -> br: l c
+u.{l}.bias_ih: (1[1:-1] c) + u.{l}.bias_hh: (1[1:-1] c) -> bz: l c
+"""
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["cells first", "stacks first"])
+@pytest.mark.parametrize("given", [False, True], ids=["found", "given"])
+def test_biases_of_gates_that_are_sums_stand_in_stacks(turned: bool, given: bool):
+    sides, lines = (Stack("GRUCell"), gru_stack()), Table.parse(BIASES)
+    table = (lines.reverse() if turned else lines) if given else None
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(4, 4),), table=table)
+    assert found.proven, str(found)
+    printed = (found.table.reverse() if turned else found.table).print().splitlines()
+    assert {*BIASES.splitlines()[1:]} <= {*printed}, printed
+
+
+def test_a_sum_that_the_user_states_wrongly_is_not_proven():
+    crossed = Table.parse(BIASES.replace("br", "b?").replace("bz", "br").replace("b?", "bz"))
+    assert not parity.derive(Stack("GRUCell"), gru_stack(), (images(4, 4),), table=crossed).proven
+
+
+def test_a_sum_of_three_arrays_cannot_be_given():
+    names = ("one", "two", "three")
+    parts = {name: torch.nn.Parameter(torch.ones(5)) for name in names}
+    three = Net(lambda m, x: x + m.one + m.two + m.three, **parts)
+    one = Net(lambda m, x: x + m.bias, bias=torch.nn.Parameter(torch.ones(5)))
+    with pytest.raises(UsageError, match="a sum of more than two arrays cannot be given"):
+        parity.derive(
+            three, one, (images(3, 5),), table=Table.parse("table 1\none: c + two: c + three: c -> bias: c\n")
+        )

@@ -38,7 +38,7 @@ from .chosen import chosen
 from .partings import divergences, partings
 from .unit_lengths import unseen_orders
 from .verdict import judged
-from .writing import Written, of_one_number, unseen, without_drops, written
+from .writing import Written, of_one_number, unseen, without_unknown, written
 
 
 class Explained(NamedTuple):
@@ -118,7 +118,7 @@ def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained
     rows = unmatched(left, best, of.map, reasons)
     order = dict.fromkeys(name for row in rows if row.side == "right" for name in row.names if name in reasons)
     reasons = {name: reasons[name] for name in (*order, *reasons)}
-    return of._replace(reasons=reasons, table=without_drops(of.table, best.hint, rows)), rows
+    return of._replace(reasons=reasons, table=without_unknown(of, left.elements, best.hint, rows)), rows
 
 
 def _of_complex_numbers(left: Side, right: Side) -> str:

@@ -62,22 +62,6 @@ def straightened(left: Left, found: Array, plus: Array | None, rights: Elements,
     return found
 
 
-def in_order(found: Array, plus: Array, rights: Elements) -> tuple[Array, Array]:
-    """Return both maps with each sum's terms in the left model's order, so that all rows of a stack are one sum.
-
-    Args:
-      found, plus: see Match. Right parameters that are sums in part stay as they are.
-    """
-    if not plus.any():
-        return found, plus
-    found, plus = found.copy(), plus.copy()
-    for name in rights.names:
-        first, second = rights.part(found, name), rights.part(plus, name)
-        if (first > 0).all() and (second > 0).all():
-            first[...], second[...] = np.minimum(first, second), np.maximum(first, second)
-    return found, plus
-
-
 def _summed(of: Terms, plus: Array, rights: Elements) -> bool:
     return any(rights.part(plus, name).any() for name in of.names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +26,10 @@ from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
+from specs.solving.matching import Matcher
 
 from .shifted import parted, shifted
-from .summands import in_order, straightened
+from .summands import straightened
 from .unread_rows import read_in_rows
 
 
@@ -83,36 +85,48 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     inferred = [name for name in inferred if name not in given]
     if not infer:
         mapped, inferred = _without(mapped, inferred, rights), []
-    mapped, found.plus = in_order(straightened(left, mapped, found.plus, rights, given), found.plus, rights)
+    mapped = straightened(left, mapped, found.plus, rights, given)
+    mapped, plus = _with_terms_in_order(mapped, found.plus)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
-    table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
+    table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
     unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
     notes = [*untranslated(a, b, partners), *unread]
-    return Written(table, mapped, found.plus, rights, reasons, inferred, notes, filled, in_rows)
+    return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
+
+
+def _with_terms_in_order(found: Array, plus: Array) -> tuple[Array, Array]:
+    """Return both maps with the terms of each sum in the left model's order, so that those of all blocks are.
+
+    Args:
+      found, plus: see Match.
+    """
+    turned = (plus > 0) & (found > plus) if plus.any() else None
+    if turned is None or not turned.any():
+        return found, plus
+    return np.where(turned, plus, found), np.where(turned, found, plus)
 
 
 def _folded(
-    left: Left, best: Candidate, mapped: Array, rights: Elements, partners: Mapping[str, Partner],
+    left: Left, best: Candidate, maps: tuple[Array, Array], rights: Elements, partners: Mapping[str, Partner],
     unread: tuple[dict[str, float], list[str]],
 ) -> tuple[DerivedTable, dict[str, str]]:  # fmt: skip
     """Return (table, {right parameter that no line describes: why}).
 
     Args:
-      partners: see partners_of. unread: see _unread.
+      maps: see Match. partners: see partners_of. unread: see _unread.
     """
-    a, b, lefts, (blank, dead) = left.side, best.side, left.elements, unread
+    a, b, lefts, (blank, dead), (mapped, plus) = left.side, best.side, left.elements, unread, maps
     extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
     constants = best.hint.constants if best.hint else {}
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0), **constants}
-    ties, plus = (a.ties, b.ties), best.found.plus
-    facts = Facts(lefts, rights, mapped, plus, frameworks, ties, others, extra, values, best.programs)
+    facts = Facts(lefts, rights, mapped, plus, frameworks, (a.ties, b.ties), others, extra, values, best.programs)
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known, table.like)
@@ -178,20 +192,39 @@ def _unread(
     return blank, dead
 
 
-def without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
-    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one.
+def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+    """Leave out lines that drop left arrays or set ranges to zero, but for those that the user gave.
 
-    Parts of arrays are left out if the left model reads them, as those of blocks that were not matched.
+    What has no partner yet may belong there. Ranges are left out if their model reads them in a use without a partner,
+    as those of blocks that were not matched, or if right parameters without a line are made of their array.
 
     Args:
       rows: what has no partner.
     """
-    kept = {str(line) for line in given.table.lines} if given else set[str]()
-    read = {name for row in rows if row.side == "left" and row.kind for name in row.names}
-    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
-    out = [
-        line
-        for line in drops
-        if not any(array.windowed and "".join(map(str, array.path)) not in read for array in line.left.arrays)
-    ]
-    return replace(table, lines=tuple(line for line in table.lines if line not in out), whole=table)
+    table, own = of.table, {str(line) for line in given.table.lines} if given else set[str]()
+    made = {name for name, rights in of.partners(lefts).items() if not of.reasons.keys().isdisjoint(rights)}
+    read = [made, set[str]()]
+    for row in rows:
+        read[row.side == "right"].update(row.names if row.kind else ())
+    named = zip(_named(table, table.known), _named(table.reverse(), table.like), strict=True)
+    unknown = [line for line, names in zip(table.lines, named, strict=True) if _unknown(line, names, read)]
+    known = tuple(line for line in table.lines if line not in unknown or str(line) in own)
+    return replace(table, lines=known, whole=table)
+
+
+def _named(table: DerivedTable, names: Mapping[str, object]) -> list[set[str]]:
+    """Return the names of the left side that each line speaks of."""
+    found = Matcher(table, names).match()
+    return [{*chain(*(named.values() for _, arrays in found.groups(line) for named in arrays))} for line in table.lines]
+
+
+def _unknown(line: Line, names: Sequence[set[str]], read: Sequence[set[str]]) -> bool:
+    """Tell whether a line drops a left array or sets a range of a right one, though something may belong there.
+
+    Args:
+      names: those of each side that it speaks of. read: those of whose ranges some may belong to what has no line.
+    """
+    if line.kind == "drop" and line.left.arrays:
+        return not line.left.arrays[0].windowed or not names[0].isdisjoint(read[0])
+    ranges = line.kind == "constant" and any(array.windowed for array in line.right.arrays)
+    return ranges and not names[1].isdisjoint(read[1])

@@ -186,8 +186,8 @@ class Evidence(Given, Matching, Judgement, Differences):
 
     @property
     def nothing_matched(self) -> bool:
-        """Tell whether no parameter of the right model has a partner."""
-        return bool(self.missing) and len(self.missing) == self.arrays[1]
+        """Tell whether no parameter of the right model has a partner: where uses agree, lines alone are missing."""
+        return bool(self.missing) and len(self.missing) == self.arrays[1] and not self.agreeing
 
     @property
     def agreeing(self) -> int:

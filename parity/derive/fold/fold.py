@@ -31,6 +31,7 @@ UNMATCHED = "no use of it was matched"
 UNSAYABLE = "made, in an order that no line of a Table can write, of"
 PARTLY = "only a part of it was matched, to"
 BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
+EXCHANGE = "no line of a sum ties names; derive with both models exchanged"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -104,7 +105,9 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
     others = given.table.lines if given else ()
-    groups = with_met_letters(parts_of_sums(facts, groups, missing), facts, names.lengths, others)
+    groups = with_met_letters(
+        parts_of_sums(facts, groups, missing, given.right if given else ()), facts, names.lengths, others
+    )
     groups = with_shown_lengths(groups, facts, names.lengths, others)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))
@@ -150,7 +153,7 @@ def _leave_out_misfits(
     for group in list(groups):
         if not _says_alone(group, facts, names):
             groups.remove(group)
-            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
+            missing.update(dict.fromkeys(group[1], _why_unfit(group, facts)))
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
@@ -220,6 +223,15 @@ def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
     lengths = dict(names.lengths)
     table = table_of(own_letters(rows, lengths), facts.sides, names.orders, known, like, lengths)
     return _moves(table, arrays, facts, right_names)
+
+
+def _why_unfit(group: Group, facts: Facts) -> str:
+    """Say why the lines of a group do not describe its right parameters."""
+    left_names, _, rows = group
+    tied = [f"{first} = {name}" for name, first in facts.ties[0].items() if first in left_names]
+    if tied and any(" + " in row.joins for row in rows):
+        return f"a sum of arrays that the left model has under two names, {', '.join(tied)}: {EXCHANGE}"
+    return f"{'; '.join(map(str, rows))} does not describe it"
 
 
 def _unfit(table: Table, facts: Facts) -> set[str]:

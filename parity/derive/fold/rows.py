@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from convert.folding import by_reason
 from specs.applied.arrays import flat
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
+from specs.notation.signature import Signature
 from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 
@@ -156,9 +157,7 @@ class DerivedTable(Table):
         if self.whole is not None or not self.lengths() or not self.reverse().lengths():
             return ()
         arrays = [array for line in self.lines for array in line.arrays]
-        shown = {hole.name for array in arrays for hole in array.holes}
-        shown |= {factor[0].name for array in arrays for dim in array.axes or () for factor in dim.factors[:1]
-                  if len(dim.factors) == len(factor) == 1}  # fmt: skip
+        shown = {hole.name for array in arrays for hole in array.holes} | _whole(arrays)
         asked = dict.fromkeys([*self.lengths(), *self.reverse().lengths()])
         return tuple(name for name in asked if name not in shown)
 
@@ -186,10 +185,22 @@ def table_of(
     like: Mapping[str, tuple[int, ...]],
     lengths: Mapping[str, int],
 ) -> DerivedTable:
-    """Parse the rows' text; of `lengths`, keep those of axes that occur."""
+    """Parse the rows' text; of `lengths`, keep those of axes that are not whole axes on both sides in every line."""
     text = "\n".join([f"table 1: {sides[0]} <-> {sides[1]}", *map(str, rows)]) + "\n"
     table = Table.parse(text, {name: order for name, order in orders.items() if f"[@{name}]" in text})
-    arrays = (array for line in table.lines for array in (*line.left.arrays, *line.right.arrays))
-    written = {part.name for array in arrays for part in array.parts()}
-    sizes = {name: length for name, length in lengths.items() if name in written}
+    needed = {name for line in table.lines for name in _composed(line)}
+    sizes = {name: length for name, length in lengths.items() if name in needed}
     return DerivedTable(table.lines, table.sides, table.orders, known=known, like=like, sizes=sizes)
+
+
+def _composed(line: Line) -> set[str]:
+    """Return the parts of axes that one side of a line does not have as a whole axis, whose length its shapes show."""
+    sides = [side.arrays for side in (line.left, line.right) if side.arrays]
+    whole = [_whole(array for array in arrays if not array.windowed) for arrays in sides]
+    return {part.name for array in line.arrays for part in array.parts()} - set[str].intersection(*whole)
+
+
+def _whole(arrays: Iterable[Signature]) -> set[str]:
+    """Return the names of axes that are composed of nothing else."""
+    factors = (dim.factors for array in arrays for dim in array.axes or ())
+    return {of[0][0].name for of in factors if len(of) == 1 and len(of[0]) == 1}

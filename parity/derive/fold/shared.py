@@ -123,7 +123,10 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
     names.assume(of.name, lambda: _of_one_length(of, axes, counts))
     names.assign(axes, len(counts), side, first)
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
-    others = [composed(atoms) for atoms in axes.target]
+    turned = [atom for (atom,) in axes.source[: len(counts)] if atom.backwards]  # as blocks that run from the last one
+    if any(len(atoms) > 1 and atom in turned for atoms in axes.target for atom in atoms):
+        return None
+    others = [composed(atoms, signs=any(atom in turned for atom in atoms)) for atoms in axes.target]
     parts = with_letters(texts, others, found)
     windows = axes.windows[len(counts) :]
     source = [text + window(*range_, length) if range_ else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +44,9 @@ def sums(
       back: the value of what they lack of the left ones, when the Table is read backwards; "" for none.
     """
     pieces: list[Piece]
-    if any(len(rights.shapes[name]) != 1 for name in names):
-        return None
+    owners = lefts.owners(np.concatenate([rights.part(found, name).ravel() for name in names]))
+    if any(len(of.shapes[name]) != 1 for of, some in ((rights, names), (lefts, owners)) for name in some):
+        return _in_stacks(found, plus, lefts, rights, names, back)
     if all((rights.part(found, name) > 0).all() for name in names):
         terms = ((name, rights.part(found, name), rights.part(plus, name)) for name in names)
         pieces = [piece for term in terms for piece in _added(*term, lefts)]
@@ -70,6 +72,77 @@ def sums(
         rows.append(Row(_written(left_parts, lefts, left_blocks), _written(right_parts, rights, right_blocks), joins))
     rest = _one_by_one(_uncovered([part for _, left_parts in sides for part in left_parts], lefts), left_blocks)
     return [*rows, *(Row(left=_written([part], lefts, left_blocks), arrow="->", constant=back) for part in rest)]
+
+
+def _in_stacks(
+    found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str], back: str
+) -> list[Row] | None:
+    """Return lines for vectors of which one side has stacks, a row for each block, if the lines of all are alike.
+
+    That is `u.{l}.bias_ih: (1[2:] c) <-> stack: l c`.
+    """
+    numbers = np.concatenate([rights.part(found, name).ravel() for name in names])
+    owners = lefts.owners(numbers)
+    shapes = {lefts.shapes[name] for name in owners}, {rights.shapes[name] for name in names}
+    side = int({len(shape) for shape in shapes[1]} != {1})
+    counts = {shape[:1] for shape in shapes[side]}
+    if {len(shape) for shape in shapes[side]} != {2} or {len(shape) for shape in shapes[1 - side]} != {1}:
+        return None
+    if len(counts) != 1 or (numbers == 0).any() or (side and numbers.min() < 0):  # zeros are added to vectors alone
+        return None
+    blocks = []
+    for k in range(*counts.pop()):
+        if side:
+            blocks.append(sums(*_of_right_stacks(found, plus, lefts, rights, names, k), back))
+        else:
+            blocks.append(sums(*_of_left_stacks(found, plus, lefts, owners, rights, names, k), back))
+    if any(rows is None or len(rows) != len(blocks[0] or ()) for rows in blocks):
+        return None
+    lines = [_over_blocks(rows, (rights, lefts)[side], side) for rows in zip(*filter(None, blocks), strict=True)]
+    return [row for row in lines if row] if all(lines) else None
+
+
+Block = tuple[Array, Array, Elements, Elements, Sequence[str]]  # what `sums` takes
+
+
+def _of_right_stacks(
+    found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str], k: int
+) -> Block:
+    """Return the maps of block k of right stacks as vectors."""
+    vectors = Elements({name: rights.part(found, name)[k] for name in names}, known=False)
+    first, second = (np.concatenate([[0], *(rights.part(both, name)[k] for name in names)]) for both in (found, plus))
+    return first, second, lefts, vectors, names
+
+
+def _of_left_stacks(
+    found: Array, plus: Array, lefts: Elements, owners: Sequence[str], rights: Elements, names: Sequence[str], k: int
+) -> Block:
+    """Return the maps of block k of left stacks as vectors, and those right vectors that are made of it."""
+    vectors = Elements({name: lefts.numbers(name)[k] for name in owners}, known=False)
+    number = np.zeros(len(lefts), np.int64)
+    for name in owners:
+        number[lefts.numbers(name)[k].astype(np.int64)] = vectors.numbers(name)
+    first, second = (np.where(both > 0, number[np.maximum(both, 0)], both) for both in (found, plus))
+    to = np.where(first < 0, first[np.maximum(-first, 0)], first)  # what zeros are added to
+    return first, second, vectors, rights, [name for name in names if (rights.part(to, name) > 0).any()]
+
+
+def _over_blocks(rows: Sequence[Row], of: Elements, side: int) -> Row | None:
+    """Return one line for the same line of each block, where one side has stacks of all; None if lines differ.
+
+    Args:
+      of: the other side's arrays, one for each block. side: of the stacks.
+    """
+    rows = [row if side else row.reverse() for row in rows]
+    first, names = rows[0], {escaped(name): name for name in of.names}
+    texts = {(*(axes for _, axes in row.left), row.right, row.joins, row.arrow, row.constant) for row in rows}
+    terms = [grid([names[row.left[k][0]] for row in rows]) for k in range(len(first.left))]
+    holes = {tuple(cells[2]) if cells and [*cells[1].values()] == [*range(len(rows))] else () for cells in terms}
+    if len(texts) > 1 or len(holes) != 1 or len(hole := holes.pop()) != 1:
+        return None
+    left = tuple((cells[0], axes) for cells, (_, axes) in zip(terms, first.left, strict=True) if cells)
+    row = replace(first, left=left, right=tuple((path, f"{hole[0]} {axes}") for path, axes in first.right))
+    return row if side else row.reverse()
 
 
 def _one_for_all(

@@ -35,8 +35,10 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
         # a total is one whole array: parts_of_sums writes what is a sum part by part, as gates in another order
         if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right and _is_whole(row.right):
             more, second = seconds[right_names[0]]
-            terms = _in_order((*row.left, *second.left), facts)
-            row, left_names = replace(row, left=terms, joins=(" + ", row.joins[1])), [*left_names, *more]
+            row, left_names = (
+                replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
+                [*left_names, *more],
+            )
             said.add(_range(second.left))
         for zero in (zero for zero, first in zeros.items() if first == right_names[0] and _is_whole(row.left)):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
@@ -47,13 +49,6 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
                 said.add(_range(second.right))
         added.append((left_names, right_names, [row, *rows[1:]]))
     return [(lefts, rights, [row for row in rows if not _left_over(row, said)]) for lefts, rights, rows in added]
-
-
-def _in_order(terms: Arrays, facts: Facts) -> Arrays:
-    """Return whole arrays that are added in the model's order, so that those of all blocks are: it has no effect."""
-    places = {escaped(name): place for place, name in enumerate(facts.lefts.names)}
-    whole = not any("[" in (axes or "") for _, axes in terms)
-    return tuple(sorted(terms, key=lambda term: places[term[0]])) if whole and {*dict(terms)} <= {*places} else terms
 
 
 def _lines(facts: Facts, found: Array, names: Names) -> Iterator[tuple[list[str], list[str], Row]]:
@@ -101,16 +96,23 @@ def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str])
     return sums(facts.found, facts.plus, facts.lefts, facts.rights, right_names, back="0")
 
 
-def parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
-    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
+def parts_of_sums(
+    facts: Facts, groups: list[Group], missing: dict[str, str], given: Collection[str] = ()
+) -> list[Group]:
+    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less.
+
+    Args:
+      missing: see fold; what has lines is removed from it. given: right parameters that the user's lines describe.
+    """
     rights = facts.rights
-    partial = [name for name in rights.names if _partly(facts, name, groups) and _terms(facts, name)]
+    others = [name for name in rights.names if name not in given]
+    partial = [name for name in others if _partly(facts, name, groups) and _terms(facts, name)]
     while partial:
         names, lefts, grown = [partial[0]], set[str](), True
         while grown:  # all that share a left vector with the first one
             more = lefts | {owner for name in names for owner in _terms(facts, name)}
             grown, lefts = more != lefts, more
-            names = [name for name in rights.names if lefts.intersection(_terms(facts, name))]
+            names = [name for name in others if lefts.intersection(_terms(facts, name))]
         rows = sums(facts.found, facts.plus, facts.lefts, rights, names)
         if rows is not None:
             groups = [group for group in groups if not {*names}.intersection(group[1])]

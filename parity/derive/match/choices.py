@@ -131,9 +131,10 @@ class Choices:
         """Find the elements of a use, and their values."""
 
     def take(self, given: Array) -> None:
-        """Take elements as known that the user states."""
-        known = np.flatnonzero(given)
-        self.map[known], self.owned[given[given > 0]] = given[known], True
+        """Take elements as known that the user states. Args: given: see Hint.map."""
+        known = np.flatnonzero(given[0])
+        self.map[known], self.plus[known] = given[0, known], given[1, known]
+        self.owned[given[given > 0]] = True
 
     def step_back(self) -> bool:
         """Return to the last choice that has another option; False if there is none."""

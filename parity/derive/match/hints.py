@@ -17,8 +17,8 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.applied.arrays import translate
-from specs.applied.layout import Entry, Layout
-from specs.applied.moves import Fill
+from specs.applied.layout import Entry, Layout, Sum
+from specs.applied.moves import Fill, Move
 from specs.notation.lines import Line, Misfit
 from specs.solving.matching import Matcher
 from specs.solving.sizes import LIKE, SizeError
@@ -34,8 +34,8 @@ class Hint(NamedTuple):
     """Lines that are taken as given.
 
     Args:
-      map: the left element of each right one that they describe, 0 elsewhere, as in arrays that they drop; negative
-        where they set zero.
+      map: two rows: the left element of each right one that they describe, 0 elsewhere, as in arrays that they drop,
+        and negative where they set zero; and a second left element that they add to the first one, or 0.
       left, right: the arrays that they speak of.
       constants: the right arrays that they set to one value.
       open: lines that were left out, as the models' shapes do not show the lengths of their axes.
@@ -61,8 +61,9 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     like = _spoken(table.reverse(), right_shapes, "right")
     try:
         layout = _fitting(table, spoken, like, "right")
-        if layout.sums:
-            raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
+        sums = {entry.name: entry.filling.terms for entry in layout.entries if isinstance(entry.filling, Sum)}
+        if several := [name for name, terms in sums.items() if len(terms) > 2]:
+            raise UsageError(f"{table.name}: a sum of more than two arrays cannot be given", several)
         _fitting(table.reverse(), like, spoken, "left")  # refuses to drop a right array that another line fills
     except SizeError as error:
         numbered = _sharing(table, {number for number, _ in error.dims})
@@ -70,19 +71,20 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
         return hint(rest, a, b, lefts, rights)._replace(open=left_out)
     try:
-        moved = translate(_of_numbers(layout), {name: numbers[name] for name in spoken})
+        moved = [translate(_of_numbers(layout, k), {name: numbers[name] for name in spoken}) for k in (0, 1)]
     except TableError as error:  # arrays are not equal that a line ties
         raise UsageError(f"{table.name}: does not fit the two models", [error.message]) from error
-    found = np.zeros(len(rights), np.int64)
-    for name, array in moved.items():
-        if name in rights.shapes:
-            rights.part(found, name)[...] = array
+    found, _ = maps = np.zeros((2, len(rights)), np.int64)
+    for numbers_of, arrays in zip(maps, moved, strict=True):
+        for name, array in arrays.items():
+            if name in rights.shapes:
+                rights.part(numbers_of, name)[...] = array
     for entry in layout.entries:
         if entry.name in rights.shapes and (fills := _fills(entry)) and not any(fill.value for fill in fills):
             part = rights.part(found, entry.name)
             part[part == 0] = -rights.numbers(entry.name)[part == 0]
     constants = {entry.name: fill.value for entry in layout.entries if not entry.moves for fill in _fills(entry)}
-    return Hint(table, found, tuple(spoken), tuple(like), constants)
+    return Hint(table, maps, tuple(spoken), tuple(like), constants)
 
 
 def _fitting(table: Table, shapes: Shapes, like: Shapes, other: str) -> Layout:
@@ -96,19 +98,25 @@ def _fitting(table: Table, shapes: Shapes, like: Shapes, other: str) -> Layout:
         raise UsageError(f"{table.name}: does not fit the two models", problems) from error
 
 
-def _of_numbers(layout: Layout) -> Layout:
-    """Return a layout that moves element numbers: 0, no element, in place of values that lines set or expect."""
-    entries = [entry._replace(filling=[*entry.moves, *_zeros(entry)]) for entry in layout.entries]
+def _of_numbers(layout: Layout, term: int) -> Layout:
+    """Return a layout that moves element numbers, of the first or the second term of each sum.
+
+    They are 0, no element, in place of values that lines set or expect. What is no sum has no second term.
+    """
+    of_term = [entry for entry in layout.entries if term == 0 or isinstance(entry.filling, Sum)]
+    entries = [entry._replace(filling=_of_term(entry, term)) for entry in of_term]
     return layout._replace(entries=tuple(entries), checks=tuple(check for check in layout.checks if check.others))
 
 
-def _zeros(entry: Entry) -> list[Fill]:
-    return [fill._replace(value=0) for fill in _fills(entry)]
+def _of_term(entry: Entry, term: int) -> list[Move | Fill]:
+    if isinstance(entry.filling, Sum):
+        return list(entry.filling.terms[term])
+    return [*entry.moves, *(fill._replace(value=0) for fill in _fills(entry))]
 
 
 def _fills(entry: Entry) -> list[Fill]:
     """Return the values that lines set in a right array."""
-    return [part for part in entry.filling if isinstance(part, Fill)]
+    return [] if isinstance(entry.filling, Sum) else [part for part in entry.filling if isinstance(part, Fill)]
 
 
 def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "", stopped: Sequence[str] = ()) -> str:

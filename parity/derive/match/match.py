@@ -96,7 +96,7 @@ def match(
     Args:
       right_arrays: arrays of the right side's shapes.
       seconds: CPU time after the first attempt; then the deepest one is returned, or goes on without other choices.
-      given: the left element of each right one where that is known, else 0.
+      given: see Hint.map.
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
       idle: CPU time after which it ends as well, counted from where the values of both sides were last found to agree
         further: a walk along a large model alone takes seconds.
