@@ -179,6 +179,9 @@ def test_models_that_lack_a_line_for_an_unread_parameter_alone_part_nowhere():
 def test_names_without_a_partner_are_folded():
     reasons = {f"layer.{k}.bias": "no evidence" for k in range(3)}
     assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]
+    alone = {f"layer.{k}.gate": f"the right multiplies by layer.{k}.gate" for k in range(3)}
+    assert missing_lines(alone) == ["layer.{0..2}.gate: the right multiplies by layer.{0..2}.gate"]
+    assert missing_lines({"a.0": "as a.1", "a.1": "as a.0"}) == ["a.0: as a.1", "a.1: as a.0"]
 
 
 def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):

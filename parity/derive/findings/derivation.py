@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import called, command_or_call, option
+from convert.folding import by_reason, listed
 from convert.folding import fold as folded_names
-from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.explain.heads import HEADS
 from parity.derive.fold.rows import DerivedTable
@@ -125,10 +125,8 @@ class Derivation(Evidence):
     @property
     def alone(self) -> list[tuple[list[str], str]]:
         """Group the right parameters without a partner by the reason, in words for one or for several."""
-        groups: dict[str, list[str]] = {}
-        for name, why in self.reasons.items():
-            groups.setdefault(why, []).append(name)
-        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups.items()]
+        groups = by_reason(self.reasons).items()
+        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups]
 
     @property
     def lacking(self) -> list[str]:
