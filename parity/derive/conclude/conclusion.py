@@ -165,6 +165,7 @@ def _matching(
         doubtful=doubtful,
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=of.filled,
+        search_limit=best.limit,
     )
 
 

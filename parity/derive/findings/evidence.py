@@ -29,7 +29,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "drawn", "reads_numbers",
     "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides",
     "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms",
-    "given_open", "check_given", "misordered", "complex_arrays",
+    "given_open", "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 
 
@@ -79,6 +79,7 @@ class Matching:
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       filled: right parameters that are zero, all or a part, as the left model has no such bias.
+      search_limit: which limit ended the search for partners; "" if all was tried.
     """
 
     table: DerivedTable
@@ -91,6 +92,7 @@ class Matching:
     doubtful: Sequence[str] = ()
     chosen: Sequence[str] = ()
     filled: Sequence[str] = ()
+    search_limit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
