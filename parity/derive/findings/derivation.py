@@ -327,7 +327,8 @@ class Derivation(Evidence):
             return lines
         lines += [Line(self.check_given, "head")] if self.check_given else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
-        lines += [Line(f"not found within a limit: {self.search_limit}")] if self.missing and self.search_limit else []
+        if self.missing and self.search_limit and not self.sizes:
+            lines.append(Line(f"not found within a limit: {self.search_limit}"))
         lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
