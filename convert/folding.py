@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from specs.notation.folding import LINES, capped, counted, fold, misfits
+from specs.words import in_a_row
 
 from .files.skipped import SETTINGS, Skipped
 
@@ -16,6 +17,7 @@ LONGEST = 60  # characters of a plain value
 MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
 SIMILARITY = 0.6  # least ratio (0 to 1) of what differs in a name and in its suggestion
 _NUMBER = re.compile(r"([0-9]+)")
+_OWN = "\0"  # stands for the name that a reason is of
 
 
 def equations(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -34,11 +36,11 @@ def equations(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """Group names, {name: why}, by their reason: {why: folded names}."""
-    names: dict[str, list[str]] = {}
+    """Group names, {name: why}, by their reason: {why: names}. Reasons that differ in their own name alone are one."""
+    groups: dict[str, list[str]] = {}
     for name, why in reasons.items():
-        names.setdefault(why, []).append(name)
-    return {why: fold(some) for why, some in names.items()}
+        groups.setdefault(why.replace(name, _OWN) if name else why, []).append(name)
+    return {why.replace(_OWN, in_a_row(fold(names))): names for why, names in groups.items()}
 
 
 def _numbers(name: str) -> tuple[list[int], str]:

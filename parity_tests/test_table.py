@@ -290,6 +290,15 @@ def test_open_axes_name_the_remedies():
     assert split.layout({"a": (6,)}, like={"b.0": (2,), "b.1": (2,), "b.2": (2,)}).sizes == {2: {"h": 3, "d": 2}}
 
 
+def test_a_constant_that_no_other_line_counts_has_the_numbers_of_the_other_side():
+    table = Table.parse("table 1: x <-> y\na: c <-> b: c\ndrop <- b.{i}.gate: c = 1")
+    made = table.apply({"a": np.zeros(2)}, like={"b": np.zeros(2), "b.0.gate": np.zeros(3), "b.2.gate": np.zeros(4)})
+    same(made, {"b": np.zeros(2), "b.0.gate": np.ones(3), "b.2.gate": np.ones(4)})
+    for like in (None, {"b": (2,)}):
+        with pytest.raises(TableError, match="counts what no other line counts"):
+            table.layout({"a": (2,)}, like=like)
+
+
 def test_open_axes_ask_for_the_fewest_lengths():
     """A grid is flattened, on the second line with its channels: two of its three lengths suffice."""
     flat = Table.parse("table 1\npos: (h w) c <-> pos: c h w\nhead: (h w c) o <-> head: o (c h w)")

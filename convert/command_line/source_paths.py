@@ -41,7 +41,9 @@ class Sources:
 
 def over(reasons: Mapping[str, str]) -> list[str]:
     """Return what is passed over, {path: why}, for people: a line a reason, names folded."""
-    return [f"passed over, {why}: {', '.join(paths)}" for why, paths in folding.by_reason(reasons).items()]
+    return [
+        f"passed over, {why}: {', '.join(folding.fold(paths))}" for why, paths in folding.by_reason(reasons).items()
+    ]
 
 
 Made = Callable[[Mapping[str, Any]], bool]  # whether a checkpoint with this record is what the same command writes

@@ -37,6 +37,9 @@ from .trace.call import call_of
 from .trace.inputs import check_inputs
 from .trace.sides import side
 
+UNTRIED = "not all changes to either model were tried, as these take many runs"
+LATE = "the time for matching was up: seconds=N of parity.derive gives it more"
+
 
 @np.errstate(all="ignore")  # values of models that differ overflow, and masks are infinite
 def derive(
@@ -123,14 +126,13 @@ def _completed(matched: Matched, stop: float, rounds: Rounds) -> Candidate:
     left, uses, _ = matched
     plain = recomposed(*matched, stop)
     rounds.say("trying other numbers and sums")
-    best = edited(matched._replace(candidate=plain), stop)
+    best, cut = edited(matched._replace(candidate=plain), stop)
     edited_programs, hints = best.programs, best.hint and best.hint.map
     for programs in dict.fromkeys((edited_programs, plain.programs)):
-        seconds = stop - time.thread_time()
         is_last_try = programs is edited_programs and best.found.gap <= PARTNER  # made even when the time is up
-        if not best.found.failure or (seconds <= 0 and not is_last_try):
+        if not best.found.failure or (time.thread_time() >= stop and not is_last_try):
             break
         left_uses = uses if programs[0] is uses.program else walked(programs[0], left.elements)
-        longer = match(left_uses, programs[1], best.side.parameters, seconds, hints, rounds.next(), True)
+        longer = match(left_uses, programs[1], best.side.parameters, stop, hints, rounds.next(), True)
         best = max(best, best._replace(found=longer), key=lambda attempt: attempt.depth)
-    return best
+    return best._replace(limit=LATE if time.thread_time() >= stop else UNTRIED if cut else "")

@@ -36,14 +36,20 @@ EXACT = 1e-9  # distances below are rounding
 AGREEING_SUMS = 1e-6  # difference of values that a rearranged sum explains
 AGREEING_OUTPUTS = 1e-6  # relative difference of outputs up to which a match needs no other one
 
-# CPU time in seconds, of one thread unless it says otherwise
-MATCH_SECONDS = 4  # of a match in which no further values agree, before the models are taken to differ
-EDIT_SECONDS = 15  # for finding edits with which a match goes further
-EFFECT_SECONDS = 5  # of all threads, for telling apart what has an effect and what has none
+# CPU time in seconds, of all threads
+EFFECT_SECONDS = 5  # for telling apart what has an effect and what has none
 
 # What may be permuted: how much is run for that, alike on every machine
 FREE_RUNS = 200  # of a model at most
 FREE_OPERATIONS = 1 << 35  # multiplications and other results of single operations in all runs together
+
+# How long a search goes on, alike on every machine: 1 << 30 multiplications and other results take about a second
+MATCH_WORK = 4 << 30  # for a match in which no further values agree, before the models are taken to differ
+TRIAL_WORK = 2 << 30  # the same for the match with one edit
+EDIT_WORK = 15 << 30  # for finding edits with which a match goes further
+MEET_WORK = 3 << 19  # what finding the partner of a use takes, beside its elements
+ELEMENT_WORK = 1 << 7  # what comparing an element that a use meets takes, as values are sorted
+WALKED_PRODUCT = 4  # multiplications of a product in a walk that take as long as one of these
 
 # Where models part: what is computed to find out why, alike on every machine; 1 << 30 take about a second
 CAUSE_WORK = 5 << 30  # multiplications and other results of single operations, for the cause of one place

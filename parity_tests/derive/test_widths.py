@@ -19,6 +19,7 @@ from parity.derive.match.symbols import Elements
 from parity.derive.missing.depths import differing
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
+from specs.table import Table
 
 
 def dense(width: int, classes: int = 3) -> torch.nn.Module:
@@ -122,6 +123,26 @@ def test_sizes_that_differ_are_named(name: str):
     )
     lines = [line for line in found.table.print().splitlines() if not line.startswith("#")]
     assert not any("[" in line for line in lines), lines
+
+
+def test_a_size_is_named_though_another_array_has_taken_the_larger_one():
+    """The larger squeeze has the shape of the convolution behind it, which reads other values."""
+
+    class Squeezed(torch.nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.stem, self.conv = torch.nn.Conv2d(3, 12, 3), torch.nn.Conv2d(12, 5, 1)
+            self.squeeze, self.excite = torch.nn.Conv2d(12, width, 1), torch.nn.Conv2d(width, 12, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x).relu()
+            gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+            return self.conv(x * gate).relu().mean((2, 3))
+
+    given = Table.parse("table 1: torch <-> torch\nsqueeze.weight: o i y x <-> conv.weight: o i y x")
+    found = parity.derive(Squeezed(5), Squeezed(4), (images(1, 3, 9, 8),), table=given)
+    assert found.reasons["squeeze.weight"] == "it has 4 where squeeze.weight has 5", str(found)
+    assert found.sizes.startswith("the left model has 5 where the right one has 4") and "stopped at" not in str(found)
 
 
 def test_a_part_that_one_model_really_reads_keeps_its_window():

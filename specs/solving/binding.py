@@ -12,7 +12,7 @@ from specs.notation.signature import Signature
 from . import open_axes
 from .env import Env
 from .matching import Matcher
-from .ranges import Ranges, fill
+from .ranges import Key, Ranges, fill
 from .sizes import ABSENT, SizeError, Solver
 
 
@@ -34,6 +34,7 @@ class _Binding:
         self.solver = Solver(table, shapes, like, sizes)
         self.misfits: list[tuple[str, str]] = []
         self.absent: list[tuple[str, str]] = []  # right arrays that are not in the file to be like
+        self.theirs = None if like is None else Matcher(table.reverse(), like).match()
 
     def run(self) -> tuple[list[Env], list[str]]:
         table = self.table
@@ -41,10 +42,9 @@ class _Binding:
         if matched.problems or matched.missing or matched.unexpected:
             raise Misfit(f"{table.name}: does not fit", matched.missing, matched.unexpected, matched.problems)
         envs = [self.solver.env(line, key, arrays) for line in table.lines for key, arrays in matched.groups(line)]
-        if self.like is not None:
-            theirs = Matcher(table.reverse(), self.like).match()
+        if self.like is not None and self.theirs is not None:
             for env in envs:
-                for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
+                for array, named in zip(env.line.right.arrays, self.theirs.of(env.line, env.key), strict=False):
                     self.solver.learn_counts(env, array, named)
             self.absent = [(name, ABSENT) for env in envs for name in self._absent(env, self.like)]
         self.solver.solve(envs)
@@ -128,12 +128,17 @@ class _Binding:
         return [env for line in self.table.lines if line.fills for env in self._constants(line, ranges)]
 
     def _constants(self, line: Line, ranges: Ranges) -> Iterator[Env]:
-        """Yield the right arrays of one value, as many as the numbers in other lines' names count."""
+        """Yield the right arrays of one value, as many as the numbers in other lines' names count.
+
+        If no other line counts them, there are as many as in the file to be like.
+        """
         arrays = [line.resolved(array) for array in line.right.arrays]
-        keys: dict[tuple[tuple[str, int], ...], None] = {}
+        keys: dict[Key, None] = {}
         for array in arrays:
             expected = list(ranges.expected(line, array))
-            if not expected:
+            theirs = self.theirs.groups(line) if self.theirs and not expected else ()
+            found = [*(tuple(sorted(index.items())) for index, _ in expected), *(key for key, _ in theirs)]
+            if not found:
                 self.misfits.append((array.label, f"counts what no other line counts (line {line.number})"))
-            keys.update((tuple(sorted(index.items())), None) for index, _ in expected)
+            keys.update(dict.fromkeys(found))
         yield from (self.solver.env(line, key, []) for key in keys)

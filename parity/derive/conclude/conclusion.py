@@ -171,6 +171,7 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=of.filled,
         unseen_orders=of_table(unseen_orders(best.programs, of.map, left.elements, of.rights)),
+        search_limit=best.limit,
     )
 
 

@@ -14,7 +14,7 @@ from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.edits.sums import BESIDE
 from parity.derive.limits import CALL_WORK, RECOMPUTED
-from parity.derive.prove.pairs import Mapped, Pair, Run, arithmetic, first, pairs, run
+from parity.derive.prove.pairs import Mapped, Pair, Run, first, pairs, run
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Tape
 
@@ -134,7 +134,7 @@ class Recomputation:
             new = run(tape, old.weights, old.inputs, side)
         except Exception:  # an operation that refuses the number, or the shape
             return None
-        self.work -= arithmetic(new.program)
+        self.work -= sum(new.program.costs)
         return (new, sides[1]) if side == 0 else (sides[0], new)
 
     def cause(self, edit: Edit, rest: float) -> Divergence:

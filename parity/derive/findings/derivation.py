@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import called, command_or_call, option
+from convert.folding import by_reason, listed
 from convert.folding import fold as folded_names
-from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.explain.heads import HEADS
 from parity.derive.fold.fold import UNMATCHED
@@ -126,10 +126,8 @@ class Derivation(Evidence):
     @property
     def alone(self) -> list[tuple[list[str], str]]:
         """Group the right parameters without a partner by the reason, in words for one or for several."""
-        groups: dict[str, list[str]] = {}
-        for name, why in self.reasons.items():
-            groups.setdefault(why, []).append(name)
-        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups.items()]
+        groups = by_reason(self.reasons).items()
+        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups]
 
     @property
     def lacking(self) -> list[str]:
@@ -332,6 +330,8 @@ class Derivation(Evidence):
             return lines
         lines += [Line(self.check_given, "head")] if self.check_given else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
+        if self.missing and self.search_limit and not self.sizes:
+            lines.append(Line(f"not found within a limit: {self.search_limit}"))
         lines += [Line(f"{what}: {how}") for what, how in self.not_shown]
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))

@@ -29,7 +29,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "unseen_orders", "assumed",
     "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable",
     "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower",
-    "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays",
+    "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ class Matching:
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       filled: right parameters that are zero, all or a part, as the left model has no such bias.
       unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
+      search_limit: which limit ended the search for partners; "" if all was tried.
     """
 
     table: DerivedTable
@@ -93,6 +94,7 @@ class Matching:
     chosen: Sequence[str] = ()
     filled: Sequence[str] = ()
     unseen_orders: Sequence[str] = ()
+    search_limit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

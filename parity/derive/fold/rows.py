@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from convert.folding import by_reason
+from convert.folding import by_reason, fold
 from specs.applied.arrays import flat
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
@@ -83,7 +83,7 @@ def dropped(name: str, side: int) -> Row:
 
 def missing_lines(reasons: Mapping[str, str]) -> list[str]:
     """Return "NAME: REASON" for each right parameter without a partner, with the numbers of blocks folded."""
-    return [f"{name}: {why}" for why, names in by_reason(reasons).items() for name in names]
+    return [f"{name}: {why}" for why, names in by_reason(reasons).items() for name in fold(names)]
 
 
 def constant(name: str, rank: int, value: str, arrow: str = "<->", axes: str = "abcdefgh") -> Row:

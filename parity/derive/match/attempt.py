@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from convert.errors import command_or_call
-from parity.derive.limits import EXACT, PARTNER
+from parity.derive.limits import ELEMENT_WORK, EXACT, MEET_WORK, PARTNER
 from parity.derive.trace.sites import place
 from parity.derive.trace.tape import Array
 
@@ -37,6 +37,7 @@ class Attempt(Products):
     def meet(self, use: Use) -> Array | None:
         """Find the elements of a use, and their values; for a use where values part, return those of the left."""
         self._begin()
+        self.walk.work += MEET_WORK + ELEMENT_WORK * np.size(use.x)
         if not self._orphan(use):
             try:
                 return self._met(use)

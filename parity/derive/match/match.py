@@ -52,6 +52,7 @@ class Match:
       known: its operation, if it is no use of unknown elements; see DeadEnd.
       at: how far the walk went.
       lost: how many uses without a partner were passed over; unproven: of these, since values were last found.
+      work: how much was computed. cut: whether a limit ended it though other choices were left.
     """
 
     map: Any  # Array or Packed
@@ -64,6 +65,8 @@ class Match:
     outputs: list[Array] | None = None
     lost: int = 0
     unproven: int = 0
+    work: int = 0
+    cut: bool = False
 
 
 class Walked(NamedTuple):
@@ -85,7 +88,7 @@ def match(
     left: Walked,
     right: Program,
     right_arrays: Mapping[str, Array],
-    seconds: float,
+    stop: float,
     given: Array | None = None,
     say: Say = silent,
     rough: bool = False,
@@ -95,40 +98,41 @@ def match(
 
     Args:
       right_arrays: arrays of the right side's shapes.
-      seconds: CPU time after the first attempt; then the deepest one is returned, or goes on without other choices.
+      stop: the thread's CPU time at which the deepest attempt is returned, or goes on without other choices; the first
+        attempt is made in any case.
       given: see Hint.map.
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
-      idle: CPU time after which it ends as well, counted from where the values of both sides were last found to agree
+      idle: work after which it ends as well, counted from where the values of both sides were last found to agree
         further: a walk along a large model alone takes seconds.
     """
     attempt = Attempt(left.seen, right, left.elements, Partnered(right_arrays, left.elements), say)
     if given is not None:
         attempt.take(given)
-    return attempt.ended(_searched(attempt, left.program.outputs, seconds, rough, idle))
+    found = _searched(attempt, left.program.outputs, stop, rough, idle)
+    return attempt.ended(replace(found, work=attempt.walk.work))
 
 
-def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: bool, idle: float) -> Match:
+def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, idle: float) -> Match:
     """Go on with an attempt and step back where it ends early, until all uses have partners; return the deepest one.
 
     Args:
-      outputs: the left ones. seconds, rough, idle: see match.
+      outputs: the left ones. stop, rough, idle: see match.
     """
-    best, tries, end, furthest, until = None, 0, np.inf, -1, np.inf
+    best, tries, furthest, until = None, 0, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
     first: Match | None = None  # the first one that ended at a use without a partner, if that was passed over
     while True:
         found = _tried(attempt)
-        now = time.thread_time()
-        end = min(end, now + seconds)
         if found.at > furthest and attempt.limit <= EXACT:
-            furthest, until = found.at, now + idle
-        late = now > min(end, until)
+            furthest, until = found.at, attempt.walk.work + idle
+        late = attempt.walk.work > until or time.thread_time() > stop
         if _misled(found, outputs):
-            return _with_outputs(attempt, found, outputs, min(end, now + idle))
+            return _with_outputs(attempt, found, outputs, stop, attempt.walk.work + idle)
         if best is None or _goes_further(found, best):
             best, tries = _copied(found) if found.failure else found, 0
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
-            return _ended(best, base, first)
+            cut = late and tries < TRIES and attempt.step_back()
+            return replace(_ended(best, base, first), cut=cut and best.failure is not None)
         if found.gap > PARTNER and attempt.unscale():
             best, tries = None, 0
             continue
@@ -155,15 +159,15 @@ def _goes_further(found: Match, best: Match) -> bool:
     return not found.failure or found.at > best.at or (level and PARTNER < found.gap < best.gap)
 
 
-def _with_outputs(attempt: Attempt, found: Match, outputs: list[Array], deadline: float) -> Match:
+def _with_outputs(attempt: Attempt, found: Match, outputs: list[Array], stop: float, most: float) -> Match:
     """Try other choices where all uses have partners, but outputs differ; return the match if none makes them equal.
 
     Args:
-      deadline: the thread's CPU time at which it ends.
+      stop: the thread's CPU time at which it ends. most: the work of the attempt, likewise.
     """
     whole = _copied(found)
     for _ in range(MISLED):
-        if time.thread_time() > deadline or not attempt.step_back():
+        if attempt.walk.work > most or time.thread_time() > stop or not attempt.step_back():
             break
         found = _tried(attempt)
         if not found.failure and not _misled(found, outputs):

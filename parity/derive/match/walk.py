@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.derive.limits import CALL_WORK, WALKED_PRODUCT
 from parity.derive.trace.program import Program, computed
 from parity.derive.trace.tape import Array, Node, elements
 
@@ -30,7 +31,7 @@ class Walk:
     def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], Array | None]):
         self.program, self.elements, self._meet = program, elements, meet
         tape = program.tape
-        self.at = 0
+        self.at = self.work = 0  # how much was computed: the walk goes on from there after each restore()
         self._joins = 0  # sums and products that were settled at this operation
         self._now: dict[int, Array] = {}  # what operands became at this operation
         self._rows: dict[int, Symbol] = {}  # rows that tokens read and whose values an operation needed, by identity
@@ -58,11 +59,12 @@ class Walk:
 
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs."""
-        tape, last = self.program.tape, self.program.last
+        tape, last, costs = self.program.tape, self.program.last, self.program.costs
         with np.errstate(all="ignore"):
             while self.at < len(tape.nodes):
                 node = tape.nodes[self.at]
                 self._joins, self._now = 0, {}
+                self.work += CALL_WORK + costs[self.at] // WALKED_PRODUCT
                 operands = [self._operand(number) for number in node.inputs]
                 if (numbers := delayed.bare(self.program, node, operands, self._bare)) is not None:
                     self._bare[node.output] = numbers

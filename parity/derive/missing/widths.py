@@ -15,6 +15,7 @@ from parity.derive.match import columns
 from parity.derive.match.choices import every
 from parity.derive.match.match import Match
 from parity.derive.match.symbols import Elements, Use
+from parity.derive.match.uses import distinct_of
 from parity.derive.prove.pairs import Mapped, Run, of_product, pairs
 from parity.derive.trace.tape import Array
 from specs.words import in_a_row
@@ -97,19 +98,25 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
         if pair.left and pair.right and pair.gap <= PARTED_USES and not every(owned, pair.left.ids)
     ]
     if use := _first(right, mapped):
-        lefts, rights = (
-            [seen for seen in side.uses if seen.kind == "product" and not every(known, seen.ids)]
-            for side, known in ((left, owned), (right, mapped.numbers != 0))
-        )
-        wanted = of_product(use, right)
-        lefts, rights = (
-            [seen for seen in some if _equal_columns(wanted, of_product(seen, side))]
-            for side, some in ((left, lefts), (right, rights))
-        )
+        lefts, rights = (_alike(use, right, side) for side in (left, right))
+        # what reads other values on the right was taken for want of a better partner
+        numbers = np.zeros_like(mapped.numbers)
+        for ids in (distinct_of(seen.ids) for seen in rights):
+            numbers[ids] = mapped.numbers[ids]
+        taken = mapped._replace(numbers=numbers).owned(left.elements)
+        lefts = [seen for seen in lefts if not every(taken, seen.ids)]
+        rights = [seen for seen in rights if not every(mapped.numbers != 0, seen.ids)]
         # of one size, one side has in several what the other has in one; and a free left array may be the partner
         if _size(left, lefts) != _size(right, rights) and not _fitting(use, left, right, owned):
             met += [(seen, use) for seen in lefts[:1]]
     return met
+
+
+def _alike(use: Use, right: Run, side: Run) -> list[Use]:
+    """Return the products of a side that read the same values as one on the right."""
+    wanted, count = of_product(use, right), math.prod(use.ids.shape[:2])
+    some = (seen for seen in side.uses if seen.kind == "product" and math.prod(seen.ids.shape[:2]) == count)
+    return [seen for seen in some if _equal_columns(wanted, of_product(seen, side))]
 
 
 def _fitting(use: Use, left: Run, right: Run, owned: Array) -> bool:

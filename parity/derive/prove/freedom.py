@@ -20,7 +20,6 @@ from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.notation.paths import normal
 
-from .pairs import arithmetic
 from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
@@ -66,7 +65,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
 
 def affordable(program: Program) -> int:
     """Return how often a model may be run, by its arithmetic: the same at each time."""
-    return min(FREE_RUNS, FREE_OPERATIONS // max(arithmetic(program), 1))
+    return min(FREE_RUNS, FREE_OPERATIONS // max(sum(program.costs), 1))
 
 
 class _Trial:

@@ -83,18 +83,6 @@ def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side:
     return Run(side, program.tape, weights, inputs, elements, program, uses)
 
 
-def arithmetic(program: Program) -> int:
-    """Count the multiplications in products, and the results of other operations, of one run."""
-    work = 0
-    for node in program.tape.nodes:
-        size = math.prod(program.shapes[node.output])
-        if node.kind == "product":
-            w = program.shapes[node.inputs[1]]
-            size *= math.prod(w[1:]) if node.window else w[-2]
-        work += size
-    return work
-
-
 def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
     """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs.
 

@@ -9,13 +9,12 @@ gives the same values to tables of both sides that differ by rounding.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from convert.errors import UsageError, command_or_call
 from parity.derive.forms.routed import scatters
-from parity.derive.limits import LARGE_MODEL, MATCH_SECONDS
+from parity.derive.limits import LARGE_MODEL, MATCH_WORK
 from parity.derive.match.hints import hint
 from parity.derive.match.match import Walked, match, walked
 from parity.derive.match.symbols import Elements
@@ -190,8 +189,7 @@ def _matched(
     b, hinted = model.side, None
     if table is not None:
         hinted = hint(table, known.side, b, known.elements, Elements(b.parameters, known=False))
-    limit = stop - time.thread_time()
-    found = match(uses, program, b.parameters, limit, hinted and hinted.map, rounds.next(), idle=MATCH_SECONDS)
+    found = match(uses, program, b.parameters, stop, hinted and hinted.map, rounds.next(), idle=MATCH_WORK)
     return Candidate(
         found, b, model.tape, program.tape, [*model.inputs.values()], hinted, (known.program, program),
         called.correspondence, called.clash, input_order=called.input_order, output_order=called.output_order,

@@ -100,6 +100,7 @@ class Candidate(NamedTuple):
       programs: those of both sides that were matched; edited where these match deeper.
       correspondence, input_order, output_order: see Called. clash: see outputs.
       left_out: right parameters that an edit leaves out -> how both sides differ in them.
+      limit: which limit ended the search for a complete match; "" if all was tried.
     """
 
     found: Match
@@ -114,6 +115,7 @@ class Candidate(NamedTuple):
     left_out: Mapping[str, OneSided] = MappingProxyType({})
     input_order: tuple[int, ...] = ()
     output_order: tuple[int, ...] = ()
+    limit: str = ""
 
     @property
     def depth(self) -> tuple[bool, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from parity.derive.edits.activations import others
@@ -16,7 +17,7 @@ from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.sums import BESIDE
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
-from parity.derive.limits import AGREEING_SUMS, EDIT_SECONDS, EXACT
+from parity.derive.limits import AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
 from parity.derive.match.match import Match, Walked, match, walked
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import OneSided
@@ -26,9 +27,35 @@ from parity.derive.trace.tape import Tape
 from .as_called import Matched
 from .candidates import Candidate, Left
 
-TRIAL_SECONDS = 2  # of CPU time for the match with one edit
 BEHIND = 48  # operations behind the last product that matched, among which activations are exchanged
 PRODUCTS = 6  # before a match ends, in whose operations functions are left out
+
+
+@dataclass
+class Budget:
+    """What a search with edits may still take.
+
+    Args:
+      work: what may still be computed, alike on every machine. stop: the thread's CPU time at which the search ends.
+      cut: whether a limit ended it, or a match with an edit, though others were left.
+    """
+
+    work: int
+    stop: float
+    cut: bool = False
+
+    def rest(self, edits: Iterable[Edit]) -> Iterator[Edit]:
+        """Yield edits until a limit is reached."""
+        for edit in edits:
+            if self.work <= 0 or time.thread_time() >= self.stop:
+                self.cut = True
+                return
+            yield edit
+
+    def spend(self, found: Match) -> None:
+        """Count what a match with an edit has taken."""
+        self.work -= found.work
+        self.cut = self.cut or found.cut
 
 
 class Tried(NamedTuple):
@@ -39,33 +66,36 @@ class Tried(NamedTuple):
     uses: Walked
 
 
-def edited(matched: Matched, stop: float) -> Candidate:
+def edited(matched: Matched, stop: float) -> tuple[Candidate, bool]:
     """Match edited tapes, as long as the match goes further with one more edit.
 
     The proof and the list of differences are of the models as they are.
+
+    Returns: also whether a limit ended this though other edits were left.
     """
     known, uses, best = matched
-    stop = min(stop, time.thread_time() + EDIT_SECONDS)
+    budget = Budget(EDIT_WORK, stop)
     given = Tried(best, (known.program.tape, best.exact), uses)
-    while given.best.found.failure and (further := _with_an_edit(given, known, stop)):
+    while given.best.found.failure and (further := _with_an_edit(given, known, budget)):
         given = further
-    return given.best
+    return given.best, budget.cut
 
 
-def _with_an_edit(given: Tried, known: Left, stop: float) -> Tried | None:
+def _with_an_edit(given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
-    for edit in _edits(given, stop):
-        new = _tried(edit, given, known)
+    for edit in budget.rest(_edits(given)):
+        new = _tried(edit, given, known, budget)
         if new and (not new.best.found.failure or _further(new.best.found, given.best.found, edit)):
-            tried = [new, *(_tried(wider, given, known) for wider in edit.wider)]
+            tried = [new, *(_tried(wider, given, known, budget) for wider in edit.wider)]
             return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
     return None
 
 
-def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
+def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Match the tapes with one more edit; None if an operation refuses it, or parameters of a branch are lost."""
     best, lefts = given.best, known.elements
     tapes = edit.tapes(*given.tapes)
+    budget.work -= CALL_WORK * len(tapes[edit.side].nodes)
     if _too_few_read(tapes, given.tapes, (known.side, best.side), edit.side):
         return None
     same = tapes[0] is given.tapes[0]
@@ -73,7 +103,8 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
         source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
         target = Program(tapes[1], best.side.parameters, best.inputs)
         own = given.uses if same else walked(source, lefts)
-        found = match(own, target, best.side.parameters, TRIAL_SECONDS, best.hint and best.hint.map)
+        found = match(own, target, best.side.parameters, budget.stop, best.hint and best.hint.map, idle=TRIAL_WORK)
+        budget.spend(found)
     except Exception:  # an operation, which matching runs too, may raise anything for a number that it refuses
         return None
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
@@ -93,7 +124,7 @@ def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence
     return read[edited] < min(read_before, read[1 - edited])
 
 
-def _edits(given: Tried, stop: float) -> Iterator[Edit]:
+def _edits(given: Tried) -> Iterator[Edit]:
     """Yield what may make the sides equal where the match ends: other operations near it and numbers, in turn."""
     best, tapes, uses = given
     idle = _idle(given)
@@ -111,8 +142,7 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
         )
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
-    both = (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))
-    yield from itertools.takewhile(lambda _: time.thread_time() < stop, both)
+    yield from (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))
 
 
 def _idle(given: Tried) -> Callable[[Edit], bool]:

@@ -16,7 +16,7 @@ from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
 from parity.derive.forms.scales import scaled_before, scaled_behind
 from parity.derive.forms.unfolded import unfolded
-from parity.derive.limits import MATCH_SECONDS
+from parity.derive.limits import MATCH_WORK
 from parity.derive.match.match import Walked, match, walked
 from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.tape import Tape
@@ -92,19 +92,20 @@ def _by_taps(known: Left, uses: Walked, best: Candidate, stop: float) -> Candida
     if sum(seen.use.ids.shape[1] == channels for seen in single) < math.prod(taps) or math.prod(taps) == 1:
         return best
     left = uses if own is uses.program else walked(own, known.elements)
-    return _deeper(best, left, unfolded(program), stop)
+    return max(best, _matched(best, left, unfolded(program), stop), key=lambda candidate: candidate.depth)
 
 
 def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidate:
     """Match tapes with matrices of bilinear products at the other operand, as far as the match goes further so."""
-    stop = min(stop, time.thread_time() + MATCH_SECONDS)
-    program = best.programs[0]
+    program, work = best.programs[0], MATCH_WORK
     own = uses if program is uses.program else None
-    while best.found.failure and time.thread_time() < stop:
+    while best.found.failure and work > 0 and time.thread_time() < stop:
         before = [one for one in bilinears(best.programs[1]) if one.first <= best.found.at]
         for one in before[: -NEAREST - 1 : -1]:
             own = own or walked(program, known.elements)
-            if (new := _deeper(best, own, turned(best.programs[1], one), stop)) is not best:
+            new = _matched(best, own, turned(best.programs[1], one), stop)
+            work -= new.found.work
+            if new.depth > best.depth:
                 best = new
                 break
         else:
@@ -112,15 +113,8 @@ def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidat
     return best
 
 
-def _deeper(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
-    """Match a right tape of another form; return that if it goes further than the best match, which else stays."""
-    new = _matched(best, left, tape, stop)
-    return new if new.depth > best.depth else best
-
-
 def _matched(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
     """Match a right tape of another form."""
     target = Program(tape, best.side.parameters, best.inputs)
-    limit, given = min(MATCH_SECONDS, stop - time.thread_time()), best.hint and best.hint.map
-    found = match(left, target, best.side.parameters, limit, given)
+    found = match(left, target, best.side.parameters, stop, best.hint and best.hint.map, idle=MATCH_WORK)
     return best._replace(found=found, programs=(left.program, target))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +120,18 @@ class Program:
         return node.kind == "layout" and any(
             n in self.indices and n in self.active and n not in self.plain for n in node.inputs
         )
+
+    @cached_property
+    def costs(self) -> list[int]:
+        """Count for each operation the multiplications of a product, or the results of anything else."""
+        costs = []
+        for node in self.tape.nodes:
+            size = math.prod(self.shapes[node.output])
+            if node.kind == "product":
+                w = self.shapes[node.inputs[1]]
+                size *= math.prod(w[1:]) if node.window else w[-2]
+            costs.append(size)
+        return costs
 
     def known(self, number: int) -> Array | None:
         """Return a value that is a constant, of integers or truth values, or a mask of inputs; None for others."""
