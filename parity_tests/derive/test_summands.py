@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_USE
 from parity.derive.match.added import Added
 from specs.table import Table
@@ -16,6 +17,7 @@ from specs.table import Table
 from .pairs import images
 
 torch = pytest.importorskip("torch")
+X = images(5, 4)
 
 
 class Layer(torch.nn.Module):
@@ -123,3 +125,36 @@ def test_numbers_of_a_large_matrix_are_freed_behind_its_product():
     sums.note(0, numbers.reshape(1, -1, 512).swapaxes(1, 2))
     del numbers
     assert alive() is None
+
+
+def _added(bias: bool) -> Any:
+    class Added(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=bias)
+            self.out = torch.nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.out((self.one(x) + self.other(x.tanh())).tanh())
+
+    return Added()
+
+
+def test_weights_go_back_by_what_was_derived_also_where_the_table_adds():
+    found = parity.derive(_added(False), _added(True), (X,))
+    trained, x = _added(True), torch.from_numpy(X.astype(np.float32))
+    back = parity.transfer(trained, _added(False), table=found)
+    torch.testing.assert_close(back(x), trained(x))
+    again = parity.transfer({name: array.numpy() for name, array in back.state_dict().items()}, trained, table=found)
+    torch.testing.assert_close(again(x), trained(x))
+
+
+def test_a_given_line_that_adds_left_arrays_is_derived_anew():
+    found = parity.derive(_added(False), _added(True), (X,))
+    back = parity.derive(_added(True), _added(False), (X,), table=found.table.reverse())
+    assert back.proven and "one.bias: c + other.bias: c -> one.bias: c\n" in back.table.print()
+    (given,) = back.given_open
+    assert "(one.bias)" in given and "or the line adds arrays of the left model" in str(back)
+    typo = Table.parse("table 1\none.bias: c + other.bia: c -> one.bias: c")
+    with pytest.raises(UsageError, match="the left model has no such arrays"):
+        parity.derive(_added(True), _added(False), (X,), table=typo)

@@ -44,7 +44,8 @@ class Given:
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
       output_order: of the axes of the right model's single output, in which the left one returns it; () as they are.
       drawn: left parameters of one value in the weights that were given, which got random ones.
-      given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
+      given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes, or
+        they add left arrays.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
       momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.

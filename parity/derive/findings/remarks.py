@@ -33,8 +33,8 @@ BRANCHES = (
 )
 VOIDED = "code of {} takes no float64 beside its casts to lower precision: the proof has run it without these casts"
 OPEN = (
-    "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
-    "(h=4+k=4 d), to have such a line taken as given"
+    "the shapes of both models leave lengths of their axes open, or the line adds arrays of the left model; these "
+    "arrays were derived anew: write lengths, as in (h=4+k=4 d), to have a line of open lengths taken as given"
 )
 NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "

@@ -38,7 +38,8 @@ class Hint(NamedTuple):
         where they set zero.
       left, right: the arrays that they speak of.
       constants: the right arrays that they set to one value.
-      open: lines that were left out, as the models' shapes do not show the lengths of their axes.
+      open: lines that were left out, as the models' shapes do not show the lengths of their axes, or left arrays are
+        added.
     """
 
     table: Table
@@ -50,7 +51,7 @@ class Hint(NamedTuple):
 
 
 def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
-    """Apply a part of a Table to element numbers, without lines that have axes of unknown length.
+    """Apply a part of a Table to element numbers, without lines that add left arrays or have axes of unknown length.
 
     Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
     """
@@ -59,16 +60,13 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
               **{name: np.shape(array) for name, array in b.others.items()}}  # fmt: skip
     spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
     like = _spoken(table.reverse(), right_shapes, "right")
+    if sums := {line.number for line in table.lines if line.left.join == "+"}:
+        return _without(sums, table, a, b, lefts, rights)
     try:
         layout = _fitting(table, spoken, like, "right")
-        if layout.sums:
-            raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
         _fitting(table.reverse(), like, spoken, "left")  # refuses to drop a right array that another line fills
     except SizeError as error:
-        numbered = _sharing(table, {number for number, _ in error.dims})
-        left_out = tuple(_labelled(line) for line in table.lines if line.number in numbered)
-        rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
-        return hint(rest, a, b, lefts, rights)._replace(open=left_out)
+        return _without({number for number, _ in error.dims}, table, a, b, lefts, rights)
     try:
         moved = translate(_of_numbers(layout), {name: numbers[name] for name in spoken})
     except TableError as error:  # arrays are not equal that a line ties
@@ -83,6 +81,19 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
             part[part == 0] = -rights.numbers(entry.name)[part == 0]
     constants = {entry.name: fill.value for entry in layout.entries if not entry.moves for fill in _fills(entry)}
     return Hint(table, found, tuple(spoken), tuple(like), constants)
+
+
+def _without(numbers: set[int], table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
+    """Return the hint of the other lines; see hint.
+
+    Args:
+      numbers: of lines to leave out, with those that speak of the same arrays.
+    """
+    numbers = _sharing(table, numbers)
+    left_out = [_labelled(line) for line in table.lines if line.number in numbers]
+    rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbers)))
+    found = hint(rest, a, b, lefts, rights)
+    return found._replace(open=(*left_out, *found.open))
 
 
 def _fitting(table: Table, shapes: Shapes, like: Shapes, other: str) -> Layout:
