@@ -59,13 +59,13 @@ def every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str,
 
 def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
     """Raise UsageError where the n-th arrays of two models are not the same."""
-    named, others = one.named(is_numpy), [*other.named(is_numpy).values()]
-    pairs = ((name, a, b) for (name, a), b in zip(named.items(), others, strict=False))
-    unlike = [(name, a, b) for name, a, b in pairs if not np.array_equal(a, b)]
-    if len(named) != len(others) or any(a.size != b.size or a.shape == b.shape for _, a, b in unlike):
+    ones, others = ([*of.named(is_numpy).values()] for of in (one, other))
+    pairs = enumerate(zip(ones, others, strict=False), 1)
+    unlike = [(k, a, b) for k, (a, b) in pairs if not np.array_equal(a, b)]
+    if len(ones) != len(others) or any(a.size != b.size or a.shape == b.shape for _, a, b in unlike):
         raise UsageError(f"{check} pairs the arrays of inputs by their order, which differs for {models}")
-    for name, a, b in unlike[:1]:
-        what = f"{check} takes arrays with one order of axes: {name} has another one for {models}"
+    for k, a, b in unlike[:1]:
+        what = f"{check} takes arrays with one order of axes: that of array {k} of the inputs differs for {models}"
         shapes = f"{list(a.shape)} and {list(b.shape)}"
         raise UsageError(f"{what}, {shapes}: wrap one of them in a model that exchanges these axes")
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from convert.errors import ConvertError, UsageError
+from specs.applied.arrays import flat
+from specs.solving.matching import Matcher
 from specs.words import in_a_row
 
 from .deriving import derive
 from .findings.derivation import Derivation
+from .fold.rows import DerivedTable
 from .trace.call import call_of
 from .trace.sides import side
 from .trace.tape import Array
@@ -25,7 +28,7 @@ def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, 
     Args:
       left, right, inputs, right_inputs, options: as those of derive(). With table=d, what derive() returned, nothing is
         derived again: the models may have other weights, depths and widths, inputs are not needed, and `left` may also
-        be {left name: array}.
+        be {name: array}. It takes weights back as well, from what was the right model to what was the left one.
     Returns: what `right` is: a torch module, a paddle layer, an nnx module, (linen module, variables) or (function,
       parameters). Its dtypes stay as they are.
     Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
@@ -40,7 +43,19 @@ def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, 
         like = _arrays(right)
     if not found.proven:
         raise ConvertError("the models were not proven equal: nothing was transferred", reasons(found))
-    return loaded(right, found.table.apply(left if isinstance(left, Mapping) else _arrays(left), like))
+    arrays = left if isinstance(left, Mapping) else _arrays(left)
+    return loaded(right, _facing(found.table, flat(arrays)).apply(arrays, like))
+
+
+def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:
+    """Return the Table in the direction of the arrays at hand: reversed where their names fit its right side alone."""
+
+    def fits(of: DerivedTable) -> bool:
+        found = Matcher(of, {*names, *of.unread[0]}).match()
+        return not (found.missing or found.unexpected or found.problems)
+
+    back = table.reverse()
+    return back if fits(back) and not fits(table) else table
 
 
 def _arrays(model: Any) -> dict[str, Array]:

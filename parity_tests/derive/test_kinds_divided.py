@@ -256,6 +256,16 @@ def test_a_bias_that_the_left_model_lacks_is_said_to_be_filled():
     assert found.to_dict()["filled"] == ["b.bias"]
 
 
+def test_a_bias_that_is_the_term_of_a_sum_converts_back_and_is_not_said_to_be_filled():
+    left, right = (Net(lambda m, x: m.a(x) + m.b(x.tanh()), a=linear(), b=linear(bias=bias)) for bias in (False, True))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.proven and found.summed == ["a.bias"]
+    assert found.filled == [] and "filled" not in found.table.print()
+    trained = {name: array.detach().numpy() for name, array in right.named_parameters()}
+    back = found.table.reverse().apply(trained)
+    np.testing.assert_array_equal(back["a.bias"], trained["a.bias"] + trained["b.bias"])
+
+
 def test_a_part_of_a_bias_that_the_left_model_lacks_is_said_to_have_no_way_back():
     left = Net(lambda m, x: m.a(x).tanh() + m.b(x), a=linear(bias=False), b=linear())
     right = Net(lambda m, x: m.ab(x)[:, :6].tanh() + m.ab(x)[:, 6:], ab=linear(6, 12))

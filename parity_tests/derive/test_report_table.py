@@ -40,10 +40,23 @@ def test_the_command_that_converts_states_the_lengths_that_either_direction_asks
     found = replace(DERIVED, proven=True, table=there)
     lines = _summary(found, "my t.table", "my t.html")
     assert [line.text for line in lines[1:6]] == [
-        "my t.table: 1 line", "to convert a checkpoint of the left model:", f"  {command}{heads}",
+        "my t.table: 1 line", "to convert a checkpoint of the left model, where h is an axis of qkv/kernel:",
+        f"  {command}{heads}",
         "to convert a checkpoint of the right model:", f"  {command} --reverse",
     ]  # fmt: skip
     assert lines[-1].text == "report: my t.html"
+
+
+def test_the_command_names_an_array_that_has_each_axis():
+    text = "q: i h2 d, k: i h d <-> qk: (h2+h d) i\nv: i h d <-> v.weight: (h d) i\n"
+    shapes = {"q": (6, 4, 3), "k": (6, 2, 3), "v": (6, 2, 3)}, {"qk": (18, 6), "v.weight": (6, 6)}
+    table = DerivedTable(
+        Table.parse(f"table 1\n{text}").lines, known=shapes[0], like=shapes[1], sizes={"h": 2, "h2": 4}
+    )
+    (left, _), (right, command) = converting(table, "t.table")
+    assert left.endswith("the left model") and command.endswith("--set h2=... --set h=...")
+    assert right == "to convert a checkpoint of the right model, where h2 is an axis of q and h is an axis of k"
+    assert table.open_lines()["h2"] == ["q"] and table.open_lines()["h"] == ["k", "v"]
 
 
 def test_the_command_takes_lengths_of_arrays_that_the_source_lacks_from_a_new_model():

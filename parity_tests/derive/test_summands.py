@@ -19,6 +19,8 @@ from .pairs import images
 torch = pytest.importorskip("torch")
 from .test_kinds_matching import Net  # noqa: E402
 
+X = images(5, 4)
+
 
 class Layer(torch.nn.Module):
     """A recurrent layer of torch."""
@@ -254,3 +256,35 @@ def test_a_sum_of_three_arrays_cannot_be_given():
         parity.derive(
             three, one, (images(3, 5),), table=Table.parse("table 1\none: c + two: c + three: c -> bias: c\n")
         )
+
+
+def _added(bias: bool) -> Any:
+    class Added(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=bias)
+            self.out = torch.nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.out((self.one(x) + self.other(x.tanh())).tanh())
+
+    return Added()
+
+
+def test_weights_go_back_by_what_was_derived_also_where_the_table_adds():
+    found = parity.derive(_added(False), _added(True), (X,))
+    trained, x = _added(True), torch.from_numpy(X.astype(np.float32))
+    back = parity.transfer(trained, _added(False), table=found)
+    torch.testing.assert_close(back(x), trained(x))
+    again = parity.transfer({name: array.numpy() for name, array in back.state_dict().items()}, trained, table=found)
+    torch.testing.assert_close(again(x), trained(x))
+
+
+def test_a_given_line_that_adds_left_arrays_is_taken():
+    found = parity.derive(_added(False), _added(True), (X,))
+    back = parity.derive(_added(True), _added(False), (X,), table=found.table.reverse())
+    assert back.proven and "one.bias: c + other.bias: c -> one.bias: c\n" in back.table.print()
+    assert not back.given_open
+    typo = Table.parse("table 1\none.bias: c + other.bia: c -> one.bias: c")
+    with pytest.raises(UsageError, match="the left model has no such arrays"):
+        parity.derive(_added(True), _added(False), (X,), table=typo)

@@ -195,7 +195,11 @@ def test_each_model_may_get_inputs_of_its_own() -> None:
     assert report.passed and report.about["inputs"].startswith("one: images [4, 5] float32, ")
     for given, check, message in (
         (inputs, "gradients", "gradients pairs the arrays of inputs by their order, which differs for one and two"),
-        (inputs | {"two": parity.Call(x.T, scale)}, "gradients", r"for one and two, \[4, 5\] and \[5, 4\]: wrap one"),
+        (
+            inputs | {"two": parity.Call(x.T, scale)},
+            "gradients",
+            r"array 1 of the inputs differs for one and two, \[4, 5\] and \[5, 4\]: wrap one",
+        ),
         (inputs | {"two": parity.Call(scale + 1, x + 1)}, "forward", "models are compared on the same values: images"),
         ({"one": inputs["one"], "tow": inputs["two"]}, "forward", "give a parity.Inputs for each of one and two"),
         (inputs | {"two": parity.Call(scale, np.array(["x"]))}, "forward", "two: images:1"),

@@ -27,6 +27,7 @@ from parity.derive.trace.tape import Array
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
 from specs.solving.matching import Matcher
+from specs.table import Table
 
 from .shifted import parted, shifted
 from .summands import straightened
@@ -43,7 +44,7 @@ class Written(NamedTuple):
       inferred: right parameters of which all or some elements follow a pattern or a name. in_rows: those of them of
         which the inputs read some rows alone.
       notes: comments on what no line translates.
-      filled: right parameters that are zero, all or a part, as the left model has no such bias.
+      filled: right parameters that lines set to zero, all or a part, as the left model has no such bias.
     """
 
     table: DerivedTable
@@ -89,8 +90,9 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     mapped, plus = _with_terms_in_order(mapped, found.plus)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
-    filled = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
+    zeros = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
+    filled = _constant(table, zeros) if zeros else []
     if len(rights) > LARGE_MODEL:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
@@ -162,6 +164,15 @@ def unseen(table: DerivedTable) -> list[Line]:
     They stand beside lines that read the rest.
     """
     return [line for line in table.lines if line.arrow == "->" and line.left.constant]
+
+
+def _constant(table: Table, names: Sequence[str]) -> list[str]:
+    """Return those of these right arrays that lines set to a constant, all or a part: other zeros are terms of sums."""
+    back = table.reverse()
+    found = Matcher(back, names).match()
+    groups = (arrays for line in back.lines if line.kind == "constant" for _, arrays in found.groups(line))
+    constant = {name for arrays in groups for named in arrays for name in named.values()}
+    return [name for name in names if name in constant]
 
 
 def _zeros(mapped: Array, rights: Elements) -> list[str]:

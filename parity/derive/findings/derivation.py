@@ -359,15 +359,17 @@ def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
     command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
     sides = {"left": ("", table), "right": (" --reverse", table.reverse())}
     return [
-        (f"to convert a checkpoint of the {side} model{_file_of(of, other)}", command + "".join([way, *_lengths(of)]))
+        (f"to convert a checkpoint of the {side} model{_needed(of, other)}", command + "".join([way, *_lengths(of)]))
         for (side, (way, of)), other in zip(sides.items(), reversed(sides), strict=True)
     ]
 
 
-def _file_of(table: DerivedTable, side: str) -> str:
-    """Say what NEW is in the command, where it has one."""
-    names = table.of_right_alone()
-    return f", where NEW is a file of a new {side} model, for the size of {listed(names)}" if names else ""
+def _needed(table: DerivedTable, side: str) -> str:
+    """Say what NEW is in the command, or name an array that has each axis whose length it asks for."""
+    if names := table.of_right_alone():
+        return f", where NEW is a file of a new {side} model, for the size of {listed(names)}"
+    axes = [f"{name} is an axis of {table.array_with(name)}" for name in table.lengths()]
+    return f", where {in_a_row(axes)}" if axes else ""
 
 
 def _lengths(table: DerivedTable) -> list[str]:

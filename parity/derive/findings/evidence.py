@@ -78,7 +78,7 @@ class Matching:
         those of `doubtful`. in_rows: those of which the inputs read some rows alone.
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
-      filled: right parameters that are zero, all or a part, as the left model has no such bias.
+      filled: right parameters that lines set to zero, all or a part, as the left model has no such bias.
       unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
       search_limit: which limit ended the search for partners; "" if all was tried.
     """

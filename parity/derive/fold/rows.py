@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +128,18 @@ class DerivedTable(Table):
         """Name the axes whose lengths the names and shapes of a checkpoint of the left side leave open."""
         return error.enough if (error := self._open()) else ()
 
+    def array_with(self, name: str) -> str:
+        """Name an array that has an axis whose length is open, as a dimension of its own where one has it so."""
+        axes = error.axes if (error := self._open()) else {}
+        lines = (line for line in self.lines if name in axes.get(line.number, ()))
+        sizes = dict[str, float]()
+        for array in (array for line in lines for array in line.arrays):
+            parts = [[part for factor in dim.factors for part in factor] for dim in array.axes or ()]
+            sizes[array.label] = min(
+                (len(some) for some in parts if name in {part.name for part in some}), default=math.inf
+            )
+        return min(sizes, key=sizes.__getitem__)
+
     def of_right_alone(self) -> list[str]:
         """Name arrays of more than one element that only the right side has, and whose lengths nothing shows."""
         axes = error.axes if (error := self._open()) else {}
@@ -143,12 +156,12 @@ class DerivedTable(Table):
         return None
 
     def open_lines(self) -> dict[str, list[str]]:
-        """Return the lines, by their first array, on which names and shapes leave the length of an axis open."""
+        """Return the lines, by their first array that has it, on which names and shapes leave an axis' length open."""
         found: dict[str, list[str]] = {}
         for error in filter(None, (self._open(), self.reverse()._open())):
             for line in self.lines:
                 for name in error.axes.get(line.number, ()):
-                    label = next(iter(line.arrays)).label
+                    label = next(a.label for a in line.arrays if any(part.name == name for part in a.parts()))
                     found.setdefault(name, []).extend([label] * (label not in found.get(name, ())))
         return found
 
