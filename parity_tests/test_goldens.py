@@ -13,7 +13,7 @@ import ports
 import specs
 from convert.errors import ConvertError
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from specs.checking.unseen import options, uncovered, written
 from specs.dialects import applied
 from specs.layer import parameters
