@@ -294,18 +294,36 @@ def _doubled(value: Any) -> Any:
 
 def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
     """Describe the dialects in which `sign` matches no array's name of some twin."""
-    dialects = {**PORTS, **spec.dialects} if spec.sign else {}
-    for dialect, lines in dialects.items():
+    for dialect in {**PORTS, **spec.dialects} if spec.sign else ():
         for name, config in twins.items():
             with contextlib.suppress(ValueError, LookupError, AttributeError):  # of a line, which is reported as such
-                names = list(shapes(spec.layers(config), lines, config))
-                in_nnx = [nnx_name(name, lists=dialect in PORTS) for name in names]
-                forms = (names, in_nnx) if lines.framework == "flax" else (names,)
+                forms = spellings(spec, dialect, config)
                 missed = [form for form in forms if form and not any(re.search(spec.sign, each) for each in form)]
                 if missed:
-                    how = "as" if missed[0] is names else "in nnx as"
+                    how = "as" if missed[0] is forms[0] else "in nnx as"
                     where = f"dialect {dialect!r}, {how} {missed[0][0]!r} of tiny {name!r}"
                     yield f"sign: {spec.sign!r} matches no name of {where}"
+                    break
+
+
+def spellings(spec: Spec, dialect: str, config: Any) -> list[list[str]]:
+    """Return the names of a Config's arrays in a dialect, and in flax those of nnx too."""
+    lines = {**PORTS, **spec.dialects}[dialect]
+    names = list(shapes(spec.layers(config), lines, config))
+    return [names, [nnx_name(name, lists=dialect in PORTS) for name in names]] if lines.framework == "flax" else [names]
+
+
+def of_other_signs(spec: Spec, others: Mapping[str, Spec]) -> Iterator[str]:
+    """Describe the architectures of which `sign` does not tell this one: one of both takes names of the other's."""
+    for other, its in others.items() if spec.sign else ():
+        for page, sign, whose in ((its, spec.sign, other), (spec, its.sign, "this page")):
+            every = ((d, twin) for d in {**PORTS, **page.dialects} for twin in page.tiny.values())
+            for names in (form for dialect, twin in every for form in spellings(page, dialect, twin)):
+                taken, own = ([n for n in names if re.search(one, n)] for one in (sign, page.sign))
+                if taken and len(taken) >= len(own):
+                    stated = f"{sign!r}" if whose == other else f"that of {other}, {sign!r},"
+                    what = f"matches {len(taken)} of {len(names)} names of {whose}, as {taken[0]!r}"
+                    yield f"sign: {stated} {what}, and {page.sign!r} matches {len(own)}: choose what it alone has"
                     break
 
 
