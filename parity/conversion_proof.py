@@ -20,7 +20,7 @@ from convert.reading.recognise import dialects
 from convert.reading.replicas import FirstReplica
 from parity.given.quoting import some
 from parity.given.random_images import draw
-from parity.results.elements import relative_error
+from parity.results.elements import Worst, worst
 from parity.results.tolerance import FLOAT64
 from ports.frameworks import unported
 from ports.runners.inputs import OUTPUT
@@ -66,7 +66,7 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     )
     if left.keys() != right.keys():
         raise ConvertError(f"{plan.reader.path}: not proven: {_called_alone(plan, (source, left), (target, right))}")
-    errors = {name: relative_error(left[name], right[name]) for name in left}
+    errors = {name: worst(left[name], right[name]) for name in left}
     first = _first(errors)
     if first and _exact(plan) and not np.isfinite(left[first]).all():
         what = f"{first} comes out as NaN or infinity, of which nothing can be proven{_not_finite(plan)}"
@@ -118,8 +118,8 @@ def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict
             raise ConvertError(f"{path}: not proven: {problem}; nothing was written") from error
 
 
-def _array_errors(plan: Plan, written: str) -> dict[str, float]:
-    """Read both files in one layout and return the relative difference of each array."""
+def _array_errors(plan: Plan, written: str) -> dict[str, Worst]:
+    """Read both files in one layout and return the largest relative difference of each array."""
     settings = as_dict(plan.config)
     part = plan.reading.prefix or "/"
     with (
@@ -136,12 +136,12 @@ def _array_errors(plan: Plan, written: str) -> dict[str, float]:
         names = ", ".join(sorted(left.keys() ^ right.keys()))
         raise ConvertError(f"{plan.reader.path}: not proven: only one side has {names}; nothing was written")
     equal = {name for name in left if np.array_equal(left[name], right[name], equal_nan=left[name].dtype.kind == "f")}
-    return {name: 0.0 if name in equal else relative_error(left[name], right[name]) for name in left}
+    return {name: Worst(0.0) if name in equal else worst(left[name], right[name]) for name in left}
 
 
-def _first(errors: Mapping[str, float]) -> str | None:
+def _first(errors: Mapping[str, Worst]) -> str | None:
     """Return the first tap that differs by more than TOLERANCE."""
-    return next((name for name, error in errors.items() if not error <= TOLERANCE), None)
+    return next((name for name, one in errors.items() if not one.error <= TOLERANCE), None)
 
 
 def _exact(plan: Plan) -> bool:
@@ -153,21 +153,23 @@ def _exact(plan: Plan) -> bool:
     )
 
 
-def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[str, float]) -> dict[str, Any]:
+def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[str, Worst]) -> dict[str, Any]:
     """Judge the differences. Raises: ConvertError if one exceeds TOLERANCE where no dtype was given up."""
     exact, first = _exact(plan), _first(errors)
     if exact and first:
-        sides = f"{source} and {target}" if source else "source and target"
-        problem = f"{first} differs by {short(errors[first])} between {sides}"
+        left, right = (source, str(target)) if source else ("source", "target")
+        one = errors[first].between(left, right)
+        how = f": {one.cause}" if one.cause else f" differs by {short(one.error)} between {left} and {right}"
+        problem = f"{first}{how}"
         raise ConvertError(f"{plan.reader.path}: not proven: {problem}; nothing was written")
-    worst = max(errors, key=lambda name: errors[name])
+    furthest = max(errors, key=lambda name: errors[name].error)
     return {
         "source": source,
         "target": target,
         **({"reason": unported(plan.architecture, second=source is not None)} if source == target else {}),
         "exact": exact,
-        "error": errors[worst],
-        "worst": worst,
+        "error": errors[furthest].error,
+        "worst": furthest,
         "taps": len(errors),
         "tolerance": TOLERANCE,
         "not_covered": as_json(plan.aside),

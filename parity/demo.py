@@ -9,12 +9,13 @@ import tempfile
 
 import ports
 from convert.plans.planning import plan
+from parity.results.elements import relative_error
 from specs.kinds import FRAMEWORKS
 from specs.numbers import short
 from specs.words import count
 
 from . import goldens
-from .conversion_proof import TOLERANCE, relative_error
+from .conversion_proof import TOLERANCE
 
 
 def main(folder: str) -> int:

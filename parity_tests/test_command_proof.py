@@ -145,3 +145,12 @@ def test_a_proof_of_narrow_weights_says_what_ran_in_float64(run, tmp_path):
     assert code == 0 and printed.splitlines()[1].startswith("proven: the source, run in torch, and the target, run in ")
     assert said in printed
     assert said not in run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors", "--prove")[1]
+
+
+def test_outputs_of_other_shapes_are_named_by_their_shapes(run, tmp_path, monkeypatch):
+    needs("flax"), needs("torch")
+    outputs = iter(({"stem": np.ones((2, 3, 8, 8))}, {"stem": np.ones((2, 3, 16, 16))}))
+    monkeypatch.setattr("parity.conversion_proof._outputs", lambda *_: next(outputs))
+    code, _, error = run("google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--prove")
+    assert code == 1 and listing(tmp_path) == []
+    assert "not proven: stem: shapes differ: [2, 3, 8, 8] in flax, [2, 3, 16, 16] in torch; nothing" in error

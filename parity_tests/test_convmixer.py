@@ -12,7 +12,7 @@ from convert.__main__ import main
 from convert.errors import UsageError
 from convert.files.base import Tensor
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.dialects import place
 from specs.layer import Sizes, parameters

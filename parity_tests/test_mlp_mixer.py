@@ -7,7 +7,7 @@ import pytest
 
 import ports
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from specs.mlp_mixer import TINY, VARIANTS, Config, infer, layers
 
 from .conftest import needs, tiny

@@ -12,7 +12,7 @@ import ports
 from convert.config.settings import read_config
 from convert.errors import ConvertError, UsageError
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from specs.applied.arrays import apply
 from specs.init import draw
 from specs.layer import Sizes, parameters

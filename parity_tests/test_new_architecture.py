@@ -1,4 +1,4 @@
-"""`python -m ports new`: names that it takes and refuses, and the files that it writes."""
+"""`python -m ports new`: names that it takes and refuses, the files that it writes, and variants of a page."""
 
 import sys
 
@@ -12,6 +12,7 @@ from ports.__main__ import main as ports_main
 
 from .conftest import needs
 from .test_own_architecture import new, rewrite
+from .test_routes import write_numbers
 
 __all__ = ["new"]  # a fixture
 
@@ -112,3 +113,38 @@ def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, t
                                               (["nwe", "name"], "'new'")])  # fmt: skip
 def test_a_misspelt_option_or_command_of_ports_is_answered_with_the_one_that_was_meant(words, meant, capsys):
     assert ports_main(words) == 2 and f", did you mean {meant}? (see " in capsys.readouterr().err
+
+
+@pytest.fixture
+def twins(new, tmp_path):
+    """Write a page of two variants with the same arrays, and an optional number; return it with a file of theirs."""
+    page = new("twins")
+    small = "patch=3, depth=1, width=5, hidden=13, image=9, channels=1, classes=0, norm_eps=1e-4"
+    rewrite(page, [
+        ('    image: int = 224', "    gate: int | None = None  # channels of a gate\n    image: int = 224"),
+        ('        "patch": sizes', '        "gate": None,\n        "patch": sizes'),
+        ("VARIANTS = {", f'VARIANTS = {{\n    "A": Config({small}),\n    "B": Config({small}, act="relu"),'),
+        ('{"act": "gelu", "norm_eps": 1e-6}', '{"norm_eps": 1e-6}'),
+        ("    tiny=TINY,", '    tiny=TINY,\n    unshown=frozenset({"act"}),'),
+    ])  # fmt: skip
+    name = specs.add(str(page))
+    write_numbers(tmp_path / "w.safetensors", name, specs.get(name).variants["A"], "torch")
+    return page, tmp_path / "w.safetensors"
+
+
+def test_each_variant_is_named_that_has_the_arrays_and_another_value_of_an_open_field(twins, run):
+    page, file = twins
+    shown = run("inspect", file, "--spec", page)[1]
+    assert "variant:      A or B\n" in shown, shown
+    assert "act=gelu as in" not in shown and "norm_eps=1e-4 as in the official A or B" in shown
+    for act, variant in (("gelu", "A"), ("relu", "B")):
+        stated = run("inspect", file, "--spec", page, "--set", f"act={act}", "--set", "norm_eps=1e-4")[1]
+        assert f"variant:      {variant}\n" in stated, stated
+
+
+def test_none_is_a_value_where_the_arrays_show_it(twins, run):
+    page, file = twins
+    shown = run("inspect", file, "--spec", page)[1]
+    assert " gate=None " in shown and "not stated: gate" not in shown
+    stated = run("inspect", file, "--spec", page, "--set", "act=gelu", "--set", "norm_eps=1e-4")[1]
+    assert " gate=None " in stated and "not stated: gate" not in stated

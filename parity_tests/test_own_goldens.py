@@ -1,6 +1,7 @@
 """Golden cases and proofs of pages from outside: what runs there, and what is said where nothing can."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import runpy
@@ -226,6 +227,17 @@ def test_an_option_that_no_golden_case_uses_is_skipped_with_the_cause(golden, mo
     monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(conventions={}))
     with pytest.raises(pytest.skip.Exception, match="no golden case of golden has act=relu: nothing compares that"):
         test_goldens.test_the_cases_use_every_option("golden")
+
+
+def test_options_that_no_golden_case_has_together_are_skipped_with_the_cause(monkeypatch):
+    mixer = specs.get("mlp_mixer")
+    variants = {"A": dataclasses.replace(mixer.variants["H/14"], gelu="tanh", image=225)}
+    spec = dataclasses.replace(mixer, variants=variants, published={})
+    cases = {("mlp_mixer", "timm"): [mixer.tiny["H/14"], mixer.tiny["tanh, ragged"]]}
+    monkeypatch.setattr(specs, "get", lambda name: spec)
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    with pytest.raises(pytest.skip.Exception, match=r"has gelu=tanh and padding=VALID \(as A\): nothing compares that"):
+        test_goldens.test_the_cases_use_every_option("mlp_mixer")
 
 
 def test_a_size_of_images_that_is_no_more_than_a_default_is_described_once(golden, run):

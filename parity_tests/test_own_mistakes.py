@@ -12,7 +12,6 @@ from ports.__main__ import main as ports_main
 from ports.frameworks import PortError
 from specs.spec import SpecError
 
-from . import test_imports
 from .conftest import needs
 from .test_own_architecture import new, rewrite, weights
 
@@ -336,34 +335,10 @@ def test_names_that_cannot_be(new, tmp_path):
     assert specs.add("convmixer") == "convmixer" and "convmixer" not in specs._added
 
 
-def test_a_sign_that_takes_names_of_another_architecture_fails_at_its_own_page(new):
+def test_a_sign_that_takes_names_of_another_architecture_is_refused(new):
     page = new("greedy")
     rewrite(page, [("    tiny=TINY,\n", '    tiny=TINY,\n    sign="blocks|layers",\n')])
-    specs.add(str(page))
-    took = r"'blocks\|layers' matches 24 of 32 names of convmixer \(flax, .*apart: params/blocks_0/depthwise/kernel, "
-    with pytest.raises(AssertionError, match=took):
-        test_imports.test_the_sign_of_an_architecture_takes_no_names_of_others("greedy")
-
-
-def test_arrays_that_no_line_of_a_dialect_places_may_lack_a_line(new, tmp_path, capsys):
-    """No advice to drop them comes first; `inspect` lists them while no value of the open field makes them fit."""
-    page = new("lineless")
-    rewrite(page, (
-        ('act: Literal["gelu", "relu"] = "gelu"', 'act: Literal["gelu", "relu"]'),
-        ("hidden=512", 'hidden=512, act="gelu"'), ("hidden=11", 'hidden=11, act="gelu"'),
-        ('{"act": "gelu", "norm_eps": 1e-6}', '{"norm_eps": 1e-6}'),
-        ("immaterial=immaterial,", 'immaterial=immaterial, unshown=frozenset({"act"}),'),
-    ))  # fmt: skip
-    file = weights(page, tmp_path / "a.safetensors")
-    assert convert(["inspect", file, "--spec", str(page)]) == 0
-    assert "open:         act, set it" in capsys.readouterr().out
-    save_file({**load_file(file), "layers.0.grn": np.ones(7, "f4")}, file)
-    lacks = "dialect original may lack a line for what is unexpected: if the network computes with it, add one to"
-    assert convert(["inspect", file, "--spec", str(page)]) == 0
-    about = capsys.readouterr().out
-    assert "which does not fit:\n  - unexpected layers.0.grn\n" in about and "open:" not in about, about
-    words = ["original2flax", file, "-o", str(tmp_path / "b.msgpack"), "--set", "act=gelu", "--spec", str(page)]
-    assert convert(words) == 1
-    unexpected, first, second = capsys.readouterr().err.splitlines()[1:]
-    assert unexpected == "  - unexpected layers.0.grn" and first == f"  - {lacks} the page of lineless"
-    assert "save the weights without" in second
+    with pytest.raises(SpecError, match="does not tell it from other architectures: leave it out") as refused:
+        specs.add(str(page))
+    took = "sign: 'blocks|layers' matches 24 of 32 names of convmixer, as "
+    assert any(problem.startswith(took) for problem in refused.value.problems), refused.value

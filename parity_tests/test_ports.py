@@ -14,7 +14,7 @@ import specs
 from convert.config.conventions import computing
 from convert.errors import UsageError
 from parity.__main__ import main
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from ports.frameworks import quick_xla_flags
 from ports.port import pattern
 from ports.runners.inputs import OUTPUT

@@ -12,7 +12,7 @@ import ports
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from ports.resize import bicubic_matrix
 from specs.applied.arrays import apply
 from specs.dialects import place

@@ -12,6 +12,7 @@ import specs
 from convert.config.conventions import computing, required
 from convert.files.modules import AT_OUTPUTS
 from specs.checking.checks import faults
+from specs.checking.unseen import options, written
 from specs.config import check_numbers
 from specs.init import draw
 from specs.layer import Layer, Sizes, array, batch_norm, conv, dense, norm, parameters
@@ -194,6 +195,23 @@ def test_extras_are_checked_as_layers_are():
 @pytest.mark.parametrize("architecture", specs.names())
 def test_a_pages_functions_fit_its_twins(architecture):
     assert faults(specs.get(architecture)) == []
+
+
+def test_options_that_a_variant_alone_has_together_are_a_fault_of_the_page():
+    """A port may be wrong for them, while it agrees for each value beside others."""
+    mixer = specs.get("mlp_mixer")
+    variants = {name: dataclasses.replace(mixer.variants["H/14"], gelu="tanh", image=225) for name in ("A", "B")}
+    spec = dataclasses.replace(mixer, variants=variants, published={})
+    assert faults(spec) == ["tiny: no Config has gelu=tanh and padding=VALID, as variant 'A' and 'B': add one"]
+    twin = dataclasses.replace(mixer.tiny["tanh, ragged"], padding="VALID")
+    assert faults(dataclasses.replace(spec, tiny={**mixer.tiny, "tanh": twin})) == []
+
+
+def test_an_optional_number_is_an_option_by_whether_it_is_stated():
+    mixer = specs.get("mlp_mixer")
+    headless = options(mixer, mixer.tiny["headless"])
+    assert headless == {"tokens": "not None", "gelu": "erf"}  # padding and image change nothing beside tokens
+    assert [written(option) for option in headless.items()] == ["tokens not None", "gelu=erf"]
 
 
 def test_a_sign_is_sought_in_the_names_that_nnx_has_without_collections():

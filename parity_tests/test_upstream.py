@@ -5,7 +5,7 @@ import pytest
 
 import ports
 from convert.plans.planning import plan
-from parity.conversion_proof import relative_error
+from parity.results.elements import relative_error
 from specs.applied.arrays import apply
 from specs.raft_mlp import VARIANTS
 

@@ -107,9 +107,15 @@ def add(source: str) -> str:
     here = os.path.basename(source).removesuffix(".py")
     if here in _pages() and not os.path.exists(source) and source.endswith(".py"):
         raise SpecError(f"{source}: there is no such file: {here!r} is an architecture already, and needs no page")
+    from .checking.checks import of_other_signs
+
     page = load(source)
     if page.name in _pages() or _added.get(page.name, page).source != page.source:
         raise SpecError(f"{source}: there is another architecture {page.name!r} already: rename the file")
+    if page.spec.sign and (problems := list(of_other_signs(page.spec, {name: _of_page(name) for name in _pages()}))):
+        raise SpecError(
+            f"{source}: `sign` does not tell it from other architectures: leave it out, or mend it", problems
+        )
     _added[page.name] = page
     return page.name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -22,31 +22,51 @@ from .settings import ASKED, spelled
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
-    """Return the name of the official variant with these arrays, classes and input channels aside."""
-    spec = specs.get(architecture)
+    """Return the official variant with these arrays that agrees best in what no array shows; None if there is none."""
+    return next(iter(variants_of(architecture, config)), None)
+
+
+def variants_of(architecture: str, config: Any) -> list[str]:
+    """Return the official variants with these arrays, classes and input channels aside.
+
+    Those come first that agree in more of the fields that no array shows.
+    """
+    spec, fitting = specs.get(architecture), list[str]()
     for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError):
             if alike(spec, config, _adapted(variant, config)):
-                return str(name)
-    return None
+                fitting.append(str(name))
+    unlike = {name: _unlike(spec.variants[name], config, computing(spec)) for name in fitting}
+    return sorted(fitting, key=lambda name: len(unlike[name]))
+
+
+def variant_names(architecture: str, config: Any, left_open: Collection[str]) -> str | None:
+    """Return the official variants that a Config may be, as text: they have its arrays, and differ in open fields."""
+    names, known = variants_of(architecture, config), specs.get(architecture).variants
+    return " or ".join(n for n in names if n == names[0] or _unlike(known[n], known[names[0]], left_open)) or None
+
+
+def _unlike(one: Any, other: Any, names: Iterable[str]) -> list[str]:
+    """Return which of these fields differ between two Configs."""
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> tuple[str, dict[str, Any]]:
     """Return the official variant that has the arrays of this file, and its fields that nothing else determines.
 
-    Equal sizes make these fields likely; they state nothing. Variants may differ in such fields alone. The one whose
-    arrays all have the file's sizes goes before the others.
+    Equal sizes make these fields likely; they state nothing. Of several variants whose arrays all have the sizes here,
+    the name says each, "A or B", and the fields are those in which they agree. Such variants go before the others.
     """
-    likely: list[tuple[str, dict[str, Any]]] = []
+    likely, fitting = (list[tuple[str, dict[str, Any]]]() for _ in range(2))
     for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in stated.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
                 missing = {k: v for k, v in configs.as_dict(variant).items() if k not in stated and v is not None}
-                if _has_sizes(spec, candidate, shown):
-                    return name, missing
-                likely.append((name, missing))
-    return likely[0] if likely else ("", {})
+                (fitting if _has_sizes(spec, candidate, shown) else likely).append((str(name), missing))
+    several = fitting or likely[:1]
+    agreed = {k: v for k, v in several[0][1].items() if all(v == o.get(k) for _, o in several)} if several else {}
+    return " or ".join(name for name, _ in several), agreed
 
 
 def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:

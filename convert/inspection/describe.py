@@ -18,6 +18,7 @@ from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
 from convert.config.settings import Settings, stated
+from convert.config.variants import variant_names
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
 from convert.files.base import Reader
@@ -198,9 +199,12 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     must_state, shown = plan.configuration.must_state, plan.configuration.shown
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in must_state}
     config |= {name: shown[name] for name, value in config.items() if value is None and name in shown}  # as tokens
-    about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
+    about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture}
+    about["variant"] = variant_names(plan.architecture, plan.config, must_state)
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
     about |= {"origins": {name: origin for name, origin in plan.suggested.items() if name in config}}
+    known = shown.keys() | (computing(plan.reading.spec) - plan.suggested.keys())
+    about["origins"] |= {name: DEFAULT for name, value in config.items() if value is None and name not in known}
     about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.suggested).as_json()
     notes = [*plan.part(), *plan.of_modules(), *plan.doubts(), *plan.unlike_its_code()]
     return about | {
@@ -255,8 +259,8 @@ def _defaults(plan: Plan, says: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _agree(name: str, says: Collection[Mapping[str, Any]]) -> bool:
     """Tell whether all of several Configs state the same of a field."""
-    values = [config.get(name) for config in says]
-    return None not in values and all(same(value, values[0]) for value in values)
+    values = [config[name] for config in says if name in config]
+    return len(values) == len(says) and all(same(value, values[0]) for value in values)
 
 
 def _apart(says: Mapping[str, Mapping[str, Any]], agreed: Mapping[str, Any]) -> Iterator[str]:

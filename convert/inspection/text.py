@@ -64,7 +64,7 @@ def _nearest(near: dict[str, Any]) -> Iterator[str]:
 
 def _config(about: dict[str, Any]) -> Iterator[str]:
     """Yield the fields of the Config, and what suggests those that the file does not state."""
-    stated = [name for name, value in about["config"].items() if value is not None]
+    stated = [name for name, value in about["config"].items() if value is not None or name not in about["origins"]]
     if about["config"]:
         own = specs.get(about["architecture"]).config
         config = {name: exact(configs.as_hxw(own, name, about["config"][name])) for name in stated}

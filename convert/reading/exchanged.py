@@ -4,8 +4,6 @@ Each tool's arrangement is a row here, with the signs by which a file shows it. 
 say what is an average (nesting.COPIES).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from specs.layer import Sizes
+from specs.layer import Layer, Sizes, parameters
 from specs.notation.paths import normal
+from specs.spec import Spec
 from specs.words import hint, in_a_row
 
 
@@ -56,3 +58,26 @@ class Asked(Sizes):
         if normal(prefix) not in map(normal, above):
             raise Unanswered(f"sizes.count({prefix!r}): layers yields nothing below this path{hint(prefix, above)}")
         return super().count(prefix)
+
+
+def fields_shown(spec: Spec, layers: list[Layer]) -> dict[str, Any]:
+    """Return what `infer` reads off the arrays of these layers."""
+    sizes = {p.name: dict(zip(p.axes, p.shape, strict=True)) for p in parameters(layers)}
+    for layer in layers:  # and factors of axes, as dialects state them
+        for parameter in layer.parameters():
+            sizes[parameter.name].update(layer.sizes)
+    known = dict.fromkeys(name for twin in spec.tiny.values() for name in _names(spec, twin))
+    return spec.infer(Asked(sizes, known or sizes))
+
+
+def _names(spec: Spec, config: Any) -> list[str]:
+    """Name the arrays of a Config; [] if its layers are at fault, which is reported of this Config."""
+    try:
+        return list(arrays_of(spec, config))
+    except Exception:
+        return []
+
+
+def arrays_of(spec: Spec, config: Any) -> dict[str, tuple[int, ...]]:
+    """Return {array: shape} of a Config."""
+    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}

@@ -22,7 +22,7 @@ from specs.spec import Spec, described
 from specs.spec import __file__ as spec_file
 from specs.words import in_a_row, unknown, with_article
 
-from .asked import Asked, Unanswered
+from .asked import Unanswered, arrays_of, fields_shown
 from .unseen import unseen
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
@@ -202,7 +202,7 @@ def _is_number(value: Any) -> bool:
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     """Check that what `infer` reads off a Config's own arrays makes the same arrays."""
     try:
-        inferred = _inferred(spec, layers)
+        inferred = fields_shown(spec, layers)
     except Exception as error:
         yield _said(spec, error)
         return
@@ -224,30 +224,8 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     except ValueError as error:
         yield from (f"{other}: {error}" for other in others)
         return
-    if _arrays(spec, again) != _arrays(spec, config):
+    if arrays_of(spec, again) != arrays_of(spec, config):
         yield from others
-
-
-def _inferred(spec: Spec, layers: list[Layer]) -> dict[str, Any]:
-    """Return what `infer` reads off the arrays of these layers."""
-    sizes = {p.name: dict(zip(p.axes, p.shape, strict=True)) for p in parameters(layers)}
-    for layer in layers:  # and factors of axes, as dialects state them
-        for parameter in layer.parameters():
-            sizes[parameter.name].update(layer.sizes)
-    known = dict.fromkeys(name for twin in spec.tiny.values() for name in _names(spec, twin))
-    return spec.infer(Asked(sizes, known or sizes))
-
-
-def _names(spec: Spec, config: Any) -> list[str]:
-    """Name the arrays of a Config; [] if its layers are at fault, which is reported of this Config."""
-    try:
-        return list(_arrays(spec, config))
-    except Exception:
-        return []
-
-
-def _arrays(spec: Spec, config: Any) -> dict[str, tuple[int, ...]]:
-    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
 
 
 def _undeclared(spec: Spec, config: Any) -> Iterator[tuple[str, str]]:
@@ -256,7 +234,7 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[tuple[str, str]]:
     A field without a default would be asked for, though the arrays show it, if it is the only one: they may show a
     product of several. A rate of dropout changes nothing in evaluation.
     """
-    inferred = _inferred(spec, list(spec.layers(config)))
+    inferred = fields_shown(spec, list(spec.layers(config)))
     again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
     every = [f for f in fields(spec.config) if f.name not in {*inferred, *spec.immaterial(again)}]
     left_open = [f.name for f in every if f.default is MISSING and f.default_factory is MISSING]
@@ -279,7 +257,7 @@ def _undeclared(spec: Spec, config: Any) -> Iterator[tuple[str, str]]:
 
 def _of_conventions(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
     """Describe the conventions of fields that every file's arrays show: they would have no effect."""
-    shown = [_inferred(spec, list(spec.layers(config))).keys() for config in twins.values()]
+    shown = [fields_shown(spec, list(spec.layers(config))).keys() for config in twins.values()]
     always = set.intersection(*map(set, shown)) if shown else set()
     for name, dialect in spec.dialects.items():
         for field, value in dialect.conventions.items():
@@ -297,13 +275,13 @@ def _no_dialect(spec: Spec) -> str:
 
 def _shown_by(spec: Spec, config: Any, name: str) -> str:
     """Return an array that is another one in a Config with another value of a field; "" for none."""
-    own, arrays = getattr(config, name), _arrays(spec, config)
+    own, arrays = getattr(config, name), arrays_of(spec, config)
     values = [getattr(other, name) for other in (*spec.tiny.values(), *spec.variants.values())]
     values += [f.default for f in fields(spec.config) if f.name == name and f.default is not MISSING]
     values.append(_doubled(own))
     for value in values:
         with contextlib.suppress(Exception):  # of the page's own code: the value does not fit the other fields
-            other = _arrays(spec, replace(config, **{name: value})) if value != own else arrays
+            other = arrays_of(spec, replace(config, **{name: value})) if value != own else arrays
             if differing := [array for array in {**arrays, **other} if arrays.get(array) != other.get(array)]:
                 return differing[0]
     return ""
@@ -316,18 +294,36 @@ def _doubled(value: Any) -> Any:
 
 def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
     """Describe the dialects in which `sign` matches no array's name of some twin."""
-    dialects = {**PORTS, **spec.dialects} if spec.sign else {}
-    for dialect, lines in dialects.items():
+    for dialect in {**PORTS, **spec.dialects} if spec.sign else ():
         for name, config in twins.items():
             with contextlib.suppress(ValueError, LookupError, AttributeError):  # of a line, which is reported as such
-                names = list(shapes(spec.layers(config), lines, config))
-                in_nnx = [nnx_name(name, lists=dialect in PORTS) for name in names]
-                forms = (names, in_nnx) if lines.framework == "flax" else (names,)
+                forms = spellings(spec, dialect, config)
                 missed = [form for form in forms if form and not any(re.search(spec.sign, each) for each in form)]
                 if missed:
-                    how = "as" if missed[0] is names else "in nnx as"
+                    how = "as" if missed[0] is forms[0] else "in nnx as"
                     where = f"dialect {dialect!r}, {how} {missed[0][0]!r} of tiny {name!r}"
                     yield f"sign: {spec.sign!r} matches no name of {where}"
+                    break
+
+
+def spellings(spec: Spec, dialect: str, config: Any) -> list[list[str]]:
+    """Return the names of a Config's arrays in a dialect, and in flax those of nnx too."""
+    lines = {**PORTS, **spec.dialects}[dialect]
+    names = list(shapes(spec.layers(config), lines, config))
+    return [names, [nnx_name(name, lists=dialect in PORTS) for name in names]] if lines.framework == "flax" else [names]
+
+
+def of_other_signs(spec: Spec, others: Mapping[str, Spec]) -> Iterator[str]:
+    """Describe the architectures of which `sign` does not tell this one: one of both takes names of the other's."""
+    for other, its in others.items() if spec.sign else ():
+        for page, sign, whose in ((its, spec.sign, other), (spec, its.sign, "this page")):
+            every = ((d, twin) for d in {**PORTS, **page.dialects} for twin in page.tiny.values())
+            for names in (form for dialect, twin in every for form in spellings(page, dialect, twin)):
+                taken, own = ([n for n in names if re.search(one, n)] for one in (sign, page.sign))
+                if taken and len(taken) >= len(own):
+                    stated = f"{sign!r}" if whose == other else f"that of {other}, {sign!r},"
+                    what = f"matches {len(taken)} of {len(names)} names of {whose}, as {taken[0]!r}"
+                    yield f"sign: {stated} {what}, and {page.sign!r} matches {len(own)}: choose what it alone has"
                     break
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import combinations
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from specs import config as configs
@@ -12,15 +13,20 @@ from specs.layer import parameters
 from specs.notation.paths import pattern
 from specs.numbers import exact
 from specs.spec import Spec
+from specs.words import in_a_row
+
+from .asked import fields_shown
 
 NAMED = 3  # axes that are named; the others are counted
 EPSILONS = {1e-5, 1e-6, 9.999999747378752e-06}  # defaults of norms: of torch, of flax, and of paddle in float32
+ANY_NUMBER = "not None"  # the value of an optional field that is set, in `options`
 TWIN = "give one Config in tiny another value"
 
 
 def unseen(spec: Spec) -> list[str]:
     """Describe what the twins of a page do not show, with the remedy."""
-    return [*_of_choices(spec), *_of_epsilons(spec), *_of_lengths(spec)]
+    choices = [*_of_choices(spec)] or [*_of_combinations(spec)]
+    return [*choices, *_of_epsilons(spec), *_of_lengths(spec)]
 
 
 def _of_choices(spec: Spec) -> Iterator[str]:
@@ -29,6 +35,51 @@ def _of_choices(spec: Spec) -> Iterator[str]:
         used = [getattr(config, name) for config in spec.tiny.values()]
         if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
             yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
+
+
+def options(spec: Spec, config: Any) -> dict[str, Any]:
+    """Return the flags and choices of a Config by field, with what its arrays show; those without effect are left out.
+
+    Of an optional number, the choice is whether it is None.
+    """
+    shown = fields_shown(spec, list(spec.layers(config)))
+    config = configs.build(spec.config, {**configs.as_dict(config), **shown})
+    idle = spec.immaterial(config)
+    chosen = dict[str, Any]()
+    for name, hint in configs.types_of(spec.config).items():
+        value = getattr(config, name)
+        if name not in idle and (hint is bool or get_origin(hint) is Literal):
+            chosen[name] = value
+        elif name not in idle and NoneType in get_args(hint):
+            chosen[name] = value if value is None or isinstance(value, str | bool) else ANY_NUMBER
+    return chosen
+
+
+def written(option: tuple[str, Any]) -> str:
+    """Write an entry of `options`: "act=gelu", "deep not None"."""
+    name, value = option
+    return f"{name} {value}" if value == ANY_NUMBER else f"{name}={exact(value)}"
+
+
+def uncovered(spec: Spec, by: Iterable[Any]) -> dict[str, list[str]]:
+    """Return the options that a variant has together and no Config in `by`, with the names of such variants.
+
+    Options that all of these Configs have too are not named.
+    """
+    known = [options(spec, config).items() for config in by]
+    lacking = dict[str, list[str]]()
+    for variant, config in spec.variants.items():
+        own = options(spec, config).items()
+        if not any(own <= each for each in known):
+            differing = [option for option in own if not all(option in each for each in known)]
+            lacking.setdefault(in_a_row(map(written, differing)), []).append(variant)
+    return lacking
+
+
+def _of_combinations(spec: Spec) -> Iterator[str]:
+    """Describe options that a variant has together and no Config in tiny has: a port may fail at these alone."""
+    for together, variants in uncovered(spec, spec.tiny.values()).items():
+        yield f"tiny: no Config has {together}, as variant {in_a_row(map(repr, variants))}: add one"
 
 
 def _of_epsilons(spec: Spec) -> Iterator[str]:
