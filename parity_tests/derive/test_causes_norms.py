@@ -182,3 +182,14 @@ def test_a_norm_before_or_behind_a_scale_of_each_example_is_named(swapped: bool)
     first, other = ("right", "left") if swapped else ("left", "right")
     does = f"the {first} normalizes before it multiplies by a scale, the {other} after that"
     assert place.what == f"{does}, with norm" and found.confirmed
+
+
+@pytest.mark.parametrize(("layer", "rms"), [(1e-5, 1e-6), (1e-5, 1e-4), (1e-7, 1e-6)])
+def test_epsilons_of_two_norms_that_take_numbers_of_each_other_are_both_named(layer: float, rms: float):
+    def net(layer: float, rms: float) -> Net:
+        norms = {"norm": torch.nn.LayerNorm(6, layer), "rms": torch.nn.RMSNorm(6, rms)}
+        return Net(lambda m, x: m.rms(m.fc(m.norm(m.stem(x)))), stem=linear(), fc=linear(), **norms)
+
+    found = parity.derive(net(1e-6, 1e-5), net(layer, rms), (images(4, 6),))
+    assert [tuple(map(float, place.both)) for place in found.divergences] == [(1e-6, layer), (1e-5, rms)]
+    assert found.confirmed and found.explained == "two epsilons"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,48 @@ def test_edits_late_in_a_deep_model_are_tried_on_a_few_of_its_operations(monkeyp
     assert len(lengths) > 3 and sum(length > max(lengths) / 2 for length in lengths) == 1, lengths
 
 
+def residuals(names: Sequence[str], behind: Collection[str] = ()) -> Net:
+    """Blocks whose residual is the input of a norm; of some, its output."""
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x)
+        for name in names:
+            block = getattr(m, name)
+            y = block["norm"](x)
+            x = (y if name in behind else x) + block["fc"](block["up"](y).tanh())
+        return m.head(x)
+
+    parts = {
+        name: torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(6), "up": linear(), "fc": linear()}) for name in names
+    }
+    return Net(forward, stem=linear(), **parts, head=linear(6, 3))
+
+
+def test_edits_of_a_sum_are_tried_on_a_few_operations_of_a_deep_model(monkeypatch: pytest.MonkeyPatch):
+    """A term is compared where its sum is read: what is cut there includes that use."""
+    names = [f"{letter}_block" for letter in "abcdefgh"]
+    lengths, run = [], recomputation.run
+    monkeypatch.setattr(recomputation, "run", lambda tape, *rest: lengths.append(len(tape.nodes)) or run(tape, *rest))
+    found = parity.derive(residuals(names), residuals(names, names[-2:-1]), (images(4, 6),))
+    assert found.confirmed and found.explained == "one residual"
+    assert sum(length > max(lengths) / 2 for length in lengths) < len(lengths) / 2, lengths
+
+
+def test_a_cause_that_was_confirmed_is_tried_first_at_later_places(monkeypatch: pytest.MonkeyPatch):
+    tried: dict[int, list[Any]] = {}
+    early = recomputation.Recomputation._early
+
+    def logged(trial: Any, edit: Any) -> float:
+        tried.setdefault(trial.at, []).append(edit.same)
+        return early(trial, edit)
+
+    monkeypatch.setattr(recomputation.Recomputation, "_early", logged)
+    found = parity.derive(residuals("ab"), residuals("ab", "ab"), (images(4, 6),))
+    (place,) = found.divergences
+    first, second = tried.values()
+    assert found.explained == "two residuals" and second[0] == place.same != first[0]
+
+
 def test_standardized_kernels_of_jax_are_compared_with_those_of_torch():
     """jnp.std drops the axes, so that its results are laid out anew before they divide."""
     needs("flax")
@@ -207,4 +249,4 @@ def test_a_side_that_computes_the_use_at_which_models_part_before_others_has_no_
     left, right = (run(tape, weights, list(of.call.arrays().values()), k) for k in (0, 1))
     early, *_, late = sorted(left.uses, key=lambda use: use.node)
     mapped = Mapped(np.arange(len(left.elements)))
-    assert excerpt((left, right), [late.node, late.node], mapped, Pair(early, early, 0.5)) is None
+    assert excerpt((left, right), [late.node, late.node], mapped, *[Pair(early, early, 0.5)] * 2) is None

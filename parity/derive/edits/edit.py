@@ -18,6 +18,8 @@ NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, o
 TURNS = 4  # values that are computed alike in each step of a recurrent network, up to which one of them is meant
 
 T = TypeVar("T")
+E = TypeVar("E", bound="Edit")
+Fault = tuple[str, str, str]  # what is the same at each of its places: its kind, the side, how both differ
 
 
 class Scope(NamedTuple):
@@ -87,6 +89,11 @@ class Edit(ABC):
     @property
     def text(self) -> str:
         return self.what + and_so(self.more)
+
+    @property
+    def same(self) -> Fault:
+        """Return what is the same wherever both sides differ so."""
+        return self.kind, SIDES[self.side], self.fault or self.what
 
     @abstractmethod
     def tape(self, tape: Tape) -> Tape:
@@ -214,7 +221,7 @@ def _nodes(tape: Tape, values: Collection[int]) -> list[int]:
     return sorted(places[number] for number in values if number in places)
 
 
-def widened(edits: Iterable[Edit]) -> Edit:
+def widened(edits: Iterable[E]) -> E:
     """Return the first of several edits, with the others as wider ones."""
     one, *wider = edits
     return replace(one, wider=tuple(wider))

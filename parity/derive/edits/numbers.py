@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from parity.derive.trace.tape import Tape
 from specs.numbers import apart, measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Valued, repeats, two_sided
+from .edit import SIDES, Valued, repeats, two_sided, widened
 from .texts import Words
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -22,7 +23,8 @@ ROUNDED = 1e-6  # difference of a root in float32
 SINGLE = 6  # places of one number that are tried one by one
 # What a number is, by the kind of the operation that reads it, and how a text begins that names it.
 KINDS = {"mul": "factor", "add": "term", "other": "number"}
-WORDS = {"epsilon": "epsilon", "factor": "a factor of", "term": "a term of", "number": "the number"}
+EPSILON = "epsilon"
+WORDS = {EPSILON: "epsilon", "factor": "a factor of", "term": "a term of", "number": "the number"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Change(Valued):
 def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> Iterator[Change]:
     """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other.
 
-    Last comes one of all numbers that the sides do not share, as where a limit is divided by and multiplied with.
+    Then comes one of all numbers that the sides do not share, as where a limit is divided by and multiplied with; last,
+    epsilons that are as many on both sides, as where two norms have each the other one's.
 
     Args:
       read: the constants of each side that are read before they part, if that is known: of these, the last come first,
@@ -67,6 +70,24 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                     wider = (change(of) for of in sets[1:] if len(of) < len(places))
                     yield replace(change(some), wider=tuple(wider))
     yield from _together(surplus)
+    if read:
+        yield from _exchanged(left_numbers, right_numbers, read[1], sites[1])
+
+
+def _exchanged(
+    lefts: Mapping[tuple[str, float], Sequence[int]],
+    rights: Mapping[tuple[str, float], Sequence[int]],
+    read: Collection[int],
+    sites: Mapping[int, str],
+) -> Iterator[Change]:
+    """Yield changes of each right epsilon near where the sides part to each left one, alone and in all such modules."""
+    epsilons = [value for kind, value in lefts if _kind(kind, value, value, True) == EPSILON]
+    for (kind, value), places in rights.items():
+        near = [place for place in reversed(places) if place in read][:SINGLE]
+        for other, place in itertools.product(epsilons, near):
+            if other != value and _kind(kind, value, other, True) == EPSILON:
+                sets = repeats(place, places, sites.__getitem__)
+                yield widened(_change(1, EPSILON, (value, other, True), some) for some in sets)
 
 
 def _change(side: int, kind: str, numbers: tuple[float, float, bool], places: Sequence[int]) -> Change:
@@ -119,7 +140,7 @@ def _choices(places: list[int], near: list[int], every: bool) -> Iterator[tuple[
 def _kind(operation: str, value: float, other: float, known: bool) -> str:
     """Tell what a number is, by the kind of the operation that reads it and its size."""
     small = operation == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
-    return "epsilon" if small else KINDS[operation]
+    return EPSILON if small else KINDS[operation]
 
 
 def _words(kind: str, side: int, value: float, other: float, known: bool, scale: bool = False) -> Words:

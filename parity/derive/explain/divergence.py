@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from convert.folding import listed
-from parity.derive.edits.edit import and_so
+from parity.derive.edits.edit import Fault, and_so
 from parity.derive.trace.sites import OUTPUT, OWN
 from specs.numbers import short
 from specs.words import count
+
+LATE = "no cause was found, and not all was tried, as it takes many runs of the model"
 
 
 class Divergence(NamedTuple):
@@ -85,8 +87,12 @@ class Divergence(NamedTuple):
     def is_like(self, other: Divergence) -> bool:
         """Tell whether recomputing shows the same cause at another place, as a fault in code that is used often."""
         known = not (math.isnan(self.rest + other.rest) or self.partial or other.partial)
-        faults = [(one.kind, one.changed, one.fault or one.what) for one in (self, other)]
-        return known and faults[0] == faults[1]
+        return known and self.same == other.same
+
+    @property
+    def same(self) -> Fault:
+        """Return what is the same wherever this cause is."""
+        return self.kind, self.changed, self.fault or self.what
 
     def joined(self, other: Divergence) -> Divergence:
         """Return this place with the same cause at another place."""

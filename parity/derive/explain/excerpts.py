@@ -21,7 +21,7 @@ class Excerpt(NamedTuple):
 
     Args:
       firsts: the operation of each side with which it begins, counted in the whole tape.
-      ends: of each side, the result of the use at which they part, which does not count; None for the outputs.
+      ends: of each side, the result of the use that reads what parts, which does not count; None for the outputs.
       at: the pair of its uses at which the sides part.
     """
 
@@ -46,13 +46,19 @@ class Excerpt(NamedTuple):
         return tape if all(known.issuperset(node.inputs) for node in tape.live().nodes) else None
 
 
-def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parted: Pair) -> Excerpt | None:
+def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parted: Pair, last: Pair) -> Excerpt | None:
     """Return both sides from certain operations to where they part; None where this is all, or they part elsewhere.
 
     A side may have computed the use at which they part before those that agree, as one direction of a recurrence.
+
+    Args:
+      parted: the first pair of uses that parts.
+      last: where both sides end: the same pair; behind a term of a sum, which is compared where the sum is read, the
+        next other one.
     """
-    uses = parted.left, parted.right
-    if not all(firsts) or any(use and use.node < first for use, first in zip(uses, firsts, strict=True)):
+    uses = last.left, last.right
+    every = zip((parted.left, parted.right, *uses), (*firsts, *firsts), strict=True)
+    if not all(firsts) or any(use and use.node < first for use, first in every):
         return None
     ends = [side.tape.nodes[use.node].output if use else None for side, use in zip(sides, uses, strict=True)]
     one, other = (_part(side, firsts[k], ends[k]) for k, side in enumerate(sides))

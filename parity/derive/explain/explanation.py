@@ -19,7 +19,7 @@ from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
-from parity.derive.edits.edit import Edit, Scope
+from parity.derive.edits.edit import Edit, Fault, Scope
 from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
@@ -71,7 +71,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             )
             break
         trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
-        causes, sides_without = _causes(trial)
+        causes, sides_without = _causes(trial, {place.same for place in places})
         work -= trial.spent
         if not causes:
             late = trial.work <= 0
@@ -120,8 +120,12 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.program.patches(right.tape.nodes[pair.right.node]))
 
 
-def _causes(trial: Recomputation) -> Explained:
-    """Return the cause of a difference, or two that act at once, and both sides without them."""
+def _causes(trial: Recomputation, known: Collection[Fault]) -> Explained:
+    """Return the cause of a difference, or two that act at once, and both sides without them.
+
+    Args:
+      known: the faults of earlier places.
+    """
     (left, right), pair = trial.both, trial.pairs[trial.at]
     if pair.left is not None and pair.right is not None:
         nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
@@ -129,7 +133,7 @@ def _causes(trial: Recomputation) -> Explained:
             cause, sides = trial.best([edit])
             sites = left.site(pair.left), right.site(pair.right)
             return [cause or Divergence(*sites, pair.gap, edit.what, kind=edit.kind, both=edit.both)], sides
-    cause, sides = _tried(trial)
+    cause, sides = _tried(trial, known)
     if cause is None and (two := _two(trial))[0]:
         return two
     if cause is None:
@@ -137,11 +141,18 @@ def _causes(trial: Recomputation) -> Explained:
     return ([cause] if cause else []), sides
 
 
-def _tried(trial: Recomputation) -> tuple[Divergence | None, Sides | None]:
-    """Return the cause that one edit confirms, and the sides without it; (None, None) where none does."""
+def _tried(trial: Recomputation, known: Collection[Fault] = ()) -> tuple[Divergence | None, Sides | None]:
+    """Return the cause that one edit confirms, and the sides without it; (None, None) where none does.
+
+    Args:
+      known: the faults of earlier places, which are tried first: code that is used often repeats them.
+    """
     scope = _scope(trial, BEHIND)
-    found = trial.best(_simple(trial, scope))
-    return found if found[0] else trial.best(_edits(trial, _within(trial, scope, SPAN)))
+    near = _within(trial, scope, SPAN)
+    every = itertools.chain(_simple(trial, scope), _edits(trial, near)) if known else ()
+    found = trial.best(edit for edit in every if edit.same in known)
+    found = found if found[0] else trial.best(_simple(trial, scope))
+    return found if found[0] else trial.best(_edits(trial, near))
 
 
 def _scope(trial: Recomputation, uses: int) -> Scope:
@@ -179,14 +190,8 @@ def _two(trial: Recomputation) -> Explained:
 
 def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
     """Return of each side the operations between the last `uses` that agree and the first that does not."""
-    firsts, pair = trial.firsts(uses), _behind_sums(trial)
+    firsts, pair = trial.firsts(uses), trial.behind_sums
     return [(firsts[side], _end(run, pair, side)) for side, run in enumerate(trial.both)]
-
-
-def _behind_sums(trial: Recomputation) -> Pair:
-    """Return the first pair that parts; of a term of a sum the next other one, as functions may begin with a sum."""
-    behind = trial.pairs[trial.at :]
-    return next((pair for pair in behind if pair.right is None or pair.right.kind != "add"), behind[0])
 
 
 def _unseen(trial: Recomputation, side: int) -> set[int]:

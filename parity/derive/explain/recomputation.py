@@ -34,7 +34,8 @@ class Recomputation:
     """Both models from where they part, with weights that the Table translates.
 
     Args:
-      every: all pairs of uses. at: the first that parts. terms: those right before it, if it is a term of a sum too.
+      every: all pairs of uses. at: the first that parts.
+      sums: how many terms of sums are in a row from there on; terms: how many right before it, if it is one too.
       nearest: the smallest differences that remain where the sides part, with the edits that leave them, by kind.
       work: what may still be computed; nothing more is tried once it is used up. given: how much it was.
     """
@@ -44,15 +45,25 @@ class Recomputation:
         self.work = self.given = work
         self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
         self.nearest: dict[str, tuple[float, Edit]] = {}
-        self.ends = _ends(both, every[: at + 2])
-        kinds = [pair.right.kind if pair.right else "" for pair in every[at::-1]]
-        self.terms = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[1:])) * (kinds[0] == "add")
+        kinds = [pair.right.kind if pair.right else "" for pair in every]
+        self.sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[at:]))
+        self.terms = (
+            sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[:at][::-1])) if self.sums else 0
+        )
+        self.ends = _ends(both, every[: at + self.sums + 2])
 
     @cached_property
     def excerpts(self) -> list[Excerpt]:
         """Return both sides from a few uses before they part: the short one, which serves most edits, is the first."""
-        few = (excerpt(self.both, self.firsts(uses), self.mapped, self.pairs[self.at]) for uses in (SPAN, BEHIND))
+        parted, last = self.pairs[self.at], self.behind_sums
+        few = (excerpt(self.both, self.firsts(uses), self.mapped, parted, last) for uses in (SPAN, BEHIND))
         return [one for one in few if one]
+
+    @property
+    def behind_sums(self) -> Pair:
+        """Return the first pair that parts; of a term the next other one, as functions may begin with a sum."""
+        behind = self.pairs[self.at :]
+        return behind[self.sums if self.sums < len(behind) else 0]
 
     @property
     def spent(self) -> int:
@@ -118,9 +129,7 @@ class Recomputation:
             return agreeing < len(self.pairs)
         if edit.kind not in (TERM, MOVED_ACTIVATION, MOVED_PRODUCT):
             return False
-        kinds = [pair.right.kind if pair.right else "" for pair in self.pairs[self.at :]]
-        sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds))
-        return sums > 0 and agreeing <= self.at + sums
+        return self.sums > 0 and agreeing <= self.at + self.sums
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""

@@ -12,6 +12,7 @@ from convert.errors import called, command_or_call, option
 from convert.folding import by_reason, listed
 from convert.folding import fold as folded_names
 from convert.table.like import dropped
+from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
 from parity.derive.fold.fold import UNMATCHED
 from parity.derive.fold.rows import DerivedTable
@@ -61,7 +62,6 @@ OWN_ORDER = (
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = " with what differs removed"
-LATE = " (no cause was found, and not all was tried, as it takes many runs of the model)"
 
 
 class Line(NamedTuple):
@@ -258,7 +258,7 @@ class Derivation(Evidence):
             size = (
                 f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
             )
-            where += size + LATE * place.late
+            where += size + f" ({LATE})" * place.late
             lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
             lines += [Line(place.everywhere)] if place.everywhere else []
         if at := self.stopped:

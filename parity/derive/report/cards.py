@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from parity.derive.edits.edit import and_so
-from parity.derive.explain.divergence import Divergence
+from parity.derive.explain.divergence import LATE, Divergence
 from parity.derive.findings.derivation import Derivation, dropped_by_side
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
@@ -110,7 +110,8 @@ def _class(found: Derivation, is_within: bool) -> str:
 def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
     """Return (what, its value on the left, on the right), if a cause is of one value, and what else it says."""
     if not place.both:
-        return [], place.cause.replace(and_so(place.more), _elsewhere(place)) or "none was confirmed"
+        unknown = LATE if place.late else "none was confirmed"
+        return [], place.cause.replace(and_so(place.more), _elsewhere(place)) or unknown
     left, right = place.both
     return [(place.kind, left, right)], _recomputed(place)
 
