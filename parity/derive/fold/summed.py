@@ -57,7 +57,7 @@ def sums(
         for right_parts, left_parts in pieces
     ]
     alone = [*_uncovered([part for right_parts, _ in sides for part in right_parts], rights)]
-    if sides != pieces or not all(_zero(part, found, rights) for part in alone):
+    if not sides or sides != pieces or not all(_zero(part, found, rights) for part in alone):
         return None
     if not alone and (row := _one_for_all(sides, lefts, rights)):
         return [row]

@@ -1,0 +1,199 @@
+"""Lines that a user gives: taken as given, completed, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+from specs.table import Table
+
+from ..conftest import needs
+from .test_contract import X, torch_model
+
+
+def test_lines_that_are_known_are_kept_and_completed():
+    needs("torch")
+    start = Table.parse("table 1\n0.weight: out in <-> 0.weight: out in\n0.bias: out <-> 0.bias: out\n")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=start)
+    lines = found.table.print().splitlines()
+    assert (
+        found.proven and "0.weight: out in <-> 0.weight: out in" in lines and "2.weight: o i <-> 2.weight: o i" in lines
+    )
+
+
+def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
+    needs("torch")
+    import torch
+
+    class Part(torch.nn.Module):
+        def __init__(self, bent: bool):
+            super().__init__()
+            self.bent, (self.a, self.b, self.c) = bent, (torch.nn.Linear(4, 4) for _ in "abc")
+
+        def forward(self, x: Any) -> Any:
+            y = self.b(self.a(x).tanh()).tanh()
+            return self.c(y * y.roll(1, -1) - 0.3 * x.sin() if self.bent else y * x)
+
+    torch.manual_seed(0)  # which causes are tried depends on the values
+    for name, line in (("a", ""), ("b", "lines given by x.table: check them first: line 3 (b.bias)")):
+        text = f"table 1\n{name}.weight: o i <-> {name}.weight: o i\n{name}.bias: o <-> {name}.bias: o\n"
+        found = parity.derive(Part(False), Part(True), (X,), table=Table.parse(text, name="x.table"))
+        assert not found.proven and not found.confirmed and found.divergences[0].right == "c"
+        assert found.check_given == line
+
+
+def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
+    needs("torch")
+    text = "table 1\n2.bias: o <-> 2.bias: o\n0.bias: -o <-> 0.bias: o\n"
+    wrong = Table.parse(text, name="wrong.table")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=wrong)
+    assert not found.proven
+    assert str(found).splitlines()[1] == "lines given by wrong.table: check them first: line 3 (0.bias)"
+    lines = (
+        "0.weight: i o <-> 0.weight: o i",
+        *(f"{name} <-> {name}" for name in ("0.bias: o", "2.weight: o i", "2.bias: o")),
+    )
+    every = Table.parse("\n".join(("table 1", *lines)), name="every.table")
+    square = parity.derive(torch_model(4), torch_model(4), (X,), table=every)
+    assert (
+        str(square).splitlines()[1] == "lines given by every.table: check them first: line 2 (0.weight)"
+    )  # not the last
+    for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
+        with pytest.raises(UsageError):
+            parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
+
+
+@pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])
+def test_given_lines_that_set_zeros_are_proven(lines: str):
+    """The right model adds a second bias, which becomes zero."""
+    needs("torch")
+    import torch
+
+    class Biased(torch.nn.Module):
+        def __init__(self, names: str):
+            super().__init__()
+            self.names, self.w = names, torch.nn.Linear(4, 4, bias=False)
+            for name in names:
+                setattr(self, name, torch.nn.Parameter(torch.randn(4)))
+
+        def forward(self, x: Any) -> Any:
+            return sum((getattr(self, name) for name in self.names), self.w(x)).tanh()
+
+    given = Table.parse(f"table 1\n{lines}\n", name="given.table")
+    found = parity.derive(Biased("p"), Biased("pq"), (X,), table=given)
+    assert found.proven and set(lines.splitlines()) <= set(found.table.print().splitlines())
+
+
+def test_given_lines_of_open_lengths_are_derived_anew_and_named():
+    """The lines of a derived Table may need lengths that derive has no option for: its own output is a hint too."""
+    needs("torch")
+    text = "table 1\n0.weight: (a+b) in <-> 0.weight: (a+b) in\n0.bias: out <-> 0.bias: out\n"
+    start = Table.parse(text, name="start.table")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=start)
+    assert found.proven and found.given_open == ("line 2 (0.weight)",)
+    lines = found.table.print().splitlines()
+    assert "0.bias: out <-> 0.bias: out" in lines and not any("(a+b)" in line for line in lines)
+    assert "not taken as given: line 2 (0.weight): the shapes of both models leave lengths of their axes" in str(found)
+    none = parity.derive(torch_model(), torch_model(), (X,), table=Table.parse("\n".join(text.splitlines()[:2]) + "\n"))
+    assert none.proven and none.given_open
+
+
+def test_lines_that_contradict_what_was_found_are_quoted():
+    needs("torch")
+    import torch
+
+    models = [torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 2)) for _ in "ab"]
+    wrong = Table.parse("table 1\n1.weight: c <-> 1.bias: c\n", name="start.table")
+    with pytest.raises(UsageError, match=r"start\.table: its lines contradict what the models compute") as raised:
+        parity.derive(*models, (X,), table=wrong)
+    assert any('by "1.weight: c <-> 1.bias: c" and "1.weight: c <-> ' in line for line in raised.value.problems)
+
+
+def gated(gate: str = "") -> Any:
+    """Return two layers in a list: with a parameter by which the right model multiplies, or that it adds to a bias."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.h = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in "ab")
+            if gate:
+                self.register_parameter(gate, torch.nn.Parameter(torch.randn(4)))
+
+        def forward(self, x: Any) -> Any:
+            y = self.h[1](self.h[0](x).tanh() if gate != "shift" else (self.h[0](x) + self.shift).tanh())
+            return y * self.scale if gate == "scale" else y
+
+    return Net()
+
+
+def with_lines(gate: str, lines: str) -> Any:
+    start = Table.parse(f"table 1\n{lines}\n", name="x.table")
+    return parity.derive(gated(), gated(gate), (X,), table=start)
+
+
+def test_a_dropped_parameter_that_is_read_has_no_partner(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    empty = np.empty
+
+    def nans(*args: Any, **kwargs: Any) -> Any:  # as memory that was used before may contain
+        array = empty(*args, **kwargs)
+        if array.dtype == float:
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", nans)
+    found = with_lines("scale", "drop <- scale")
+    assert found.verdict == "complete" and not found.proven and found.confirmed
+    lines = found.table.print().splitlines()
+    assert "drop <- scale" in lines and "h.{i}.weight: o i <-> h.{i}.weight: o i" in lines
+
+
+def test_a_given_constant_is_a_value_and_no_element():
+    needs("torch")
+    for line in ("drop <- scale: c = 1", "<-> scale: c = 1"):
+        found = with_lines("scale", line)
+        assert found.proven and line in found.table.print() and not found.missing
+    found = with_lines("scale", "drop <- scale: c = 2")
+    assert not found.proven and found.error > 0.1 and not found.missing
+
+
+def test_what_the_right_model_alone_reads_is_to_be_removed_since_no_line_can_fill_it():
+    needs("torch")
+    found = parity.derive(gated(), gated("scale"), (X,))
+    assert found.missing == ["scale"] and found.following.startswith("remove from the right model what the left one ")
+    assert "write a line" not in found.following and "`drop <- NAME`" in found.following
+    comment = f"# incomplete: 1 array of the right model without a line: {found.following}"
+    assert found.table.print().splitlines()[1] == comment  # which a conversion by the Table prints
+
+
+def test_a_given_line_is_refused_beside_one_that_fills_what_it_drops():
+    needs("torch")
+    sum_line = '"h.0.bias: c <- shift: c + h.0.bias: c"'
+    with pytest.raises(UsageError, match=r"x\.table: its lines contradict what the models compute") as raised:
+        with_lines("shift", "drop <- shift")
+    assert '"drop <- shift"' in raised.value.problems[0] and sum_line in raised.value.problems[0]
+    assert with_lines("shift", "drop <- shift: c = 0").proven
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("drop <- scale: 1 = 1", "scale has shape [4] in the right model, line 2 makes [1]"),
+        ("drop <- scale: a b = 1", "scale has shape [4] in the right model, line 2 gives it axes a b"),
+        ("drop <- scale: c = 1\ndrop <- scale", "scale is used twice, by line 2 and line 3"),
+        ("h.0.bias: c <-> scale: c\ndrop <- scale", "scale is used twice, by line 2 and line 3"),
+        ("drop <- gain", "gain"),
+        ("gain -> drop", "gain"),
+        ("drop <- {x}.weight", "{x}.weight"),
+    ],
+)
+def test_a_given_line_that_fits_no_array_is_named(lines: str, problem: str):
+    needs("torch")
+    with pytest.raises(UsageError, match=r"^x\.table: ") as raised:
+        with_lines("scale", lines)
+    assert raised.value.problems == [problem]
