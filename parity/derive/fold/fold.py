@@ -105,9 +105,8 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
     others = given.table.lines if given else ()
-    groups = with_met_letters(
-        parts_of_sums(facts, groups, missing, given.right if given else ()), facts, names.lengths, others
-    )
+    moved = [name for name in given.right if facts.rights.part(given.map[0], name).any()] if given else []
+    groups = with_met_letters(parts_of_sums(facts, groups, missing, moved), facts, names.lengths, others)
     groups = with_shown_lengths(groups, facts, names.lengths, others)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))

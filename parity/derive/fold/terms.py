@@ -35,10 +35,8 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
         # a total is one whole array: parts_of_sums writes what is a sum part by part, as gates in another order
         if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right and _is_whole(row.right):
             more, second = seconds[right_names[0]]
-            row, left_names = (
-                replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
-                [*left_names, *more],
-            )
+            row = replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1]))
+            left_names = [*left_names, *more]
             said.add(_range(second.left))
         for zero in (zero for zero, first in zeros.items() if first == right_names[0] and _is_whole(row.left)):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
@@ -102,7 +100,7 @@ def parts_of_sums(
     """Return the groups with lines for vectors of which only parts are sums, in place of those that say less.
 
     Args:
-      missing: see fold; what has lines is removed from it. given: right parameters that the user's lines describe.
+      missing: see fold; what has lines is removed from it. given: right parameters that the user's lines fill.
     """
     rights = facts.rights
     others = [name for name in rights.names if name not in given]
