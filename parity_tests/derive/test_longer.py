@@ -158,4 +158,4 @@ def test_what_is_left_over_at_an_odd_length_is_a_remark():
         return Net(run, conv=torch.nn.Conv2d(3, 4, 1), head=linear(4, 3))
 
     found = parity.derive(pooled(True), pooled(False), (images(2, 3, 8, 8),))
-    assert found.proven and "other lengths, such as those of shape (2, 3, 15, 15): with these, outputs" in str(found)
+    assert found.proven and "other lengths, such as those of shape [2, 3, 15, 15]: with these, outputs" in str(found)

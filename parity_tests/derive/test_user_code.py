@@ -154,17 +154,17 @@ def test_lists_of_blocks_of_different_lengths_are_named():
         return {name: SimpleNamespace(shape=shape) for name, shape in arrays.items()}
 
     stacked = {"layers/fc/kernel": (3, 4, 5), "layers/fc/bias": (3, 5), "layers/norm": (3, 4), "head/kernel": (5, 5)}
-    blocks = {f"encoder.{i}.{leaf}": (4,) for i in range(2) for leaf in ("weight", "bias")}
+    blocks = {f"encoder.{i}.{leaf}": (4, 5) for i in range(2) for leaf in ("weight", "bias")}
     text = differing(shapes(**stacked), shapes(**blocks))
     assert text.startswith("the left model has 3 blocks in layers, the right one 2 in encoder")
-    decoder = {f"decoder.{i}.{leaf}": (4,) for i in range(3) for leaf in ("weight", "bias")}
+    decoder = {f"decoder.{i}.{leaf}": (4, 5) for i in range(3) for leaf in ("weight", "bias")}
     both = {**stacked, "decoder/fc/kernel": (3, 4, 5), "decoder/fc/bias": (3, 5), "decoder/norm": (3, 4)}
     assert differing(shapes(**both), shapes(**blocks, **decoder)) == (
         "the left model has 3 blocks in layers and 3 in decoder, the right one 2 in encoder and 3 in decoder: "
         "build both with lists of the same lengths"
     )
     assert not differing(shapes(**both), shapes(**decoder))
-    third = {f"encoder.2.{leaf}": (4,) for leaf in ("weight", "bias")}
+    third = {f"encoder.2.{leaf}": (4, 5) for leaf in ("weight", "bias")}
     assert not differing(shapes(**stacked), shapes(**blocks, **third))
     assert not differing(shapes(**{"a/kernel": (5, 5), "a/bias": (5,)}), shapes(**blocks))
 

@@ -54,7 +54,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     every = dict.fromkeys([*facts.lefts.names, *facts.rights.names])
     assumed = [name for name in every if names.assumed(name) and name not in spoken]
     table = replace(table, assumed=assumed, by_chance=tuple(_by_chance(table, facts, names.counted)))
-    return table, {name: why for name, why in missing.items() if name not in spoken}
+    return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
 
 
 def _by_chance(table: DerivedTable, facts: Facts, counted: Collection[str]) -> dict[str, None]:

@@ -195,14 +195,16 @@ def _middle(labels: Array) -> list[float]:
 def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
     """Return the first operations that mix columns, past functions of single values.
 
-    Products with parameters come last: columns may stand there in any order, if the parameters' rows do.
+    Products with parameters come last: columns may stand there in any order, if the parameters' rows do. What returns
+    indices, as argmax, says nothing: code may count them from the other end.
     """
 
     def tells_less(end: tuple[Node | None, int, Array]) -> bool:
         node, slot, _ = end
         return node is not None and node.kind == "product" and node.inputs[1 - slot] not in program.active
 
-    found = sorted(behind(program, value, labels), key=tells_less)[:FIRST]
+    ends = (end for end in behind(program, value, labels) if end[0] is None or end[0].output not in program.indices)
+    found = sorted(ends, key=tells_less)[:FIRST]
     return [_reader(program, node, slot, here) if node else Reader("output", here) for node, slot, here in found]
 
 
