@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +22,10 @@ from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.prove.prove import Proof
-from parity.derive.search import edited
 from parity.derive.trace import sites
 from specs.table import Table, TableError
 
 from ..conftest import needs
-from .pairs import images
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
 TOKENS = np.random.default_rng(1).integers(0, 9, (2, 5))
@@ -208,58 +204,6 @@ def test_names_without_a_partner_are_folded():
     alone = {f"layer.{k}.gate": f"the right multiplies by layer.{k}.gate" for k in range(3)}
     assert missing_lines(alone) == ["layer.{0..2}.gate: the right multiplies by layer.{0..2}.gate"]
     assert missing_lines({"a.0": "as a.1", "a.1": "as a.0"}) == ["a.0: as a.1", "a.1: as a.0"]
-
-
-def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
-    steps = [Step("product", (name,), (name,), "", "", 0.0, 0, 1) for name in "ab"]
-    zero = np.zeros(1)
-    best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
-                           inputs=[], hint=None, left_out={})  # fmt: skip
-    best._replace = lambda **new: SimpleNamespace(**new)
-    known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
-    tape = SimpleNamespace(unread=list, nodes=[])
-    given = edited.Tried(best, (tape, tape), SimpleNamespace(program=None))
-    edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
-    budget = edited.Budget(1, np.inf)
-    monkeypatch.setattr(edited, "Program", lambda *_: None)
-    for count, taken in ((1, False), (2, True)):
-        monkeypatch.setattr(edited, "match", lambda *_, n=count, **__: Match(zero, zero, steps[:n]))
-        assert (edited._tried(edit, given, known, budget) is not None) == taken
-
-
-def gated(gate: bool) -> Any:
-    """Two blocks in torch, each with a factor behind it if `gate`."""
-    import torch
-
-    class Gated(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = torch.nn.ModuleList(torch.nn.Linear(6, 6) for _ in range(2))
-            self.gate = torch.nn.ParameterList(torch.ones(6) for _ in range(2 * gate))
-
-        def forward(self, x: Any) -> Any:
-            for k, fc in enumerate(self.fc):
-                x = x + (fc(x).tanh() * self.gate[k] if gate else fc(x).tanh())
-            return x
-
-    return Gated()
-
-
-def test_what_is_found_does_not_depend_on_how_fast_a_machine_is(monkeypatch: pytest.MonkeyPatch):
-    needs("torch")
-    clock = time.thread_time
-    monkeypatch.setattr(time, "thread_time", lambda: 1e6 * clock())
-    found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=np.inf)
-    line = "missing: gate.{0..1}: the right multiplies by gate.{0..1}, the left does not\n"  # a reason for each block
-    assert line in str(found) and not found.search_limit, str(found)
-
-
-def test_the_limit_that_ended_a_search_is_named(monkeypatch: pytest.MonkeyPatch):
-    needs("torch")
-    monkeypatch.setattr(edited, "EDIT_WORK", 0)
-    for seconds, limit in ((60, "not all changes to either model were tried"), (0, "the time for matching was up")):
-        found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=seconds)
-        assert found.missing and f"not found within a limit: {limit}" in str(found), str(found)
 
 
 def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():

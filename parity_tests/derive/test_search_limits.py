@@ -1,0 +1,70 @@
+"""Searches for partners with an edit of one model: what they refuse, and the limits that end them."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.derive.match.choices import Step
+from parity.derive.match.match import Match
+from parity.derive.search import edited
+
+from ..conftest import needs
+from .pairs import images
+
+
+def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
+    steps = [Step("product", (name,), (name,), "", "", 0.0, 0, 1) for name in "ab"]
+    zero = np.zeros(1)
+    best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
+                           inputs=[], hint=None, left_out={})  # fmt: skip
+    best._replace = lambda **new: SimpleNamespace(**new)
+    known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
+    tape = SimpleNamespace(unread=list, nodes=[])
+    given = edited.Tried(best, (tape, tape), SimpleNamespace(program=None))
+    edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
+    budget = edited.Budget(1, np.inf)
+    monkeypatch.setattr(edited, "Program", lambda *_: None)
+    for count, taken in ((1, False), (2, True)):
+        monkeypatch.setattr(edited, "match", lambda *_, n=count, **__: Match(zero, zero, steps[:n]))
+        assert (edited._tried(edit, given, known, budget) is not None) == taken
+
+
+def gated(gate: bool) -> Any:
+    """Two blocks in torch, each with a factor behind it if `gate`."""
+    import torch
+
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.ModuleList(torch.nn.Linear(6, 6) for _ in range(2))
+            self.gate = torch.nn.ParameterList(torch.ones(6) for _ in range(2 * gate))
+
+        def forward(self, x: Any) -> Any:
+            for k, fc in enumerate(self.fc):
+                x = x + (fc(x).tanh() * self.gate[k] if gate else fc(x).tanh())
+            return x
+
+    return Gated()
+
+
+def test_what_is_found_does_not_depend_on_how_fast_a_machine_is(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    clock = time.thread_time
+    monkeypatch.setattr(time, "thread_time", lambda: 1e6 * clock())
+    found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=np.inf)
+    line = "missing: gate.{0..1}: the right multiplies by gate.{0..1}, the left does not\n"  # a reason for each block
+    assert line in str(found) and not found.search_limit, str(found)
+
+
+def test_the_limit_that_ended_a_search_is_named(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    monkeypatch.setattr(edited, "EDIT_WORK", 0)
+    for seconds, limit in ((60, "not all changes to either model were tried"), (0, "the time for matching was up")):
+        found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=seconds)
+        assert found.missing and f"not found within a limit: {limit}" in str(found), str(found)
