@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from specs.notation.folding import LINES, capped, counted, fold, misfits
@@ -38,8 +39,10 @@ def equations(rows: Iterable[Sequence[str]]) -> list[str]:
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     """Group names, {name: why}, by their reason: {why: names}. Reasons that differ in their own name alone are one."""
     groups: dict[str, list[str]] = {}
+    several = Counter(reasons.values())
     for name, why in reasons.items():
-        groups.setdefault(why.replace(name, _OWN) if name else why, []).append(name)
+        own = rf"(?<![\w./]){re.escape(name)}(?![\w/]|\.\w)"  # no part of a word: a name may be one letter
+        groups.setdefault(why if several[why] > 1 or not name else re.sub(own, _OWN, why), []).append(name)
     return {why.replace(_OWN, in_a_row(fold(names))): names for why, names in groups.items()}
 
 

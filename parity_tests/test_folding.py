@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convert.files.skipped import Skipped
-from convert.folding import equations, fold, listed, nearest, skipped, summarised
+from convert.folding import by_reason, equations, fold, listed, nearest, skipped, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 from specs.notation.folding import FOLDED, misfits
@@ -20,6 +20,15 @@ def test_numbers_are_folded() -> None:
     assert fold(["a.01", "b.00", "b.01", "b.02"]) == ["a.01", "b.{00..02}"]  # as the file spells them
     assert fold(f"a.{k}" for k in (0, 3, 4, 5, 8, 9)) == ["a.{0,3..5,8,9}"]
     assert fold(["a.1", "a.01", "a.2", "a.\u0661"]) == ["a.{01,1,2}", "a.\u0661"]
+
+
+def test_reasons_are_joined_that_differ_in_their_own_name_alone() -> None:
+    unused = "no use of it was matched"  # which has the letters of the names
+    assert by_reason({"a": unused, "w": unused}) == {unused: ["a", "w"]}
+    own = {f"gate.{k}": f"the right multiplies by gate.{k}, the left does not" for k in (0, 1)}
+    assert by_reason(own) == {"the right multiplies by gate.{0..1}, the left does not": [*own]}
+    apart = {"a": "a reads it as a.b", "w": "w reads it as a.b"}
+    assert by_reason(apart) == {"a and w reads it as a.b": ["a", "w"]}
 
 
 def test_long_lists_of_numbers_are_shortened_on_a_terminal() -> None:
