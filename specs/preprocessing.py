@@ -121,6 +121,7 @@ def _beyond(values: Mapping[str, Any]) -> list[str]:
 
 
 def each(value: Any) -> tuple[Any, ...]:
+    """Return a value for each channel as a tuple; one value for all channels is a tuple of one."""
     return value if isinstance(value, tuple) else (value,)
 
 

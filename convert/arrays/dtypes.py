@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from convert.errors import UsageError
+from specs.kinds import DTYPES
 
 if TYPE_CHECKING:
     from convert.files.base import Tensor
 
-FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
+FLOATS = DTYPES  # to convert to, too
 SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
     "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
 }  # fmt: skip

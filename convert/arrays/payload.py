@@ -168,16 +168,13 @@ def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> It
         for move, whole in zip(moves, wholes, strict=True)
     ]
     filled += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
-    alike = len({part.target_atoms for part in parts}) == 1
-    whole, at = None if alike else _merged(filled, bits), 0
+    if filled and len({part.target_atoms for part in parts}) > 1:
+        yield _merged(filled, bits).view("u1").data
+        return
     for where in _strips(parts[0].target_atoms, size) if filled else ():
-        if whole is None:
-            strip = np.empty([along.stop - along.start for along in where], bits)
-            for part, array in filled:
-                _fill(strip, where, part, array)
-        else:
-            strip = whole[at : at + math.prod(along.stop - along.start for along in where)]
-            at += strip.size
+        strip = np.empty([along.stop - along.start for along in where], bits)
+        for part, array in filled:
+            _fill(strip, where, part, array)
         yield strip.reshape(-1).view("u1").data
 
 

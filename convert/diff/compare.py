@@ -20,7 +20,7 @@ from convert.plans.plan import Plan
 from convert.reading import optimizers
 from convert.reading.aside import PART, STATE
 from convert.reading.nesting import ROOT
-from convert.records.record import DIALECT, suggested_by
+from convert.records.record import DIALECT, marked_by, suggested_by
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
 from specs.words import in_a_row
@@ -289,7 +289,7 @@ def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any
 
 def _value(plan: Plan, name: str, value: Any) -> str:
     """Write a field's value, with where it comes from if the file does not state it."""
-    return exact(value) + f" (assumed: {plan.src}'s own code)" * (name in by_dialect(plan))
+    return exact(value) + f" ({marked_by(DIALECT + plan.src)})" * (name in by_dialect(plan))
 
 
 def _idle(left: Plan, right: Plan) -> Iterator[str]:

@@ -157,8 +157,9 @@ def _in_folder(path: str, step: int | None) -> Found:
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models
-    name = _chosen(path, models, step, prefix := _prefix(path, models))
-    name, told = (name, []) if step is not None else pointers.followed(path, models, name)
+    prefix = _prefix(path, models)
+    name = _chosen(path, models, step, prefix)
+    name, remarks = (name, []) if step is not None else pointers.followed(path, models, name)
     if name is None:
         _refuse_several(path, models, step)
         for inner, what in _incomplete(path).items():
@@ -174,7 +175,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
     others = [e for e in others if e[0] != "."]
     beside = f"; beside it: {listed(others)}" if others else ""
-    lacks = told + [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
+    lacks = remarks + [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     lacks += _newer(path, name, [e for e in others if e not in entries], prefix) if step is None else []
     return Found(further.path, (f"took {name} of {path}{beside}", *lacks, *_described(path), *further.notes))
 

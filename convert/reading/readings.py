@@ -273,9 +273,8 @@ def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguo
     clusters = [cluster for cluster in clusters if cluster[0].score >= 0.5]
     if not clusters:
         return []
-    ranks = [
-        rank(re.sub(r"^\d+(?=/)", "0", cluster[0].place)) for cluster in clusters
-    ]  # of a list, none is meant first
+    places = (re.sub(r"^\d+(?=/)", "0", cluster[0].place) for cluster in clusters)  # a list ranks all its models alike
+    ranks = [rank(place) for place in places]
     if ranks.count(min(ranks)) > 1:
         return Ambiguous(path, [c[0].place for c, r in zip(clusters, ranks, strict=True) if r == min(ranks)])
     return clusters[ranks.index(min(ranks))]

@@ -196,6 +196,11 @@ def suggested_by(origin: str) -> str:
     return " by default" if origin == DEFAULT else likely(origin)
 
 
+def marked_by(origin: str) -> str:
+    """Say what suggests a value, in brackets behind it: "assumed: official's own code", "default"; see SUGGESTED."""
+    return f"assumed: {origin.removeprefix(DIALECT)}'s own code" if origin.startswith(DIALECT) else origin
+
+
 def likely(origin: str) -> str:
     """Say that sizes alone suggest a value, as what follows "assumed"; "" of any other origin; see SUGGESTED."""
     return f" as in the {origin}" if origin.startswith(OFFICIAL) else ""

@@ -14,7 +14,7 @@ from convert.config.settings import Settings, in_our_terms
 from convert.errors import MissingFile, UsageError, called, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
-from convert.records.record import DIALECT
+from convert.records.record import marked_by
 from convert.terminal import say_note
 from specs import config as configs
 from specs.spec import TINY, SpecError
@@ -183,7 +183,7 @@ def _checkpoint(
         name = " ".join(filter(None, (file, part and f"[{printable(part)}]", planned.variant)))
         stated = [f for f, by in planned.origins.items() if by == "user" and f not in planned.configuration.shown]
         origins = {f: _stated_by(settings, f) for f in stated}
-        origins |= {f: _suggested_by(by) for f, by in planned.suggested.items()}
+        origins |= {f: marked_by(by) for f, by in planned.suggested.items()}
         return Target(planned.architecture, name, path, seed, src, values, planned.assumed, part or "/", origins)
 
 
@@ -191,8 +191,3 @@ def _stated_by(settings: Settings, name: str) -> str:
     """Name the option that states a Config field; a name of the dialect's own users has become another field."""
     option_of = "--config" if settings.of_file(name) else "--set"
     return option_of if name in settings.values else "stated"
-
-
-def _suggested_by(origin: str) -> str:
-    """Name what suggests a Config field that nothing states: "default", "assumed: official's own code"."""
-    return f"assumed: {origin.removeprefix(DIALECT)}'s own code" if origin.startswith(DIALECT) else origin
