@@ -74,6 +74,7 @@ def test_a_number_of_parts_that_no_code_has_is_not_checked(by_range: bool, first
     assert found.proven and "qkv.weight: {} i <-> qkv.weight: {} i".format(*orders) in lines, lines
     assert ("# not checked: s=3: nothing shows that the code has this number" in lines) == by_range
     assert ("s=3: stated, as the models' code has this number" in lines) != by_range
+    assert found.to_dict()["by_chance"] == ["s=3"] * by_range
 
 
 def test_a_keys_bias_inside_a_fused_projection_is_unobservable_by_its_name_on_the_right():

@@ -27,9 +27,10 @@ SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "unseen_orders", "assumed",
-    "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure", "incomparable",
-    "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent", "over_one", "lower",
-    "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays", "search_limit",
+    "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure",
+    "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent",
+    "over_one", "lower", "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays",
+    "search_limit",
 )  # fmt: skip
 
 
@@ -272,6 +273,11 @@ class Evidence(Given, Matching, Judgement, Differences):
     def assumed(self) -> list[str]:
         """List the arrays that join parts for whose one length nothing but these models speaks."""
         return list(self.table.assumed)
+
+    @property
+    def by_chance(self) -> list[str]:
+        """List the numbers of parts that lines state, as s=3, and that neither model's code shows."""
+        return list(self.table.by_chance)
 
     @property
     def exchanged(self) -> list[str]:

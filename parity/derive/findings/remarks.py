@@ -133,8 +133,8 @@ def remarks(found: Evidence) -> Iterator[Remark]:
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
     if found.given_open:
         yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
-    if found.table.by_chance:
-        yield Remark(f"not checked: {in_a_row(found.table.by_chance)}: {BY_CHANCE}", to_check=True)
+    if found.by_chance:
+        yield Remark(f"not checked: {in_a_row(found.by_chance)}: {BY_CHANCE}", to_check=True)
     if pairs := _rotary_pairs(found):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     for k, text in enumerate(found.freedom, 1):
