@@ -126,14 +126,14 @@ def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tup
             return table.layout(left, right), {}, ()
         except SizeError as error:
             known = {name: int(length) for name, length in derived_lengths(table).items()}
-            lengths = {name: known[name] for name in error.enough if name in known}
+            lengths = {name: known[name] for name in error.remedy.enough if name in known}
             with suppress(TableError):
                 found = table.layout(left, right, lengths)
                 axes = [(name, found.sizes[number][name]) for number, names in error.axes.items() for name in names]
                 if all(known.get(name) == length for name, length in axes):
                     return found, lengths, ()
-            ones = dict.fromkeys(error.enough, 1)
-            return table.layout(left, right, ones), ones, error.enough
+            ones = dict.fromkeys(error.remedy.enough, 1)
+            return table.layout(left, right, ones), ones, error.remedy.enough
     except TableError as error:
         if _fits(table.reverse(), left, right):
             raise UsageError(

@@ -66,11 +66,6 @@ class SizeError(TableError):
         super().__init__(what + remedy.options(), problems)
         self.what, self.remedy, self.dims, self.axes = what, remedy, tuple(dims), axes
 
-    @property
-    def enough(self) -> tuple[str, ...]:
-        """Return few of the open axes, from whose lengths all others follow."""
-        return self.remedy.enough
-
     def of_call(self) -> SizeError:
         """Return the same with arguments of Table.apply in place of options of the command."""
         error = SizeError(self.what, self.problems, self.remedy, self.dims, self.axes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -169,9 +169,8 @@ def unseen(table: DerivedTable) -> list[Line]:
 def _constant(table: Table, names: Sequence[str]) -> list[str]:
     """Return those of these right arrays that lines set to a constant, all or a part: other zeros are terms of sums."""
     back = table.reverse()
-    found = Matcher(back, names).match()
-    groups = (arrays for line in back.lines if line.kind == "constant" for _, arrays in found.groups(line))
-    constant = {name for arrays in groups for named in arrays for name in named.values()}
+    pairs = zip(back.lines, _named(back, names), strict=True)
+    constant = set[str]().union(*(named for line, named in pairs if line.kind == "constant"))
     return [name for name in names if name in constant]
 
 
@@ -223,7 +222,7 @@ def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequ
     return replace(table, lines=known, whole=table)
 
 
-def _named(table: DerivedTable, names: Mapping[str, object]) -> list[set[str]]:
+def _named(table: Table, names: Collection[str]) -> list[set[str]]:
     """Return the names of the left side that each line speaks of."""
     found = Matcher(table, names).match()
     return [{*chain(*(named.values() for _, arrays in found.groups(line) for named in arrays))} for line in table.lines]

@@ -22,7 +22,6 @@ from .sums import term
 from .weights import Instead
 
 MOST = 4  # chains of a side that are tried
-PAIRS = 8  # pairs of operations of a side that are tried in the other order
 PAIRS = 8  # pairs of operations of a side that are exchanged
 MISSING = "missing parameter"  # the kind of edits that leave some out
 MOVED = "product in another place"  # the kind of edits that exchange it with a sum

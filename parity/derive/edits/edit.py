@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
+from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape, identity
-from specs.words import count
+from specs.words import count, in_a_row
 
 SIDES = ("left", "right")
 NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
@@ -48,6 +49,12 @@ class Scope(NamedTuple):
         makers, first, near = self.programs[side].makers, self.firsts[side], self.near[side]
         places = [(at, one) for one in some if (at := makers[value(one)]) >= first or at in near]
         return [one for _, one in sorted(places, key=lambda place: abs(place[0] - first))[:most]]
+
+
+def with_names(names: Iterable[str]) -> str:
+    """Name modules or parameters behind what is said of them: ", with a.0 and a.1"; "" for none."""
+    folded = folded_names(list(names))
+    return f", with {in_a_row(folded)}" if folded else ""
 
 
 def two_sided(left: str, right: str) -> str:

@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape, tried
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, Replaced, Scope, Valued, repeats, widened
+from .edit import SIDES, Edit, Replaced, Scope, Valued, repeats, widened, with_names
 
 MOST = 4  # matrices, or gates, of a side that are tried
 STEPS = 3  # operations at most that compute one minus a gate
@@ -105,10 +104,9 @@ def _complemented(program: Program, node: Node) -> Node | None:
 
 def _exchanged(gates: Sequence[Node], side: int) -> Replaced:
     sites = shown_once(site for gate in gates if (site := gate.site))
-    which = f", with {in_a_row(folded_names(sites))}" if sites else ""
     does = f"the {SIDES[side]} multiplies by a gate where the {SIDES[1 - side]} multiplies by one minus it"
     values = {gate.output: gate for gate in gates}
-    return Complement(side, MOVED, does + which, values, fault=does, times=len(gates), named=len(gates))
+    return Complement(side, MOVED, does + with_names(sites), values, fault=does, times=len(gates), named=len(gates))
 
 
 def _gated(program: Program, node: Node) -> tuple[Gated, Gated] | None:

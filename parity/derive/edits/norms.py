@@ -8,14 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape
-from specs.words import in_a_row
 
 from .affine import chains
-from .edit import NUMBERS, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened
+from .edit import NUMBERS, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
@@ -227,8 +225,7 @@ def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
 def which(norms: Sequence[Norm]) -> str:
     """Name the modules of norms, or their parameters."""
     sites = shown_once(map(_site, norms))
-    names = folded_names(sites if all(sites) else [name for norm in norms for name in norm.parameters])
-    return f", with {in_a_row(names)}" if names else ""
+    return with_names(sites if all(sites) else [name for norm in norms for name in norm.parameters])
 
 
 def each_norm(program: Program) -> Iterator[Norm]:

@@ -12,7 +12,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, Reread, Scope, repeats, widened
+from .edit import SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 
 MOST = 4  # sums of a side that are tried
 BESIDE = "sublayer in another place"  # the kind of edits by which branches read a term of a sum
@@ -69,10 +69,9 @@ def _branches(program: Program, node: Node) -> list[Node]:
 def _beside(program: Program, sums: Sequence[Node], remaining: int, side: int) -> Reread:
     values = {one.output: {node.output: node.inputs[remaining]} for node in sums for one in _branches(program, node)}
     sites = shown_once(site for node in sums for one in _branches(program, node)[:1] if (site := one.site))
-    which = f", with {in_a_row(folded_names(sites))}" if sites else ""
     does = f"the {SIDES[side]} has a branch behind the one before it, the {SIDES[1 - side]} beside it"
     counted, times = tuple(node.output for node in sums), len(sums)
-    return Reread(side, BESIDE, does + which, values, fault=does, times=times, named=times, counted=counted)
+    return Reread(side, BESIDE, does + with_names(sites), values, fault=does, times=times, named=times, counted=counted)
 
 
 def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int) -> LeftOut:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from parity.derive.fold.rows import DerivedTable, missing_lines
 from parity.derive.limits import EQUAL_OUTPUTS
 from parity.derive.trace.reason import remedy
 from parity.derive.trace.sides import Side
+from specs.notation.axes import Dim
 from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
 from specs.numbers import limit, short
 from specs.words import count, in_a_row
@@ -94,16 +95,19 @@ def _lengths(table: DerivedTable) -> str:
 
 def _stated_lengths(table: DerivedTable) -> list[str]:
     """List the numbers of parts that lines state, as s=2, and a=1+b=1+e=1 for parts in another order."""
-    dims = [dim for line in table.lines for array in line.arrays for dim in array.axes or () if not is_fixed(dim)]
-    factors = [factor for dim in dims for factor in dim.factors]
+    factors = [factor for dim in _dims(table) if not is_fixed(dim) for factor in dim.factors]
     stated = [[str(part) for part in factor if part.length and not part.backwards] for factor in factors]
     return sorted({"+".join(texts) for texts in stated if texts and not set(texts) <= set(table.by_chance)})
 
 
 def _fixed_lengths(table: DerivedTable) -> list[str]:
     """List the sums whose lengths are those of these models alone."""
-    dims = (dim for line in table.lines for array in line.arrays for dim in array.axes or ())
-    return list(dict.fromkeys(str(dim) for dim in dims if is_fixed(dim)))
+    return list(dict.fromkeys(str(dim) for dim in _dims(table) if is_fixed(dim)))
+
+
+def _dims(table: DerivedTable) -> Iterator[Dim]:
+    """Yield each dimension of each array in the lines."""
+    yield from (dim for line in table.lines for array in line.arrays for dim in array.axes or ())
 
 
 def _verdict(found: Evidence) -> str:

@@ -99,10 +99,9 @@ def shows_number(program: Program, name: str, axis: int, count: int, inner: int)
     Args:
       inner: how many indices of the axis one step from part to part passes.
     """
-    value = program.tape.parameters.get(name)
-    if value is None:
+    found, picked = _indices(program, name, axis), set[int]()
+    if found is None:
         return False
-    found, picked = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value]))), set[int]()
     for node in found.passed():
         even = node.call is not None and node.call.name in EVEN
         dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
@@ -114,16 +113,21 @@ def shows_number(program: Program, name: str, axis: int, count: int, inner: int)
 
 def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
     """Tell whether the code takes each part of an axis of a parameter by itself. Args: edges: of the parts, all in."""
-    value = program.tape.parameters.get(name)
-    if value is None:
+    found = _indices(program, name, axis)
+    if found is None:
         return False
-    found = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value])))
     left = set(itertools.pairwise(edges))
     for node in found.passed():
         own = np.unique(found.labels[node.output]) if node.kind == "layout" else np.zeros(1)
         if own[0] and len(own) == own[-1] - own[0] + 1:
             left.discard((int(own[0]) - 1, int(own[-1])))
     return not left
+
+
+def _indices(program: Program, name: str, axis: int) -> _Indices | None:
+    """Return the indices of an axis of a parameter, counted from 0; None where the tape does not have it."""
+    value = program.tape.parameters.get(name)
+    return None if value is None else _Indices(program, _numbered(program, [value], axis - len(program.shapes[value])))
 
 
 def _cut(program: Program, name: str, axis: int, count: int) -> bool:

@@ -126,7 +126,7 @@ class DerivedTable(Table):
 
     def lengths(self) -> tuple[str, ...]:
         """Name the axes whose lengths the names and shapes of a checkpoint of the left side leave open."""
-        return error.enough if (error := self._open()) else ()
+        return error.remedy.enough if (error := self._open()) else ()
 
     def array_with(self, name: str) -> str:
         """Name an array that has an axis whose length is open, as a dimension of its own where one has it so."""

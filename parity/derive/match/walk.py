@@ -40,7 +40,6 @@ class Walk:
             int, Array
         ] = {}  # values -> the numbers of the elements that stand in them as they are, else 0
         self._names = {number: name for name, number in tape.parameters.items()}
-        self._chosen = {n for n in program.indices if n in program.active and n not in program.plain}  # by a router
 
     def state(self) -> Place:
         """Return where the walk is, for restore()."""
@@ -116,7 +115,7 @@ class Walk:
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         """Return the value of an operation: a Symbol, a Pending sum or product, or an array, as its operands are."""
         operands = [delayed.computed(v) if self._is_known(v) else v for v in operands]
-        if not self._chosen.isdisjoint(node.inputs):
+        if not self.program.chosen.isdisjoint(node.inputs):
             operands = [self._settled(v) if isinstance(v, Pending) else v for v in operands]
         if any(isinstance(v, Pending) for v in operands):
             if (waiting := self._delayed(at, node, operands)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,11 +56,14 @@ def unmatched(left: Left, best: Candidate, full: Array, missing: Collection[str]
     unread += [("right", name) for name in missing]
     rows += [Unmatched(side, "", (name,), "") for side, name in unread if (side, name) not in listed]
     reads = _reads(best.tape)
-    partners = [name for name in reads if name not in missing]
     lefts, rights = ([row for row in rows if row.side == side] for side in ("left", "right"))
     order = {name: k for k, name in enumerate(reads)}
     rights.sort(key=lambda row: min((order[name] for name in row.names if name in order), default=len(order)))
-    return [*lefts, *(_placed(row, reads, partners) for row in rights)]
+    before, last = dict[str, str](), ""
+    for name in reads:
+        before[name] = last
+        last = last if name in missing else name
+    return [*lefts, *(_placed(row, reads, before) for row in rights)]
 
 
 def _reads(tape: Tape) -> dict[str, str]:
@@ -74,14 +77,14 @@ def _reads(tape: Tape) -> dict[str, str]:
     return reads
 
 
-def _placed(row: Unmatched, reads: Mapping[str, str], partners: Sequence[str]) -> Unmatched:
-    """Return a row of the right side with its site and the parameter with a partner that is read before."""
+def _placed(row: Unmatched, reads: Mapping[str, str], before: Mapping[str, str]) -> Unmatched:
+    """Return a row of the right side with its site, and what runs before it.
+
+    Args:
+      reads: see _reads. before: of each of these, the last parameter with a partner that is read before it.
+    """
     name = next((name for name in row.names if name in reads), None)
-    if name is None:
-        return row
-    order = [*reads]
-    before = [partner for partner in partners if order.index(partner) < order.index(name)]
-    return row._replace(site=row.site or reads[name], after=before[-1] if before else "")
+    return row if name is None else row._replace(site=row.site or reads[name], after=before[name])
 
 
 def _uses(side: str, program: Program, elements: Elements, known: Array) -> list[Unmatched]:

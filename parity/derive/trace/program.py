@@ -117,9 +117,12 @@ class Program:
 
     def routes(self, node: Node) -> bool:
         """Tell whether an operation moves elements to places that parameters choose, as a router does."""
-        return node.kind == "layout" and any(
-            n in self.indices and n in self.active and n not in self.plain for n in node.inputs
-        )
+        return node.kind == "layout" and not self.chosen.isdisjoint(node.inputs)
+
+    @cached_property
+    def chosen(self) -> set[int]:
+        """Return the indices that parameters choose, as those of a router do."""
+        return {number for number in self.indices if number in self.active and number not in self.plain}
 
     @cached_property
     def costs(self) -> list[int]:
