@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import ConvertError, UsageError
 from specs.applied.arrays import flat
 from specs.solving.matching import Matcher
+from specs.table import Table
 from specs.words import in_a_row
 
 from .deriving import derive
@@ -22,7 +23,7 @@ from .trace.sides import side
 from .trace.tape import Array
 
 
-def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, **options: Any) -> Any:
+def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None, **options: Any) -> Any:
     """Derive the Table, and return a copy of the right model with the left's weights.
 
     Args:
@@ -36,7 +37,12 @@ def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, 
     """
     found, like = options.get("table"), None
     if not isinstance(found, Derivation):
-        found = derive(left, right, inputs, right_inputs, **options)
+        if inputs is None and isinstance(found, Table):
+            raise UsageError(
+                "a Table alone shows no proof: give inputs too, by which one with its lines is derived, or table=d, "
+                "what derive() returned, which translates in both directions; table.apply(arrays) proves nothing"
+            )
+        found = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
     elif others := options.keys() - {"table"}:
         raise UsageError(f"{in_a_row(sorted(others))}: of no use with table=d, by which nothing is derived again")
     else:

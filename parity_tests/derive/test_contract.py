@@ -266,6 +266,8 @@ def test_transfer_by_a_derivation_takes_models_of_other_widths_and_refuses_those
         parity.transfer(wide, torch_model(), table=found)
     with pytest.raises(UsageError, match="seconds: of no use with table=d, by which nothing is derived again"):
         parity.transfer(wide, torch_model(9), table=found, seconds=3)
+    with pytest.raises(UsageError, match=r"a Table alone shows no proof: give inputs too, .* or table=d"):
+        parity.transfer(wide, torch_model(9), table=found.table)
     with pytest.raises(ConvertError, match="nothing was transferred"):
         parity.transfer(wide, torch_model(9), table=parity.derive(torch_model(), torch_model(6), (X,)))
 
