@@ -19,7 +19,7 @@ The rooms, in an order in which each imports only those before it:
 What stands in no room: targets checks a conversion's target, replacing what --force removes, and execute writes it.
 pages loads pages of architectures, dialect_faults checks their dialects, on examples of arrays. running calls a command
 and returns its exit code (errors defines 1 and 2, running those of signals). For people: terminal wraps and colours,
-and tells a warning from a note; progress, folding (of names), documents (where a page is), version, versions.
+and tells a warning from a note; progress, folding (of names), documents (where a page is), version, installed.
 """
 
 from __future__ import annotations
