@@ -11,6 +11,7 @@ Source: Pillow `src/libImaging/Resample.c`; R. Keys, "Cubic convolution interpol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -28,8 +29,9 @@ def _triangle(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 1 - x, 0.0)
 
 
-# name -> (function, where it becomes zero)
-KERNELS = {"bilinear": (_triangle, 1.0), "bicubic": (partial(keys, a=-0.5), 2.0)}
+KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {  # name: (function, where it becomes zero)
+    "bilinear": (_triangle, 1.0), "bicubic": (partial(keys, a=-0.5), 2.0)
+}  # fmt: skip
 
 
 class _Block(NamedTuple):
