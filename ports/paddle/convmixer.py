@@ -1,4 +1,4 @@
-"""ConvMixer in PaddlePaddle. Images and feature maps are [b, c, h, w]."""
+"""ConvMixer in PaddlePaddle. Images and feature maps are (b c h w)."""
 
 from paddle import Tensor, nn
 

@@ -38,7 +38,7 @@ class HeadLinear(nn.Layer):
         self.weight = self.create_parameter([heads, i // heads, o // heads])
         self.bias = self.create_parameter([heads, o // heads], is_bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:  # [b, m, (heads i)] -> [b, heads, m, o]
+    def forward(self, x: Tensor) -> Tensor:  # (b m (heads i)) -> (b heads m o)
         heads = self.weight.shape[0]
         x = x.reshape([x.shape[0], x.shape[1], heads, -1]).transpose([0, 2, 1, 3])
         weight = self.weight.unsqueeze(0)  # paddle's gradient of a product fails where ranks differ
@@ -93,7 +93,7 @@ class PointwiseConv2D(nn.Conv2D):
     def __init__(self, i: int, o: int, groups: int = 1):
         super().__init__(i, o, 1, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:  # [b, i, h, w] -> [b, o, h, w]
+    def forward(self, x: Tensor) -> Tensor:  # (b i h w) -> (b o h w)
         b, i, h, w = x.shape
         g = self._groups
         weight = self.weight.reshape([1, g, -1, i // g])
