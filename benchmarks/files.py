@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from convert.files import writer_for
 from convert.files.base import Tensor
 from specs.dialects import PORTS, shapes
-from specs.mlp_mixer import VARIANTS, Config, layers
+from specs.mlp_mixer import VARIANTS, layers
 
 LARGE = VARIANTS["L/16"]
 DEPTHS = (3, 24, 90, 240)  # 0.1, 0.8, 3 and 8 GB
@@ -27,17 +28,16 @@ BYTECODE = tempfile.TemporaryDirectory()
 ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": BYTECODE.name, "PYTHONDONTWRITEBYTECODE": ""}
 
 
-def make(path: Path, dialect: str, config: Config) -> None:
-    """Write a checkpoint of the given size with pseudo-random bytes that are finite floats."""
-    tensors = [Tensor(name, shape, "float32") for name, shape in shapes(layers(config), PORTS[dialect]).items()]
-    noise = bytes(
-        b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20))
-    )  # exponents far from all ones
+def make(path: Path, arrays: Mapping[str, tuple[int, ...]]) -> None:
+    """Write arrays of pseudo-random bytes that are finite floats; no two arrays begin alike."""
+    tensors = [Tensor(name, shape, "float32") for name, shape in arrays.items()]
+    noise = bytes(b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20)))  # no exponent of all ones
     with open(path, "w+b", buffering=0) as file:
         writer = writer_for(path)(file, tensors, {})
-        for tensor in tensors:
-            whole, rest = divmod(tensor.nbytes, len(noise))
-            writer.write(tensor, itertools.chain(itertools.repeat(noise, whole), [noise[:rest]]))
+        for k, tensor in enumerate(tensors):
+            own = noise[4 * k :] + noise[: 4 * k]
+            whole, rest = divmod(tensor.nbytes, len(own))
+            writer.write(tensor, itertools.chain(itertools.repeat(own, whole), [own[:rest]]))
         writer.finish()
 
 
@@ -97,7 +97,7 @@ def main(pairs: list[tuple[str, str]], runs: int = 5) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for suffix, group in itertools.groupby(pairs, lambda pair: pair[0]):
             source = Path(folder) / f"source.{suffix}"
-            make(source, SUFFIXES[suffix], LARGE)
+            make(source, shapes(layers(LARGE), PORTS[SUFFIXES[suffix]]))
             for _, other in group:
                 route = f"{SUFFIXES[suffix]}2{SUFFIXES[other]}"
                 found = compare(source, Path(folder) / f"target.{other}", route, runs)
@@ -111,7 +111,7 @@ def curve(depths: tuple[int, ...] = DEPTHS, runs: int = 3) -> None:
     for depth in depths:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "source.msgpack"
-            make(source, "flax", replace(LARGE, depth=depth))
+            make(source, shapes(layers(replace(LARGE, depth=depth)), PORTS["flax"]))
             found = compare(source, Path(folder) / "target.safetensors", "flax2torch", runs)
             print(f"{source.stat().st_size / 1e6:10,.1f} MB {'':20} {told(found)}", flush=True)
 
@@ -122,7 +122,7 @@ def start_up() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "mixer.msgpack"
-        make(source, "flax", LARGE)
+        make(source, shapes(layers(LARGE), PORTS["flax"]))
         rows = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "convert --help": [sys.executable, "-m", "convert", "--help"],

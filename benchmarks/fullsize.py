@@ -9,8 +9,6 @@ The files are random arrays with the names and shapes of the published models: n
 
 from __future__ import annotations
 
-import itertools
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,10 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from convert.files import open_checkpoint, writer_for
-from convert.files.base import Tensor
+from convert.files import open_checkpoint
 
-from .files import ENVIRONMENT, Timed, overhead, timed
+from .files import ENVIRONMENT, Timed, make, overhead, timed
 
 TABLES = Path(__file__).parent / "tables"
 RUNS = 5
@@ -85,19 +82,6 @@ def vit() -> Shapes:
 MODELS: dict[str, tuple[Callable[[], Shapes], str]] = {
     "bert": (bert, "hf_bert"), "gpt2": (gpt2, "hf_gpt2"), "vit": (vit, "hf_vit"),
 }  # fmt: skip  # name: shapes of the full-size model, tiny twin in the corpus
-
-
-def make(path: Path, shapes: Shapes) -> None:
-    """Write arrays of pseudo-random bytes that are finite floats; no two arrays begin alike."""
-    tensors = [Tensor(name, shape, "float32") for name, shape in shapes.items()]
-    noise = bytes(b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20)))
-    with open(path, "w+b", buffering=0) as file:
-        writer = writer_for(path)(file, tensors, {})
-        for k, tensor in enumerate(tensors):
-            own = noise[4 * k :] + noise[: 4 * k]
-            whole, rest = divmod(tensor.nbytes, len(own))
-            writer.write(tensor, itertools.chain(itertools.repeat(own, whole), [own[:rest]]))
-        writer.finish()
 
 
 def imported(words: list[str]) -> str:

@@ -5,21 +5,39 @@
 
 The rooms, in an order in which each imports only those before it:
 
-    files         reads and writes each format
-    arrays        fills, casts and computes the arrays of a target
-    records       the record that travels with a converted file
-    reading       what a file holds
-    config        the Config of its model
-    plans, table  the plan of a conversion: of a known architecture, or by a Table
-    optimizer     converts the state of an optimizer
-    diff          compares two checkpoints
-    inspection    describes one
-    command_line  runs the commands; only __main__ imports it
+    files           reads and writes each format
+    arrays          fills, casts and computes the arrays of a target
+    records         the record that travels with a converted file
+    reading         what a file holds
+    config          the Config of its model
+    plans, table    the plan of a conversion: of a known architecture, or by a Table
+    optimizer       converts the state of an optimizer
+    diff            compares two checkpoints
+    inspection      describes one
+    command_line    runs the commands; only __main__ imports it
 
-What stands in no room: targets checks a conversion's target, replacing what --force removes, and execute writes it.
-pages loads pages of architectures, dialect_faults checks their dialects, on examples of arrays. running calls a command
-and returns its exit code (errors defines 1 and 2, running those of signals). For people: terminal wraps and colours,
-and tells a warning from a note; progress, folding (of names), documents (where a page is), version, versions.
+A conversion, once it is planned:
+
+    targets         names the files of a target, and checks that each may be written
+    replacing       decides what --force removes
+    execute         writes the target
+
+Pages of architectures:
+
+    pages           loads them
+    examples        gives an example of each array of an architecture
+    dialect_faults  checks the tables of dialects on these examples
+
+Beside the commands:
+
+    running         calls a command and returns its exit code
+    errors          defines the errors, and the exit codes 1 and 2
+    terminal        wraps and colours lines, and tells a warning from a note
+    progress        shows how far a command is
+    folding         folds names of arrays that differ in a number alone
+    documents       returns the path of a documentation page
+    version         the version of Triptych, and its packages
+    installed       lists the versions of the frameworks
 """
 
 from __future__ import annotations

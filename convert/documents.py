@@ -1,4 +1,4 @@
-"""Name a page of the documentation where its reader has it: in the repository, or in an installed package."""
+"""Return the path of a documentation page, in the repository or in an installed package."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from specs.notation.folding import LINES, capped, counted, fold, misfits
-from specs.words import in_a_row
+from specs.words import first_few, in_a_row
 
 from .files.skipped import SETTINGS, Skipped
 
@@ -85,10 +85,12 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
     lines = []
     for reason, names in entries.names.items():
         if reason == SETTINGS:  # every module has some: one of each kind is listed
-            lines.append(f"{_cut(list(dict.fromkeys(name.rpartition('/')[2] for name in names)))} ({reason})")
+            lines.append(
+                f"{first_few(list(dict.fromkeys(name.rpartition('/')[2] for name in names)), SHOWN)} ({reason})"
+            )
             continue
         shown = [*_inside(names, part), *_outside(names, part)]
-        lines.append(f"{_cut(shown, entries.counts[reason] - len(names))} ({reason})")
+        lines.append(f"{first_few(shown, SHOWN, entries.counts[reason] - len(names))} ({reason})")
     return lines
 
 
@@ -156,13 +158,12 @@ def summarised(names: Iterable[str], most: int = 1) -> str:
       most: how many folded names stand there.
     """
     sizes = counted(names)
-    more = sum([*sizes.values()][most:])
-    return ", ".join([*sizes][:most]) + (f" and {more:,} more" if more else "")
+    return first_few([*sizes][:most], most, sum([*sizes.values()][most:]))
 
 
 def listed(names: Iterable[str]) -> str:
     """Return folded names in one line, and how many more there are."""
-    return _cut(fold(names))
+    return first_few(fold(names), SHOWN)
 
 
 def cut(text: str) -> str:
@@ -178,9 +179,3 @@ def bfloat16(names: Sequence[str], others: int) -> list[str]:
     """
     which = f"all {len(names):,} arrays" if len(names) > 1 and not others else listed(names) if names else ""
     return [f"uint16, read as the bfloat16 that paddle stores so: {which}"] if names else []
-
-
-def _cut(folded: list[str], more: int = 0) -> str:
-    """Join the first SHOWN names, and count the others and those that `more` counts."""
-    more += len(folded[SHOWN:])
-    return f"{', '.join(folded[:SHOWN])}{f' and {more:,} more' if more else ''}"

@@ -118,7 +118,7 @@ class Version(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=about)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from .versions import lines
+        from .installed import lines
 
         print("\n".join(lines()))
         parser.exit()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import replacing
 from .arrays.steps import Step, Writable
-from .errors import ConvertError, UsageError, command_or_call
-from .files import FOLDERS, atomic, atomic_folder, files_of, suffixes, writer_for
+from .errors import ConvertError, Exists, UsageError, command_or_call
+from .files import FOLDERS, atomic_folder, files_of, suffixes, writer_for
 from .files import INDEX as NUMBERED
-from .files.base import URL, Writer
+from .files.base import URL, Writer, shown
 from .files.sharded import SUFFIX as INDEX
 from .files.sharded import shard_name
 from .records import record
@@ -55,7 +54,7 @@ def path_of(plan: Writable) -> str | None:
 
 def target_of(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
-    atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
+    folder_of(out)  # an error in the folder's name is reported before one in the suffix
     out = os.path.normpath(out)  # after the check: it would change a URL
     indexed = out.endswith(INDEX)
     if indexed and shard_size is None:
@@ -65,7 +64,18 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None) -> 
     writer, shards = writer_for(out), split(plan.steps, shard_size)
     sharded = indexed or len(shards) > 1
     names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
-    return Target(out, writer, shards, names, _check(plan, out, force, writer, names), sharded)
+    _check_format(plan, out, writer, sharded)
+    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
+    if not writer.one_file:
+        check_path([], out, force)
+        atomic_folder.check(path_of(plan), out, force, writer, record.is_record)
+        return Target(out, writer, shards, names, [], sharded)
+    _check_files(path_of(plan), sources, out, force, names, record_beside=not writer.keeps_metadata and not sharded)
+    outdated = replacing.outdated(out, names) if force else []
+    for name in outdated:
+        check_path(sources, name, force)
+    check_room(out, payload_bytes(plan.steps))  # a folder's chunks may be compressed
+    return Target(out, writer, shards, names, outdated, sharded)
 
 
 def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
@@ -82,36 +92,74 @@ def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
     return groups
 
 
-def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: list[str]) -> list[str]:
-    """Check that a target may be written; return the files that it makes outdated.
-
-    Raises: ConvertError before anything is read.
-    """
-    sharded, inside = names != [out], writer.keeps_metadata
+def _check_format(plan: Writable, out: str, writer: type[Writer], sharded: bool) -> None:
+    """Check that a format holds what a plan writes. Raises: UsageError."""
     if sharded and not writer.one_file:
         raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
     if plan.tree is not None and (sharded or not writer.nests):
         what = "shards hold" if sharded else "this format holds"
         raise UsageError(f"{out}: {what} arrays alone, and neither an optimizer's state nor paddle's own names of them")
-    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
-    if not writer.one_file:
-        atomic.check([], out, force)
-        atomic_folder.check(path_of(plan), out, force, writer, record.is_record)
-        return []
-    if (source := path_of(plan)) and os.path.isdir(source):
+
+
+def _check_files(
+    source: str | None, sources: list[str], out: str, force: bool, names: list[str], record_beside: bool
+) -> None:
+    """Check that the files of a target may be written. Raises: ConvertError before anything is read.
+
+    Args:
+      source: the path that is read. sources: all files that are read.
+      record_beside: the target's record is a file of its own, OUT.json.
+    """
+    if source and os.path.isdir(source):
         atomic_folder.check_apart(source, out)
-    for name in dict.fromkeys([*names, index_of(out), out, *([] if inside or sharded else [out + ".json"])]):
-        atomic.check(sources, name, force)
+    for name in dict.fromkeys([*names, index_of(out), out, *([f"{out}.json"] if record_beside else [])]):
+        check_path(sources, name, force)
         if os.path.isdir(name):
             raise UsageError(f"{name}: is a folder: give a file name")
-    outdated: list[str] = []
     if force:
-        replacing.check(out, names, record_beside=not inside and not sharded)
-        outdated = replacing.outdated(out, names)
-    for name in outdated:
-        atomic.check(sources, name, force)
-    atomic.check_room(out, payload_bytes(plan.steps))  # a folder's chunks may be compressed
-    return outdated
+        replacing.check(out, names, record_beside)
+
+
+def check_path(sources: Iterable[str], out: str, force: bool) -> None:
+    """Check that a target may be written, before anything is read. Raises: ConvertError.
+
+    Args:
+      sources: all files that are read.
+    """
+    folder = folder_of(out)
+    if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
+        elsewhere = command_or_call("give another -o", "give another path")
+        raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
+    if os.path.lexists(out) and not force:
+        raise Exists(out)
+    if not os.access(folder, os.W_OK):
+        raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
+
+
+def folder_of(out: str) -> str:
+    """Return the folder that a target lies in. Raises: UsageError where there is none, for a URL, and for no name."""
+    try:
+        is_name = b"\0" not in os.fsencode(out)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise UsageError(f"{shown(out)}: is no name that a file can have: give another")
+    if URL.match(out):
+        raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise UsageError(f"{out}: there is no folder {folder}: create it first")
+    return folder
+
+
+def check_room(out: str, size: int) -> None:
+    """Check that the disk has `size` bytes left. Raises: ConvertError."""
+    folder = os.path.dirname(os.path.abspath(out))
+    disk = os.statvfs(folder)
+    if (left := disk.f_bavail * disk.f_frsize) < size:
+        raise ConvertError(
+            f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
+        )
 
 
 def _named(file: str, usual: str, out: str | None) -> str:
@@ -150,13 +198,3 @@ def target_name(file: str, usual: str, out: str | None, earlier: Mapping[str, st
                 f"{file}: this command already wrote {name}, from {earlier[taken]}: convert one of them to another -o"
             )
     return name
-
-
-def byte_count(text: str | None) -> int | None:
-    """Parse a size: "5GB" -> 5_000_000_000."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
-    if not found or not float(found[1]):
-        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
-from convert.files.atomic import folder_of
+from convert.targets import folder_of
 from parity.given.module_names import Listed
 from parity.results.result import Divergence, Result
 

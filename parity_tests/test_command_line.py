@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 import convert
 import ports
 import specs
-from convert import versions
+from convert import installed
 from convert.command_line.outcome import Notes
 from convert.config.open_fields import _without_default, open_error
 from convert.documents import document
@@ -229,8 +229,8 @@ def test_the_path_of_a_page_is_written_once_in_a_commands_notes():
 
 
 def test_a_framework_that_is_not_installed_is_no_more_than_that_in_the_versions(monkeypatch):
-    monkeypatch.setattr(versions, "PACKAGES", {"torch": ("torch-of-nobody",)})
-    assert list(versions.lines())[1:] == ["torch   not installed"]
+    monkeypatch.setattr(installed, "LIBRARIES", {"torch": ("torch-of-nobody",)})
+    assert list(installed.lines())[1:] == ["torch   not installed"]
 
 
 def test_routes_of_one_architecture(run):

@@ -145,7 +145,7 @@ def test_a_small_disk(run, small_disk, monkeypatch, arguments):
     code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
     assert code == 1
     assert "m.safetensors: needs" in err  # told before anything is written
-    monkeypatch.setattr("convert.files.atomic.check_room", lambda *_: None)
+    monkeypatch.setattr("convert.targets.check_room", lambda *_: None)
     code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
     assert code == 1
     assert "No space left on device" in err

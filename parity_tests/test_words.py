@@ -24,6 +24,13 @@ def test_names_are_joined_as_in_a_sentence(text):
 
 
 @pytest.mark.parametrize(
+    ("most", "others", "text"), [(2, 0, "a, b and 1 more"), (3, 0, "a, b, c"), (3, 1200, "a, b, c and 1,200 more")]
+)
+def test_the_first_names_are_listed_and_the_others_counted(most, others, text):
+    assert words.first_few(["a", "b", "c"], most, others) == text
+
+
+@pytest.mark.parametrize(
     ("name", "known", "nearest"),
     [
         ("eps", ["depths", "norm_eps"], "norm_eps"),

@@ -11,10 +11,13 @@ Source: Pillow `src/libImaging/Resample.c`; R. Keys, "Cubic convolution interpol
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
+
+from .resize import keys
 
 BITS = 22  # of the weights after the binary point, as in Pillow: a sum of weighted pixels fits into 32 bits
 BLOCK = 16  # outputs that are computed by one product: more multiply with more zeros, fewer take more calls
@@ -26,15 +29,9 @@ def _triangle(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 1 - x, 0.0)
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """Compute Keys' kernel with a = -0.5."""
-    x = np.abs(x)
-    near = ((-0.5 + 2) * x - (-0.5 + 3)) * x * x + 1
-    far = (((x - 5) * x + 8) * x - 4) * -0.5
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-KERNELS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}  # name -> (function, where it becomes zero)
+KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {  # name: (function, where it becomes zero)
+    "bilinear": (_triangle, 1.0), "bicubic": (partial(keys, a=-0.5), 2.0)
+}  # fmt: skip
 
 
 class _Block(NamedTuple):

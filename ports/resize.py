@@ -22,13 +22,14 @@ def bicubic_matrix(out: int, size: int) -> np.ndarray:
     matrix = np.zeros((out, size))
     for tap in range(-1, 3):
         source = np.clip(below + tap, 0, size - 1)
-        np.add.at(matrix, (np.arange(out), source), _cubic(np.abs(centres - below - tap)))
+        np.add.at(matrix, (np.arange(out), source), keys(centres - below - tap, A))
     matrix.flags.writeable = False
     return matrix
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """Evaluate Keys' kernel at distances 0 <= x <= 2."""
-    near = ((A + 2) * x - (A + 3)) * x * x + 1
-    far = A * (((x - 5) * x + 8) * x - 4)
-    return np.where(x <= 1, near, far)
+def keys(x: np.ndarray, a: float) -> np.ndarray:
+    """Evaluate Keys' cubic kernel, which is zero from a distance of 2."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))

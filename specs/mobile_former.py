@@ -89,9 +89,11 @@ class Config:
         return self.blocks[-1][1]
 
     @property
-    def dyrelu(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return DyReLU's coefficients and constants as upstream computes with them: rounded to float32."""
-        return tuple(map(single, self.dyrelu_coefs)), tuple(map(single, self.dyrelu_consts))
+    def dyrelu(self) -> tuple[list[float], list[float]]:
+        """Return what scales and shifts DyReLU's k slopes and k offsets, rounded to float32 as upstream does."""
+        slope, offset, first, other = map(single, (*self.dyrelu_coefs, *self.dyrelu_consts))
+        k = self.dyrelu_k
+        return [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)
 
     @property
     def _attended(self) -> tuple[int, ...]:

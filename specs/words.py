@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 WORDS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -43,6 +43,12 @@ def in_a_row(names: Iterable[object]) -> str:
     """Join names as in a sentence: "h, w and c"; "" for none."""
     texts = [str(name) for name in names]
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def first_few(texts: Sequence[str], most: int, others: int = 0) -> str:
+    """List the first texts, and count the rest and `others`: "a, b and 3 more"."""
+    others += len(texts[most:])
+    return ", ".join(texts[:most]) + (f" and {others:,} more" if others else "")
 
 
 def unknown(name: str, known: Iterable[str], listed: bool = False) -> str:

@@ -17,9 +17,9 @@ from convert.files.parts import listed
 from convert.running import dumps
 from convert.terminal import say
 
-from .by_route import by_route
 from .one_file import OneFile
 from .outcome import Notes
+from .route_conversion import by_route
 from .routes import route
 from .source_paths import Sources, over, sources
 
@@ -59,7 +59,7 @@ def convert(arguments: Namespace) -> int:
 def _one_file(arguments: Namespace, notes: Notes) -> OneFile[Any]:
     if arguments.table is None:
         return by_route(arguments, notes)
-    from .by_table import by_table
+    from .table_conversion import by_table
 
     return by_table(arguments, notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from convert.files.hashing import Source
 from convert.plans.plan import Plan
 from convert.reading.masters import left_beside
 from convert.reading.nesting import training
-from convert.targets import byte_count, target_of
+from convert.targets import target_of
 
 from .dry_run import described
 from .outcome import Notes, lossy_values, odd_values
@@ -157,7 +158,7 @@ class OneFile(ABC, Generic[P]):
                 if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
                     raise UsageError(f"{out}: is the file of --{name}: give another -o")
         try:
-            target_of(whole, out, arguments.force, byte_count(arguments.shard_size))
+            target_of(whole, out, arguments.force, _byte_count(arguments.shard_size))
         except Exists as error:
             if not arguments.dry_run:  # which writes nothing
                 raise error if arguments.out else Exists(error.path, ", or give another -o") from None
@@ -172,7 +173,7 @@ class OneFile(ABC, Generic[P]):
         arguments, removed = self.arguments, list[str]()
         prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
         outcome = execute(
-            whole, out, arguments.force, prove=prove, shard_size=byte_count(arguments.shard_size),
+            whole, out, arguments.force, prove=prove, shard_size=_byte_count(arguments.shard_size),
             verify=arguments.verify, source=source, removed=removed.append, lossy=arguments.lossy,
         )  # fmt: skip
         result: dict[str, Any] = {}
@@ -193,3 +194,13 @@ def _prove(plan: Plan, written: str) -> dict[str, Any]:
     from parity.conversion_proof import prove  # runs models, which is the business of a floor above
 
     return prove(plan, written)
+
+
+def _byte_count(text: str | None) -> int | None:
+    """Parse a size: "5GB" -> 5_000_000_000."""
+    if text is None:
+        return None
+    parts = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
+    if not parts or not float(parts[1]):
+        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
+    return int(float(parts[1]) * (1024 if parts[3] else 1000) ** " KMGT".index(parts[2] or " "))

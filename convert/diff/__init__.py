@@ -1,6 +1,19 @@
 """Compare two checkpoints.
 
-compare compares them as models, which plans plans; across compares by a Table, arrays by names alone. All use
-array_differences, and plain_values for what is no array; numbered matches two states of torch's optimizers,
-averaged two averages of weights. strangers says why two files cannot be compared; text prints the result.
+    compare              as models, whatever their dialects and formats
+    plans                plans the two files for that
+    across               by a Table
+    arrays               by names alone
+
+What all three use:
+
+    array_differences    compares the arrays of two sides
+    plain_values         compares numbers and texts
+    numbered             matches the states of two torch optimizers, which number parameters
+    averaged             matches two averages of weights
+
+The result:
+
+    text                 prints it
+    strangers            says why two files cannot be compared
 """

@@ -8,12 +8,12 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple, TypeVar
 
-from convert.errors import ConvertError, Exists, UsageError, command_or_call, option
+from convert.errors import ConvertError, UsageError, option
 
-from .base import URL, shown, write_all
+from .base import write_all
 
 T = TypeVar("T")
 
@@ -26,48 +26,6 @@ class Claim(NamedTuple):
 
     file: IO[bytes]
     path: str
-
-
-def check(sources: Iterable[str], out: str, force: bool) -> None:
-    """Check that a target may be written, before anything is read. Raises: ConvertError.
-
-    Args:
-      sources: all files that are read.
-    """
-    folder = folder_of(out)
-    if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
-        elsewhere = command_or_call("give another -o", "give another path")
-        raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
-    if os.path.lexists(out) and not force:
-        raise Exists(out)
-    if not os.access(folder, os.W_OK):
-        raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
-
-
-def folder_of(out: str) -> str:
-    """Return the folder that a target lies in. Raises: UsageError where there is none, for a URL, and for no name."""
-    try:
-        is_name = b"\0" not in os.fsencode(out)
-    except UnicodeEncodeError:
-        is_name = False
-    if not is_name:
-        raise UsageError(f"{shown(out)}: is no name that a file can have: give another")
-    if URL.match(out):
-        raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
-    folder = os.path.dirname(os.path.abspath(out))
-    if not os.path.isdir(folder):
-        raise UsageError(f"{out}: there is no folder {folder}: create it first")
-    return folder
-
-
-def check_room(out: str, size: int) -> None:
-    """Check that the disk has `size` bytes left. Raises: ConvertError."""
-    folder = os.path.dirname(os.path.abspath(out))
-    disk = os.statvfs(folder)
-    if (left := disk.f_bavail * disk.f_frsize) < size:
-        raise ConvertError(
-            f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
-        )
 
 
 def reserve(file: IO[bytes], size: int) -> None:

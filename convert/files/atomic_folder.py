@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
+from specs.words import first_few
 
 from .atomic import Claim, appeared, locked, temporary_of, undisturbed
 from .base import Writer
@@ -35,8 +36,7 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer], is_re
     if os.path.islink(out) or not os.path.isdir(out):
         raise ConvertError(f"{out}: is no folder, so {option('force')} does not replace it by one: move it away")
     strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
-    named = ", ".join(strangers[:NAMED]) + (f" and {len(strangers) - NAMED} more" if strangers[NAMED:] else "")
-    what = [f"holds {named}, which this converter does not write"] if strangers else []
+    what = [f"holds {first_few(strangers, NAMED)}, which this converter does not write"] if strangers else []
     if not is_record(os.path.join(out, RECORD)):
         what.append("is no checkpoint folder that this converter wrote")
     if what:

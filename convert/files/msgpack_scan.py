@@ -13,7 +13,7 @@ from typing import TypeVar
 from convert.errors import FormatError
 from specs.words import count
 
-from .base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
+from .base import ITEMSIZE, MAX_DEPTH, MAX_DIMS, MAX_NAME, MAX_TENSORS, File, Tensor, shown
 from .skipped import MAX_SKIPPED, Skipped
 
 CHUNKED = "__msgpack_chunked_array__"
@@ -23,7 +23,6 @@ PLACEHOLDERS = (b"PLACEHOLDER://", b"AGGREGATED://", b"//GDAPlaceholder:")  # of
 
 MAX_ITEMS = 1_000_000  # keys and values of one file: a second's work
 MAX_NAMES = 16 << 20  # characters of all keys and names together
-MAX_DIMS = 64
 WINDOW = 4096  # bytes read ahead
 DAMAGED = "flax does not write it so: is it the right file, and all of it?"
 
@@ -229,7 +228,9 @@ class MsgpackTree(Tokens):
         """
         end = self.at + size
         self.expect("array", "an array's content", 3)
-        shape = tuple(self._dimension() for _ in range(self._rank(self.expect("array", "a shape"))))
+        rank = self.expect("array", "a shape")
+        self._check_rank(rank)
+        shape = tuple(self._dimension() for _ in range(rank))
         dtype = self.take(min(self.expect("str", "a dtype"), MAX_NAME)).decode("latin-1")
         if dtype not in ITEMSIZE:
             which = shown(path) if path else "an array"
@@ -243,10 +244,9 @@ class MsgpackTree(Tokens):
         self.at = end
         return shape, dtype, (end - payload, payload)
 
-    def _rank(self, rank: int) -> int:
+    def _check_rank(self, rank: int) -> None:
         if rank > MAX_DIMS:
             raise self.bad(f"an array has {rank} dimensions, over {MAX_DIMS}")
-        return rank
 
     def _dimension(self) -> int:
         size = self.expect("int", "a dimension")
@@ -257,7 +257,7 @@ class MsgpackTree(Tokens):
     def _chunked(self) -> tuple[tuple[int, ...], str, Segments]:
         """Return (shape, dtype, segments) of a chunked array, after its mark."""
         shape = tuple(self._numbered("shape", self._dimension))
-        self._rank(len(shape))
+        self._check_rank(len(shape))
         chunks = self._numbered("chunks", self._chunk)
         dtypes = {dtype for dtype, _ in chunks}
         segments = tuple(segment for _, segment in chunks)

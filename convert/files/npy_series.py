@@ -23,7 +23,10 @@ def refusal(path: str) -> FormatError:
 
 
 def arrays(path: str) -> int:
-    """Count .npy arrays behind each other in a file, as far as headers can be read; a line of JSON may be first."""
+    """Count .npy arrays behind each other in a file, up to one of texts or one that cannot be read.
+
+    A line of JSON may be first.
+    """
     file, count = File(path), 0
     head = file.read(min(MAX_HEADER, file.size), 0)
     at = head.index(b"\n") + 1 if head.startswith(b"{") else 0
@@ -31,8 +34,10 @@ def arrays(path: str) -> int:
         while at < file.size and count < MAX_TENSORS:
             head = file.read(min(MAX_HEADER + 12, file.size - at), at)
             length = header_length(head)
-            tensor, _ = parse_header("", head[:length])
-            count, at = count + 1, at + length + tensor.nbytes
+            parsed, count = parse_header("", head[:length]), count + 1
+            if parsed is None:
+                break
+            at += length + parsed[0].nbytes
     except NpyError:
         pass
     finally:

@@ -47,10 +47,6 @@ class NpyError(ValueError):
     """(problem, remedy): what is wrong with a header, for the reader to say in which member of which file."""
 
 
-class Text(ValueError):
-    """An array of texts, which is no weight: it is set aside and named."""
-
-
 def header_length(data: bytes) -> int:
     """Return bytes before the payload, from the first 12 of the array. Raises: NpyError."""
     version = {b"\1\0": "<H", b"\2\0": "<L", b"\3\0": "<L"}.get(data[6:8])
@@ -62,13 +58,13 @@ def header_length(data: bytes) -> int:
     return int(8 + struct.calcsize(version) + length)
 
 
-def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
-    """Return (tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
+def parse_header(name: str, header: bytes) -> tuple[Tensor, bool] | None:
+    """Return (tensor, is it in Fortran order) of everything before the payload; None of texts. Raises: NpyError."""
     text = header[10 if header[6] == 1 else 12 :].decode("latin-1")
     descr, order, shape = (re.search(pattern, text) for pattern in (_DESCR, _ORDER, _SHAPE))
     if descr and descr[1].strip("'") not in DTYPES:
         if re.fullmatch(TEXT, descr[1].strip("'")) and re.fullmatch(_HEADER, text):
-            raise Text
+            return None
         what = "a dtype of records" if descr[1].startswith("[") else f"dtype {descr[1][:40]!a}"
         raise NpyError(f"has {what}", _dtype_remedy(descr[1]))
     if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
@@ -136,6 +132,14 @@ class _Array(NamedTuple):
     fortran: bool
 
 
+class _Sum(NamedTuple):
+    """The checksum of a payload that is being read from its beginning."""
+
+    name: str = ""
+    stop: int = 0  # bytes so far
+    crc: int = 0  # of the header and of these bytes
+
+
 class NpzReader(Reader):
     """An npz file; tensors in the order of the zip's directory, named as their members without .npy."""
 
@@ -147,7 +151,7 @@ class NpzReader(Reader):
         self.tensors, self.metadata = {}, {}
         self._arrays: dict[str, _Array] = {}
         self._headers = 0  # bytes
-        self._sum = ("", 0, 0)  # the payload being read from its beginning: name, bytes so far, their CRC
+        self._sum = _Sum()
         self._inflated: Inflated | None = None
         self._turned = ("", memoryview(b""))  # the last Fortran-ordered payload, in C order
         try:
@@ -178,12 +182,13 @@ class NpzReader(Reader):
             raise self._bad(f"{shown(name)} is stored, yet of sizes {member.compressed} and {member.size}", DAMAGED)
         try:
             offset, header = self._header(directory, member)
-            tensor, fortran = parse_header(name.removesuffix(".npy"), header)
-        except Text:
-            self.skipped.add(name.removesuffix(".npy"), "a text")
-            return
+            parsed = parse_header(name.removesuffix(".npy"), header)
         except NpyError as error:
             raise self._bad(f"{shown(name)} {error.args[0]}", error.args[1]) from None
+        if parsed is None:
+            self.skipped.add(name.removesuffix(".npy"), "a text")
+            return
+        tensor, fortran = parsed
         self._headers += len(header)
         if self._headers > MAX_HEADERS:
             raise self._bad(f"has over {MAX_HEADERS} bytes of .npy headers", "write it with np.savez")
@@ -202,16 +207,13 @@ class NpzReader(Reader):
         while True:
             offset, data = directory.local(member, need)
             if member.method == DEFLATED:
-                data = self._inflate_head(member, offset, need)
+                data = Inflated(self.file, member, offset).read(min(need, member.size))
             length = header_length(data)
             if length <= len(data):
                 return offset, data[:length]
             if need >= length:
                 raise self._bad(f"{shown(member.name)} ends within its .npy header", DAMAGED)
             need = length
-
-    def _inflate_head(self, member: Member, offset: int, size: int) -> bytes:
-        return Inflated(self.file, member, offset).read(min(size, member.size))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
         stop = self.tensors[name].nbytes if stop is None else stop
@@ -251,12 +253,12 @@ class NpzReader(Reader):
     def _check_sum(self, name: str, start: int, data: bytes) -> None:
         array = self._arrays[name]
         if start == 0:
-            self._sum = (name, 0, array.header_sum)
-        if self._sum[:2] != (name, start):
+            self._sum = _Sum(name, 0, array.header_sum)
+        if (self._sum.name, self._sum.stop) != (name, start):
             return  # read out of order: nothing to compare with
-        self._sum = (name, start + len(data), crc32(data, self._sum[2]))
-        if self._sum[1] == self.tensors[name].nbytes and self._sum[2] != array.member.crc:
-            problem = f"{shown(name)} has CRC {self._sum[2]:08x}, the zip says {array.member.crc:08x}"
+        self._sum = _Sum(name, start + len(data), crc32(data, self._sum.crc))
+        if self._sum.stop == self.tensors[name].nbytes and self._sum.crc != array.member.crc:
+            problem = f"{shown(name)} has CRC {self._sum.crc:08x}, the zip says {array.member.crc:08x}"
             raise self._bad(problem, CHANGED)
 
     def _bad(self, problem: str, remedy: str) -> FormatError:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from convert.errors import FormatError
+from specs.words import first_few
 
 from .base import shown
 
@@ -78,5 +79,4 @@ def _alike(name: str, names: Iterable[str], patterns: Iterable[re.Pattern[str]])
 
 def listed(names: list[str]) -> str:
     """List entries of a folder for a message, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(shown(name)[1:-1] for name in names[:NAMED]) + more
+    return first_few([shown(name)[1:-1] for name in names], NAMED)

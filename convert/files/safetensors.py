@@ -19,7 +19,7 @@ from typing import IO, Any
 from convert.errors import ConvertError, FormatError
 
 from . import bounded_json
-from .base import ITEMSIZE, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, Writer, shown, write_all
+from .base import ITEMSIZE, MAX_DIMS, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, Writer, shown, write_all
 
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32",
@@ -30,7 +30,6 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 MAX_HEADER = 16 << 20  # bytes; the official limit is 100 MB, which takes seconds and gigabytes to parse
 MAX_VALUES = 750_000  # in it, 200 MB at most; 50,000 tensors of 4 dimensions take 500,000
-MAX_DIMS = 64
 METADATA = "__metadata__"
 METADATA_KEYS = ("format", "triptych", "triptych_part")  # of it: the framework, our record, and a shard's index
 MAX_FIELDS = 9  # of a tensor, those that the format does not define included

@@ -51,7 +51,7 @@ def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
     found = look(arguments.file, arguments.step)
     if arguments.table is not None:
-        from .by_table import inspect_by_table
+        from .table_fit import inspect_by_table
 
         if arguments.config:
             raise UsageError(

@@ -14,7 +14,7 @@ from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
-from specs.words import count, in_a_row
+from specs.words import count, first_few, in_a_row
 
 from .powers import NEAR, beta_of, smallest, steps_of
 from .settling import open_kind, options
@@ -147,9 +147,8 @@ def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, 
         like = option("like", "new.pdparams")
         return f"{which}, and the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
     which += ", which the weights lack"
-    named = ", ".join(f"{own.get(name, 'without a name')} ({name})" for name in left[:NAMED])
-    more = f" and {len(left) - NAMED:,} more" if left[NAMED:] else ""
-    others = f"the weights without moments are {named}{more}" if left else "all weights have moments"
+    named = first_few([f"{own.get(name, 'without a name')} ({name})" for name in left], NAMED)
+    others = f"the weights without moments are {named}" if left else "all weights have moments"
     return f"{which}; {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
 
 

@@ -14,6 +14,7 @@ from convert.plans.plan import Plan
 from convert.reading.optimizers import counts_beside, step_beside
 from convert.records.record import Record
 from specs.numbers import exact
+from specs.words import first_few
 
 from .builder import Written
 from .holding import Held
@@ -118,8 +119,7 @@ def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:
 
 
 def _listed(values: Mapping[str, float]) -> str:
-    each = [f"{name}={exact(value)}" for name, value in values.items()]
-    return ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED:,} more" if each[NAMED:] else "")
+    return first_few([f"{name}={exact(value)}" for name, value in values.items()], NAMED)
 
 
 def _is_number(value: object) -> bool:

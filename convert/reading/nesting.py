@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from convert.errors import UsageError, option
 from convert.files.base import Tensor, shown
 from specs.kinds import COLLECTIONS
-from specs.words import count
+from specs.words import count, first_few
 
 ROOT = "/"  # what --weights calls the whole file
 # Where training scripts nest the weights that they train, best guess first.
@@ -101,8 +101,7 @@ def unclear(path: str, weights: str, roots: Iterable[str]) -> UsageError:
 
 def several(places: Sequence[str]) -> str:
     """Return the first of several places in one line, and how many more there are."""
-    more = f" and {len(places) - SHOWN} more" if places[SHOWN:] else ""
-    return ", ".join(map(shown, places[:SHOWN])) + more
+    return first_few([shown(place) for place in places], SHOWN)
 
 
 def _ends(name: str, spelling: str) -> Iterator[str]:

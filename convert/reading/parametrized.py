@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from convert.folding import fold
+from specs.words import first_few
 
 from .nesting import LONGEST, MAX_ARRAYS
 
@@ -77,8 +78,7 @@ def parametrized(names: Iterable[str], framework: str | None = None) -> str:
                 modules_of[".".join(levels[:at]) or "the model"] = None
                 leaves.add(levels[at])
         if modules_of and way.leaves <= leaves:
-            modules = fold(modules_of)
-            where = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if modules[3:] else "")
+            where = first_few(fold(modules_of), 3)
             call = (way.paddle if framework == "paddle" else "") or way.call
             return (
                 f"the weights of {where} are stored in parts, by {way.what}: merge them first: {call}, and save again"

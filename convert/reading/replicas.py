@@ -10,6 +10,7 @@ from convert.errors import ConvertError, command_or_call, option
 from convert.files import open_checkpoint
 from convert.files.base import PIECE, Reader, Tensor, Wrapped
 from convert.folding import fold
+from specs.words import first_few
 
 from .readings import Reading
 from .spelling import respelled
@@ -101,10 +102,8 @@ def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:
         ahead = ahead if wholes.keys() <= ahead.tensors.keys() else reader  # which has names of its own
         differing = [name for name, tensor in wholes.items() if not all(_pieces_equal(reader, ahead, tensor))]
     if differing:
-        names = fold(differing)
-        some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
         remedy = "average what was never synced (batch statistics: jax.lax.pmean) and save one replica"
-        raise ConvertError(f"{reader.path}: the replicas of {some} differ: {remedy}")
+        raise ConvertError(f"{reader.path}: the replicas of {first_few(fold(differing), NAMED)} differ: {remedy}")
 
 
 def _pieces_equal(reader: Reader, ahead: Reader, tensor: Tensor) -> Iterator[bool]:

@@ -1,6 +1,10 @@
 """Build, read and verify the record that travels with a converted file.
 
-new builds it, record reads it, other_file compares the file with it whenever it is read; altered reports what was
-changed since. verification reads the whole file again, as checked does for conversions; not_finite counts NaNs and
-infinities.
+new             builds the record of a conversion
+record          reads it
+other_file      compares the file with its record, whenever that is read
+checked         does so for conversions, by all values
+verification    reads the whole file again, and compares it with its record
+altered         reports what was damaged or changed since
+not_finite      counts NaNs and infinities
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convert.versions import version
+from convert.installed import version
 from parity.given.own import OWN, Own
 from parity.report import Result
 from parity.running.provenance import fingerprint, script, surroundings

@@ -13,11 +13,11 @@ import specs
 from convert.config.settings import stated
 from convert.errors import ConvertError, called, install
 from convert.files.hashing import sha256
+from convert.installed import version
 from convert.pages import use
 from convert.progress import Status
 from convert.running import dumps
 from convert.terminal import WIDTH, columns, wants_colour
-from convert.versions import version
 from parity.given.several import every_target
 from parity.given.targets import Target
 from parity.judging.judge import Subject, judge

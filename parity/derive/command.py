@@ -17,10 +17,10 @@ import numpy as np
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
 from convert.errors import ConvertError, UsageError, called, printable
-from convert.files.atomic import check
 from convert.progress import Status
 from convert.running import dumps
 from convert.table.file import load
+from convert.targets import check_path
 from parity.report import check_page, write_page
 from specs.table import Table
 from specs.words import count
@@ -56,7 +56,7 @@ def run(
     files = [parsed(text)[0] for text in (left, right)]
     for path in filter(None, (out, report)):
         check_page(path)
-        check(files, path, force)
+        check_path(files, path, force)
     with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
         found, sides = _derived(left, right, start, left_weights, status.show, imports)
     frameworks = found.table.sides

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from convert import versions
+from convert import installed
 from convert.errors import printable
 from convert.version import PACKAGES, __version__
 
@@ -77,7 +77,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 def frameworks() -> dict[str, str]:
     """Return the versions of the frameworks that this process has imported, by name."""
-    imported = {name: versions.version(name) for name in versions.PACKAGES if name in sys.modules}
+    imported = {name: installed.version(name) for name in installed.LIBRARIES if name in sys.modules}
     if "jax" in sys.modules and "flax" not in imported:
         imported["jax"] = sys.modules["jax"].__version__
     return imported

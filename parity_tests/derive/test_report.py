@@ -17,7 +17,7 @@ import pytest
 from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
-from convert.versions import version
+from convert.installed import version
 from parity.derive import Derivation, Divergence
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command

@@ -111,6 +111,11 @@ def test_arrays_without_names_are_counted(tmp_path: Path) -> None:
         for name in ("m.eqx", "line.eqx"):
             with pytest.raises(FormatError, match=problem):
                 open_checkpoint(tmp_path / name)
+    with open(tmp_path / "texts.npy", "wb") as file:
+        np.save(file, np.ones(3))
+        np.save(file, np.array(["a text"]))
+    with pytest.raises(FormatError, match=r"is a series of 2 \.npy arrays without names"):
+        open_checkpoint(tmp_path / "texts.npy")
 
 
 PLAIN: dict[Any, Any] = {

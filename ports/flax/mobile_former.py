@@ -35,7 +35,8 @@ class Lite(nn.Module):
 
     @nn.compact
     def __call__(self, f, train=False):  # (b h w i) -> (b h' w' o)
-        c, (width, s) = self.config, (self.config.lite_hidden, self.config.lite_stride)
+        c = self.config
+        width, s = c.lite_hidden, c.lite_stride
         f = PointwiseConv(width, feature_group_count=c.groups, name="expand")(f)
         f = BatchNorm(not train, name="norm1")(f)
         f = DepthwiseConv(width, (3, 1), (s, 1), ((1, 1), (0, 0)), feature_group_count=width, name="vertical")(f)
@@ -109,11 +110,11 @@ class Hyper(nn.Module):
 
     @nn.compact
     def __call__(self, t):  # (b d) -> (b c 2k)
-        c, k = self.config, self.config.dyrelu_k
-        (slope, offset), (first, other) = c.dyrelu
+        c = self.config
+        coefs, consts = c.dyrelu
         y = nn.gelu(nn.Dense(c.dyrelu_hidden, name="fc1")(t), approximate=False)
-        theta = LayerNorm(name="norm")(nn.Dense(2 * k * self.channels, name="fc2")(y)).reshape(len(t), -1, 2 * k)
-        coefs, consts = [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)
+        theta = LayerNorm(name="norm")(nn.Dense(len(coefs) * self.channels, name="fc2")(y))
+        theta = theta.reshape(len(t), -1, len(coefs))
         return theta * jnp.array(coefs, t.dtype) + jnp.array(consts, t.dtype)
 
 

@@ -1,11 +1,11 @@
-"""ConvMixer in PaddlePaddle. Images and feature maps are [b, c, h, w]."""
+"""ConvMixer in PaddlePaddle. Images and feature maps are (b c h w)."""
 
 from paddle import Tensor, nn
 
 from specs.config import pair
 from specs.convmixer import Config
 
-from .layers import BatchNorm2D, PointwiseConv2D
+from .layers import PointwiseConv2D
 
 ACT = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -42,6 +42,6 @@ class ConvMixer(nn.Layer):
         return self.head(self.drop(x))
 
 
-def batch_norm(c: Config) -> BatchNorm2D:
+def batch_norm(c: Config) -> nn.BatchNorm2D:
     """Build a norm with the Config's momentum and epsilon."""
-    return BatchNorm2D(c.width, c.norm_momentum, c.norm_eps)
+    return nn.BatchNorm2D(c.width, c.norm_momentum, c.norm_eps)

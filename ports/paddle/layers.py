@@ -30,22 +30,6 @@ class DropPath(nn.Layer):
         return x * F.dropout(samples, self.rate)
 
 
-class BatchNorm2D(nn.BatchNorm2D):
-    """BatchNorm that keeps its word in float64 too: paddle's kernels round epsilon and momentum to float32."""
-
-    def forward(self, x: Tensor) -> Tensor:  # (b c h w) -> (b c h w)
-        if x.dtype != paddle.float64:
-            return super().forward(x)
-        mean, var, old = self._mean, self._variance, self._momentum
-        if self.training:
-            mean = x.mean((0, 2, 3))
-            var = (x - mean[:, None, None]).square().mean((0, 2, 3))
-            self._mean.set_value(old * self._mean + (1 - old) * mean.detach())
-            self._variance.set_value(old * self._variance + (1 - old) * var.detach())
-        scale = self.weight * paddle.rsqrt(var + self._epsilon)
-        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
-
-
 class HeadLinear(nn.Layer):
     """One linear layer a head: the input's channels are split among the heads, and each part has its own weights."""
 
@@ -54,7 +38,7 @@ class HeadLinear(nn.Layer):
         self.weight = self.create_parameter([heads, i // heads, o // heads])
         self.bias = self.create_parameter([heads, o // heads], is_bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:  # [b, m, (heads i)] -> [b, heads, m, o]
+    def forward(self, x: Tensor) -> Tensor:  # (b m (heads i)) -> (b heads m o)
         heads = self.weight.shape[0]
         x = x.reshape([x.shape[0], x.shape[1], heads, -1]).transpose([0, 2, 1, 3])
         weight = self.weight.unsqueeze(0)  # paddle's gradient of a product fails where ranks differ
@@ -69,9 +53,9 @@ class LinearOverRows(nn.Linear):
 
 
 def rearrange_rows(x: Tensor, pattern: str, *, o: int, **sizes: int) -> Tensor:
-    """Do as einops' rearrange for patterns whose last axis, on both sides, is `o`: rows of o numbers move as the
+    """Rearrange as einops does, where the last axis is `o` on both sides: each row of o numbers moves as a whole.
 
-    Gathered by number they do so at the speed of memory; paddle's own copy of a transposed tensor takes 10 to 90 times
+    Rows are gathered by number, at the speed of memory: paddle's own copy of a transposed tensor takes 10 to 90 times
     as long on the CPU.
     """
     left, right = (re.sub(r"\bo\b", "", side) for side in pattern.split("->"))
@@ -109,7 +93,7 @@ class PointwiseConv2D(nn.Conv2D):
     def __init__(self, i: int, o: int, groups: int = 1):
         super().__init__(i, o, 1, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:  # [b, i, h, w] -> [b, o, h, w]
+    def forward(self, x: Tensor) -> Tensor:  # (b i h w) -> (b o h w)
         b, i, h, w = x.shape
         g = self._groups
         weight = self.weight.reshape([1, g, -1, i // g])

@@ -1,4 +1,4 @@
-"""MLP-Mixer in PaddlePaddle. Images are [b, c, h, w], tokens [b, t, c]."""
+"""MLP-Mixer in PaddlePaddle. Images are (b c h w), tokens (b t c)."""
 
 import paddle
 from paddle import Tensor, nn

@@ -1,4 +1,4 @@
-"""Mobile-Former in PaddlePaddle. Images are [b, c, h, w], tokens [b, m, d]."""
+"""Mobile-Former in PaddlePaddle. Images are (b c h w), tokens (b m d)."""
 
 from functools import partial, reduce
 
@@ -20,7 +20,7 @@ class ConvNormAct(nn.Layer):
     def __init__(self, conv: nn.Conv2D, act: nn.Layer):
         super().__init__()
         self.conv = conv
-        self.norm = BatchNorm(conv._out_channels)
+        self.norm = BatchNorm(conv.weight.shape[0])
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:  # (b i h w) -> (b o h' w')
@@ -117,17 +117,16 @@ class Hyper(nn.Layer):
 
     def __init__(self, channels: int, c: Config):
         super().__init__()
-        (self.coefs, self.consts), self.k = c.dyrelu, c.dyrelu_k
+        self.coefs, self.consts = c.dyrelu
         self.fc1 = nn.Linear(c.token_width, c.dyrelu_hidden)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(c.dyrelu_hidden, 2 * c.dyrelu_k * channels)
         self.norm = LayerNorm(2 * c.dyrelu_k * channels)
 
     def forward(self, t: Tensor) -> Tensor:  # (b d) -> (b c 2k)
-        (slope, offset), (first, other), k = self.coefs, self.consts, self.k
-        coefs, consts = [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)
-        theta = self.norm(self.fc2(self.act(self.fc1(t)))).unflatten(1, (-1, 2 * k))
-        return theta * paddle.to_tensor(coefs, theta.dtype) + paddle.to_tensor(consts, theta.dtype)
+        theta = self.norm(self.fc2(self.act(self.fc1(t)))).unflatten(1, (-1, len(self.coefs)))
+        coefs, consts = (paddle.to_tensor(numbers, theta.dtype) for numbers in (self.coefs, self.consts))
+        return theta * coefs + consts
 
 
 class DyReLU(nn.Layer):

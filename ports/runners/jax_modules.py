@@ -11,6 +11,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from convert.errors import UsageError
 from specs.notation.paths import dotted
+from specs.words import first_few
 
 from . import trees
 from .inputs import Inputs
@@ -108,9 +109,8 @@ def require_training(runner: Runner, inputs: Inputs) -> None:
     if not stuck and not _learns_statistics(runner, inputs):
         stuck = ["its running statistics (batch_stats), which a step does not change"]
     if stuck:
-        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
         raise UsageError(
-            f"the model does not go into training mode: {', '.join(stuck[:3])}{more}. Name the argument or "
+            f"the model does not go into training mode: {first_few(stuck, 3)}. Name the argument or "
             "attribute that switches it, and its value in training: training={'inference': False}; training={} "
             "compares the model as it runs"
         )

@@ -8,17 +8,10 @@ from torch import Tensor, nn
 
 from specs.mobile_former import EPS, MOMENTUM, Config
 
-from .layers import DropPath, HeadLinear
+from .layers import DropPath, Hardswish, HeadLinear
 
 LayerNorm = partial(nn.LayerNorm, eps=EPS)
 BatchNorm = partial(nn.BatchNorm2d, eps=EPS, momentum=1 - MOMENTUM)
-
-
-class Hardswish(nn.Hardswish):
-    """Computes x · relu6(x + 3) / 6. On a GPU, torch's kernel takes 1/6 in float32, also for float64."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * F.relu6(x + 3) / 6 if x.is_cuda and x.dtype == torch.float64 else super().forward(x)
 
 
 class ConvNormAct(nn.Module):
@@ -124,17 +117,15 @@ class Hyper(nn.Module):
 
     def __init__(self, channels: int, c: Config):
         super().__init__()
-        (self.coefs, self.consts), self.k = c.dyrelu, c.dyrelu_k
+        self.coefs, self.consts = c.dyrelu
         self.fc1 = nn.Linear(c.token_width, c.dyrelu_hidden)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(c.dyrelu_hidden, 2 * c.dyrelu_k * channels)
         self.norm = LayerNorm(2 * c.dyrelu_k * channels)
 
     def forward(self, t: Tensor) -> Tensor:  # (b d) -> (b c 2k)
-        (slope, offset), (first, other), k = self.coefs, self.consts, self.k
-        coefs, consts = [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)
-        theta = self.norm(self.fc2(self.act(self.fc1(t)))).unflatten(1, (-1, 2 * k))
-        return theta * theta.new_tensor(coefs) + theta.new_tensor(consts)
+        theta = self.norm(self.fc2(self.act(self.fc1(t)))).unflatten(1, (-1, len(self.coefs)))
+        return theta * theta.new_tensor(self.coefs) + theta.new_tensor(self.consts)
 
 
 class DyReLU(nn.Module):

@@ -13,7 +13,7 @@ from specs.layer import parameters
 from specs.notation.paths import pattern
 from specs.numbers import exact
 from specs.spec import Spec
-from specs.words import in_a_row
+from specs.words import first_few, in_a_row
 
 from .asked import fields_shown
 
@@ -97,9 +97,8 @@ def _of_lengths(spec: Spec) -> Iterator[str]:
     (known, apart), (_, of_variants) = (_axes(spec, configs.values()) for configs in (spec.tiny, spec.variants))
     same = [f"{one} and {other} of {name}" for name, one, other in known if (name, one, other) in of_variants - apart]
     if same:
-        more = f" and {len(same) - NAMED} more" if same[NAMED:] else ""
         what = "are of one length in every Config, and of two in a variant, so that a transposed array would fit"
-        yield f"tiny: {', '.join(same[:NAMED])}{more} {what}: {TWIN}"
+        yield f"tiny: {first_few(same, NAMED)} {what}: {TWIN}"
 
 
 def _axes(spec: Spec, some: Iterable[Any]) -> tuple[dict[tuple[str, str, str], None], set[tuple[str, str, str]]]:

@@ -1,6 +1,19 @@
-"""Read and write checkpoints that are folders (Orbax, torch DCP); base has what both share.
+"""Read and write checkpoints that are folders (Orbax, torch DCP).
 
-orbax reads Orbax, and checks shapes and chunks before anything is opened: orbax_tree lists the arrays, orbax_places
-tells a folder from a URL, and tensorstore_process reads them by tensorstore_child, in a process with limits;
-orbax_writer writes. dcp reads DCP, by dcp_metadata, and dcp_writer writes it.
+    base                   what both formats share
+
+Orbax:
+
+    orbax                  reads it, and checks shapes and chunks before anything is opened
+    orbax_writer           writes it
+    orbax_tree             lists the arrays, and where each is stored
+    orbax_places           tells a folder from a URL
+    tensorstore_process    reads arrays in a process of its own, with limits
+    tensorstore_child      is the script of this process
+
+Torch DCP:
+
+    dcp                    reads it
+    dcp_metadata           parses its `.metadata`
+    dcp_writer             writes it
 """

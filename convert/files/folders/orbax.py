@@ -16,6 +16,7 @@ from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
 from convert.files.msgpack import MsgpackReader
+from specs.words import first_few
 
 from .base import KEY, RECORD, FolderReader
 from .orbax_places import Local, Remote
@@ -206,10 +207,9 @@ class OrbaxReader(FolderReader):
         """Add a remark on arrays of which chunks may be absent."""
         if self.filled:
             names = [shown(name) for name in self.tensors if name in self.filled]
-            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
             why = f"its {METADATA} does not say that all chunks are stored"
             what = "absent chunks are read as the fill value, which is 0 unless an array states another"
-            self.remarks = (f"{what} ({why}): {', '.join(names[:NAMED])}{more}",)
+            self.remarks = (f"{what} ({why}): {first_few(names, NAMED)}",)
 
     def _skip_unlisted(self, tree: OrbaxTree, ocdbt: bool, keyed: list[str]) -> None:
         """Record whatever in the folder no array of the tree lies in.

@@ -1,7 +1,13 @@
 """Read checkpoints that are pickles (torch, paddle) by an interpreter of our own, which calls nothing.
 
-interpreter runs the opcodes, and values stands for the objects that they build: torch_values and numpy_values for
-those of each library. tree flattens what comes out into named tensors, and sources says where their bytes lie. On these
-stand the readers torch and paddle. paddle writes its files as well, and torch_writer torch's; emit gives both the
-opcodes.
+torch           reads torch's files
+torch_writer    writes them
+paddle          reads and writes paddle's
+interpreter     runs the opcodes of a pickle
+values          represents the objects that they build, and refuses dangerous names
+torch_values    represents those of torch
+numpy_values    represents those of numpy and jax
+tree            flattens what comes out into named tensors
+sources         says where the bytes of a tensor lie
+emit            emits the opcodes that are written
 """

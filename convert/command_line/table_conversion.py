@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convert.documents import document
 from convert.errors import OpenFields, OpenLengths, UsageError
 from convert.files.base import Reader
-from convert.table import by_table as planning
+from convert.table.by_table import plan
 from convert.table.file import load
 from convert.table.lengths import lengths
 from convert.table.plan import TablePlan
@@ -63,7 +63,7 @@ class ByTable(OneFile[TablePlan]):
 
     def _plan(self, file: str, sizes: Mapping[str, int]) -> TablePlan:
         arguments = self.arguments
-        return planning.plan(
+        return plan(
             file, self.table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
             _no_weights if self.optimizer else None, unreplicate=arguments.unreplicate, sampled=not arguments.verify,
         )  # fmt: skip

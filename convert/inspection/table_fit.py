@@ -11,7 +11,7 @@ from convert.errors import OpenLengths, option, printable
 from convert.folding import fold
 from convert.reading.masters import left_beside
 from convert.running import dumps
-from convert.table import by_table
+from convert.table.by_table import plan
 from convert.table.file import load
 from convert.table.lengths import lengths
 from convert.table.plan import TablePlan
@@ -31,21 +31,21 @@ def inspect_by_table(path: str, arguments: Namespace) -> int:
     given, sizes, open_ = load(arguments.table), lengths(arguments.set), None
 
     def planned(sizes: Mapping[str, int]) -> TablePlan:
-        return by_table.plan(
+        return plan(
             path, given, arguments.reverse, sizes=sizes, weights=arguments.weights, complete=False, sampled=True
         )
 
     try:
-        plan = planned(sizes)
+        fit = planned(sizes)
     except OpenLengths as error:
         open_ = error
-        plan = planned({**sizes, **dict.fromkeys(error.remedy.enough, 1)})
-    with plan:
-        rows = list(_described(plan, open_))
-        read = () if open_ else plan.remarks  # these would report the lengths that stand for those that are open
-        notes = [*read, *plan.around(), *plan.skipped(), *left_beside(plan.reader)]
+        fit = planned({**sizes, **dict.fromkeys(error.remedy.enough, 1)})
+    with fit:
+        rows = list(_described(fit, open_))
+        read = () if open_ else fit.remarks  # these would report the lengths that stand for those that are open
+        notes = [*read, *fit.around(), *fit.skipped(), *left_beside(fit.reader)]
     unknown = _unknown(open_) if open_ else ""
-    side = plan.table.sides[0]
+    side = fit.table.sides[0]
     if arguments.json:
         print(dumps({"table": arguments.table, "side": side, "lines": rows, "open": unknown, "notes": notes}))
         return 0

@@ -8,7 +8,7 @@ from importlib import metadata
 
 from .version import __version__
 
-PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
+LIBRARIES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
 
 
 def version(framework: str) -> str:
@@ -20,7 +20,7 @@ def version(framework: str) -> str:
 def _installed(framework: str) -> list[str]:
     """Return the versions of a framework's packages that are installed."""
     versions = []
-    for package in PACKAGES[framework]:
+    for package in LIBRARIES[framework]:
         try:
             versions.append(metadata.version(package))
         except metadata.PackageNotFoundError:
@@ -31,5 +31,5 @@ def _installed(framework: str) -> list[str]:
 def lines() -> Iterator[str]:
     """Yield what --version prints."""
     yield f"Triptych {__version__}, Python {platform.python_version()}"
-    for framework in PACKAGES:
+    for framework in LIBRARIES:
         yield f"{framework:8}{version(framework) if _installed(framework) else 'not installed'}"
