@@ -81,7 +81,7 @@ def run(
 
 
 def _write_page(
-    report: str, found: Derivation, about: dict[str, str], sides: tuple[str, str], frameworks: tuple[str, str],
+    report: str, derivation: Derivation, about: dict[str, str], sides: tuple[str, str], frameworks: tuple[str, str],
     built: tuple[str, str, str], saved: str | None,
 ) -> None:  # fmt: skip
     """Write the page of a derivation.
@@ -93,26 +93,26 @@ def _write_page(
     from .report import page
 
     for k, side in enumerate(("left", "right")):
-        size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
+        size = f"{count(derivation.arrays[k], 'array')}, {count(derivation.elements[k], 'element')}"
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
     about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
-    about |= {"time": found.took} | ({"Table": saved} if saved else {})
+    about |= {"time": derivation.took} | ({"Table": saved} if saved else {})
     left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
-    write_page(report, page(found, about, saved, (left, right)))
+    write_page(report, page(derivation, about, saved, (left, right)))
 
 
-def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
+def _print(derivation: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
     """Print what was found in words; if `quiet`, only what is wrong.
 
     Args:
       table: whether the Table comes first. report: the page that was written.
     """
     if table:
-        print(found.table.print().rstrip())
+        print(derivation.table.print().rstrip())
     if not quiet:
-        _say(line for line in _summary(found, out, report) if not (table and stated(found.table, line.text)))
-    elif not found.proven:
-        _say(found.judgement)
+        _say(line for line in _summary(derivation, out, report) if not (table and stated(derivation.table, line.text)))
+    elif not derivation.proven:
+        _say(derivation.judgement)
 
 
 def _derived(
@@ -187,21 +187,21 @@ def _started(path: str | None) -> Table | None:
         raise ConvertError(f"{path}: {error.message}", error.problems) from error
 
 
-def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:
+def _summary(derivation: Derivation, out: str | None, report: str | None = None) -> list[Line]:
     """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
-    verdict, *others = found.summary
-    lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
+    verdict, *others = derivation.summary
+    lines = count(len(derivation.table.lines), "line") if derivation.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
     page = [] if report is None else [Line(f"report: {report}", "head")]
-    return [verdict, *written, *_converting(found, out), *others, *page]
+    return [verdict, *written, *_converting(derivation, out), *others, *page]
 
 
-def _converting(found: Derivation, out: str | None) -> list[Line]:
+def _converting(derivation: Derivation, out: str | None) -> list[Line]:
     """Say how a proven Table that was saved converts checkpoints."""
-    if out is None or not found.proven:
+    if out is None or not derivation.proven:
         return []
     return [
         line
-        for what, command in converting(found.table, out)
+        for what, command in converting(derivation.table, out)
         for line in (Line(f"{what}:"), Line(f"  {command}", COMMAND))
     ]

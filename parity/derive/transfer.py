@@ -65,12 +65,12 @@ def _arrays(model: Any) -> dict[str, Array]:
     return {**own.parameters, **tied, **own.others}
 
 
-def reasons(found: Derivation) -> list[str]:
+def reasons(derivation: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
-    lines = [text for text in (found.depths, found.sizes) if text]
-    lines += [*(line.text for line in found.places), *found.lacking]
-    lines += [f"not shown, as both models read it and no proof exchanges it: {name}" for name in found.unshown]
-    return lines or [f"{found.outputs}, or gradients do"]
+    lines = [text for text in (derivation.depths, derivation.sizes) if text]
+    lines += [*(line.text for line in derivation.places), *derivation.lacking]
+    lines += [f"not shown, as both models read it and no proof exchanges it: {name}" for name in derivation.unshown]
+    return lines or [f"{derivation.outputs}, or gradients do"]
 
 
 def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:

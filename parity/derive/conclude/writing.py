@@ -144,9 +144,9 @@ def _folded(
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
 
 
-def of_one_number(of: Side) -> list[str]:
+def of_one_number(side: Side) -> list[str]:
     """List the inputs of real numbers that have one value, as zeros that stand for an image: they show nothing."""
-    arrays = of.call.arrays().items()
+    arrays = side.call.arrays().items()
     return [label(path) for path, a in arrays if a.dtype.kind == "f" and a.size > 1 and of_one_value(a)]
 
 
@@ -202,7 +202,7 @@ def _unread(
     return blank, dead
 
 
-def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+def without_unknown(lines: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
     """Leave out lines that drop left arrays or set ranges to zero, but for those that the user gave.
 
     What has no partner yet may belong there. Ranges are left out if their model reads them in a use without a partner,
@@ -211,8 +211,8 @@ def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequ
     Args:
       rows: what has no partner.
     """
-    table, own = of.table, {str(line) for line in given.table.lines} if given else set[str]()
-    made = {name for name, rights in of.partners(lefts).items() if not of.reasons.keys().isdisjoint(rights)}
+    table, own = lines.table, {str(line) for line in given.table.lines} if given else set[str]()
+    made = {name for name, rights in lines.partners(lefts).items() if not lines.reasons.keys().isdisjoint(rights)}
     read = [made, set[str]()]
     for row in rows:
         read[row.side == "right"].update(row.names if row.kind else ())

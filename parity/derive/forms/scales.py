@@ -100,60 +100,69 @@ def _met(program: Program, labels: Array, at: int, other: int, shape: tuple[int,
     return first if (found >= 0).all() and (found == first).all() else None
 
 
-def _gate(program: Program, of: Matrix) -> Array | None:
+def _gate(program: Program, matrix: Matrix) -> Array | None:
     """Return the flat element of the factor by which each row of a product is multiplied; None where there is none."""
-    then = program.tape.nodes[of.reader]
-    other = then.inputs[1 - of.slot] if then.kind == "mul" else -1
+    then = program.tape.nodes[matrix.reader]
+    other = then.inputs[1 - matrix.slot] if then.kind == "mul" else -1
     if other not in program.active:
         return None
-    return _met(program, of.labels, of.reader, other, program.shapes[program.tape.nodes[of.at].output], of.axis)
+    return _met(
+        program, matrix.labels, matrix.reader, other, program.shapes[program.tape.nodes[matrix.at].output], matrix.axis
+    )
 
 
-def _scaled(tape: Tape, of: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
+def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
     """Return a product of scaled rows, and of the factors and its bias, in place of a multiplication."""
-    product, factor, scaled = tape.nodes[of.at], number(), number()
-    x = product.inputs[of.axis - 1]
-    inputs = (scaled, product.inputs[1]) if of.axis == 1 else (product.inputs[0], scaled)
+    product, factor, scaled = tape.nodes[matrix.at], number(), number()
+    x = product.inputs[matrix.axis - 1]
+    inputs = (scaled, product.inputs[1]) if matrix.axis == 1 else (product.inputs[0], scaled)
     nodes = [
-        Node("layout", (node.inputs[1 - of.slot],), factor, picked(pick), node.site, None),
+        Node("layout", (node.inputs[1 - matrix.slot],), factor, picked(pick), node.site, None),
         Node("mul", (x, factor), scaled, np.multiply, node.site, None),
         product._replace(inputs=inputs),
     ]
-    if of.bias >= 0:
+    if matrix.bias >= 0:
         row, term = number(), number()
         nodes += [
-            Node("layout", (of.term,), row, picked(of.term_at), node.site, None),
-            product._replace(inputs=(factor, row) if of.axis == 1 else (row, factor), output=term),
+            Node("layout", (matrix.term,), row, picked(matrix.term_at), node.site, None),
+            product._replace(inputs=(factor, row) if matrix.axis == 1 else (row, factor), output=term),
             Node("add", (product.output, term), number(), np.add, node.site, None),
         ]
-    for layout in (tape.nodes[at] for at in of.chain):
+    for layout in (tape.nodes[at] for at in matrix.chain):
         nodes.append(layout._replace(inputs=(nodes[-1].output,), output=number()))
     return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 
-def _mean(program: Program, of: Matrix) -> Mean | None:
+def _mean(program: Program, matrix: Matrix) -> Mean | None:
     """Return where results of experts come from that a product sums over; None if they are no such.
 
     Values of attention are none: their columns are the same for each token.
     """
-    then, made = program.tape.nodes[of.reader], program.tape.nodes[of.at]
-    if then.kind != "product" or then.window or not program.active.issuperset(then.inputs) or (of.labels <= 0).any():
+    then, made = program.tape.nodes[matrix.reader], program.tape.nodes[matrix.at]
+    if (
+        then.kind != "product"
+        or then.window
+        or not program.active.issuperset(then.inputs)
+        or (matrix.labels <= 0).any()
+    ):
         return None
-    at = np.unravel_index(of.labels.astype(np.int64) - 1, program.shapes[made.output])
-    batch, row, column = (each if of.slot else each.swapaxes(1, 2) for each in (at[0], at[of.axis], at[3 - of.axis]))
+    at = np.unravel_index(matrix.labels.astype(np.int64) - 1, program.shapes[made.output])
+    batch, row, column = (
+        each if matrix.slot else each.swapaxes(1, 2) for each in (at[0], at[matrix.axis], at[3 - matrix.axis])
+    )
     count, *_ = shape = program.shapes[made.output]
-    rows, columns = batch * shape[of.axis] + row, batch * shape[3 - of.axis] + column
+    rows, columns = batch * shape[matrix.axis] + row, batch * shape[3 - matrix.axis] + column
     alike = (rows == rows[..., :1]).all() and (columns == columns[:1]).all()
-    apart = len(np.unique(columns[0])) == columns[0].size == count * shape[3 - of.axis]
+    apart = len(np.unique(columns[0])) == columns[0].size == count * shape[3 - matrix.axis]
     size = math.prod(program.shapes[then.output]) // columns.shape[2] * columns.shape[1]
-    if not alike or not apart or size * program.shapes[made.inputs[of.axis - 1]][3 - of.axis] > LARGEST:
+    if not alike or not apart or size * program.shapes[made.inputs[matrix.axis - 1]][3 - matrix.axis] > LARGEST:
         return None
     return Mean(rows[..., 0], columns[0])
 
 
-def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
+def _joined(program: Program, matrix: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
     """Return one product of all factors times all inputs, in place of one with the results of a matrix."""
-    made, shape = program.tape.nodes[of.at], program.shapes[node.output]
+    made, shape = program.tape.nodes[matrix.at], program.shapes[node.output]
     nodes = list[Node]()
     record = recording(nodes, number, node.site)
 
@@ -161,26 +170,26 @@ def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callab
         return a.swapaxes(1, 2) if swaps else a
 
     def every(x: Array) -> Array:
-        x = turned(x, of.axis == 2)
+        x = turned(x, matrix.axis == 2)
         return x.reshape(-1, x.shape[2])[mean.rows][:, None]
 
     def side_by_side(w: Array) -> Array:
-        w = turned(w, of.axis == 1)  # (batch, column, j)
+        w = turned(w, matrix.axis == 1)  # (batch, column, j)
         w = w.reshape(-1, w.shape[2])[mean.columns]
         return w.swapaxes(1, 2).reshape(1, -1, w.shape[1])
 
-    x = record("layout", (made.inputs[of.axis - 1],), every)
-    q = record("layout", (node.inputs[1 - of.slot],), lambda a: turned(a, not of.slot)[..., None])
+    x = record("layout", (made.inputs[matrix.axis - 1],), every)
+    q = record("layout", (node.inputs[1 - matrix.slot],), lambda a: turned(a, not matrix.slot)[..., None])
     both = record("mul", (q, x), np.multiply)
     flat = record("layout", (both,), lambda a: a.reshape(1, -1, a.shape[2] * a.shape[3]))
-    w = record("layout", (made.inputs[2 - of.axis],), side_by_side)
+    w = record("layout", (made.inputs[2 - matrix.axis],), side_by_side)
     y = record("product", (flat, w), made.run)
-    if of.bias >= 0:
-        row = record("layout", (of.term,), lambda b: np.reshape(b, -1)[of.term_at.ravel()[mean.columns]][None])
+    if matrix.bias >= 0:
+        row = record("layout", (matrix.term,), lambda b: np.reshape(b, -1)[matrix.term_at.ravel()[mean.columns]][None])
         factors = record("layout", (q,), lambda a: a.reshape(1, -1, a.shape[2]))
         y = record("add", (y, record("product", (factors, row), made.run)), np.add)
-    out = shape if of.slot else (shape[0], shape[2], shape[1])
-    record("layout", (y,), lambda a: turned(a.reshape(out), not of.slot))
+    out = shape if matrix.slot else (shape[0], shape[2], shape[1])
+    record("layout", (y,), lambda a: turned(a.reshape(out), not matrix.slot))
     return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 

@@ -158,9 +158,9 @@ def _counted(shape: Sequence[int]) -> Counter[int]:
     return Counter(n for n in shape if n > 1)
 
 
-def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
+def without(match: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
     """Return a match without the elements of right parameters that have another size."""
-    new = replace(found, map=np.array(found.map))
+    new = replace(match, map=np.array(match.map))
     for pair in pairs:
         rights.part(new.map, pair.right)[...] = 0
     return new

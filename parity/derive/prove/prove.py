@@ -300,7 +300,7 @@ def _within(gaps: Sequence[float], limits: Sequence[float]) -> bool:
     return all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
 
 
-def _replayed(of: Side, tape: Tape, tables: bool) -> float:
+def _replayed(side: Side, tape: Tape, tables: bool) -> float:
     """Return the difference of a model's outputs from those of its tape that its lower precision explains.
 
     Args:
@@ -308,7 +308,9 @@ def _replayed(of: Side, tape: Tape, tables: bool) -> float:
     """
     if tables:
         return REPLAYED_TABLES
-    rounds = tape.lowers or (of.framework == "paddle" and not tape.reads_numbers)  # its kernels take numbers as float32
+    rounds = tape.lowers or (
+        side.framework == "paddle" and not tape.reads_numbers
+    )  # its kernels take numbers as float32
     return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
 
 
@@ -328,7 +330,7 @@ def reads_numbers(trial: Trial) -> bool:
 
 
 def _outputs(
-    of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
+    side: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
 ) -> tuple[Outputs, str]:
     """Return (outputs, why there are no gradients); `take` gets these.
 
@@ -337,20 +339,20 @@ def _outputs(
     remark = ""
     try:
         if take is not None:
-            return of.gradients(weights, inputs, take), ""
+            return side.gradients(weights, inputs, take), ""
     except NoGradients as problem:
         remark = str(problem)
     finally:
-        of.release()
+        side.release()
         trim()
     try:
-        outputs = of.run(weights, inputs)
+        outputs = side.run(weights, inputs)
         return Outputs(outputs, outputs), remark
     except Exception as problem:
         error = message(problem).rstrip(".")
         why = "does its code read a module that is none of its own, as a function that was set as forward does?"
         raise UsageError(
-            f"the {of.framework} model cannot be run with new weights in float64: {error}: {why}"
+            f"the {side.framework} model cannot be run with new weights in float64: {error}: {why}"
         ) from problem
     finally:
-        of.release()
+        side.release()

@@ -130,10 +130,10 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
     return [name for name in read[0] if reached([name]).isdisjoint(read[1])], [n for n in read[1] if n not in made]
 
 
-def _read(of: Side) -> list[str]:
+def _read(side: Side) -> list[str]:
     """List the single integers and flags of a model on which its outputs depend."""
-    singles = {name: a for name, a in of.others.items() if a.size == 1 and a.dtype.kind in KINDS}
-    return depended_on(of, singles, (_next, _far, np.zeros_like), equal)
+    singles = {name: a for name, a in side.others.items() if a.size == 1 and a.dtype.kind in KINDS}
+    return depended_on(side, singles, (_next, _far, np.zeros_like), equal)
 
 
 def _next(array: Array, by: int = 1) -> Array:

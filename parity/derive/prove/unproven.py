@@ -61,29 +61,31 @@ def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:
     return not np.array_equal(moved, again) and sum(1 for _ in orders(array, array)) == 1
 
 
-def _untouched(of: Side) -> dict[str, Array]:
+def _untouched(side: Side) -> dict[str, Array]:
     """Return the arrays that the proof does not draw, but for floats of buffers.
 
     A buffer of floats that keeps its values is a mask or a table, which no training changes.
     """
-    return {name: a for name, a in of.others.items() if a.size and (a.dtype.kind in VALUED or _trained(of, name, a))}
+    return {
+        name: a for name, a in side.others.items() if a.size and (a.dtype.kind in VALUED or _trained(side, name, a))
+    }
 
 
-def _read(of: Side) -> list[str]:
+def _read(side: Side) -> list[str]:
     """List the arrays that the proof does not draw and on which the outputs depend."""
-    arrays = _untouched(of)
+    arrays = _untouched(side)
     several = {name: array for name, array in arrays.items() if array.size > 1}
     counters = {name: array for name, array in arrays.items() if array.size == 1}
     changes = _rolled, _more, _first
-    return [*depended_on(of, several, changes, _identical, FEW), *depended_on(of, counters, changes, _identical)]
+    return [*depended_on(side, several, changes, _identical, FEW), *depended_on(side, counters, changes, _identical)]
 
 
 def _identical(outputs: Sequence[Array], others: Sequence[Array]) -> bool:
     return all(map(np.array_equal, outputs, others))
 
 
-def _trained(of: Side, name: str, array: Array) -> bool:
-    return bool(array.dtype.kind == "f" and name not in of.buffers)
+def _trained(side: Side, name: str, array: Array) -> bool:
+    return bool(array.dtype.kind == "f" and name not in side.buffers)
 
 
 def _rolled(array: Array) -> Array:

@@ -21,19 +21,21 @@ NOTATION = {  # what may occur in a line, and its meaning
 }
 
 
-def table(found: Derivation, out: str | None) -> Markup:
+def table(derivation: Derivation, out: str | None) -> Markup:
     """Build the section of the Table.
 
     Args:
       out: its file, which the commands name.
     """
-    lines = _lines(found.table, {normal(name) for name in (*found.doubtful, *found.chosen)})
-    commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
+    lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen)})
+    commands = (
+        converting(derivation.table, out or "FILE.table") if derivation.table.lines and not derivation.missing else []
+    )
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
-    if converts and not found.proven:
-        doubt = MEANT if found.confirmed else "the Table is not proven: check its lines before you convert by it"
+    if converts and not derivation.proven:
+        doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"
         converts.insert(0, tag("p", tag("b", prose(f"{begun(doubt)}.")), class_="next"))
-    legend = tag("p", prose(_legend(found.table)), class_="soft")
+    legend = tag("p", prose(_legend(derivation.table)), class_="soft")
     return tag(
         "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts
     )

@@ -52,11 +52,11 @@ LONE = "lone", NONE, "no partner on this side; what only the right model has sta
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
-def trees(found: Derivation) -> Markup:
+def trees(derivation: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    top, rated = tree(measured(found), found.unmatched), Rated(found)
+    top, rated = tree(measured(derivation), derivation.unmatched), Rated(derivation)
     rows = [*_alone([[use] for use in top.alone], rated, 0)]
     rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
@@ -65,10 +65,10 @@ def trees(found: Derivation) -> Markup:
         "table",
         tag("thead", tag("tr", *heads)),
         tag("tbody", *rows),
-        class_="modules trees" if found.proven else "modules trees open",
+        class_="modules trees" if derivation.proven else "modules trees open",
         aria_label="modules of both models",
     )
-    parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
+    parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
     both = [row for row in rows if ALONE not in row]
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
     keys += [ONE_SIDE] * (len(both) < len(rows)) + [LONE] * any(f">{NONE}<" in row for row in rows)
@@ -76,7 +76,7 @@ def trees(found: Derivation) -> Markup:
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
-    details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
+    details = tag("details", tag("summary", SUMMARY), body, open=None if derivation.proven else "")
     return tag("section", tag("h2", "Modules and parameters side by side"), details)
 
 
