@@ -58,12 +58,12 @@ def run(
         check_page(path)
         check(files, path, force)
     with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
-        found, sides = _derived(left, right, start, left_weights, status.show, imports)
-    frameworks = found.table.sides
-    found = replace(found, table=_with_names(found.table, left, right))
-    saved = out if found.table.lines else None
+        derivation, sides = _derived(left, right, start, left_weights, status.show, imports)
+    frameworks = derivation.table.sides
+    derivation = replace(derivation, table=_with_names(derivation.table, left, right))
+    saved = out if derivation.table.lines else None
     if saved:
-        found.table.save(saved)
+        derivation.table.save(saved)
     if report:
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
         flags = {"--json": as_json, "--quiet": quiet, "--force": force}
@@ -72,12 +72,12 @@ def run(
         command = f"{called('convert')} {shlex.join(['derive', left, right, *words])}"
         about = {"command": command} | ({} if force else {"to repeat": f"{command} --force"})  # the files exist by now
         about |= _about(left, right, start, left_weights, imports)
-        _write_page(report, found, about, (left, right), frameworks, sides, saved)
+        _write_page(report, derivation, about, (left, right), frameworks, sides, saved)
     if as_json:
-        print(dumps(found.to_dict()))
+        print(dumps(derivation.to_dict()))
     else:
-        _print(found, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
-    return 0 if found.proven else 1
+        _print(derivation, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
+    return 0 if derivation.proven else 1
 
 
 def _write_page(
@@ -127,9 +127,9 @@ def _derived(
     say(f"running {right}")
     b, right_inputs = build(right, "right", imports)
     built = time.process_time() - began
-    found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
+    derivation = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
     shapes = ", ".join(str(np.shape(array)) for array in call_of(inputs).arrays().values())
-    return replace(found, built=built), (_named(a), _named(b), shapes)
+    return replace(derivation, built=built), (_named(a), _named(b), shapes)
 
 
 def _with_names(table: DerivedTable, left: str, right: str) -> DerivedTable:

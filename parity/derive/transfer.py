@@ -50,9 +50,9 @@ def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, 
 def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:
     """Return the Table in the direction of the arrays at hand: reversed where their names fit its right side alone."""
 
-    def fits(of: DerivedTable) -> bool:
-        found = Matcher(of, {*names, *of.unread[0]}).match()
-        return not (found.missing or found.unexpected or found.problems)
+    def fits(candidate: DerivedTable) -> bool:
+        matching = Matcher(candidate, {*names, *candidate.unread[0]}).match()
+        return not (matching.missing or matching.unexpected or matching.problems)
 
     back = table.reverse()
     return back if fits(back) and not fits(table) else table

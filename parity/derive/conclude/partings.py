@@ -105,12 +105,12 @@ def sizes_differ(left: Left, best: Candidate) -> bool:
     if not lines.reasons or len(lines.rights) > LARGE_MODEL:
         return False
     try:
-        sides, found = _runs(left, best, lines.table), _known(lines)
+        sides, mapped = _runs(left, best, lines.table), _known(lines)
     except Refused:
         return False
     finally:
         left.fill()
-    others = resized(*sides, found, _single(lines.partners(left.elements)), lines.reasons)
+    others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons)
     return any(not pair.joined for pair in others)
 
 
@@ -123,21 +123,21 @@ def partings(
       known: the places that the matching saw. sized: whether sizes are compared.
     """
     try:
-        sides, found = _runs(left, best, lines.table), _known(lines)
+        sides, mapped = _runs(left, best, lines.table), _known(lines)
     except Refused:
         return known, [], list(best.found.steps)
-    others = resized(*sides, found, _single(lines.partners(left.elements)), lines.reasons) if sized else []
-    places, without = explain(*sides, found)
-    steps = remeasured(best.found.steps, sides, found)
-    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
-        places, _ = explain(*_runs(left, best, lines.table, proof=True), found)
+    others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons) if sized else []
+    places, without = explain(*sides, mapped)
+    steps = remeasured(best.found.steps, sides, mapped)
+    if not places and mapped.whole:  # few values show the difference, as those that one side cuts off: none did here
+        places, _ = explain(*_runs(left, best, lines.table, proof=True), mapped)
     elif (
         confirmed(places)
         and len(lines.rights) <= LARGE_MODEL
         and not _equal(without, _runs(left, best, lines.table, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
-    return _with_known(places, found, known), others, steps
+    return _with_known(places, mapped, known), others, steps
 
 
 def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) -> list[Step]:
@@ -191,10 +191,10 @@ def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False)
 
 def _known(lines: Written) -> Mapped:
     """Return the map without the elements of parameters that have no line."""
-    found = np.array(lines.map) if lines.reasons else np.asarray(lines.map)
+    mapped = np.array(lines.map) if lines.reasons else np.asarray(lines.map)
     for name in lines.reasons:
-        lines.rights.part(found, name)[...] = 0
-    return Mapped(found, not lines.reasons, lines.plus if lines.plus.any() else None)
+        lines.rights.part(mapped, name)[...] = 0
+    return Mapped(mapped, not lines.reasons, lines.plus if lines.plus.any() else None)
 
 
 def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:

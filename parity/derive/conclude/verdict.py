@@ -41,12 +41,12 @@ ORDERED = "whose order the Table has taken over: it fits no checkpoint that has 
 
 def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
-    found, programs = best.found, (left.program, best.programs[1])
+    match, programs = best.found, (left.program, best.programs[1])
     tapes, elements = (left.tape, best.tape), (left.elements, lines.rights)
     trial = Trial(left.side, best.side, lines.table, tapes, programs, lines.maps, elements)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
-    gaps = [step.gap for step in found.steps if step.kind != "add"]
-    whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)
+    gaps = [step.gap for step in match.steps if step.kind != "add"]
+    whole = not match.failure and not any(gap > PARTED_MATCH for gap in gaps)
     proof = prove(trial, whole)
     edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not lines.reasons

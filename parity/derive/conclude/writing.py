@@ -64,12 +64,12 @@ class Written(NamedTuple):
 
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
         """Return the right parameters that each left one becomes, or is a term of."""
-        maps, found = self.maps, dict[str, list[str]]()
+        maps, partners = self.maps, dict[str, list[str]]()
         for name in self.rights.names:
             owners = dict.fromkeys(owner for one in maps for owner in lefts.owners(self.rights.part(one, name)))
             for owner in owners:
-                found.setdefault(owner, []).append(name)
-        return found
+                partners.setdefault(owner, []).append(name)
+        return partners
 
 
 def written(left: Left, best: Candidate, infer: bool = True) -> Written:
@@ -78,39 +78,39 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     Args:
       infer: whether patterns and names place what no value shows; else it has no line.
     """
-    found, a, b, lefts = best.found, left.side, best.side, left.elements
+    match, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
-    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
-    in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
+    mapped, inferred = complete(match.map, lefts, rights, not match.failure)
+    in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given]
     if not infer:
         mapped, inferred = _without(mapped, inferred, rights), []
-    mapped = straightened(left, mapped, found.plus, rights, given)
-    mapped, plus = _with_terms_in_order(mapped, found.plus)
-    blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
+    mapped = straightened(left, mapped, match.plus, rights, given)
+    mapped, plus = _with_terms_in_order(mapped, match.plus)
+    blank, dead = ({}, []) if match.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     zeros = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
     filled = _constant(table, zeros) if zeros else []
     if len(rights) > LARGE_MODEL:
-        found.map = mapped = Packed(mapped, rights)
+        match.map = mapped = Packed(mapped, rights)
         lefts.release()
     unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
     notes = [*untranslated(a, b, partners), *unread]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
 
 
-def _with_terms_in_order(found: Array, plus: Array) -> tuple[Array, Array]:
+def _with_terms_in_order(mapped: Array, plus: Array) -> tuple[Array, Array]:
     """Return both maps with the terms of each sum in the left model's order, so that those of all blocks are.
 
     Args:
-      found, plus: see Match.
+      mapped, plus: see Match.
     """
-    turned = (plus > 0) & (found > plus) if plus.any() else None
+    turned = (plus > 0) & (mapped > plus) if plus.any() else None
     if turned is None or not turned.any():
-        return found, plus
-    return np.where(turned, plus, found), np.where(turned, found, plus)
+        return mapped, plus
+    return np.where(turned, plus, mapped), np.where(turned, mapped, plus)
 
 
 def _folded(

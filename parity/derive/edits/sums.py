@@ -24,12 +24,7 @@ def _sums(program: Program) -> list[Node]:
 
 def _is_residual(program: Program, node: Node) -> bool:
     """Tell whether one term of a sum went through more products than the other one."""
-    if not program.depths:
-        for other in program.tape.nodes:
-            before = max((program.depths.get(number, 0) for number in other.inputs), default=0)
-            program.depths[other.output] = before + (other.kind == "product")
-    one, two = (program.depths.get(number, 0) for number in node.inputs[:2])
-    return one != two
+    return len({program.depths.get(number, 0) for number in node.inputs[:2]}) > 1
 
 
 def without_terms(scope: Scope) -> Iterator[Edit]:

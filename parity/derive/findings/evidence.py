@@ -20,8 +20,8 @@ from parity.derive.trace.sites import place
 
 from .exchanged import exchanged, reordered
 from .lone import lone
-from .this_depth import this_depth
 from .transposed import unusual
+from .uncounted_blocks import uncounted_blocks
 
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
@@ -257,7 +257,7 @@ class Evidence(Given, Matching, Judgement, Differences):
     @property
     def this_depth(self) -> list[str]:
         """List blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone."""
-        return this_depth(self.table)
+        return uncounted_blocks(self.table)
 
     @property
     def behind_lists(self) -> list[str]:

@@ -40,12 +40,12 @@ def unusual(table: DerivedTable, products: Collection[str]) -> list[str]:
         shapes.setdefault(normal(name), []).append(table.like.get(name, ()))
     matrices = [matrix for line in table.lines if (matrix := _matrix(line, shapes))]
     by_frameworks = (table.sides[0] == OUT_IN) != (table.sides[1] == OUT_IN)
-    found = []
+    names = []
     for matrix in (one for one in matrices if one.is_square):
         others = {one.is_turned for one in matrices if one.leaves == matrix.leaves and not one.is_square}
         if matrix.is_turned not in (others or {by_frameworks}):
-            found.append(matrix.label)
-    return found
+            names.append(matrix.label)
+    return names
 
 
 def _matrix(line: Line, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> Matrix | None:

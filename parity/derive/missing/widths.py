@@ -181,10 +181,10 @@ def usual(lefts: Elements, rights: Elements) -> str:
     return f"most vectors of the left model have length {left_length}, most of the right one {right_length}"
 
 
-def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
+def sentence(pairs: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
     """Say which lengths differ, with parameters that show it."""
     groups: dict[tuple[int, int], list[Resized]] = {}
-    for pair in (pair for pair in found if not pair.joined):
+    for pair in (pair for pair in pairs if not pair.joined):
         groups.setdefault(pair.lengths, []).append(pair)
     texts = []
     for (left_length, right_length), some in groups.items():

@@ -146,14 +146,14 @@ def _alone(groups: Iterable[Sequence[Unmatched]], rated: Rated, depth: int) -> I
     Args:
       groups: of uses in modules that are alike.
     """
-    found, alike = rated.found, dict[object, list[Unmatched]]()
-    reasons = {array: k for k, (names, _) in enumerate(found.alone) for array in names}
+    derivation, alike = rated.found, dict[object, list[Unmatched]]()
+    reasons = {array: k for k, (names, _) in enumerate(derivation.alone) for array in names}
     for uses in groups:
         use = uses[0]
         alike.setdefault((use.side, use.kind, alike_names(use.names), reasons.get(use.names[0])), []).extend(uses)
     for uses in alike.values():
         on_right = uses[0].side == "right"
-        kind = next((own for use in uses if on_right and (own := found.left_out(use))), "")
+        kind = next((own for use in uses if on_right and (own := derivation.left_out(use))), "")
         at = (address for use in uses for name in use.names if on_right and (address := rated.alone.get(name)))
         stop = STOPPED if any(use in uses for use in rated.stop) else None
         stated = [use._replace(kind=kind) for use in uses] if kind else uses

@@ -52,10 +52,10 @@ class Budget:
                 return
             yield edit
 
-    def spend(self, found: Match) -> None:
+    def spend(self, best: Match) -> None:
         """Count what a match with an edit has taken."""
-        self.work -= found.work
-        self.cut = self.cut or found.cut
+        self.work -= best.work
+        self.cut = self.cut or best.cut
 
 
 class Tried(NamedTuple):

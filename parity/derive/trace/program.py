@@ -74,9 +74,6 @@ class Program:
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
-        self.depths: dict[int, int] = {}  # of each value, through how many products it went, where that was asked
-        self.mixing: dict[int, int | None] = {}  # output of a function -> the axis that it mixes, where that was asked
-        self.placed: dict[tuple[int, int], bool] = {}  # (output, operand) -> whether it keeps places, where asked
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}
         names = {number: name for name, number in tape.parameters.items()}
@@ -123,6 +120,14 @@ class Program:
     def chosen(self) -> set[int]:
         """Return the indices that parameters choose, as those of a router do."""
         return {number for number in self.indices if number in self.active and number not in self.plain}
+
+    @cached_property
+    def depths(self) -> dict[int, int]:
+        """Count for each result the products through which it went."""
+        depths = dict[int, int]()
+        for node in self.tape.nodes:
+            depths[node.output] = max((depths.get(n, 0) for n in node.inputs), default=0) + (node.kind == "product")
+        return depths
 
     @cached_property
     def costs(self) -> list[int]:
