@@ -64,11 +64,11 @@ def _states(
     ports: Mapping[str, Port | Own], check: str, results: Sequence[Result]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """State of each model, by its label, what it is; and by "LABEL weights" its file with a hash, or its own hash."""
-    known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
-    digests = {source: source.digest() for source in known.values() if source}  # each file is read once
+    sources = {port.source for port in ports.values()}
+    digests = {source: source.digest() for source in sources if source}  # each file is read once
     sides, weights = dict[str, str](), dict[str, str]()
     for label, port in ports.items():
-        state, source = port.state(), known.get(label)
+        state, source = port.state(), port.source
         sides[label] = _side(port, state, check, results)
         part = f" under {source.part!r}" if source and source.part else ""
         own = f"from no file, {count(len(state), 'array')}"

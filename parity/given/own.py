@@ -112,10 +112,12 @@ class Own(Model):
     """
 
     architecture, config, spec = OWN, None, None
+    views: dict[str, View]
+    paired: PairedNames | None
 
     def __init__(self, runner: Runner, inputs: Inputs, names: Mapping[str, str] | None, file: str = ""):
         self.runner, self.inputs, self.names, self.file = runner, inputs, names, file
-        self.views, self.said = dict[str, View](), list[str]()
+        self.views, self.said = {}, list[str]()
         self._kept: tuple[Any, Any] = None, None
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
