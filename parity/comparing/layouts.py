@@ -136,7 +136,7 @@ def _lay_out_alike(label: str, left: Own, right: Own, calls: Calls, others: Call
             break
     changed = [name for name, view in right.views.items() if view != usual.get(name) and not view.is_plain]
     modules = [name for name in changed if " <- " not in name and not _is_whole(name)]
-    right.said = [f"compared with {label}'s order of axes: {some(modules)}"] * bool(modules)
+    right.said = [f"compared with {label}'s order of axes: {some(modules)}"] if modules else []
     if not right.output_order:
         said = [_on_output(*pairs[name], right.views[name]) for name in changed if _is_whole(name)]
         right.said += dict.fromkeys(said)

@@ -94,7 +94,7 @@ class LimitNotes:
         if not rows and not about:
             return Markup()
         listed = tag("ul", *rows, class_="lettered" if rows[1:] else None)
-        parts = [tag("p", prose(about), class_="soft")] * bool(about) + [listed] * bool(rows)
+        parts = ([tag("p", prose(about), class_="soft")] if about else []) + ([listed] if rows else [])
         return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
 
     def _entries(self) -> Iterator[tuple[str, list[Markup], str | None]]:

@@ -54,7 +54,7 @@ def array_name(array: str, results: Sequence[Result]) -> Markup:
     """Name an array; one of the user's models with what each of them calls it, where these names differ."""
     known = own_name(array, *results)
     also = with_own(array, *results).removeprefix(known) if results[0].architecture == OWN else ""
-    return join(tag("code", name(known)), *[tag("span", prose(also), class_="soft")] * bool(also))
+    return join(tag("code", name(known)), *([tag("span", prose(also), class_="soft")] if also else []))
 
 
 def _column(result: Result, limits: LimitNotes) -> Column:

@@ -321,7 +321,7 @@ def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
     names = [name for name, gradient in gradients.items() if gradient.size and not gradient.any()]
     whose = f"{count(len(names), 'parameter')} {'has' if len(names) == 1 else 'have'} a gradient of 0 as a whole"
     why = "no code reads it, or it has no effect, as in a softmax over one value"
-    return [f"{whose}, which says that {why}: {some(names)}"] * bool(names)
+    return [f"{whose}, which says that {why}: {some(names)}"] if names else []
 
 
 def _train(model: Port | Own, inputs: Any, _feed: Any, steps: int) -> Recorded:

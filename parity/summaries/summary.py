@@ -278,7 +278,7 @@ def extremes(results: Sequence[Result], places: bool = False, named: bool = True
             errors.append(f"{r.shown} in {dtype}{about}")
         else:
             words.setdefault((r.shown, about), []).append(dtype)
-    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] * bool(errors)
+    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] if errors else []
     return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
 
 

@@ -82,7 +82,7 @@ def _gradients(derivation: Derivation) -> list[Measure]:
     off, bound, notes = (
         derivation.gradient > EQUAL_GRADIENTS,
         EQUAL_GRADIENTS,
-        [derivation.remark] * bool(derivation.remark),
+        [derivation.remark] if derivation.remark else [],
     )
     if off and derivation.proven:
         off, bound = False, ROUNDED_GRADIENTS

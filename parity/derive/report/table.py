@@ -50,7 +50,7 @@ def _lines(table: Table, doubted: Collection[str]) -> list[Markup]:
     lines, before = list[Markup](), ""
     for text, line in _printed(table):
         block = _block(line) if line else ""
-        kinds = ["comment"] * (line is None) + ["block"] * bool(lines and block != before)
+        kinds = ["comment"] * (line is None) + (["block"] if lines and block != before else [])
         kinds += ["doubted"] * (line is not None and not _right_names(line).isdisjoint(doubted))
         lines.append(tag("span", *_sides(text), class_=" ".join(kinds) or None))
         before = block
