@@ -21,6 +21,9 @@ DEPTH = 32  # operations from a norm's input to its result at most
 
 
 MOVED = "norm in another place"  # the kind of edits that move one
+SUM = "before the sum", "after it"  # where one side normalizes, and where the other one does
+BRANCH = "what a branch reads", "what it returns"
+SCALE = "before it multiplies by a scale", "after that"
 
 
 class Norm(NamedTuple):
@@ -171,12 +174,13 @@ def norm_edits(scope: Scope, side: int) -> Iterator[Edit]:
         edits: list[list[Edit]] = [[_left_out(some, side) for some in repeats(norm, every, _site)]] if out else []
         if norm.total:
             sets = repeats(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
-            edits.insert(0, [_after_sum(some, side) for some in sets])
+            edits.insert(0, [_moved(some, side, SUM, [n.total.output for n in some if n.total]) for some in sets])
             if norm.branch != norm.result:
-                edits.insert(0, [_after_branch(some, side) for some in sets])
+                edits.insert(0, [_moved(some, side, BRANCH, [n.branch for n in some]) for some in sets])
         if id(norm) in scaled:
             scales = [other for other in every if id(other) in scaled]
-            edits.insert(0, [_after_scale(some, scaled, side) for some in repeats(norm, scales, _site)])
+            sets = repeats(norm, scales, _site)
+            edits.insert(0, [_moved(some, side, SCALE, [scaled[id(n)] for n in some]) for some in sets])
         yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
 
 
@@ -189,16 +193,6 @@ def _parent(norm: Norm) -> str:
     return NUMBERS[0].sub("#", re.sub(r"[./]?[^./]*$", "", _site(norm)))
 
 
-def _after_sum(norms: Sequence[Norm], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it"
-    return _moved(norms, side, does, {n.total.output: n for n in norms if n.total})
-
-
-def _after_branch(norms: Sequence[Norm], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns"
-    return _moved(norms, side, does, {n.branch: n for n in norms})
-
-
 def _scaled(program: Program, norm: Norm) -> int | None:
     """Return the product of a norm's result and another value, if that alone reads the result; None for others."""
     reader = program.only_reader(norm.result)
@@ -208,13 +202,15 @@ def _scaled(program: Program, norm: Norm) -> int | None:
     return node.output if node and scales and shapes[node.output] == shapes[norm.result] else None
 
 
-def _after_scale(norms: Sequence[Norm], products: Mapping[int, int], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes before it multiplies by a scale, the {SIDES[1 - side]} after that"
-    return _moved(norms, side, does, {products[id(n)]: n for n in norms})
+def _moved(norms: Sequence[Norm], side: int, ways: tuple[str, str], places: Sequence[int]) -> After:
+    """Return the edit that applies norms elsewhere.
 
-
-def _moved(norms: Sequence[Norm], side: int, does: str, places: Mapping[int, Norm]) -> After:
-    return After(side, MOVED, does + which(norms), places, fault=does, times=len(norms), named=len(norms))
+    Args:
+      ways: SUM, BRANCH or SCALE. places: the value that each norm is applied to.
+    """
+    does = f"the {SIDES[side]} normalizes {ways[0]}, the {SIDES[1 - side]} {ways[1]}"
+    values = dict(zip(places, norms, strict=True))
+    return After(side, MOVED, does + which(norms), values, fault=does, times=len(norms), named=len(norms))
 
 
 def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.folding import fold
 from parity.derive.limits import FREE_OPERATIONS, FREE_RUNS, LARGE_MODEL
+from parity.derive.match.reach import Reach, is_matrix
 from parity.derive.match.symbols import Elements, Filled, Use
 from parity.derive.match.uses import compact
 from parity.derive.match.walk import Walk
@@ -19,8 +20,6 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.notation.paths import normal
-
-from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect

@@ -101,8 +101,7 @@ class Comparison(Limit):
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Return for all values what holds at 0, on this side of the number."""
-        zeros = np.zeros_like(operands[self.slot])
-        return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
+        return _filled(run, operands, self.slot, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +132,7 @@ class Flat(Limit):
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Return for all values what holds beyond the limit."""
-        beyond = np.full_like(operands[self.slot], self.far)
-        return np.asarray(run(*(beyond if k == self.slot else value for k, value in enumerate(operands))))
+        return _filled(run, operands, self.slot, self.far)
 
 
 class Threshold(Limit):
@@ -144,6 +142,12 @@ class Threshold(Limit):
         """Return the softplus of all values."""
         beta, _ = _softplus(self.node)
         return np.logaddexp(0, beta * np.asarray(operands[self.slot])) / beta
+
+
+def _filled(run: Callable[..., Array], operands: Sequence[Array], slot: int, fill: float) -> Array:
+    """Compute an operation with one number in all places of an operand."""
+    full = np.full_like(operands[slot], fill)
+    return np.asarray(run(*(full if k == slot else value for k, value in enumerate(operands))))
 
 
 def _softplus(node: Node) -> tuple[float, float]:
