@@ -33,11 +33,11 @@ def describe(
 ) -> dict[str, str]:
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
-    arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
-    texts = {label: listed(of) for label, of in inputs.items()}
-    one = len(set(map(id, inputs.values()))) == 1  # the same for all
+    arrays = {label: given.named(is_numpy) for label, given in inputs.items()}
+    texts = {label: listed(given) for label, given in inputs.items()}
+    shared = len(set(map(id, inputs.values()))) == 1  # the same for all
     first = next(iter(texts))
-    about["inputs"] = texts[first] if one else "; ".join(f"{label}: {text}" for label, text in texts.items())
+    about["inputs"] = texts[first] if shared else "; ".join(f"{label}: {text}" for label, text in texts.items())
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     if len(own) == len(ports):
         about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
@@ -54,8 +54,8 @@ def describe(
         **surroundings("gpu" if "gpu" in devices else "cpu"),
         **{label: alone.get(label, "") + text for label, text in sides.items()},
         "hash of inputs": fingerprint(arrays[first])
-        if one
-        else "; ".join(f"{label}: {fingerprint(of)}" for label, of in arrays.items()),
+        if shared
+        else "; ".join(f"{label}: {fingerprint(given)}" for label, given in arrays.items()),
         **weights,
     }
 

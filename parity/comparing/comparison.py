@@ -170,7 +170,7 @@ def _ports(
         port.want({name for other in own if other != label for name in own[other].stated_names()})
     names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
     for label, port in own.items():
-        port.match({name for other, found in names_of.items() if other != label for name in found})
+        port.match({name for other, taps in names_of.items() if other != label for name in taps})
     if feature_maps is not None:
         require_feature_maps(feature_maps, {tap for port in own.values() for tap in port.tap_names()})
     return ports

@@ -97,7 +97,7 @@ def _write_page(
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
     about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
     about |= {"time": derivation.took} | ({"Table": saved} if saved else {})
-    left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
+    left, right = (f"{name} ({framework})" for name, framework in zip(side_names(*sides), frameworks, strict=True))
     write_page(report, page(derivation, about, saved, (left, right)))
 
 

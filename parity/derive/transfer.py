@@ -34,17 +34,17 @@ def transfer(left: Any, right: Any, inputs: Any = (), right_inputs: Any = None, 
     Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
       not fit the models.
     """
-    found, like = options.get("table"), None
-    if not isinstance(found, Derivation):
-        found = derive(left, right, inputs, right_inputs, **options)
+    derivation, like = options.get("table"), None
+    if not isinstance(derivation, Derivation):
+        derivation = derive(left, right, inputs, right_inputs, **options)
     elif others := options.keys() - {"table"}:
         raise UsageError(f"{in_a_row(sorted(others))}: of no use with table=d, by which nothing is derived again")
     else:
         like = _arrays(right)
-    if not found.proven:
-        raise ConvertError("the models were not proven equal: nothing was transferred", reasons(found))
+    if not derivation.proven:
+        raise ConvertError("the models were not proven equal: nothing was transferred", reasons(derivation))
     arrays = left if isinstance(left, Mapping) else _arrays(left)
-    return loaded(right, _facing(found.table, flat(arrays)).apply(arrays, like))
+    return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like))
 
 
 def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:

@@ -198,8 +198,8 @@ class Own(Model):
 
     def _kept_of(self, inputs: Any) -> Any:
         """Return the run that is kept of these inputs, once; None where there is none."""
-        (of, run), self._kept = self._kept, (None, None)
-        return run if of is inputs else None
+        (kept_inputs, run), self._kept = self._kept, (None, None)
+        return run if kept_inputs is inputs else None
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Run inference: "output", and "output:KEY" for each further one."""

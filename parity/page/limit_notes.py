@@ -143,7 +143,7 @@ def coarse(results: Iterable[Result]) -> dict[str, str]:
         for bound in (r.tolerance, *(bound for _, _, bound in r.curve)):
             if bound is not None and SHARE <= bound <= 1:
                 values.setdefault(r.dtype, []).append(bound)
-    return {dtype: shares(sorted(found)) for dtype, found in values.items()}
+    return {dtype: shares(sorted(own)) for dtype, own in values.items()}
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

@@ -37,7 +37,7 @@ def value_table(plot: Plot, about: str, limits: LimitNotes) -> Markup:
     names = merge(columns)
     shared = all(len({column[array][1:3] for column in columns if array in column}) == 1 for array in names)
     bound = [tag("th", "limit", scope="col", class_="number")]
-    heads = [[tag("th", prose(in_a_row(of)), scope="col", class_="number"), *bound * (not shared)] for of in pairs]
+    heads = [[tag("th", prose(in_a_row(pair)), scope="col", class_="number"), *bound * (not shared)] for pair in pairs]
     head = tag("tr", tag("th", "array", scope="col"), *chain(*heads), *bound * shared)
     rows = []
     for array in names:

@@ -138,7 +138,7 @@ def unjudged(results: Iterable[Result]) -> list[str]:
     grades_of: dict[str, set[str]] = {}
     for r in results:
         grades_of.setdefault(model(r), set()).add(r.grade)
-    return [name for name, found in grades_of.items() if "not judged" in found <= {"not judged", "not run"}]
+    return [name for name, own_grades in grades_of.items() if "not judged" in own_grades <= {"not judged", "not run"}]
 
 
 def closeness(results: Iterable[Result]) -> str:

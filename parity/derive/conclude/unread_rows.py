@@ -44,6 +44,6 @@ def _picked(program: Program, mapped: Array, rights: Elements, name: str) -> boo
     readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
     for node in readers:
         operands = [unread if number == value else program.known(number) for number in node.inputs]
-        if node.kind != "layout" or any(one is None for one in operands) or np.any(node.run(*operands)):
+        if node.kind != "layout" or any(operand is None for operand in operands) or np.any(node.run(*operands)):
             return False
     return bool(readers)

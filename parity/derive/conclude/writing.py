@@ -66,7 +66,7 @@ class Written(NamedTuple):
         """Return the right parameters that each left one becomes, or is a term of."""
         maps, partners = self.maps, dict[str, list[str]]()
         for name in self.rights.names:
-            owners = dict.fromkeys(owner for one in maps for owner in lefts.owners(self.rights.part(one, name)))
+            owners = dict.fromkeys(owner for mapped in maps for owner in lefts.owners(self.rights.part(mapped, name)))
             for owner in owners:
                 partners.setdefault(owner, []).append(name)
         return partners
@@ -133,8 +133,8 @@ def _folded(
     if best.hint:
         check_lines(best.hint, table, table.known, table.like)
     for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
-        its = name, best.found.map, lefts, rights
-        reasons[name] = shifted(*its) or parted(*its) or reasons[name]
+        asked = name, best.found.map, lefts, rights
+        reasons[name] = shifted(*asked) or parted(*asked) or reasons[name]
     if plain := of_one_number(a):
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
@@ -224,8 +224,10 @@ def without_unknown(lines: Written, lefts: Elements, given: Hint | None, rows: S
 
 def _named(table: Table, names: Collection[str]) -> list[set[str]]:
     """Return the names of the left side that each line speaks of."""
-    found = Matcher(table, names).match()
-    return [{*chain(*(named.values() for _, arrays in found.groups(line) for named in arrays))} for line in table.lines]
+    matching = Matcher(table, names).match()
+    return [
+        {*chain(*(named.values() for _, arrays in matching.groups(line) for named in arrays))} for line in table.lines
+    ]
 
 
 def _unknown(line: Line, names: Sequence[set[str]], read: Sequence[set[str]]) -> bool:

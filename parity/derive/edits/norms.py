@@ -97,22 +97,22 @@ class Joined(NamedTuple):
         ends = self.norm.entry, self.norm.result
         apart = {self.total.output, *(node.output for node in self.norm.nodes)}
         readers = {program.tape.nodes[at].output for at, _ in program.readers(ends[self.read])} - apart
-        found = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
-        return found | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
+        values = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
+        return values | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
 
 
 def retaken(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits by which the sum behind a norm, its branch, or both read what the norm reads for its result."""
     program = scope.programs[side]
     every = [joined for norm in each_norm(program) for joined in _joined(program, norm)]
-    for one in scope.nearest(side, every, lambda one: one.total.output, MOST):
-        alike = [other for other in every if (other.term, other.read) == (one.term, one.read)]
-        for term, read in {(0, 1), (1, 1), (1, 0)} - {(one.term, one.read)}:
-            yield widened(_taken(program, some, term, read, side) for some in repeats(one, alike, _joined_site))
+    for each in scope.nearest(side, every, lambda each: each.total.output, MOST):
+        alike = [other for other in every if (other.term, other.read) == (each.term, each.read)]
+        for term, read in {(0, 1), (1, 1), (1, 0)} - {(each.term, each.read)}:
+            yield widened(_taken(program, some, term, read, side) for some in repeats(each, alike, _joined_site))
 
 
-def _joined_site(one: Joined) -> str:
-    return _site(one.norm)
+def _joined_site(joined: Joined) -> str:
+    return _site(joined.norm)
 
 
 def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
@@ -128,27 +128,29 @@ def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
 
 def _reads(program: Program, value: int, ends: Sequence[int]) -> set[int]:
     """Return those of some values from which another one is computed, without what these are computed from."""
-    found, waiting = set[int](), {value}
+    reached, waiting = set[int](), {value}
     first = min(program.makers.get(end, -1) for end in ends)
     while waiting:
         number = waiting.pop()
         if number in ends:
-            found.add(number)
+            reached.add(number)
         elif (at := program.makers.get(number, -1)) > first:
             waiting.update(program.tape.nodes[at].inputs)
-    return found
+    return reached
 
 
 def _taken(program: Program, some: Sequence[Joined], term: int, read: int, side: int) -> Reread:
-    one, names = some[0], ("input", "output")
+    first, names = some[0], ("input", "output")
     sides = f"the {SIDES[side]}", f"the {SIDES[1 - side]}"
-    if one.read != read and one.term != term:
-        does = f"{sides[0]} adds the {names[one.term]} of a norm to a branch that reads its {names[one.read]}, "
+    if first.read != read and first.term != term:
+        does = f"{sides[0]} adds the {names[first.term]} of a norm to a branch that reads its {names[first.read]}, "
         does += f"{sides[1]} the {names[term]} to one that reads the {names[read]}"
-    elif one.read != read:
-        does = f"{sides[0]} has a branch that reads the {names[one.read]} of a norm, {sides[1]} its {names[read]}"
+    elif first.read != read:
+        does = f"{sides[0]} has a branch that reads the {names[first.read]} of a norm, {sides[1]} its {names[read]}"
     else:
-        does = f"{sides[0]} adds the {names[one.term]} of a norm to the branch behind it, {sides[1]} its {names[term]}"
+        does = (
+            f"{sides[0]} adds the {names[first.term]} of a norm to the branch behind it, {sides[1]} its {names[term]}"
+        )
     values = {output: new for joined in some for output, new in joined.reread(program, term, read).items()}
     counted = tuple(joined.total.output for joined in some)
     text = does + which([joined.norm for joined in some])
@@ -228,7 +230,7 @@ def each_norm(program: Program) -> Iterator[Norm]:
     """Yield each norm: operations that join a value with others computed from it, and their parameters, if any."""
     ended = set[int]()
     for chain in chains(program):
-        if norm := _norm(program, chain[-1].node.output, tuple(name for one in chain for name in one.names)):
+        if norm := _norm(program, chain[-1].node.output, tuple(name for step in chain for name in step.names)):
             ended |= {node.output for node in norm.nodes}
             yield norm
     for node in program.tape.nodes:
@@ -242,7 +244,7 @@ def _norm(program: Program, result: int, names: tuple[str, ...]) -> Norm | None:
     """Return the norm that ends with a value, and with these parameters; None if it is none."""
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
     # inside a norm of groups, values have an axis for the groups: its entry has the shape of its result again
-    entry, nodes = next((one for one in forked if program.shapes[one.entry] == program.shapes[result]), (result, []))
+    entry, nodes = next((way for way in forked if program.shapes[way.entry] == program.shapes[result]), (result, []))
     inner = {node.output for node in nodes}
     read = {at for node in nodes[:-1] for at, _ in program.readers(node.output)}
     whole = all(program.tape.nodes[at].output in inner for at in read)

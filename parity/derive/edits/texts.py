@@ -82,7 +82,7 @@ class Setting(NamedTuple):
 def other_settings(at: Place, settings: Sequence[Setting]) -> Words:
     """Say that calls of one operation differ in settings: "layers.0 (avg_pool2d): ceil_mode True on the left, ..."."""
     text = ", ".join(setting.text for setting in settings)
-    left, right = (", ".join(f"{of.name} {getattr(of, side)}" for of in settings) for side in SIDES)
+    left, right = (", ".join(f"{each.name} {getattr(each, side)}" for each in settings) for side in SIDES)
     return Words(f"{at.name}: {text}", f"{at.bare.name}: {text}", (left, right))
 
 
@@ -162,12 +162,12 @@ def between(left: Mask, right: Mask) -> Words:
 
 def without_copies(*tables: Array) -> list[Array]:
     """Reduce to one place the axes along which all tables repeat themselves, as over images and heads."""
-    found = list(tables)
+    some = list(tables)
     for axis in range(tables[0].ndim):
-        first = [one.take([0], axis) for one in found]
-        if all((one == of).all() for one, of in zip(found, first, strict=True)):
-            found = first
-    return found
+        first = [one.take([0], axis) for one in some]
+        if all((one == of).all() for one, of in zip(some, first, strict=True)):
+            some = first
+    return some
 
 
 def named(table: Array) -> str:

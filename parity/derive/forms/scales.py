@@ -50,10 +50,10 @@ class Mean(NamedTuple):
 def scaled_before(program: Program) -> Tape:
     """Return the tape with the factors of products at what they read; the same one where there are none."""
     tape = program.tape
-    matrices = [one for at in range(len(tape.nodes)) if (one := _matrix(program, at)) is not None]
-    gates = {one.reader: (one, pick) for one in matrices if (pick := _gate(program, one)) is not None}
-    means = {one.reader: (one, mean) for one in matrices if (mean := _mean(program, one)) is not None}
-    moved = {at for one, _ in (*gates.values(), *means.values()) for at in (one.at, one.bias, *one.chain)}
+    matrices = [matrix for at in range(len(tape.nodes)) if (matrix := _matrix(program, at)) is not None]
+    gates = {matrix.reader: (matrix, pick) for matrix in matrices if (pick := _gate(program, matrix)) is not None}
+    means = {matrix.reader: (matrix, mean) for matrix in matrices if (mean := _mean(program, matrix)) is not None}
+    moved = {at for matrix, _ in (*gates.values(), *means.values()) for at in (matrix.at, matrix.bias, *matrix.chain)}
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if at in gates:
@@ -76,10 +76,10 @@ def _matrix(program: Program, at: int) -> Matrix | None:
     bias, term, term_at, chain = -1, -1, np.zeros(0, int), reading.layouts if reading else ()
     if reading and tape.nodes[reading.at].kind == "add":
         bias, term = reading.at, tape.nodes[reading.at].inputs[1 - reading.slot]
-        found = _met(program, reading.labels, bias, term, shape, 3 - axis)
-        if term in program.active or found is None:
+        terms = _met(program, reading.labels, bias, term, shape, 3 - axis)
+        if term in program.active or terms is None:
             return None
-        term_at, reading = found, program.past_layouts(tape.nodes[bias].output, reading.labels)
+        term_at, reading = terms, program.past_layouts(tape.nodes[bias].output, reading.labels)
         chain += reading.layouts if reading else ()
     return reading and Matrix(at, axis, chain, bias, term, term_at, reading.at, reading.slot, reading.labels)
 
@@ -92,12 +92,12 @@ def _met(program: Program, labels: Array, at: int, other: int, shape: tuple[int,
     """
     if (labels <= 0).any() or program.shapes[program.tape.nodes[at].output] != np.shape(labels):
         return None
-    size, found = program.shapes[other], np.full(math.prod(shape), -1)
+    size, numbers = program.shapes[other], np.full(math.prod(shape), -1)
     met = np.broadcast_to(np.arange(math.prod(size)).reshape(size), np.shape(labels))
-    found[labels.astype(np.int64) - 1] = met
-    found = found.reshape(shape)
-    first = found.take([0], 3 - axis)
-    return first if (found >= 0).all() and (found == first).all() else None
+    numbers[labels.astype(np.int64) - 1] = met
+    numbers = numbers.reshape(shape)
+    first = numbers.take([0], 3 - axis)
+    return first if (numbers >= 0).all() and (numbers == first).all() else None
 
 
 def _gate(program: Program, matrix: Matrix) -> Array | None:
@@ -211,16 +211,16 @@ class Scale(NamedTuple):
 def scaled_behind(program: Program) -> Tape:
     """Return the tape with such factors behind the products; the same one where there are none."""
     tape, weights = program.tape, program.weights()
-    found = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
+    scales = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
     renamed = dict[int, int]()  # the result of a multiplication that moves -> what it multiplied
-    for scale in found:
+    for scale in scales:
         renamed[tape.nodes[scale.entry].output] = renamed.get(scale.value, scale.value)
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if node.output in renamed:
             return []
         nodes = [node._replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))]
-        for scale in (scale for scale in found if scale.behind == at):
+        for scale in (scale for scale in scales if scale.behind == at):
             product, plain, factor = nodes.pop(), number(), number()
             nodes += [
                 product._replace(output=plain),
@@ -240,20 +240,20 @@ def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:
     factor, x = sorted(node.inputs, key=lambda number: number not in weights)
     if x not in program.active or program.shapes[node.output] != program.shapes[x]:
         return None
-    pick, value, found = np.broadcast_to(elements(program.shapes[factor]), program.shapes[x]), node.output, None
+    pick, value, scale = np.broadcast_to(elements(program.shapes[factor]), program.shapes[x]), node.output, None
     while (reading := program.past_layouts(value, pick)) is not None:
         then, pick = tape.nodes[reading.at], reading.labels
         if then.kind == "product" and not then.window:
             summed = 1 if reading.slot else 2
             most = pick.max(summed, keepdims=True)
             if not ((pick == most) | (pick == 0)).all():  # 0 stands where zeros are padded
-                return found
+                return scale
             pick = np.broadcast_to(most, program.shapes[then.output])
             every = np.maximum(pick, 1).astype(np.int64) - 1
-            found = Scale(at, x, factor, reading.at, every)
+            scale = Scale(at, x, factor, reading.at, every)
         elif then.kind == "mul":
             pick = program.labelled(then, reading.slot, pick)
         else:
-            return found
+            return scale
         value = then.output
-    return found
+    return scale

@@ -60,13 +60,13 @@ def resized(
       partners: right parameters that consist of elements of one left one, which no other has; and that one.
       unfit: right parameters that no line describes.
     """
-    shapes, found = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
+    shapes, sized = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
 
     def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = ()) -> None:
         lengths = _lengths(shapes[0][left_name], shapes[1][right_name])
         if lengths and (not wanted or lengths in wanted):
             joined = _joined(left_name, math.prod(shapes[1][right_name]), left, mapped)
-            found[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
+            sized[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
 
     for one, other in _reading(left, right, mapped):
         left_names, right_names = left.elements.owners(one.ids), right.elements.owners(other.ids)
@@ -75,10 +75,10 @@ def resized(
     for name in unfit:
         if name in partners:
             add(partners[name], name)
-    if wanted := {pair.lengths for pair in found.values()}:
+    if wanted := {pair.lengths for pair in sized.values()}:
         for name, owner in partners.items():
             add(owner, name, wanted)
-    return list(found.values())
+    return list(sized.values())
 
 
 def _joined(name: str, size: int, left: Run, mapped: Mapped) -> bool:
@@ -168,7 +168,7 @@ def without(match: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
 
 def usual(lefts: Elements, rights: Elements) -> str:
     """Say that most vectors of both models have other lengths, which no vector of the other one has; "" if not."""
-    counts = [Counter(shape[0] for shape in of.shapes.values() if len(shape) == 1) for of in (lefts, rights)]
+    counts = [Counter(shape[0] for shape in side.shapes.values() if len(shape) == 1) for side in (lefts, rights)]
     if not all(counts):
         return ""
     (left_length, _), (right_length, _) = (count.most_common(1)[0] for count in counts)

@@ -57,9 +57,9 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     trial = _Trial(run, elements, runs)
     ranked = [(k, alike) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
-    found = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
+    texts = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
     left.release()
-    return found, (UNTRIED_OTHERS if found else UNTRIED) if trial.late else ""
+    return texts, (UNTRIED_OTHERS if texts else UNTRIED) if trial.late else ""
 
 
 def affordable(program: Program) -> int:
@@ -137,8 +137,8 @@ def numbered(texts: Sequence[str]) -> str:
         words[2 * at + 1] = f"{{{f'{times}*' if times > 1 else ''}{letter}{f'{ahead:+}' if ahead else ''}}}"
     if not free:
         return texts[0]
-    found = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
-    values = ", ".join(found) if len(free) > 1 else found[0].strip("{}")
+    folded = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
+    values = ", ".join(folded) if len(free) > 1 else folded[0].strip("{}")
     return f"{''.join(words)} for {'.'.join(LETTERS[: len(free)])} = {values}"
 
 

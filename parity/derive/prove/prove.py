@@ -122,7 +122,7 @@ def prove(trial: Trial, whole: bool = True) -> Proof:
             grads, run, faint = _draw(trial, bool(whole and lefts.names and not proof.remark), k, factor)
             if not faint:
                 break
-        factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
+        factors = [smaller for smaller in factors if smaller <= factor]  # the next draw needs no larger one
         proof = proof.merged(run)
         if proof.exact > EQUAL_OUTPUTS:  # nothing is proven: another draw would tell nothing
             break
@@ -320,11 +320,11 @@ def reads_numbers(trial: Trial) -> bool:
     Its code reads numbers then, by `.item()` or to choose a branch: the tape has those of the weights that it was
     recorded with, so that values of uses say nothing about the models.
     """
-    for of, weights, tape in zip(trial.sides, trial.weights(WEIGHTS), trial.tapes, strict=True):
-        inputs = of.call.arrays()
-        outputs = of.run(weights, inputs)
-        of.release()
-        if difference(outputs, Ran(of, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED_OUTPUTS:
+    for side, weights, tape in zip(trial.sides, trial.weights(WEIGHTS), trial.tapes, strict=True):
+        inputs = side.call.arrays()
+        outputs = side.run(weights, inputs)
+        side.release()
+        if difference(outputs, Ran(side, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED_OUTPUTS:
             return True
     return False
 

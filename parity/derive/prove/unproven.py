@@ -106,7 +106,7 @@ def _first(array: Array) -> Array:
 def stored_orders(trial: Trial) -> list[str]:
     """List permutations that one model stores, and in whose order the other one has an axis of a parameter."""
     lefts, rights = trial.elements
-    others = [one for side in trial.sides for one in side.others.items() if one[1].dtype.kind in "iu"]
+    others = [item for side in trial.sides for item in side.others.items() if item[1].dtype.kind in "iu"]
     stored = [(name, array.astype(np.int64)) for name, array in others if array.ndim == 1 and _permutes(array)]
     lengths = {len(order) for _, order in stored}
     likely = [name for name in rights.names if lengths.intersection(rights.shapes[name])]
@@ -120,9 +120,9 @@ def _permutes(array: Array) -> bool:
     return bool(np.array_equal(np.sort(array), straight) and not np.array_equal(array, straight))
 
 
-def _orders(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
+def _orders(name: str, mapped: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
     """Yield in which order each axis of a right parameter has the positions of an axis of its left one."""
-    numbers = np.asarray(rights.part(found, name))
+    numbers = np.asarray(rights.part(mapped, name))
     owners = lefts.owners(numbers)
     if len(owners) == 1:
         for _, _, places in permuted.orders(numbers - lefts.first(owners[0]), lefts.shapes[owners[0]]):

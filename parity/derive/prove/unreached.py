@@ -189,18 +189,18 @@ def _grown(
         arrays = trial.weights(Altered(Drawn(left, SEED), names, partial(times, factor)))
         inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
-        outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
+        outputs = _outputs([_watched(tape, part, reached) for tape, part in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
             lifted = [limit for limit, value in reached.items() if limit.liftable(before[limit], value)]
             beyond: dict[Limit, float] = {}  # without limits before them, values pass limits that they did not reach
-            free = [_watched(_free(tape, of), of, beyond) for tape, of in _split(tapes, lifted)]
+            free = [_watched(_free(tape, part), part, beyond) for tape, part in _split(tapes, lifted)]
             explained = difference(*_outputs(free, arrays, inputs)) <= LESS * min(apart, 1)
             passed = [limit for limit in lifted if limit.passed(before[limit], beyond[limit])]
             if explained and passed:
                 return True, _reason(passed)
             return True, unexplained(factor, apart) if factor == 1 or apart > UNLIKE else None
-        before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
+        before = {part: value for part, value in reached.items() if GROWS * before[part] < value < PASSED}
         if not before:
             break
     return False, None

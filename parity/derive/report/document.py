@@ -90,7 +90,9 @@ def _remarks(derivation: Derivation) -> Markup:
     What somebody should check stands here as well, as its lines are marked, and what no proof covers.
     """
     said = [
-        one.text for one in remarks(derivation) if one.to_check or one.outside or not stated(derivation.table, one.text)
+        remark.text
+        for remark in remarks(derivation)
+        if remark.to_check or remark.outside or not stated(derivation.table, remark.text)
     ]
     rows = [begun(text) for text in [*(line.text for line in dropped_lines(derivation.table)), *said]]
     if not rows:

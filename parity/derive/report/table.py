@@ -88,9 +88,9 @@ def _block(line: Line) -> str:
 def _legend(table: Table) -> str:
     """Explain the notation that occurs in a Table, by its first example of each."""
     lines = "\n".join(map(str, table.lines))
-    found = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
+    entries = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
     return "".join([LEGEND, *(f"{';' if not k else ','} {example} {meaning}" for k, (example, meaning) in
-                              enumerate(found)), "."])  # fmt: skip
+                              enumerate(entries)), "."])  # fmt: skip
 
 
 def _sides(text: str) -> list[Markup]:

@@ -147,15 +147,15 @@ def with_rows(draw: Callable[[int], tuple[T, Program]], times: int = MAX_DRAWS) 
     Args:
       draw: returns a draw by its number, and the program that ran on it.
     """
-    found, program = draw(0)
+    drawn, program = draw(0)
     fewest = passed_over(program) if times > 1 else 0
     for k in range(1, times if fewest else 1):
         other, program = draw(k)
         if (count := passed_over(program)) < fewest:
-            found, fewest = other, count
+            drawn, fewest = other, count
         if not fewest:
             break
-    return found
+    return drawn
 
 
 def _read(a: Side, checkpoint: Weights, seed: int) -> Left:
@@ -282,17 +282,17 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
         yield Called(call)
 
 
-def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], others: Sequence[Array]) -> Called:
+def arranged(called: Called, left: Side, right: Side, outputs: Sequence[Array], others: Sequence[Array]) -> Called:
     """Return how the right side is called so that its outputs are in the order of the left ones, and of their shapes.
 
     Args:
       outputs, others: of the left and of the right side.
     """
-    if of.arranged or len(outputs) != len(others):
-        return of
+    if called.arranged or len(outputs) != len(others):
+        return called
     order = paired(left.named, right.named)
     axes = axes_of(outputs, [others[at] for at in order])
-    said, several = list(of.correspondence), len(others) > 1
+    said, several = list(called.correspondence), len(others) > 1
     for k, at in enumerate(order):
         one, other = left.named.arrays[k], right.named.arrays[at]
         if several and one != other:
@@ -300,11 +300,11 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
         if k in axes:
             which = f"output {_shown(other)}" if several else "the output"
             said.append(f"{which} of the right model is compared with its axes in the order {axes[k]}")
-    call = of.call
+    call = called.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
     turned = () if several else axes.get(0, ())
-    return Called(call, tuple(said), True, clash(left.named, right.named), of.input_order, turned)
+    return Called(call, tuple(said), True, clash(left.named, right.named), called.input_order, turned)
 
 
 def _shown(path: str) -> str:

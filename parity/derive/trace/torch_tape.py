@@ -142,12 +142,12 @@ class TorchSide(ModuleSide):
 
     def _in_16_bits(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as written, if the user's code computes by the same operations without its casts too."""
-        found, names = list[list[torch.Tensor]](), list[list[str]]()
+        tensors, names = list[list[torch.Tensor]](), list[list[str]]()
         for mode in (Lifted(), Lifted(void=False)):
             with contextlib.suppress(RuntimeError), self._alone(), mode:
-                found.append(self._run(self._tensors(inputs)))
+                tensors.append(self._run(self._tensors(inputs)))
             names.append(mode.names)
-        return [numpy_of(t) for t in found[1]] if len(found) == 2 and names[0] == names[1] else []
+        return [numpy_of(t) for t in tensors[1]] if len(tensors) == 2 and names[0] == names[1] else []
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run; see Side."""
