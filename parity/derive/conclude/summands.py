@@ -35,17 +35,15 @@ class Terms(NamedTuple):
     near: Array
 
 
-def straightened(left: Left, mapped: Array, plus: Array | None, rights: Elements, given: Collection[str]) -> Array:
+def straightened(left: Left, mapped: Array, plus: Array, rights: Elements, given: Collection[str]) -> Array:
     """Return the map with terms of sums exchanged, so that each right parameter has the elements of one left one.
 
     Args:
       mapped, plus: see Match.
       given: right parameters that the user's lines describe: they stay as they are.
     """
-    crossed = [
-        pair for pair in _terms(mapped, left.elements, rights) if plus is None or not _summed(pair, plus, rights)
-    ]
-    crossed = [pair for pair in crossed if not set(pair.names).intersection(given)]
+    crossed = [pair for pair in _terms(mapped, left.elements, rights) if not set(pair.names).intersection(given)]
+    crossed = [pair for pair in crossed if not any(rights.part(plus, name).any() for name in pair.names)]
     if not crossed:
         return mapped
     mapped, before = mapped.copy(), left.side.run(left.elements.arrays, left.inputs)
@@ -62,10 +60,6 @@ def straightened(left: Left, mapped: Array, plus: Array | None, rights: Elements
                 break
     left.side.release()
     return mapped
-
-
-def _summed(terms: Terms, plus: Array, rights: Elements) -> bool:
-    return any(rights.part(plus, name).any() for name in terms.names)
 
 
 def _terms(mapped: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:

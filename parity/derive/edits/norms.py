@@ -108,11 +108,10 @@ def retaken(scope: Scope, side: int) -> Iterator[Edit]:
     for each in scope.nearest(side, every, lambda each: each.total.output, MOST):
         alike = [other for other in every if (other.term, other.read) == (each.term, each.read)]
         for term, read in {(0, 1), (1, 1), (1, 0)} - {(each.term, each.read)}:
-            yield widened(_taken(program, some, term, read, side) for some in repeats(each, alike, _joined_site))
-
-
-def _joined_site(joined: Joined) -> str:
-    return _site(joined.norm)
+            yield widened(
+                _taken(program, some, term, read, side)
+                for some in repeats(each, alike, lambda other: _site(other.norm))
+            )
 
 
 def _joined(program: Program, norm: Norm) -> Iterator[Joined]:

@@ -39,12 +39,9 @@ def rescaled(scope: Scope) -> Iterator[Change]:
         side = int(all(both[1] for both in places))
         own, share = [both[side][0] for both in places if both[side]], factors[1 - side] / factors[side]
         values = {value: _number(programs[side], value) * share for value in own}
-        roots = any(len(some) == 2 and _is_one_number(programs[k], some) for k, some in enumerate(places[0]))
+        twice = [(program, some) for program, some in zip(programs, places[0], strict=True) if len(some) == 2]
+        roots = any(len({_number(program, constant) for constant in some}) == 1 for program, some in twice)
         yield factor(side, values, factors, scale=roots)
-
-
-def _is_one_number(program: Program, constants: Iterable[int]) -> bool:
-    return len({_number(program, constant) for constant in constants}) == 1
 
 
 def _number(program: Program, constant: int) -> float:

@@ -106,16 +106,14 @@ class Recomputation:
             early = self._early(edit)
             if self.limit < early < self.nearest.get(edit.kind, (self.pairs[self.at].gap * NEARER, None))[0]:
                 self.nearest[edit.kind] = early, edit
-            for candidate in (edit, *edit.wider) if early <= self.limit else ():
-                sides = self.replaced(candidate)
+            for each in (edit, *edit.wider) if early <= self.limit else ():
+                sides = self.replaced(each)
                 gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
-                if agreeing > most and not self._only_here(candidate, agreeing):
-                    best = self.cause(candidate, gap), sides
+                if agreeing > most and not self._only_here(each, agreeing):
+                    best = self.cause(each, gap), sides
                     most = agreeing
-                if most == len(self.pairs) or (
-                    candidate is edit and gap > self.limit
-                ):  # one place does not suffice there
+                if most == len(self.pairs) or (each is edit and gap > self.limit):  # one place does not suffice there
                     break
             if most == len(self.pairs) or (best[0] and not left_over):
                 break

@@ -133,14 +133,9 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
 def _read(side: Side) -> list[str]:
     """List the single integers and flags of a model on which its outputs depend."""
     singles = {name: a for name, a in side.others.items() if a.size == 1 and a.dtype.kind in KINDS}
-    return depended_on(side, singles, (_next, _far, np.zeros_like), equal)
+    return depended_on(side, singles, (_next, partial(_next, by=FAR), np.zeros_like), equal)
 
 
 def _next(array: Array, by: int = 1) -> Array:
     """Return a number that counts once more, or a flag that is turned."""
     return ~array if array.dtype.kind == "b" else (array.astype(np.int64) + by).astype(array.dtype)
-
-
-def _far(array: Array) -> Array:
-    """Return a counter of many more steps."""
-    return _next(array, FAR)

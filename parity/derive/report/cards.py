@@ -29,15 +29,16 @@ from .without_partner import without_partner
 def cards(derivation: Derivation) -> Markup:
     """Build a card for each place where the models part and for what is missing, and say what to do next."""
     addresses = anchors(derivation)
-    cards = [_stated(what, how) for what, how in derivation.unlike]
-    cards += [_parting(derivation, place, addresses.get((place.left, place.right))) for place in derivation.divergences]
-    cards += [_stopped(derivation, derivation.stopped)] if derivation.stopped else []
-    cards += [_stated(what, how) for what, how in derivation.not_shown]
-    parts = [tag("div", *cards, class_="cards")] if cards else []
+    articles = [_stated(what, how) for what, how in derivation.unlike]
+    articles += [
+        _parting(derivation, place, addresses.get((place.left, place.right))) for place in derivation.divergences
+    ]
+    articles += [_stopped(derivation, derivation.stopped)] if derivation.stopped else []
+    articles += [_stated(what, how) for what, how in derivation.not_shown]
+    parts = [tag("div", *articles, class_="cards")] if articles else []
     parts += [without_partner(derivation)] if derivation.missing else []
-    parts += (
-        [tag("p", tag("b", "Next: "), coded(f"{derivation.following}."), class_="next")] if derivation.following else []
-    )
+    following = derivation.following
+    parts += [tag("p", tag("b", "Next: "), coded(f"{following}."), class_="next")] if following else []
     return tag("section", tag("h2", "Where the models differ"), *parts) if parts else Markup()
 
 

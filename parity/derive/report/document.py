@@ -66,12 +66,8 @@ def _verdict(derivation: Derivation, left: str, right: str) -> str:
     if derivation.missing:
         number = len(derivation.missing)
         lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
-        stop = (
-            f", as matching stopped at {derivation.stopped.where}"
-            if derivation.stopped and derivation.stopped.where
-            else ""
-        )
-        return f"{VERDICTS['incomplete']}: {lacking}{stop}"
+        where = derivation.stopped.where if derivation.stopped else ""
+        return f"{VERDICTS['incomplete']}: {lacking}" + (f", as matching stopped at {where}" if where else "")
     if derivation.explained:
         return f"{VERDICTS['complete']}: {left} and {right} differ in {derivation.explained}"
     return f"{VERDICTS['complete']}: {derivation.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"

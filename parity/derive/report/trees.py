@@ -160,18 +160,11 @@ def _alone(groups: Iterable[Sequence[Unmatched]], rated: Rated, depth: int) -> I
         yield _lone(stated, depth, stop, "first" if kind else "lone", next(at, None))
 
 
-def _lone(
-    uses: Sequence[Unmatched],
-    depth: int,
-    address: str | None = None,
-    state: str = "lone",
-    right_address: str | None = None,
-) -> Markup:
+def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str, right_address: str | None) -> Markup:
     """Build the row of uses without a partner: "none" stands on the other side.
 
     Args:
-      state: "first" where this use parts the models.
-      right_address: of the cell of the right side.
+      state: "first" where this use parts the models. right_address: of the cell of the right side.
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
