@@ -115,10 +115,8 @@ def _compare(
     if a.random or b.random:
         return without_verdict(remarks.random_outputs(s.check, a, b, bool(off)), void)
     if not judged:
-        drowned = remarks.drowned_by_rounding(
-            s.dtype, f"all {len(names)} arrays" if len(names) > 1 else "the one array"
-        )
-        return without_verdict(drowned, void, nans)
+        what = f"all {len(names)} arrays" if len(names) > 1 else "the one array"
+        return without_verdict(remarks.drowned_by_rounding(s.dtype, what), void, nans)
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
     first = _divergence(off, judged, pairing.shapes, s, a, b) if off else None

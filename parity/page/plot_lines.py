@@ -85,12 +85,8 @@ class Plot:
 
 
 def _is_alike(scale: Scale, result: Result, other: Result) -> bool:
-    if (result.nans, result.shapes, result.copies, len(result.curve)) != (
-        other.nans,
-        other.shapes,
-        other.copies,
-        len(other.curve),
-    ):
+    facts = [(each.nans, each.shapes, each.copies, len(each.curve)) for each in (result, other)]
+    if facts[0] != facts[1]:
         return False
     return all(
         a == b and abs(scale.y(e) - scale.y(f)) <= APART and abs(scale.y(bound) - scale.y(limit)) <= LIMITS_APART

@@ -225,9 +225,8 @@ def without_unknown(lines: Written, lefts: Elements, given: Hint | None, rows: S
 def _named(table: Table, names: Collection[str]) -> list[set[str]]:
     """Return the names of the left side that each line speaks of."""
     matching = Matcher(table, names).match()
-    return [
-        {*chain(*(named.values() for _, arrays in matching.groups(line) for named in arrays))} for line in table.lines
-    ]
+    groups = ([named for _, arrays in matching.groups(line) for named in arrays] for line in table.lines)
+    return [{*chain(*(named.values() for named in group))} for group in groups]
 
 
 def _unknown(line: Line, names: Sequence[set[str]], read: Sequence[set[str]]) -> bool:

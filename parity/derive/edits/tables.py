@@ -134,12 +134,8 @@ def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int,
 
 def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
     """Yield the edit that repeats the values of right tables as the left ones do: rotations have pairs or halves."""
-    some = [
-        (one, other)
-        for other in others
-        for one in own
-        if one.is_like(other) and {one.doubled, other.doubled} == DOUBLED
-    ]
+    pairs = ((one, other) for other in others for one in own if one.is_like(other))
+    some = [(one, other) for one, other in pairs if {one.doubled, other.doubled} == DOUBLED]
     if some:
         values = {
             n: core._replace(doubled=one.doubled).filled(core)

@@ -113,17 +113,11 @@ def _dims(table: DerivedTable) -> Iterator[Dim]:
 def _verdict(evidence: Evidence) -> str:
     """Say by how much the models agree, or differ."""
     if evidence.proven:
-        gradients = (
-            f", no gradients ({evidence.remark})"
-            if evidence.gradient is None
-            else f", gradients {agreeing(evidence.gradient)}"
-        )
-        how = (
-            ", as the models compute, partly in lower precision"
-            if evidence.gradient is not None and evidence.lower
-            else ""
-        )
-        return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{gradients}{how}, on two other draws"
+        how = f", no gradients ({evidence.remark})"
+        if evidence.gradient is not None:
+            how = f", gradients {agreeing(evidence.gradient)}"
+            how += ", as the models compute, partly in lower precision" * bool(evidence.lower)
+        return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{how}, on two other draws"
     equal = evidence.error <= EQUAL_OUTPUTS
     how = agreeing(evidence.error) if equal else f"differ by {short(evidence.error)}"
     how = f"are {evidence.incomparable}" if evidence.incomparable else how

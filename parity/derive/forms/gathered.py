@@ -82,9 +82,8 @@ def _note(forms: Forms, node: Node) -> None:
     read = node.run(each, numbers)
     size = each[0].size
     if read.size == numbers.size * size and np.array_equal(read.ravel(), each[numbers.ravel()].ravel()):
-        seen = (
-            weight.which for weight in forms.weights.values()
-        )  # each reading may count negative numbers from the end
+        # each reading may count negative numbers from the end
+        seen = (weight.which for weight in forms.weights.values())
         which = next(
             (one for one in seen if np.array_equal(forms.program.indices[one].ravel(), numbers.ravel())), index
         )

@@ -106,9 +106,8 @@ def _gate(program: Program, matrix: Matrix) -> Array | None:
     other = then.inputs[1 - matrix.slot] if then.kind == "mul" else -1
     if other not in program.active:
         return None
-    return _met(
-        program, matrix.labels, matrix.reader, other, program.shapes[program.tape.nodes[matrix.at].output], matrix.axis
-    )
+    shape = program.shapes[program.tape.nodes[matrix.at].output]
+    return _met(program, matrix.labels, matrix.reader, other, shape, matrix.axis)
 
 
 def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
@@ -139,17 +138,12 @@ def _mean(program: Program, matrix: Matrix) -> Mean | None:
     Values of attention are none: their columns are the same for each token.
     """
     then, made = program.tape.nodes[matrix.reader], program.tape.nodes[matrix.at]
-    if (
-        then.kind != "product"
-        or then.window
-        or not program.active.issuperset(then.inputs)
-        or (matrix.labels <= 0).any()
-    ):
+    is_plain = then.kind == "product" and not then.window and program.active.issuperset(then.inputs)
+    if not is_plain or (matrix.labels <= 0).any():
         return None
     at = np.unravel_index(matrix.labels.astype(np.int64) - 1, program.shapes[made.output])
-    batch, row, column = (
-        each if matrix.slot else each.swapaxes(1, 2) for each in (at[0], at[matrix.axis], at[3 - matrix.axis])
-    )
+    places = at[0], at[matrix.axis], at[3 - matrix.axis]
+    batch, row, column = (each if matrix.slot else each.swapaxes(1, 2) for each in places)
     count, *_ = shape = program.shapes[made.output]
     rows, columns = batch * shape[matrix.axis] + row, batch * shape[3 - matrix.axis] + column
     alike = (rows == rows[..., :1]).all() and (columns == columns[:1]).all()

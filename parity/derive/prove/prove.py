@@ -308,10 +308,8 @@ def _replayed(side: Side, tape: Tape, tables: bool) -> float:
     """
     if tables:
         return REPLAYED_TABLES
-    rounds = tape.lowers or (
-        side.framework == "paddle" and not tape.reads_numbers
-    )  # its kernels take numbers as float32
-    return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
+    in_float32 = side.framework == "paddle" and not tape.reads_numbers  # its kernels take numbers as float32
+    return REPLAYED_OUTPUTS if tape.lowers or in_float32 else REPLAYED_FLOAT64
 
 
 def reads_numbers(trial: Trial) -> bool:

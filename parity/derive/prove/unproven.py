@@ -66,9 +66,8 @@ def _untouched(side: Side) -> dict[str, Array]:
 
     A buffer of floats that keeps its values is a mask or a table, which no training changes.
     """
-    return {
-        name: a for name, a in side.others.items() if a.size and (a.dtype.kind in VALUED or _trained(side, name, a))
-    }
+    arrays = {name: array for name, array in side.others.items() if array.size}
+    return {name: a for name, a in arrays.items() if a.dtype.kind in VALUED or _trained(side, name, a)}
 
 
 def _read(side: Side) -> list[str]:

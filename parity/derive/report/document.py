@@ -85,12 +85,9 @@ def _remarks(derivation: Derivation) -> Markup:
 
     What somebody should check stands here as well, as its lines are marked, and what no proof covers.
     """
-    said = [
-        remark.text
-        for remark in remarks(derivation)
-        if remark.to_check or remark.outside or not stated(derivation.table, remark.text)
-    ]
-    rows = [begun(text) for text in [*(line.text for line in dropped_lines(derivation.table)), *said]]
+    whole = derivation.table
+    some = (each for each in remarks(derivation) if each.to_check or each.outside or not stated(whole, each.text))
+    rows = [begun(text) for text in (*(line.text for line in dropped_lines(whole)), *(each.text for each in some))]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")

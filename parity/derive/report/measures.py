@@ -79,11 +79,8 @@ def _gradients(derivation: Derivation) -> list[Measure]:
     if derivation.gradient is None:
         why = derivation.remark or ("as arrays are missing" if derivation.missing else "as outputs are not equal")
         return [Measure(label, "not compared", note=why, about=GRADIENTS)]
-    off, bound, notes = (
-        derivation.gradient > EQUAL_GRADIENTS,
-        EQUAL_GRADIENTS,
-        [derivation.remark] if derivation.remark else [],
-    )
+    off, bound = derivation.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS
+    notes = [derivation.remark] if derivation.remark else []
     if off and derivation.proven:
         off, bound = False, ROUNDED_GRADIENTS
         notes.insert(0, "this is rounding, as they are partly computed in lower precision")

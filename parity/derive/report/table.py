@@ -28,9 +28,8 @@ def table(derivation: Derivation, out: str | None) -> Markup:
       out: its file, which the commands name.
     """
     lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen)})
-    commands = (
-        converting(derivation.table, out or "FILE.table") if derivation.table.lines and not derivation.missing else []
-    )
+    is_usable = derivation.table.lines and not derivation.missing
+    commands = converting(derivation.table, out or "FILE.table") if is_usable else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     if converts and not derivation.proven:
         doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"
