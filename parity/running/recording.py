@@ -14,7 +14,6 @@ import numpy as np
 
 from convert.errors import ConvertError
 from parity.given.own import OWN, Own
-from parity.given.paired_arrays import OneSide
 from parity.given.quoting import some
 from parity.given.views import View
 from parity.results.elements import by_feature, double, feature_axis, movement
@@ -280,25 +279,14 @@ def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     return {model.shared(own): array for own, array in named.items()}
 
 
-def _table(model: Port | Own) -> OneSide | None:
-    """Return what pairs a model's arrays with the other model's; None where their shared names do."""
-    return model.paired.arrays if model.paired is not None else None
-
-
-def _paired(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays as the other model has them too."""
-    table = _table(model)
-    return _shared(model, arrays) if table is None else table.named(arrays)
-
-
-def _unjudged(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """Say what a Table leaves unjudged of these arrays."""
-    table = _table(model)
-    return [] if table is None else table.notes(arrays)
+def _paired(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return arrays as the other model has them too: by shared names, or a Table, with what that leaves unjudged."""
+    table = model.paired.arrays if model.paired is not None else None
+    return (_shared(model, arrays), []) if table is None else (table.named(arrays), table.notes(arrays))
 
 
 def _spelled(model: Port | Own) -> dict[str, str]:
-    if _table(model) is not None:
+    if model.paired is not None and model.paired.arrays is not None:
         return {}
     return {model.shared(name): leaf for name, leaf in own_leaves(model.layers(), model.framework).items()}
 
@@ -306,14 +294,13 @@ def _spelled(model: Port | Own) -> dict[str, str]:
 def _gradients(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
     """Record in the order of the backward pass: a wrong gradient spoils only what comes after it here."""
     gradients = model.gradients(inputs)
-    named = _paired(model, gradients.parameters)
+    named, unjudged = _paired(model, gradients.parameters)
     arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
     arrays |= {name: named[name] for name in reversed(named)} | gradients.inputs
-    state = model.state() if isinstance(model, Own) else {}
-    notes = [*_unjudged(model, gradients.parameters), *_without_effect(named), *_unjudged(model, state)]
-    paired = _paired(model, state) if state else {}
-    untrained = {name: array.shape for name, array in paired.items() if name not in named}
-    return Recorded(arrays, notes=list(dict.fromkeys(notes)), untrained=untrained, spelled=_spelled(model))
+    state, also = _paired(model, model.state()) if isinstance(model, Own) else ({}, [])
+    notes = list(dict.fromkeys([*unjudged, *_without_effect(named), *also]))
+    untrained = {name: array.shape for name, array in state.items() if name not in named}
+    return Recorded(arrays, notes=notes, untrained=untrained, spelled=_spelled(model))
 
 
 def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
@@ -328,10 +315,10 @@ def _train(model: Port | Own, inputs: Any, _feed: Any, steps: int) -> Recorded:
     arrays, notes = dict[str, np.ndarray](), list[str]()
     for name in OPTIMIZERS:
         trained = model.train(batches(inputs, steps), Optimizer(name=name))
-        own = {**trained.parameters, **trained.statistics}
+        named, unjudged = _paired(model, {**trained.parameters, **trained.statistics})
         arrays[f"{name}: losses"] = np.asarray(trained.losses)
-        arrays |= {f"{name}: {key}": array for key, array in _paired(model, own).items()}
-        notes += [*_unjudged(model, own), *trained.notes]
+        arrays |= {f"{name}: {key}": array for key, array in named.items()}
+        notes += [*unjudged, *trained.notes]
     shares = momenta(model.runner.model)
     return Recorded(arrays, notes=list(dict.fromkeys(notes)), momenta=shares, spelled=_spelled(model))
 

@@ -270,7 +270,7 @@ def extremes(results: Sequence[Result], places: bool = False, named: bool = True
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     words, errors = dict[tuple[str, str], list[str]](), list[str]()
-    for dtype in _ordered(worst):
+    for dtype in sorted(worst, key=lambda dtype: dtype != "float64"):  # which decides
         r = worst[dtype]
         known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
         about = f" ({'; '.join(known)})" if known else ""
@@ -303,11 +303,6 @@ def _place(r: Result, several: bool) -> str:
 def _at(array: str, r: Result) -> str:
     """Name an array of a result, marked."""
     return place(own_name(array, r), [name for name, *_ in r.curve])
-
-
-def _ordered(dtypes: Iterable[str]) -> list[str]:
-    """Put float64, which decides, in front of the other dtypes."""
-    return sorted(dtypes, key=lambda dtype: dtype != "float64")
 
 
 def listed(names: Sequence[str]) -> str:

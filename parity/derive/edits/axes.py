@@ -183,7 +183,7 @@ def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable
         if not var.all():  # of single elements
             continue
         if over.centred and _close(y, x - mean):
-            return NORM, over, _centred
+            return NORM, over, lambda over, x: x - over.statistics(x)[0]
         with np.errstate(all="ignore"):
             deviations = (1 / y, _scaled), ((x - mean) / y, _standardized)
         for deviation, run in deviations:
@@ -209,10 +209,6 @@ def _close(y: Array, to: Array) -> bool:
 def _softmax(over: Over, x: Array) -> Array:
     y = np.exp(x - x.max(over.axis, keepdims=True))
     return y / y.sum(over.axis, keepdims=True)
-
-
-def _centred(over: Over, x: Array) -> Array:
-    return x - over.statistics(x)[0]
 
 
 def _standardized(epsilon: float, _: tuple[int, ...], over: Over, x: Array) -> Array:

@@ -124,7 +124,7 @@ class _Writer:
 
     def _moved(self, part: int) -> int | None:
         """Return one part of a layout's result; where some operands have none, zeros stand for these."""
-        floats = [_is_float(self.values[number]) for number in self.node.inputs]
+        floats = [np.asarray(self.values[number]).dtype.kind in "fc" for number in self.node.inputs]
         own = [self._pair(n)[part] if is_float else n for n, is_float in zip(self.node.inputs, floats, strict=True)]
         if all(number is None for number, is_float in zip(own, floats, strict=True) if is_float):
             return None
@@ -206,10 +206,6 @@ class _Writer:
 
 def _is_complex(value: Array) -> bool:
     return not isinstance(value, tuple) and np.asarray(value).dtype.kind == "c"
-
-
-def _is_float(value: Array) -> bool:
-    return np.asarray(value).dtype.kind in "fc"
 
 
 def _complex(real: Array | None, imaginary: Array | None) -> Array:

@@ -67,7 +67,8 @@ def _untouched(side: Side) -> dict[str, Array]:
     A buffer of floats that keeps its values is a mask or a table, which no training changes.
     """
     arrays = {name: array for name, array in side.others.items() if array.size}
-    return {name: a for name, a in arrays.items() if a.dtype.kind in VALUED or _trained(side, name, a)}
+    trained = [name for name, a in arrays.items() if a.dtype.kind == "f" and name not in side.buffers]
+    return {name: a for name, a in arrays.items() if a.dtype.kind in VALUED or name in trained}
 
 
 def _read(side: Side) -> list[str]:
@@ -81,10 +82,6 @@ def _read(side: Side) -> list[str]:
 
 def _identical(outputs: Sequence[Array], others: Sequence[Array]) -> bool:
     return all(map(np.array_equal, outputs, others))
-
-
-def _trained(side: Side, name: str, array: Array) -> bool:
-    return bool(array.dtype.kind == "f" and name not in side.buffers)
 
 
 def _rolled(array: Array) -> Array:

@@ -234,7 +234,9 @@ def nearest(known: Array, values: Array) -> Array:
 def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
     """List parameters that hold a table which the other side has as a constant, up to rounding to float32."""
     constants = [np.unique(value[np.isfinite(value)]) for value in other.constants.values() if _floats(value)]
-    constants = [distinct for distinct in constants if len(distinct) >= FIXED and not _whole(distinct)]
+    constants = [
+        distinct for distinct in constants if len(distinct) >= FIXED and (distinct != np.round(distinct)).any()
+    ]
     names = []
     for name, array in parameters.items():
         if not constants or array.size > LARGE_TABLES:
@@ -276,7 +278,3 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
         if (high == 0 and low <= HIDING) or (low == 0 and high == 1 and not identity):
             names.append(name)
     return names
-
-
-def _whole(values: Array) -> bool:
-    return bool((values == np.round(values)).all())
