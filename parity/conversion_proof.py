@@ -54,9 +54,9 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     target = next((name for name in [*ported[1:], *able] if name != source), source)
     part = plan.reading.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
-        one = isinstance(plan.reader, FirstReplica)
+        first_only = isinstance(plan.reader, FirstReplica)
         before = ports.load(
-            plan.reader.path, source, "float64", src=plan.src, weights=part, unreplicate=one, **settings
+            plan.reader.path, source, "float64", src=plan.src, weights=part, unreplicate=first_only, **settings
         )
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.reading.spec.input_shape(plan.config))
@@ -141,7 +141,7 @@ def _array_errors(plan: Plan, written: str) -> dict[str, Worst]:
 
 def _first(errors: Mapping[str, Worst]) -> str | None:
     """Return the first tap that differs by more than TOLERANCE."""
-    return next((name for name, one in errors.items() if not one.error <= TOLERANCE), None)
+    return next((name for name, error in errors.items() if not error.error <= TOLERANCE), None)
 
 
 def _exact(plan: Plan) -> bool:
@@ -158,8 +158,8 @@ def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[s
     exact, first = _exact(plan), _first(errors)
     if exact and first:
         left, right = (source, str(target)) if source else ("source", "target")
-        one = errors[first].between(left, right)
-        how = f": {one.cause}" if one.cause else f" differs by {short(one.error)} between {left} and {right}"
+        error = errors[first].between(left, right)
+        how = f": {error.cause}" if error.cause else f" differs by {short(error.error)} between {left} and {right}"
         problem = f"{first}{how}"
         raise ConvertError(f"{plan.reader.path}: not proven: {problem}; nothing was written")
     furthest = max(errors, key=lambda name: errors[name].error)

@@ -231,11 +231,11 @@ def _check(folder: str, page: str) -> int:
     for note in dict.fromkeys(line for one in caught for line in _remarks(one.message)):  # of each port alike
         say_note(note.replace(f"{case.weights}: ", f"{case.name}: "))
     errors = {framework: worst(case.logits, logits) for framework, logits in computed.items()}
-    for framework, found in errors.items():
-        remark = f", more than {limit(LIMIT)}" if found.error > LIMIT else ""
-        error = f"error relative to the largest logit: {short(found.error)}{remark}"
-        print(f"{case.name}, {framework}: {found.between('the case', framework).cause or error}")
-    if all(found.error <= LIMIT for found in errors.values()):
+    for framework, compared in errors.items():
+        remark = f", more than {limit(LIMIT)}" if compared.error > LIMIT else ""
+        error = f"error relative to the largest logit: {short(compared.error)}{remark}"
+        print(f"{case.name}, {framework}: {compared.between('the case', framework).cause or error}")
+    if all(compared.error <= LIMIT for compared in errors.values()):
         return 0
     first, *others = computed.values()
     if all(relative_error(first, other) <= LIMIT for other in others):

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .runners.base import Runner
 from .runners.records import Tap
 
+if TYPE_CHECKING:
+    from .source import Source
+
 
 class Model:
     """A model behind its framework's Runner."""
 
     runner: Runner
+    source: Source | None = None  # the checkpoint that a port was loaded from
+    altered: str = ""  # why the checkpoint is not what its record describes
+    paired: Any = None  # the names that a Table gives to the modules of a user's own model
+    views: Mapping[str, Any] = MappingProxyType({})  # arrays that are compared in another order of axes
 
     @property
     def dtype(self) -> str:
@@ -38,6 +46,14 @@ class Model:
     def switched(self, training: bool) -> list[str]:
         """Return a sentence where modules are in another mode than a run in training or evaluation mode needs."""
         return []
+
+    def turned(self) -> list[str]:
+        """Return sentences that say in which order of axes the model takes its input and returns its output."""
+        return []
+
+    def is_random(self, inputs: Any, training: bool) -> bool:
+        """Tell whether the outputs depend on random numbers, in training other than those of dropout."""
+        return False
 
     def unreached(self, taps: Iterable[Tap]) -> list[str]:
         """Return a sentence where modules with parameters were not called in a run that recorded these taps."""

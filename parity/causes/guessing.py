@@ -295,8 +295,8 @@ def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
         if name.rpartition(".")[0] != path or out.shape != target.shape:
             continue
         x = double(tap.inputs[0]) if tap.inputs[0].shape == out.shape else None
-        if found := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
-            (how, *_), error = found
+        if best := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
+            (how, *_), error = best
             return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {limit(error)})"
     return ""
 

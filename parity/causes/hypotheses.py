@@ -79,9 +79,9 @@ def epsilons(
         return EPSILONS
     with np.errstate(all="ignore"):
         normed = (recorded.astype(np.float64) - bias) / scale
-        found = np.square(centred / normed) - variance
-    found = found[np.isfinite(found)]
-    epsilon = float(measured(float(np.median(found)), 2)) if found.size else 0.0
+        estimates = np.square(centred / normed) - variance
+    estimates = estimates[np.isfinite(estimates)]
+    epsilon = float(measured(float(np.median(estimates)), 2)) if estimates.size else 0.0
     noise = SOLVED * float(np.finfo(recorded.dtype).eps) * float(np.median(variance))
     if not noise < epsilon < 1:
         return EPSILONS
@@ -139,9 +139,9 @@ def batch_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
         ", mean and variance swapped": (w["var"], np.abs(w["mean"])),
     }
     solved = epsilons(x - w["mean"][wide], w["var"][wide], scale[wide], bias[wide], recorded)
-    for (epsilon, name), (of, (mean, var)) in itertools.product(solved.items(), statistics.items()):
+    for (epsilon, name), (suffix, (mean, var)) in itertools.product(solved.items(), statistics.items()):
         normed = (x - mean[wide]) / np.sqrt(var[wide] + epsilon)
-        yield f"epsilon {name}{of}", normed * scale[wide] + bias[wide]
+        yield f"epsilon {name}{suffix}", normed * scale[wide] + bias[wide]
 
 
 def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
@@ -158,14 +158,14 @@ def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
         if _convolved(x, kernel, stride, pads) != shape:
             continue
-        for of, array in kernels.items():
+        for suffix, array in kernels.items():
             left -= cost
             if left < 0:
                 return
             out = convolve(x, array, stride, pads)
-            yield f"stride {stride[0]}x{stride[1]}, {padding}{of}", out + shift
+            yield f"stride {stride[0]}x{stride[1]}, {padding}{suffix}", out + shift
             if bias is not None:
-                yield f"stride {stride[0]}x{stride[1]}, {padding}{of}, no bias", out
+                yield f"stride {stride[0]}x{stride[1]}, {padding}{suffix}, no bias", out
 
 
 def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:

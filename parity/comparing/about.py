@@ -33,11 +33,11 @@ def describe(
 ) -> dict[str, str]:
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
-    arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
-    texts = {label: listed(of) for label, of in inputs.items()}
-    one = len(set(map(id, inputs.values()))) == 1  # the same for all
+    arrays = {label: given.named(is_numpy) for label, given in inputs.items()}
+    texts = {label: listed(given) for label, given in inputs.items()}
+    shared = len(set(map(id, inputs.values()))) == 1  # the same for all
     first = next(iter(texts))
-    about["inputs"] = texts[first] if one else "; ".join(f"{label}: {text}" for label, text in texts.items())
+    about["inputs"] = texts[first] if shared else "; ".join(f"{label}: {text}" for label, text in texts.items())
     own = {label: port for label, port in ports.items() if isinstance(port, Own)}
     if len(own) == len(ports):
         about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
@@ -54,8 +54,8 @@ def describe(
         **surroundings("gpu" if "gpu" in devices else "cpu"),
         **{label: alone.get(label, "") + text for label, text in sides.items()},
         "hash of inputs": fingerprint(arrays[first])
-        if one
-        else "; ".join(f"{label}: {fingerprint(of)}" for label, of in arrays.items()),
+        if shared
+        else "; ".join(f"{label}: {fingerprint(given)}" for label, given in arrays.items()),
         **weights,
     }
 
@@ -64,11 +64,11 @@ def _states(
     ports: Mapping[str, Port | Own], check: str, results: Sequence[Result]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """State of each model, by its label, what it is; and by "LABEL weights" its file with a hash, or its own hash."""
-    known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
-    digests = {source: source.digest() for source in known.values() if source}  # each file is read once
+    sources = {port.source for port in ports.values()}
+    digests = {source: source.digest() for source in sources if source}  # each file is read once
     sides, weights = dict[str, str](), dict[str, str]()
     for label, port in ports.items():
-        state, source = port.state(), known.get(label)
+        state, source = port.state(), port.source
         sides[label] = _side(port, state, check, results)
         part = f" under {source.part!r}" if source and source.part else ""
         own = f"from no file, {count(len(state), 'array')}"

@@ -170,7 +170,7 @@ def _ports(
         port.want({name for other in own if other != label for name in own[other].stated_names()})
     names_of = {label: p.possible_names() if isinstance(p, Own) else p.tap_names() for label, p in ports.items()}
     for label, port in own.items():
-        port.match({name for other, found in names_of.items() if other != label for name in found})
+        port.match({name for other, taps in names_of.items() if other != label for name in taps})
     if feature_maps is not None:
         require_feature_maps(feature_maps, {tap for port in own.values() for tap in port.tap_names()})
     return ports
@@ -179,7 +179,7 @@ def _ports(
 def _require_modules(ports: Mapping[str, Port | Own], check: str) -> None:
     """Raise UsageError for a check of modules where a model is a function of JAX, which has none."""
     for label, port in ports.items():
-        if check in ("layers", "single-step") and isinstance(port, Own) and port.runner.library == "jax":
+        if check in ("layers", "single-step") and port.runner.library == "jax":
             raise UsageError(
                 f"{label}: a JAX function has no modules to compare: check='forward' compares its outputs, "
                 "'gradients' and 'train' its arrays, paired by names=TABLE"
@@ -191,15 +191,14 @@ def _unequal_weights(ports: Mapping[str, Port | Own]) -> UnequalWeights | None:
     arrays = {
         label: port.paired.arrays.named(port.state())
         for label, port in ports.items()
-        if isinstance(port, Own) and port.paired is not None and port.paired.arrays is not None
+        if port.paired is not None and port.paired.arrays is not None
     }
     return unequal(arrays) if arrays else None
 
 
 def _weights_notes(ports: Mapping[str, Port | Own]) -> list[str]:
     """Say by which lengths the weights of models that a Table pairs were compared, or why they were not."""
-    first = next(iter(ports.values()))
-    paired = first.paired if isinstance(first, Own) else None
+    paired = next(iter(ports.values())).paired
     if paired is None or not paired.lengths:
         return []
     if paired.open:
@@ -215,11 +214,8 @@ def _draws(
     """Mark the recordings of models whose outputs depend on random numbers."""
     for port, recording in zip(ports.values(), recordings, strict=True):
         try:
-            recording.random = (
-                isinstance(port, Own)
-                and not recording.cause
-                and port.is_random(inputs[recording.label], check not in ACTIVATIONS)
-            )
+            training = check not in ACTIVATIONS
+            recording.random = not recording.cause and port.is_random(inputs[recording.label], training)
         except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
             what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
             recording.notes.append(f"{what}: {type(error).__name__}: {why}")
@@ -269,9 +265,7 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
             f"the models compute in different dtypes ({dtypes}): bring them to one, or pass dtype='float64'"
         )
     name = variant(first)
-    files = dict.fromkeys(
-        os.path.basename(p.source.path.rstrip("/")) for p in ports.values() if isinstance(p, Port) and p.source
-    )
+    files = dict.fromkeys(os.path.basename(p.source.path.rstrip("/")) for p in ports.values() if p.source)
     name = " / ".join(files) if name == OWN and files else name
     models = [port for port in ports.values() if isinstance(port, Port)]
     assumed = (text for port in models for name, text in written(port.config).items() if name in port.assumed)

@@ -50,7 +50,7 @@ def every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str,
         try:
             check_inputs(every[first].named(is_numpy), every[label].named(is_numpy))
         except UsageError:
-            shapes = " and ".join(f"{listed(every[one])} for {one}" for one in (first, label))
+            shapes = " and ".join(f"{listed(every[name])} for {name}" for name in (first, label))
             raise UsageError(f"models are compared on the same values: {shapes} have other ones") from None
         if check not in ACTIVATIONS:
             _require_pairs(every[first], every[label], f"{first} and {label}", check)
@@ -59,7 +59,7 @@ def every_input(images: Any, models: Mapping[str, Any], check: str) -> dict[str,
 
 def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
     """Raise UsageError where the n-th arrays of two models are not the same."""
-    ones, others = ([*of.named(is_numpy).values()] for of in (one, other))
+    ones, others = ([*side.named(is_numpy).values()] for side in (one, other))
     pairs = enumerate(zip(ones, others, strict=False), 1)
     unlike = [(k, a, b) for k, (a, b) in pairs if not np.array_equal(a, b)]
     if len(ones) != len(others) or any(a.size != b.size or a.shape == b.shape for _, a, b in unlike):
@@ -73,9 +73,9 @@ def _require_pairs(one: Inputs, other: Inputs, models: str, check: str) -> None:
 def _by_label(images: Any, models: Mapping[str, Any]) -> bool:
     """Tell whether inputs are given by the labels of models. Raises: UsageError where a model has none."""
     kinds = (Inputs, _call_class() or Inputs)
-    if not isinstance(images, Mapping) or not any(isinstance(one, kinds) for one in images.values()):
+    if not isinstance(images, Mapping) or not any(isinstance(value, kinds) for value in images.values()):
         return False
-    if images.keys() != models.keys() or not all(isinstance(one, kinds) for one in images.values()):
+    if images.keys() != models.keys() or not all(isinstance(value, kinds) for value in images.values()):
         raise UsageError(f"inputs by label: give a parity.Inputs for each of {in_a_row(models)}")
     return True
 

@@ -50,12 +50,12 @@ def find_layouts(
         return
     reference = calls[others[0]] if others else {}
     known = {OUTPUT}.union(*map(_layers, flax.values()))
-    found = {name for label in flax for name in _found(calls[label], reference, known)}
+    image_taps = {name for label in flax for name in _found(calls[label], reference, known)}
     if any(port.paired is not None and port.paired.output_order for port in own):
-        found.discard(OUTPUT)  # derive found its order of axes
-    found = found if feature_maps is None else {*feature_maps, *found & {OUTPUT}}
+        image_taps.discard(OUTPUT)  # derive found its order of axes
+    image_taps = image_taps if feature_maps is None else {*feature_maps, *image_taps & {OUTPUT}}
     for label, port in flax.items():
-        port.views = _views_of_images(calls[label], found)
+        port.views = _views_of_images(calls[label], image_taps)
     if is_tabled:
         (one, left), (other, right) = zip(ports, own, strict=True)
         _lay_out_alike(one, left, right, calls[one], calls[other])
@@ -136,7 +136,7 @@ def _lay_out_alike(label: str, left: Own, right: Own, calls: Calls, others: Call
             break
     changed = [name for name, view in right.views.items() if view != usual.get(name) and not view.is_plain]
     modules = [name for name in changed if " <- " not in name and not _is_whole(name)]
-    right.said = [f"compared with {label}'s order of axes: {some(modules)}"] * bool(modules)
+    right.said = [f"compared with {label}'s order of axes: {some(modules)}"] if modules else []
     if not right.output_order:
         said = [_on_output(*pairs[name], right.views[name]) for name in changed if _is_whole(name)]
         right.said += dict.fromkeys(said)

@@ -52,9 +52,9 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     names = PairedNames({one: one for one, _ in pairs}), PairedNames({other: one for one, other in pairs})
     names[1].blocks = _blocks(layout, {other: one for one, other in pairs}, *sides)
     names[1].rows = _rows([*pairs, *alone])
-    for k, found in enumerate(names):
-        found.unlike = {STACKED: sorted({pair[k] for pair in stacked if all(pair)})}
-        found.reasons = {pair[k]: STACKED if pair in stacked else SPLIT for pair in alone}
+    for k, module_names in enumerate(names):
+        module_names.unlike = {STACKED: sorted({pair[k] for pair in stacked if all(pair)})}
+        module_names.reasons = {pair[k]: STACKED if pair in stacked else SPLIT for pair in alone}
     names[1].order = _order(getattr(given, "input_order", ()), *sides)
     names[1].output_order = tuple(getattr(given, "output_order", ()))
     if is_open and check in ARRAYS:
@@ -62,9 +62,9 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
             f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
             f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
         )
-    for k, found in enumerate(names):
-        found.open, found.lengths = is_open, lengths
-        found.arrays = None if is_open else OneSide(_arrays(table, layout, lengths, *sides), k)
+    for k, module_names in enumerate(names):
+        module_names.open, module_names.lengths = is_open, lengths
+        module_names.arrays = None if is_open else OneSide(_arrays(table, layout, lengths, *sides), k)
     return dict(zip(models, names, strict=True))
 
 
@@ -85,10 +85,10 @@ class _Side:
         from parity.derive.trace.call import call_of
         from parity.derive.trace.sides import side
 
-        of = side(model, call_of(()))
-        tied = {name: of.parameters[first] for name, first in of.ties.items()}
-        arrays = {**of.parameters, **tied, **of.others}
-        return cls(recognise(model)[0], {name: tuple(array.shape) for name, array in arrays.items()}, of.ties)
+        own = side(model, call_of(()))
+        tied = {name: own.parameters[first] for name, first in own.ties.items()}
+        arrays = {**own.parameters, **tied, **own.others}
+        return cls(recognise(model)[0], {name: tuple(array.shape) for name, array in arrays.items()}, own.ties)
 
     def module(self, name: str) -> str:
         """Return the path of the module that an array belongs to, as the framework's models list it."""
@@ -128,10 +128,10 @@ def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tup
             known = {name: int(length) for name, length in derived_lengths(table).items()}
             lengths = {name: known[name] for name in error.remedy.enough if name in known}
             with suppress(TableError):
-                found = table.layout(left, right, lengths)
-                axes = [(name, found.sizes[number][name]) for number, names in error.axes.items() for name in names]
+                layout = table.layout(left, right, lengths)
+                axes = [(name, layout.sizes[number][name]) for number, names in error.axes.items() for name in names]
                 if all(known.get(name) == length for name, length in axes):
-                    return found, lengths, ()
+                    return layout, lengths, ()
             ones = dict.fromkeys(error.remedy.enough, 1)
             return table.layout(left, right, ones), ones, error.remedy.enough
     except TableError as error:
@@ -170,10 +170,10 @@ def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], set[P
             rights.setdefault(other, set()).add(one)
             if len(left.shapes[source]) != len(entry.shape) and _is_stacked(entry, left.shapes):
                 stacked.add((one, other))
-    alone = [(one, next(iter(of))) for one, of in lefts.items() if len(of) == 1]
+    alone = [(one, next(iter(partners))) for one, partners in lefts.items() if len(partners) == 1]
     pairs = [pair for pair in alone if len(rights[pair[1]]) == 1 and all(pair) and pair not in stacked]
     pairs = [pair for pair in pairs if _inside(lefts, *pair) and _inside(rights, *pair[::-1])]
-    shared = [(one, other) for one, of in lefts.items() for other in sorted(of) if one and other]
+    shared = [(one, other) for one, partners in lefts.items() for other in sorted(partners) if one and other]
     return pairs, stacked, [p for p in shared if p not in {*pairs}]
 
 
@@ -188,7 +188,7 @@ def _blocks(layout: Layout, names: Mapping[str, str], left: _Side, right: _Side)
         name = names.get(right.module(entry.name))
         if name is not None and len(entry.moves) == 1 and entry.moves[0].is_whole:
             blocks.setdefault(name, []).extend(_composed(entry.moves[0], left.shapes[entry.sources[0]], entry.shape))
-    return {name: list(dict.fromkeys(of)) for name, of in blocks.items() if of}
+    return {name: list(dict.fromkeys(own)) for name, own in blocks.items() if own}
 
 
 def _composed(move: Move, left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[Block]:
@@ -204,8 +204,8 @@ def _composed(move: Move, left: tuple[int, ...], right: tuple[int, ...]) -> Iter
             atoms = more
         done |= atoms
         axes = [[k for k, axis in enumerate(side) if atoms & {*axis}] for side in sides]
-        one, other = ([a for k in of for a in side[k]] for of, side in zip(axes, sides, strict=True))
-        is_apart = any(of != [*range(of[0], of[-1] + 1)] for of in axes if of)
+        one, other = ([a for k in places for a in side[k]] for places, side in zip(axes, sides, strict=True))
+        is_apart = any(places != [*range(places[0], places[-1] + 1)] for places in axes if places)
         if atoms and not is_apart and (one != other or len(axes[0]) != len(axes[1])):
             lengths = tuple(left[k] for k in axes[0]), tuple(right[k] for k in axes[1])
             split, order = tuple(move.source_atoms[a] for a in other), tuple(other.index(a) for a in one)
@@ -277,8 +277,8 @@ def _arrays(table: Table, layout: Layout, lengths: Lengths, left: _Side, right: 
 
 def _inside(partners: Mapping[str, set[str]], path: str, other: str) -> bool:
     """Tell whether the partners of all modules inside this one are inside that one."""
-    inner = (of for module, of in partners.items() if module.startswith(f"{path}."))
-    return all(partner.startswith(f"{other}.") for of in inner for partner in of)
+    inner = (paths for module, paths in partners.items() if module.startswith(f"{path}."))
+    return all(partner.startswith(f"{other}.") for paths in inner for partner in paths)
 
 
 def is_paired(names: Any) -> bool:

@@ -113,7 +113,7 @@ def _record(
     arguments: Namespace, recorded: list[Recordings], label: str = "",
 ) -> Recordings:  # fmt: skip
     """Return one framework's recordings; the first framework that ran is the reference of single steps."""
-    reference = next((r for r in recorded if not any(one.cause for one in r.values())), {})
+    reference = next((r for r in recorded if not any(recording.cause for recording in r.values())), {})
     feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
     job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
     return run_job(job, feeds, label)
@@ -123,7 +123,7 @@ def _on_cpu(
     run_job: Run, target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
     """Return the same framework on the CPU; nothing where the GPU has nothing to show, which alone is the reason."""
-    if all(one.cause for one in gpu.values()):
+    if all(recording.cause for recording in gpu.values()):
         return {check: Recording(f"{framework}@cpu", framework, dtype, "cpu") for check in gpu}
     return _record(run_job, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
 

@@ -58,12 +58,12 @@ def run(
         check_page(path)
         check_path(files, path, force)
     with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
-        found, sides = _derived(left, right, start, left_weights, status.show, imports)
-    frameworks = found.table.sides
-    found = replace(found, table=_with_names(found.table, left, right))
-    saved = out if found.table.lines else None
+        derivation, sides = _derived(left, right, start, left_weights, status.show, imports)
+    frameworks = derivation.table.sides
+    derivation = replace(derivation, table=_with_names(derivation.table, left, right))
+    saved = out if derivation.table.lines else None
     if saved:
-        found.table.save(saved)
+        derivation.table.save(saved)
     if report:
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
         flags = {"--json": as_json, "--quiet": quiet, "--force": force}
@@ -72,16 +72,16 @@ def run(
         command = f"{called('convert')} {shlex.join(['derive', left, right, *words])}"
         about = {"command": command} | ({} if force else {"to repeat": f"{command} --force"})  # the files exist by now
         about |= _about(left, right, start, left_weights, imports)
-        _write_page(report, found, about, (left, right), frameworks, sides, saved)
+        _write_page(report, derivation, about, (left, right), frameworks, sides, saved)
     if as_json:
-        print(dumps(found.to_dict()))
+        print(dumps(derivation.to_dict()))
     else:
-        _print(found, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
-    return 0 if found.proven else 1
+        _print(derivation, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
+    return 0 if derivation.proven else 1
 
 
 def _write_page(
-    report: str, found: Derivation, about: dict[str, str], sides: tuple[str, str], frameworks: tuple[str, str],
+    report: str, derivation: Derivation, about: dict[str, str], sides: tuple[str, str], frameworks: tuple[str, str],
     built: tuple[str, str, str], saved: str | None,
 ) -> None:  # fmt: skip
     """Write the page of a derivation.
@@ -93,26 +93,26 @@ def _write_page(
     from .report import page
 
     for k, side in enumerate(("left", "right")):
-        size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
+        size = f"{count(derivation.arrays[k], 'array')}, {count(derivation.elements[k], 'element')}"
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
     about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
-    about |= {"time": found.took} | ({"Table": saved} if saved else {})
-    left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
-    write_page(report, page(found, about, saved, (left, right)))
+    about |= {"time": derivation.took} | ({"Table": saved} if saved else {})
+    left, right = (f"{name} ({framework})" for name, framework in zip(side_names(*sides), frameworks, strict=True))
+    write_page(report, page(derivation, about, saved, (left, right)))
 
 
-def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
+def _print(derivation: Derivation, out: str | None, quiet: bool, table: bool, report: str | None) -> None:
     """Print what was found in words; if `quiet`, only what is wrong.
 
     Args:
       table: whether the Table comes first. report: the page that was written.
     """
     if table:
-        print(found.table.print().rstrip())
+        print(derivation.table.print().rstrip())
     if not quiet:
-        _say(line for line in _summary(found, out, report) if not (table and stated(found.table, line.text)))
-    elif not found.proven:
-        _say(found.judgement)
+        _say(line for line in _summary(derivation, out, report) if not (table and stated(derivation.table, line.text)))
+    elif not derivation.proven:
+        _say(derivation.judgement)
 
 
 def _derived(
@@ -127,9 +127,9 @@ def _derived(
     say(f"running {right}")
     b, right_inputs = build(right, "right", imports)
     built = time.process_time() - began
-    found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
+    derivation = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
     shapes = ", ".join(str(np.shape(array)) for array in call_of(inputs).arrays().values())
-    return replace(found, built=built), (_named(a), _named(b), shapes)
+    return replace(derivation, built=built), (_named(a), _named(b), shapes)
 
 
 def _with_names(table: DerivedTable, left: str, right: str) -> DerivedTable:
@@ -187,21 +187,21 @@ def _started(path: str | None) -> Table | None:
         raise ConvertError(f"{path}: {error.message}", error.problems) from error
 
 
-def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:
+def _summary(derivation: Derivation, out: str | None, report: str | None = None) -> list[Line]:
     """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
-    verdict, *others = found.summary
-    lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
+    verdict, *others = derivation.summary
+    lines = count(len(derivation.table.lines), "line") if derivation.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
     page = [] if report is None else [Line(f"report: {report}", "head")]
-    return [verdict, *written, *_converting(found, out), *others, *page]
+    return [verdict, *written, *_converting(derivation, out), *others, *page]
 
 
-def _converting(found: Derivation, out: str | None) -> list[Line]:
+def _converting(derivation: Derivation, out: str | None) -> list[Line]:
     """Say how a proven Table that was saved converts checkpoints."""
-    if out is None or not found.proven:
+    if out is None or not derivation.proven:
         return []
     return [
         line
-        for what, command in converting(found.table, out)
+        for what, command in converting(derivation.table, out)
         for line in (Line(f"{what}:"), Line(f"  {command}", COMMAND))
     ]

@@ -35,30 +35,30 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
     Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
       not fit the models.
     """
-    found, like = options.get("table"), None
-    if not isinstance(found, Derivation):
-        if inputs is None and isinstance(found, Table):
+    derivation, like = options.get("table"), None
+    if not isinstance(derivation, Derivation):
+        if inputs is None and isinstance(derivation, Table):
             raise UsageError(
                 "a Table alone shows no proof: give inputs too, by which one with its lines is derived, or table=d, "
                 "what derive() returned, which translates in both directions; table.apply(arrays) proves nothing"
             )
-        found = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
+        derivation = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
     elif others := options.keys() - {"table"}:
         raise UsageError(f"{in_a_row(sorted(others))}: of no use with table=d, by which nothing is derived again")
     else:
         like = _arrays(right)
-    if not found.proven:
-        raise ConvertError("the models were not proven equal: nothing was transferred", reasons(found))
+    if not derivation.proven:
+        raise ConvertError("the models were not proven equal: nothing was transferred", reasons(derivation))
     arrays = left if isinstance(left, Mapping) else _arrays(left)
-    return loaded(right, _facing(found.table, flat(arrays)).apply(arrays, like))
+    return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like))
 
 
 def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:
     """Return the Table in the direction of the arrays at hand: reversed where their names fit its right side alone."""
 
-    def fits(of: DerivedTable) -> bool:
-        found = Matcher(of, {*names, *of.unread[0]}).match()
-        return not (found.missing or found.unexpected or found.problems)
+    def fits(candidate: DerivedTable) -> bool:
+        matching = Matcher(candidate, {*names, *candidate.unread[0]}).match()
+        return not (matching.missing or matching.unexpected or matching.problems)
 
     back = table.reverse()
     return back if fits(back) and not fits(table) else table
@@ -71,12 +71,12 @@ def _arrays(model: Any) -> dict[str, Array]:
     return {**own.parameters, **tied, **own.others}
 
 
-def reasons(found: Derivation) -> list[str]:
+def reasons(derivation: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
-    lines = [text for text in (found.depths, found.sizes) if text]
-    lines += [*(line.text for line in found.places), *found.lacking]
-    lines += [f"not shown, as both models read it and no proof exchanges it: {name}" for name in found.unshown]
-    return lines or [f"{found.outputs}, or gradients do"]
+    lines = [text for text in (derivation.depths, derivation.sizes) if text]
+    lines += [*(line.text for line in derivation.places), *derivation.lacking]
+    lines += [f"not shown, as both models read it and no proof exchanges it: {name}" for name in derivation.unshown]
+    return lines or [f"{derivation.outputs}, or gradients do"]
 
 
 def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:

@@ -31,8 +31,8 @@ def parsed(text: str) -> tuple[str, str]:
         raise UsageError(f"{text}: {CODE}")
     if not os.path.isfile(path) and not path.endswith(".py") and not os.path.exists(path):
         file = f"{path.replace('.', os.sep)}.py"  # as a module is named
-        found = f": {file}:{name}" if os.path.isfile(file) else ""
-        raise UsageError(f"{text}: {path} is no file: {CODE}{found}")
+        where = f": {file}:{name}" if os.path.isfile(file) else ""
+        raise UsageError(f"{text}: {path} is no file: {CODE}{where}")
     if not os.path.isfile(path):
         raise MissingFile(path)
     return path, name

@@ -102,12 +102,12 @@ def _numbered(spelling: str, name: str, spelled: Mapping[str, str]) -> Iterator[
     if spelling.count("#") != name.count("#"):
         raise UsageError(f"{spelling!r} and {name!r} in `names`: # is a number, and stands in both equally often")
     forms = [re.escape(form).replace(r"\#", r"(\d+)") for form in (spelling, spelling.replace("/", "."))]
-    fits = {path: found for form in forms for each, path in spelled.items() if (found := re.fullmatch(form, each))}
+    fits = {path: match for form in forms for each, path in spelled.items() if (match := re.fullmatch(form, each))}
     if not fits:
         require_known("module", spelling, dict.fromkeys(map(pattern, spelled.values())))
     first, *texts = name.split("#")
-    for path, found in fits.items():
-        yield path, first + "".join(number + text for number, text in zip(found.groups(), texts, strict=True))
+    for path, match in fits.items():
+        yield path, first + "".join(number + text for number, text in zip(match.groups(), texts, strict=True))
 
 
 def possible(paths: Iterable[str], stated: Mapping[str, str]) -> set[str]:

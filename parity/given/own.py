@@ -112,10 +112,12 @@ class Own(Model):
     """
 
     architecture, config, spec = OWN, None, None
+    views: dict[str, View]
+    paired: PairedNames | None
 
     def __init__(self, runner: Runner, inputs: Inputs, names: Mapping[str, str] | None, file: str = ""):
         self.runner, self.inputs, self.names, self.file = runner, inputs, names, file
-        self.views, self.said = dict[str, View](), list[str]()
+        self.views, self.said = {}, list[str]()
         self._kept: tuple[Any, Any] = None, None
         self.paired = names if isinstance(names, PairedNames) else None
         self._order = self.paired.order if self.paired is not None else ()
@@ -196,8 +198,8 @@ class Own(Model):
 
     def _kept_of(self, inputs: Any) -> Any:
         """Return the run that is kept of these inputs, once; None where there is none."""
-        (of, run), self._kept = self._kept, (None, None)
-        return run if of is inputs else None
+        (kept_inputs, run), self._kept = self._kept, (None, None)
+        return run if kept_inputs is inputs else None
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
         """Run inference: "output", and "output:KEY" for each further one."""
@@ -248,13 +250,13 @@ class Own(Model):
         used = self._trainable() if alone else ()
         alone = [path for path in alone if not any(name.startswith(f"{path}.") for name in used)]
         outer = [path for path in alone if not any(path.startswith(f"{other}.") for other in alone)]
-        return [f"modules with parameters that were never called: {some(outer)}"] * bool(outer)
+        return [f"modules with parameters that were never called: {some(outer)}"] if outer else []
 
     def left_out(self) -> list[str]:
         """Count and name modules with parameters that are not compared, and say why: a Table, or a transformation."""
         owners = [path for path, module in self.modules.items() if path and module.leaves]
         inner = [path for path in owners if self.modules[path].inside and (self.paired is None or path in self.paired)]
-        inside = [f"{count(len(inner), 'module')} not compared, {INSIDE}: {some(inner)}"] * bool(inner)
+        inside = [f"{count(len(inner), 'module')} not compared, {INSIDE}: {some(inner)}"] if inner else []
         if self.paired is None:
             return inside
         owners = [path for path in owners if path not in self.paired]
@@ -277,9 +279,9 @@ class Own(Model):
 
     def turned(self) -> list[str]:
         """Say in which order of axes this model takes the input, and in which its arrays are compared."""
-        taken = [f"gets the input with its axes in the order {self._order}, as derive found it"] * bool(self._order)
+        taken = [f"gets the input with its axes in the order {self._order}, as derive found it"] if self._order else []
         order = self.output_order
-        output = [f"its output is compared with its axes in the order {order}, as derive found it"] * bool(order)
+        output = [f"its output is compared with its axes in the order {order}, as derive found it"] if order else []
         return [*taken, *output, *self.said]
 
     def switched(self, training: bool) -> list[str]:
@@ -288,7 +290,7 @@ class Own(Model):
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
         named = [self.chosen.get(path, path) for path in other]
-        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] * bool(other)
+        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] if other else []
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)

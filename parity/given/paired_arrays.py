@@ -102,7 +102,7 @@ class OneSide:
         names = self.pairs.aside(self.side, arrays)
         lines = "a sum, a constant, a drop, a tie of one side alone"
         why = f"not judged, as the Table's lines do not only lay them out anew ({lines})"
-        return [f"{why}: {some(names)}"] * bool(names)
+        return [f"{why}: {some(names)}"] if names else []
 
 
 def pairs_of(layout: Layout, back: Layout, left: Names, right: Names, place: Mapping[str, int]) -> ArrayPairs:

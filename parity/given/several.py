@@ -26,13 +26,13 @@ def every_target(texts: Sequence[str], settings: Settings, options: Mapping[str,
     files = [text for text in texts if os.path.exists(text)]
     if len(set(map(os.path.realpath, files))) > 1:
         say_note(_not_with_each_other(files))
-    found, errors = list[Target](), list[ConvertError]()
+    chosen, errors = list[Target](), list[ConvertError]()
     unused = set(settings.chosen) if len(texts) > 1 else set()
     refused_names: dict[str, ConvertError] = {}  # the first error that says that no field has this name
     for text in texts:
         unknown: dict[str, ConvertError] = {}
         try:
-            found += _read(text, settings, options, unknown if texts[1:] else None)
+            chosen += _read(text, settings, options, unknown if texts[1:] else None)
         except ConvertError as error:
             errors.append(error)
         unused &= unknown.keys()
@@ -44,7 +44,7 @@ def every_target(texts: Sequence[str], settings: Settings, options: Mapping[str,
         worst = ConvertError(f"{len(errors)} refusals", [error.line() for error in errors])
         worst.code = max(error.code for error in errors)
         raise worst
-    return _distinct(found)
+    return _distinct(chosen)
 
 
 def _not_with_each_other(files: Sequence[str]) -> str:
@@ -77,10 +77,10 @@ def _read(
             settings = settings._replace(values=values, chosen=settings.chosen - names)
 
 
-def _distinct(found: Sequence[Target]) -> list[Target]:
+def _distinct(chosen: Sequence[Target]) -> list[Target]:
     """Name checkpoints of one basename by the ends of their paths, as short as tells them apart."""
-    paths = [os.path.abspath(target.path) for target in found if target.path]
-    return [_renamed(target, set(paths)) if target.path else target for target in found]
+    paths = [os.path.abspath(target.path) for target in chosen if target.path]
+    return [_renamed(target, set(paths)) if target.path else target for target in chosen]
 
 
 def _renamed(target: Target, paths: set[str]) -> Target:

@@ -81,10 +81,7 @@ def agree(
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
     """Return the least that any framework's array moves when weights are jittered, by feature; 0 if not measured."""
-    measured = [r.spread[name] for r in recordings if name in r.spread]
-    if not measured or len({array.shape for array in measured}) > 1:
-        return np.zeros(1)
-    return np.asarray(np.min(measured, axis=0))
+    return _least([r.spread[name] for r in recordings if name in r.spread])
 
 
 def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarray:
@@ -94,6 +91,11 @@ def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarr
         if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
             gap = movement(r.arrays[name], r.truth.arrays[name])
             measured.append(by_feature(gap, feature_axis(check, name, gap)))
+    return _least(measured)
+
+
+def _least(measured: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the least of each feature; 0 where nothing was measured, or arrays of other shapes."""
     if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
     return np.asarray(np.min(measured, axis=0))

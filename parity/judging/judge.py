@@ -100,7 +100,7 @@ def _compare(
 ) -> Result:
     shapes = {name: (np.shape(a.arrays[name]), np.shape(b.arrays[name])) for name in pairing.names}
     names = [name for name, (one, other) in shapes.items() if one != other or 0 not in one]
-    void = remarks.void([name for name in shapes if name not in names])
+    void = remarks.without_elements([name for name in shapes if name not in names])
 
     def without_verdict(*why: str) -> Result:
         return replace(unjudged, cause=remarks.join(*why, pairing.unpaired, *remarks.notes(a, b)))
@@ -113,10 +113,10 @@ def _compare(
     off = [name for name, verdict in judged.items() if verdict.off]
     nans = remarks.nans(a, b, names)
     if a.random or b.random:
-        return without_verdict(remarks.random(s.check, a, b, bool(off)), void)
+        return without_verdict(remarks.random_outputs(s.check, a, b, bool(off)), void)
     if not judged:
-        drowned = remarks.drowned(s.dtype, f"all {len(names)} arrays" if len(names) > 1 else "the one array")
-        return without_verdict(drowned, void, nans)
+        what = f"all {len(names)} arrays" if len(names) > 1 else "the one array"
+        return without_verdict(remarks.drowned_by_rounding(s.dtype, what), void, nans)
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, replace(pairing, names=names))
     first = _divergence(off, judged, pairing.shapes, s, a, b) if off else None

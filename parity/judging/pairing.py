@@ -44,7 +44,7 @@ class Pairing:
     def without(self, first: str = "") -> str:
         """List what has no partner, but for the array whose other shape is what differs first."""
         odd = [name for name in self.odd if name != first]
-        lists = [f"{some(odd)}, whose shapes differ"] * bool(odd) + [*self.alone]
+        lists = ([f"{some(odd)}, whose shapes differ"] if odd else []) + [*self.alone]
         why = f"{self.why}, as the other model has no array of this name and shape"
         return f"{why}: {'; '.join(lists)}" if lists else ""
 
@@ -83,7 +83,7 @@ def correspond(check: str, a: Recording, b: Recording) -> Pairing:
         for r, other in ((a, b), (b, a))
         if (names := [n for n in r.arrays if n not in other.arrays])
     ]
-    alone += [f"{some(turned)} with the same values in another order of axes"] * bool(turned)
+    alone += [f"{some(turned)} with the same values in another order of axes"] if turned else []
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     unproven = check == "gradients" and not paired

@@ -20,14 +20,14 @@ def remarks(
     dtype: str, a: Recording, b: Recording, names: Sequence[str], unpaired: str, judged: Mapping[str, Verdict],
     both_nan: str,
 ) -> list[str]:  # fmt: skip
-    """List what a reader should know beside the verdict; "" among it says nothing.
+    """List what a reader should know beside the verdict. Empty strings are ignored.
 
     Args:
       names: of the arrays that were compared. unpaired: says which have no partner. both_nan: see nans.
     """
     lost = [name for name in names if name not in judged]
     off = [name for name, verdict in judged.items() if verdict.off]
-    sentences = [f"{drowned(dtype, some(lost))}: not judged"] if lost else []
+    sentences = [f"{drowned_by_rounding(dtype, some(lost))}: not judged"] if lost else []
     sentences += [unpaired, both_nan if off else ""]
     if both_nan or any(not np.isfinite(_values(judged[name].worst)).all() for name in off):
         sentences.append(origins(a, b))
@@ -49,8 +49,8 @@ def notes(a: Recording, b: Recording) -> list[str]:
     """Return the notes of both sides, each once, with the side that it is of unless it is of both or begins with it."""
     sides = {note: [r.label for r in (a, b) if note in r.notes] for note in [*a.notes, *b.notes]}
     return [
-        note if len(of) == 2 or note.startswith(f"{possessive(of[0])} ") else f"{of[0]}: {note}"
-        for note, of in sides.items()
+        note if len(labels) == 2 or note.startswith(f"{possessive(labels[0])} ") else f"{labels[0]}: {note}"
+        for note, labels in sides.items()
     ]
 
 
@@ -83,12 +83,12 @@ def nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
     return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
 
 
-def void(names: Sequence[str]) -> str:
+def without_elements(names: Sequence[str]) -> str:
     """List arrays without elements on both sides, as of a detector that finds nothing; "" for none."""
     return f"{some(names)} without elements in both: nothing to compare, not judged" if names else ""
 
 
-def random(check: str, a: Recording, b: Recording, differ: bool) -> str:
+def random_outputs(check: str, a: Recording, b: Recording, differ: bool) -> str:
     """Say whose outputs depend on random numbers."""
     names = " and ".join(r.label for r in (a, b) if r.random)
     mode = "in evaluation mode" if check in ACTIVATIONS else "in training, beside dropout"
@@ -101,7 +101,7 @@ def join(*sentences: str) -> str:
     return "; ".join(dict.fromkeys(filter(None, sentences)))
 
 
-def drowned(dtype: str, what: str) -> str:
+def drowned_by_rounding(dtype: str, what: str) -> str:
     """Say that rounding is as large as the values of these arrays."""
     if dtype == "float64":
         return f"these runs amplify rounding to the size of {what} (fewer steps or a larger batch amplify less)"

@@ -133,11 +133,8 @@ def _scales(check: str, a: Recording) -> Mapping[str, float]:
 
 def _largest_of(size: Mapping[str, float], run: str) -> float:
     """Return the largest parameter of an optimizer's run: a running variance may be of any size."""
-    return max((v for name, v in size.items() if _group("train", name) == run and not _is_statistic(name)), default=0.0)
-
-
-def _is_statistic(name: str) -> bool:
-    return name.rpartition(".")[2] in STATISTICS
+    trained = {name: v for name, v in size.items() if name.rpartition(".")[2] not in STATISTICS}
+    return max((v for name, v in trained.items() if _group("train", name) == run), default=0.0)
 
 
 def largest(array: np.ndarray) -> float:

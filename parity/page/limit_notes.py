@@ -94,7 +94,7 @@ class LimitNotes:
         if not rows and not about:
             return Markup()
         listed = tag("ul", *rows, class_="lettered" if rows[1:] else None)
-        parts = [tag("p", prose(about), class_="soft")] * bool(about) + [listed] * bool(rows)
+        parts = ([tag("p", prose(about), class_="soft")] if about else []) + ([listed] if rows else [])
         return tag("section", tag("h2", "How errors are measured, and why each limit"), *parts, class_="limits", id=ID)
 
     def _entries(self) -> Iterator[tuple[str, list[Markup], str | None]]:
@@ -143,7 +143,7 @@ def coarse(results: Iterable[Result]) -> dict[str, str]:
         for bound in (r.tolerance, *(bound for _, _, bound in r.curve)):
             if bound is not None and SHARE <= bound <= 1:
                 values.setdefault(r.dtype, []).append(bound)
-    return {dtype: shares(sorted(found)) for dtype, found in values.items()}
+    return {dtype: shares(sorted(own)) for dtype, own in values.items()}
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

@@ -123,15 +123,15 @@ def _name(model: Model) -> str:
 
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
-    keys = [tag("span", "without a colour: agrees")] * bool(counts["agrees"] + counts["close"])
+    keys = [tag("span", "without a colour: agrees")] if counts["agrees"] + counts["close"] else []
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
     why = tag("span", *list(words_of)[1:], " see ", tag("a", "Remarks", href="#remarks"))
     off = [r for model in models for r in model if r.grade == "differs"]
     kinds = dict.fromkeys("beyond its limit" if r.is_number else WORDS.get(r.shown, r.shown) for r in off)
     for grade, words in (("close", CLOSE), ("differs", " or ".join(kinds))):
-        keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] * bool(counts[grade])
-    keys += [why] * bool(undecided)
+        keys += [tag("span", tag("b", MARKS[grade], class_=grade), words)] if counts[grade] else []
+    keys += [why] if undecided else []
     return (
         tag("p", *keys, class_="legend soft")
         if any(counts[grade] for grade in counts if grade != "agrees")

@@ -64,7 +64,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         listed = [tree.get(tap) for tree in trees.values()]
         cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]))
                  for label, one in zip(trees, listed, strict=True)]  # fmt: skip
-        of_tap = [of.get(tap) for of in errors.values()]
+        of_tap = [by_tap.get(tap) for by_tap in errors.values()]
         if any(of_tap):
             cells += [cell for dtype, error in zip(errors, of_tap, strict=True) for cell in _error(error, dtype)]
         elif errors:
@@ -95,43 +95,43 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
     """
     errors: dict[str, dict[str, Error]] = {}
     for r in results:
-        of = errors.setdefault(r.dtype, {})
+        by_tap = errors.setdefault(r.dtype, {})
         for tap, error, bound in r.curve:
             state = "first" if tap == r.first_divergence and error > bound else ""
             known = Error(error, bound, state, r.word(tap))
-            if tap not in of or _rank(known) > _rank(of[tap]):
-                of[tap] = known
-    for dtype, of in errors.items():
+            if tap not in by_tap or _rank(known) > _rank(by_tap[tap]):
+                by_tap[tap] = known
+    for dtype, by_tap in errors.items():
         alike = [r for r in results if r.dtype == dtype]
         nans = {tap for r in alike for tap in r.nans}
-        for tap, known in of.items():
+        for tap, known in by_tap.items():
             off = "" if known.error <= known.bound else known.state or "follows"
-            of[tap] = replace(
+            by_tap[tap] = replace(
                 known, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else known.word
             )
-        start = next((tap for tap in of if tap in nans), "")
-        if start and of[start].state == "follows":
-            of[start] = replace(of[start], state="starts")
+        start = next((tap for tap in by_tap if tap in nans), "")
+        if start and by_tap[start].state == "follows":
+            by_tap[start] = replace(by_tap[start], state="starts")
     return errors
 
 
-def _rank(found: Error) -> tuple[bool, float]:
+def _rank(error: Error) -> tuple[bool, float]:
     """Order the errors of an array: that of a pair in which it is the first, then the largest share of its limit."""
-    return found.state == "first", found.error / found.bound if found.bound else math.inf * bool(found.error)
+    return error.state == "first", error.error / error.bound if error.bound else math.inf * bool(error.error)
 
 
 def by_name(tree: Iterable[tuple[str, ...]]) -> dict[str, Listed]:
     """Return the modules of a model by the name that they are compared or listed under."""
-    return {one[0]: Listed(*one) for one in tree}
+    return {row[0]: Listed(*row) for row in tree}
 
 
 def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]]) -> tuple[str, str]:
     """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
     having = {label: tree[tap] for label, tree in trees.items() if tap in tree}
-    for one in having.values():
-        if one.reason:
-            return f"not compared: {one.reason}", "reason"
-    if any(re.search(LISTS, one.kind) for one in having.values()):
+    for module in having.values():
+        if module.reason:
+            return f"not compared: {module.reason}", "reason"
+    if any(re.search(LISTS, module.kind) for module in having.values()):
         return "container", "container"
     if len(having) < len(trees):
         lacking = f" in {in_a_row(label for label in trees if label not in having)}"
@@ -139,18 +139,18 @@ def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]]) -> tuple[st
     return "-", "absent"
 
 
-def _error(found: Error | None, dtype: str) -> list[Markup]:
+def _error(error: Error | None, dtype: str) -> list[Markup]:
     """Build the cells of a module's error and of its limit. On narrow screens the limit stands beside the error."""
-    if found is None:
+    if error is None:
         return [tag("td", "-", class_="number absent", data_label=dtype), tag("td", "-", class_="number bound absent")]
-    text = found.word or short(found.error)
-    text += " starts here" * (found.state == "starts")
-    has_limit = found.word != OTHER_SHAPE
-    bound = limit(found.bound) if has_limit else "-"
-    notes = [" ", tag("span", found.state, class_="state")] if found.state in ("first", "follows") else []
+    text = error.word or short(error.error)
+    text += " starts here" * (error.state == "starts")
+    has_limit = error.word != OTHER_SHAPE
+    bound = limit(error.bound) if has_limit else "-"
+    notes = [" ", tag("span", error.state, class_="state")] if error.state in ("first", "follows") else []
     notes += [" ", tag("span", f"(limit {bound})", class_="of whole")] * has_limit
-    mark = [tag("b", MARKS[GRADES[found.state]], class_="mark"), " "] if found.state in GRADES else []
-    number = tag("td", *mark, prose(text), *notes, class_=f"number {found.state}".strip(), data_label=dtype)
+    mark = [tag("b", MARKS[GRADES[error.state]], class_="mark"), " "] if error.state in GRADES else []
+    number = tag("td", *mark, prose(text), *notes, class_=f"number {error.state}".strip(), data_label=dtype)
     return [number, tag("td", bound, class_="number bound")]
 
 

@@ -103,8 +103,8 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     text = r.grade if undecided else graded(r.grade, r.shown)
     own = "" if undecided else own_limit(r, usual)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
-    bound = [" ", tag("span", f"(limit {own}", limits.mark(r), ")", class_="own-limit whole")] * bool(own)
+    bound = [" ", tag("span", f"(limit {own}", limits.mark(r), ")", class_="own-limit whole")] if own else []
     parts = [tag("a", prose(text), href=f"#{address}"), *bound]
     lost = f"{count(len(r.unjudged), 'array')} not judged"
-    parts += [tag("span", prose(lost), class_="who")] * bool(r.unjudged)
+    parts += [tag("span", prose(lost), class_="who")] if r.unjudged else []
     return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

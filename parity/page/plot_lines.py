@@ -84,12 +84,13 @@ class Plot:
         return cls(results, lines, [pairs.index(points[0].pair) for points in lines])
 
 
-def _is_alike(scale: Scale, one: Result, other: Result) -> bool:
-    if (one.nans, one.shapes, one.copies, len(one.curve)) != (other.nans, other.shapes, other.copies, len(other.curve)):
+def _is_alike(scale: Scale, result: Result, other: Result) -> bool:
+    facts = [(each.nans, each.shapes, each.copies, len(each.curve)) for each in (result, other)]
+    if facts[0] != facts[1]:
         return False
     return all(
         a == b and abs(scale.y(e) - scale.y(f)) <= APART and abs(scale.y(bound) - scale.y(limit)) <= LIMITS_APART
-        for (a, e, bound), (b, f, limit) in zip(one.curve, other.curve, strict=True)
+        for (a, e, bound), (b, f, limit) in zip(result.curve, other.curve, strict=True)
     )
 
 

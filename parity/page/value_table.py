@@ -37,7 +37,7 @@ def value_table(plot: Plot, about: str, limits: LimitNotes) -> Markup:
     names = merge(columns)
     shared = all(len({column[array][1:3] for column in columns if array in column}) == 1 for array in names)
     bound = [tag("th", "limit", scope="col", class_="number")]
-    heads = [[tag("th", prose(in_a_row(of)), scope="col", class_="number"), *bound * (not shared)] for of in pairs]
+    heads = [[tag("th", prose(in_a_row(pair)), scope="col", class_="number"), *bound * (not shared)] for pair in pairs]
     head = tag("tr", tag("th", "array", scope="col"), *chain(*heads), *bound * shared)
     rows = []
     for array in names:
@@ -54,7 +54,7 @@ def array_name(array: str, results: Sequence[Result]) -> Markup:
     """Name an array; one of the user's models with what each of them calls it, where these names differ."""
     known = own_name(array, *results)
     also = with_own(array, *results).removeprefix(known) if results[0].architecture == OWN else ""
-    return join(tag("code", name(known)), *[tag("span", prose(also), class_="soft")] * bool(also))
+    return join(tag("code", name(known)), *([tag("span", prose(also), class_="soft")] if also else []))
 
 
 def _column(result: Result, limits: LimitNotes) -> Column:

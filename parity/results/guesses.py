@@ -36,8 +36,8 @@ class Guess(str):
             labels.setdefault(words, []).append(quoted(label))
         is_epsilon = all(EPSILONS.fullmatch(words) for words in labels)
         texts = [
-            f"{words.replace(f'{EPSILON} ', '') if is_epsilon else words} in {in_a_row(of)}"
-            for words, of in labels.items()
+            f"{words.replace(f'{EPSILON} ', '') if is_epsilon else words} in {in_a_row(owners)}"
+            for words, owners in labels.items()
         ]
         text = f"{EPSILON} is " * is_epsilon + ", ".join(texts) + f", after {after}" * bool(after)
         all_of = "both" if len(labels) == 2 else "all"

@@ -31,7 +31,7 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
             envs += filter(None, [bind(theirs, place(parameter, None), UNUSED, len(envs) + 1)])
     shapes = {name: array.shape for name, array in arrays.items()}
     layout = Filling(Lines(tuple(env.line for env in envs)), envs, shapes).layout()
-    rest = {_plain(name): array for name, array in arrays.items() if name not in used}
+    rest = {without_collection(name).replace("/", "."): array for name, array in arrays.items() if name not in used}
     return {**translate(layout, arrays), **rest}
 
 
@@ -40,7 +40,3 @@ def own_leaves(layers: Iterable[Layer], framework: str) -> dict[str, str]:
     theirs = {parameter.name: place(parameter, PORTS[framework]) for parameter in parameters(list(layers))}
     leaves = {name: re.split("[./]", own.name)[-1] for name, own in theirs.items() if own is not None}
     return {name: leaf for name, leaf in leaves.items() if leaf != name.rpartition(".")[2]}
-
-
-def _plain(name: str) -> str:
-    return without_collection(name).replace("/", ".")

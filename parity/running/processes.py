@@ -129,8 +129,8 @@ def _carry_out(order: dict) -> None:
     job = Job(**{**order, "target": Target(**order["target"]), "checks": tuple(order["checks"])})
     feeds = {check: load(path) for check in job.checks if os.path.exists(path := _feed(folder, check))}
     for check in job.checks:
-        one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
-        save(run_here(one, feeds, label)[check], _recorded(folder, check))
+        single = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
+        save(run_here(single, feeds, label)[check], _recorded(folder, check))
 
 
 if __name__ == "__main__":

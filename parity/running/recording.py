@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,7 @@ SEEDS = 64  # of dropout: each call's masks are looked at together
 # gathers over some layers. In float32 once each way: what crosses the kink of a ReLU one way stays put the other.
 JITTER = {"float64": (2.0**-50,), "float32": (2.0**-21, -(2.0**-21))}
 ACTIVATIONS = ("forward", "layers", "single-step")  # checks of activations: cheap, so that truths are jittered too
+TRACED = ("layers", "single-step")  # checks that record each call of a layer
 WEIGHTS = 64 << 20  # bytes of weights that a recording may carry along for its guesses
 
 
@@ -111,15 +113,14 @@ def record(
         recording.masks = _masks(model, inputs)
     if rates:
         recording.notes.append(_dropout_note(list(dict.fromkeys(rates)), recording.masks))
-    recording.notes += model.switched(training)
-    recording.notes += model.turned() if isinstance(model, Own) else []
-    if isinstance(model, Port) and check in ("layers", "single-step"):
+    recording.notes += [*model.switched(training), *model.turned()]
+    if check in TRACED:
         recording.notes += _uncalled_maps(model, recording)
-    if isinstance(model, Port) and model.source and model.altered:
-        recording.notes.append(f"{os.path.basename(model.source.path)}: {model.altered}")
-    if isinstance(model, Port) and model.source:
-        for one in filter(None, (recording, recording.truth)):
-            one.file, one.part = model.source.path, model.source.part
+    if model.source:
+        if model.altered:
+            recording.notes.append(f"{os.path.basename(model.source.path)}: {model.altered}")
+        for each in filter(None, (recording, recording.truth)):
+            each.file, each.part = model.source.path, model.source.part
     return recording
 
 
@@ -134,8 +135,10 @@ def _dropout_note(rates: Sequence[str], masks: Sequence[Any] | None) -> str:
     return f"dropout was off ({', '.join(rates)}): train judges its masks by themselves"
 
 
-def _uncalled_maps(port: Port, recording: Recording) -> Iterator[str]:
+def _uncalled_maps(port: Port | Own, recording: Recording) -> Iterator[str]:
     """Say which feature maps of the page no call and no layer of a small Config has: names that may be misspelt."""
+    if port.spec is None:
+        return
     called = {pattern(tap.name.partition("#")[0]) for tap in recording.taps}
     every = [port.layers(), *(port.spec.layers(config) for config in port.spec.tiny.values())]
     known = called | {pattern(layer.path) for layers in every for layer in layers}
@@ -173,14 +176,22 @@ def precision_kept() -> Iterator[None]:
 
 
 def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
-    r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
-    r.tabled = isinstance(model, Own) and model.paired is not None
-    _RECORDERS[check](r, model, inputs, feed, steps)
-    r.views = model.views if isinstance(model, Own) and check in ACTIVATIONS else {}
-    r.notes += model.notes
-    if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
-        r.unable, r.cause = True, f"computes in {r.arrays[OUTPUT].dtype}, although its weights are float64"
-    return r
+    """Record a model once, with what guesses need where its calls are recorded."""
+    recorded = _RECORDERS[check](model, inputs, feed, steps)
+    traced, output = check in TRACED, recorded.arrays.get(OUTPUT)
+    state = model.state() if traced else {}
+    unrun = [*model.unreached(recorded.taps), *model.left_out()] if traced else []
+    is_lower = model.dtype == "float64" and output is not None and output.dtype in (np.float32, np.float16)
+    cause = f"computes in {recorded.arrays[OUTPUT].dtype}, although its weights are float64" if is_lower else ""
+    return Recording(
+        label or model.framework, model.framework, model.dtype, model.device, recorded.arrays,
+        architecture=model.architecture, taps=[*recorded.taps], momenta=[*recorded.momenta],
+        weights=_shared(model, state) if 0 < sum(array.nbytes for array in state.values()) <= WEIGHTS else {},
+        kinds={model.shared(layer.path): layer.kind for layer in model.layers()} if traced else {},
+        cause=cause, unable=bool(cause), notes=[*recorded.notes, *unrun, *model.notes], tabled=model.paired is not None,
+        untrained=dict(recorded.untrained), spelled=dict(recorded.spelled),
+        views=dict(model.views) if check in ACTIVATIONS else {},
+    )  # fmt: skip
 
 
 def _spread(
@@ -189,15 +200,14 @@ def _spread(
     """Measure how far a recording's arrays move with the weights; {} and a note where the model cannot be copied."""
     spread: dict[str, np.ndarray] = {}
     for share in JITTER.get(model.dtype, ()):
-        moved = Recording(recording.label, recording.framework, recording.dtype, recording.device)
         try:
-            _RECORDERS[check](moved, model.jittered(share, seed=0), inputs, feed, steps)
+            moved = _RECORDERS[check](model.jittered(share, seed=0), inputs, feed, steps).arrays
         except Exception as error:  # whatever a model raises when it is copied; the comparison itself does not need it
             recording.notes.append(f"how it amplifies rounding was not measured: {type(error).__name__}: {error}")
             return {}
         for name, array in recording.arrays.items():
-            if name in moved.arrays and moved.arrays[name].shape == array.shape:
-                moves = movement(array, moved.arrays[name])
+            if name in moved and moved[name].shape == array.shape:
+                moves = movement(array, moved[name])
                 largest = by_feature(moves, feature_axis(check, name, moves))
                 spread[name] = np.maximum(spread.get(name, 0.0), largest)
     return spread
@@ -234,34 +244,33 @@ def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(double(array)).all())
 
 
-def _forward(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
-    r.arrays = model.outputs(inputs)
+class Recorded(NamedTuple):
+    """What one run of a check shows; see Recording."""
+
+    arrays: dict[str, np.ndarray]
+    taps: Sequence[Tap] = ()
+    notes: Sequence[str] = ()
+    momenta: Sequence[str] = ()
+    untrained: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    spelled: Mapping[str, str] = MappingProxyType({})
 
 
-def _layers(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
-    r.taps = model.trace(inputs)
-    r.arrays = dict(outputs(r.taps))
-    _describe(r, model)
+def _forward(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
+    return Recorded(model.outputs(inputs))
 
 
-def _single_step(r: Recording, model: Port | Own, inputs: Any, feed: Recording | None, *_: Any) -> None:
+def _layers(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
+    taps = model.trace(inputs)
+    return Recorded(dict(outputs(taps)), taps)
+
+
+def _single_step(model: Port | Own, inputs: Any, feed: Recording | None, *_: Any) -> Recorded:
     """Run each layer on the reference's recorded input, and record the input that it would have had as well.
 
     The whole model's own inputs are the same on all sides, whatever the order of its arguments is.
     """
-    r.taps = model.trace(inputs, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
-    for tap in r.taps:
-        r.arrays.update(tap.arrays())
-    _describe(r, model)
-
-
-def _describe(r: Recording, model: Port | Own) -> None:
-    """Add what guesses need, and a note on modules that never ran."""
-    state = model.state()
-    if sum(array.nbytes for array in state.values()) <= WEIGHTS:
-        r.weights = _shared(model, state)
-    r.kinds = {model.shared(layer.path): layer.kind for layer in model.layers()}
-    r.notes += [*model.unreached(r.taps), *model.left_out()]
+    taps = model.trace(inputs, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
+    return Recorded({name: array for tap in taps for name, array in tap.arrays()}, taps)
 
 
 def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -270,31 +279,28 @@ def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     return {model.shared(own): array for own, array in named.items()}
 
 
-def _paired(r: Recording, model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays as the other model has them too: by a Table, if there is one, or else by shared names.
-
-    What a Table leaves unjudged becomes a note.
-    """
-    by_table = model.paired.arrays if isinstance(model, Own) and model.paired is not None else None
-    if by_table is None:
-        leaves = own_leaves(model.layers(), model.framework)
-        r.spelled = {model.shared(name): leaf for name, leaf in leaves.items()}
-        return _shared(model, arrays)
-    r.notes += [note for note in by_table.notes(arrays) if note not in r.notes]
-    return by_table.named(arrays)
+def _paired(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return arrays as the other model has them too: by shared names, or a Table, with what that leaves unjudged."""
+    table = model.paired.arrays if model.paired is not None else None
+    return (_shared(model, arrays), []) if table is None else (table.named(arrays), table.notes(arrays))
 
 
-def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+def _spelled(model: Port | Own) -> dict[str, str]:
+    if model.paired is not None and model.paired.arrays is not None:
+        return {}
+    return {model.shared(name): leaf for name, leaf in own_leaves(model.layers(), model.framework).items()}
+
+
+def _gradients(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
     """Record in the order of the backward pass: a wrong gradient spoils only what comes after it here."""
     gradients = model.gradients(inputs)
-    named = _paired(r, model, gradients.parameters)
-    r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
-    r.arrays.update({name: named[name] for name in reversed(named)})
-    r.arrays.update(gradients.inputs)
-    r.notes += _without_effect(named)
-    if isinstance(model, Own):
-        state = _paired(r, model, model.state())
-        r.untrained = {name: array.shape for name, array in state.items() if name not in named}
+    named, unjudged = _paired(model, gradients.parameters)
+    arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
+    arrays |= {name: named[name] for name in reversed(named)} | gradients.inputs
+    state, also = _paired(model, model.state()) if isinstance(model, Own) else ({}, [])
+    notes = list(dict.fromkeys([*unjudged, *_without_effect(named), *also]))
+    untrained = {name: array.shape for name, array in state.items() if name not in named}
+    return Recorded(arrays, notes=notes, untrained=untrained, spelled=_spelled(model))
 
 
 def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
@@ -302,17 +308,19 @@ def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
     names = [name for name, gradient in gradients.items() if gradient.size and not gradient.any()]
     whose = f"{count(len(names), 'parameter')} {'has' if len(names) == 1 else 'have'} a gradient of 0 as a whole"
     why = "no code reads it, or it has no effect, as in a softmax over one value"
-    return [f"{whose}, which says that {why}: {some(names)}"] * bool(names)
+    return [f"{whose}, which says that {why}: {some(names)}"] if names else []
 
 
-def _train(r: Recording, model: Port | Own, inputs: Any, _feed: Any, steps: int) -> None:
-    r.momenta = momenta(model.runner.model)
+def _train(model: Port | Own, inputs: Any, _feed: Any, steps: int) -> Recorded:
+    arrays, notes = dict[str, np.ndarray](), list[str]()
     for name in OPTIMIZERS:
         trained = model.train(batches(inputs, steps), Optimizer(name=name))
-        named = _paired(r, model, {**trained.parameters, **trained.statistics})
-        r.arrays[f"{name}: losses"] = np.asarray(trained.losses)
-        r.arrays.update({f"{name}: {key}": array for key, array in named.items()})
-        r.notes += [note for note in trained.notes if note not in r.notes]
+        named, unjudged = _paired(model, {**trained.parameters, **trained.statistics})
+        arrays[f"{name}: losses"] = np.asarray(trained.losses)
+        arrays |= {f"{name}: {key}": array for key, array in named.items()}
+        notes += [*unjudged, *trained.notes]
+    shares = momenta(model.runner.model)
+    return Recorded(arrays, notes=list(dict.fromkeys(notes)), momenta=shares, spelled=_spelled(model))
 
 
 def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:
@@ -344,6 +352,6 @@ def batches(inputs: Any, steps: int) -> Sequence[Inputs]:
     return [Inputs.of(inputs).map(noisy) for _ in range(steps)]
 
 
-_RECORDERS: Mapping[str, Callable[..., None]] = {
+_RECORDERS: Mapping[str, Callable[..., Recorded]] = {
     "forward": _forward, "layers": _layers, "single-step": _single_step, "gradients": _gradients, "train": _train,
 }  # fmt: skip

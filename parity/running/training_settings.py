@@ -34,15 +34,15 @@ def _modules(model: Any) -> tuple[str, list[Any]]:
 
 def _shares(model: Any) -> Iterator[float]:
     framework, modules = _modules(model)
-    of: Any = sys.modules.get(framework)
+    library: Any = sys.modules.get(framework)
     for module in modules:
         if framework == "torch":
-            if isinstance(module, of.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            if isinstance(module, library.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
                 yield 1 - module.momentum
         elif framework == "paddle":
-            if isinstance(module, of.nn.layer.norm._BatchNormBase):
+            if isinstance(module, library.nn.layer.norm._BatchNormBase):
                 yield module._momentum
-        elif isinstance(module, of.BatchNorm):
+        elif isinstance(module, library.BatchNorm):
             yield module.momentum
 
 
@@ -54,16 +54,16 @@ def dropouts(model: Any) -> list[str] | None:
     framework, modules = _modules(model)
     if not framework:
         return None
-    of: Any = sys.modules[framework]
+    library: Any = sys.modules[framework]
     kinds: dict[type, str]  # the attribute with the rate
     if framework == "torch":
-        kinds = {of.nn.modules.dropout._DropoutNd: "p", of.nn.MultiheadAttention: "dropout"}
+        kinds = {library.nn.modules.dropout._DropoutNd: "p", library.nn.MultiheadAttention: "dropout"}
     elif framework == "paddle":
-        own = (of.nn.Dropout, of.nn.Dropout2D, of.nn.Dropout3D, of.nn.AlphaDropout)
-        kinds = {**dict.fromkeys(own, "p"), of.nn.MultiHeadAttention: "dropout"}
+        own = (library.nn.Dropout, library.nn.Dropout2D, library.nn.Dropout3D, library.nn.AlphaDropout)
+        kinds = {**dict.fromkeys(own, "p"), library.nn.MultiHeadAttention: "dropout"}
     else:
-        kinds = {of.Dropout: "rate", of.MultiHeadAttention: "dropout_rate"}
-    rates = {getattr(one, name) for one in modules for kind, name in kinds.items() if isinstance(one, kind)}
+        kinds = {library.Dropout: "rate", library.MultiHeadAttention: "dropout_rate"}
+    rates = {getattr(module, name) for module in modules for kind, name in kinds.items() if isinstance(module, kind)}
     return sorted(exact(rate) for rate in rates if isinstance(rate, int | float) and rate > 0)
 
 

@@ -96,15 +96,10 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
     """Name comparisons by their pairs, and by marked model and check where these are not all that there are."""
     pairs, models = dict.fromkeys(r.pair for r in group), dict.fromkeys(map(model, group))
     parts = [listed(list(pairs))]
-    parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
+    parts += [listed(list(map(marked, models)))] if len(models) < len({model(r) for r in results}) else []
     asked = {(r.check, r.dtype) for r in results}
     parts += [findings.checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
     return "; ".join(parts)
-
-
-def _some(names: Sequence[str]) -> str:
-    """List up to four marked names, or three and how many others."""
-    return listed(list(map(marked, names)))
 
 
 def notes(results: Sequence[Result]) -> list[tuple[str, str]]:

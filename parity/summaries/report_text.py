@@ -91,7 +91,7 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     missing = "\n".join(screen.wrap(text, "", "", "  ") for text in absences)
     blocks += [block for block in (missing, _causes(results, screen), _notes(results, screen)) if block]
     last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
-    blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] * bool(last)
+    blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] if last else []
     return "\n\n".join(blocks)
 
 
@@ -201,7 +201,7 @@ def _below(rows: Sequence[tuple[str, str, Row]], pairs: Sequence[str], layout: L
         yield from line
         for pair in (pair for pair in pairs if pair in row):
             if len(pair) > wide:
-                yield from [layout.row(name, check, None)] * bool(check)
+                yield from [layout.row(name, check, None)] if check else []
                 yield f"    {pair}"
                 name = check = ""
             own = limit(row[pair].tolerance)

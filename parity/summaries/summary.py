@@ -138,7 +138,7 @@ def unjudged(results: Iterable[Result]) -> list[str]:
     grades_of: dict[str, set[str]] = {}
     for r in results:
         grades_of.setdefault(model(r), set()).add(r.grade)
-    return [name for name, found in grades_of.items() if "not judged" in found <= {"not judged", "not run"}]
+    return [name for name, own_grades in grades_of.items() if "not judged" in own_grades <= {"not judged", "not run"}]
 
 
 def closeness(results: Iterable[Result]) -> str:
@@ -270,7 +270,7 @@ def extremes(results: Sequence[Result], places: bool = False, named: bool = True
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     words, errors = dict[tuple[str, str], list[str]](), list[str]()
-    for dtype in _ordered(worst):
+    for dtype in sorted(worst, key=lambda dtype: dtype != "float64"):  # which decides
         r = worst[dtype]
         known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
         about = f" ({'; '.join(known)})" if known else ""
@@ -278,7 +278,7 @@ def extremes(results: Sequence[Result], places: bool = False, named: bool = True
             errors.append(f"{r.shown} in {dtype}{about}")
         else:
             words.setdefault((r.shown, about), []).append(dtype)
-    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] * bool(errors)
+    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] if errors else []
     return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
 
 
@@ -303,11 +303,6 @@ def _place(r: Result, several: bool) -> str:
 def _at(array: str, r: Result) -> str:
     """Name an array of a result, marked."""
     return place(own_name(array, r), [name for name, *_ in r.curve])
-
-
-def _ordered(dtypes: Iterable[str]) -> list[str]:
-    """Put float64, which decides, in front of the other dtypes."""
-    return sorted(dtypes, key=lambda dtype: dtype != "float64")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.table.laying_out import lay_out
 from parity.derive.findings.lone import lone
-from parity.derive.findings.this_depth import this_depth
+from parity.derive.findings.uncounted_blocks import uncounted_blocks
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
@@ -306,7 +306,7 @@ def test_blocks_of_one_list_that_are_stages_on_the_right_list_their_numbers():
 
 def test_lines_of_one_depth_alone_are_named():
     def fixed(*texts: str) -> list[str]:
-        return this_depth(Table.parse("table 1\n" + "\n".join(texts) + "\n"))
+        return uncounted_blocks(Table.parse("table 1\n" + "\n".join(texts) + "\n"))
 
     first, other = "points.0.w: o i <-> trunk/0/w: i o", "points.1.w: o (a+b) <-> trunk/1/w: (b+a) o"
     assert fixed(first, "points.{i}.b: c <-> trunk/{i}/b: c", other) == ["points.0", "points.1"]
@@ -324,7 +324,7 @@ def test_layers_of_different_kinds_under_numbers_are_no_blocks():
     layer = ("down.0.w: o i <-> a.0.w: i o", "down.0.b: c <-> a.0.b: c")
     norm = ("down.1.w: c <-> a.1.w: c", "down.1.b: c <-> a.1.b: c")
     blocks = ("c.0.x.w: c <-> d.0.x.w: c", "c.1.x.w: c <-> d.1.x.w: c", "c.1.y.w: c <-> d.1.y.w: c")
-    found = [this_depth(Table.parse("\n".join(["table 1", *lines, ""]))) for lines in ((*layer, *norm), blocks)]
+    found = [uncounted_blocks(Table.parse("\n".join(["table 1", *lines, ""]))) for lines in ((*layer, *norm), blocks)]
     assert found == [[], ["c.0", "c.1"]]
 
 

@@ -1,7 +1,12 @@
 """Conclude a match: write its Table, prove it, and explain where the models part.
 
-conclusion leads through it: writing folds a match into lines (summands orders terms of which only the sum counts before
-it, shifted compares the rows of tables, and unread_rows finds tables of which the inputs read some rows alone), verdict
-says whether they are proven, chosen which partners nothing confirms, unit_lengths which orders of axes no run shows,
-and partings lists where the models part.
+conclusion    runs all the others, and returns the Derivation
+writing       folds the match into the lines of a Table
+summands      orders terms of which only the sum counts, before the lines are written
+shifted       finds tables whose rows stand elsewhere in the other model
+unread_rows   finds tables of which the inputs read some rows alone
+verdict       proves the Table, or says why it is not proven
+chosen        lists partners that nothing confirms
+unit_lengths  lists parameters whose order of axes no run shows
+partings      lists where the models part
 """

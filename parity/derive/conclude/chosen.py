@@ -36,12 +36,12 @@ def _confirmed(program: Program, agreeing: set[str]) -> set[str]:
     """Return the parameters from which the values are computed that are multiplied by some others."""
     weights, bits = program.weights(), {name: 1 << k for k, name in enumerate(program.tape.parameters)}
     behind = {number: bits[name] for name, number in program.tape.parameters.items()}  # parameters as bits: many nodes
-    found = 0
+    confirmed = 0
     for node in program.tape.nodes:
         for number, other in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind in FACTORS else ():
             if other in weights and number in program.active and agreeing.issuperset(weights[other]):
-                found |= behind.get(number, 0)
+                confirmed |= behind.get(number, 0)
         behind[node.output] = 0
         for number in node.inputs:
             behind[node.output] |= behind.get(number, 0)
-    return {name for name, bit in bits.items() if found & bit}
+    return {name for name, bit in bits.items() if confirmed & bit}

@@ -63,62 +63,64 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
       began: the process's CPU time before all of it.
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
-    of = written(left, best)
-    judgement = judged(left, best, of)
-    if of.inferred and not judgement.proven and of_one_number(left.side):
-        of = written(left, best, infer=False)
-        judgement = judged(left, best, of)
-    explained = _explained(left, best, of, judgement, unlike)
+    lines = written(left, best)
+    judgement = judged(left, best, lines)
+    if lines.inferred and not judgement.proven and of_one_number(left.side):
+        lines = written(left, best, infer=False)
+        judgement = judged(left, best, lines)
+    explained = _explained(left, best, lines, judgement, unlike)
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.
-        whole = without(best.found, explained.resized, of.rights)
+        whole = without(best.found, explained.resized, lines.rights)
         return concluded(left, best._replace(found=whole), began, explained.resized)
-    of, rows = _with_reasons(left, best, of, explained)
+    lines, rows = _with_reasons(left, best, lines, explained)
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
     derivation = Derivation.of(
-        _given(left, best, of),
-        _matching(left, best, of, judgement, explained, rows, sure),
-        _reported(judgement, of, explained),
-        _differences(left, best, of, explained, judgement.proven, sure),
+        _given(left, best, lines),
+        _matching(left, best, lines, judgement, explained, rows, sure),
+        _reported(judgement, lines, explained),
+        _differences(left, best, lines, explained, judgement.proven, sure),
     )
     derivation = replace(derivation, seconds=time.process_time() - began)
-    notes = [*of.notes, *judgement.notes, *(_unseen_notes(of) if judgement.proven else [])]
+    notes = [*lines.notes, *judgement.notes, *(_unseen_notes(lines) if judgement.proven else [])]
     return replace(derivation, table=commented(derivation, derivation.why, notes))
 
 
-def _explained(left: Left, best: Candidate, of: Written, judgement: Judgement, unlike: Sequence[Resized]) -> Explained:
+def _explained(
+    left: Left, best: Candidate, lines: Written, judgement: Judgement, unlike: Sequence[Resized]
+) -> Explained:
     """Say where the models part, and which sizes differ; nothing of models that the tapes do not show."""
     steps = best.found.steps
     depths = "" if judgement.proven else differing(left.side.parameters, best.side.parameters)
     if judgement.reads_numbers or judgement.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
-    equal = judgement.proven or (bool(of.reasons) and _equal(judgement, of))
+    equal = judgement.proven or (bool(lines.reasons) and _equal(judgement, lines))
     places = divergences(best.found, judgement, equal, lows)
     if equal:
         return Explained(places, steps, unlike, depths)
-    unequal = bool(of.reasons or judgement.incomparable)
+    unequal = bool(lines.reasons or judgement.incomparable)
     alike = same_shapes(left.program, best.programs[1])
-    sized = not (unlike or depths or alike) and len(of.rights) <= LARGE_MODEL and unequal
-    places, others, steps = partings(left, best, of, places, sized)
+    sized = not (unlike or depths or alike) and len(lines.rights) <= LARGE_MODEL and unequal
+    places, others, steps = partings(left, best, lines, places, sized)
     return Explained(places, steps, unlike or others, depths)
 
 
-def _equal(judgement: Judgement, of: Written) -> bool:
+def _equal(judgement: Judgement, lines: Written) -> bool:
     """Tell whether outputs are equal in float64, and depend on no parameter that lacks a line."""
-    return judgement.exact <= EQUAL_OUTPUTS and not (of.reasons and judgement.incomparable)
+    return judgement.exact <= EQUAL_OUTPUTS and not (lines.reasons and judgement.incomparable)
 
 
-def _with_reasons(left: Left, best: Candidate, of: Written, explained: Explained) -> tuple[Written, list[Unmatched]]:
+def _with_reasons(left: Left, best: Candidate, lines: Written, explained: Explained) -> tuple[Written, list[Unmatched]]:
     """Return what is written, with the reasons that other depths and sizes are, and what has no partner."""
-    if not of.reasons:
-        return of, []
-    sizes = {pair.right: pair.why for pair in explained.resized if pair.right in of.reasons}
-    reasons = dict.fromkeys(of.reasons, DEPTHS) if explained.depths else {**of.reasons, **sizes}
-    rows = unmatched(left, best, of.map, reasons)
+    if not lines.reasons:
+        return lines, []
+    sizes = {pair.right: pair.why for pair in explained.resized if pair.right in lines.reasons}
+    reasons = dict.fromkeys(lines.reasons, DEPTHS) if explained.depths else {**lines.reasons, **sizes}
+    rows = unmatched(left, best, lines.map, reasons)
     order = dict.fromkeys(name for row in rows if row.side == "right" for name in row.names if name in reasons)
     reasons = {name: reasons[name] for name in (*order, *reasons)}
-    return of._replace(reasons=reasons, table=without_unknown(of, left.elements, best.hint, rows)), rows
+    return lines._replace(reasons=reasons, table=without_unknown(lines, left.elements, best.hint, rows)), rows
 
 
 def _of_complex_numbers(left: Side, right: Side) -> str:
@@ -127,12 +129,12 @@ def _of_complex_numbers(left: Side, right: Side) -> str:
     return " and ".join(f"{in_a_row(folded(names))} on the {side}" for side, names in sides if names)
 
 
-def _given(left: Left, best: Candidate, of: Written) -> Given:
+def _given(left: Left, best: Candidate, lines: Written) -> Given:
     """Return what the models are, and how they are called."""
     lefts, tapes, sides = left.elements, (left.tape, best.tape), (left.side, best.side)
     return Given(
-        arrays=(len(lefts.names), len(of.rights.names)),
-        elements=(len(lefts) - 1, len(of.rights) - 1),
+        arrays=(len(lefts.names), len(lines.rights.names)),
+        elements=(len(lefts) - 1, len(lines.rights) - 1),
         correspondence=best.correspondence,
         input_order=best.input_order,
         output_order=best.output_order,
@@ -144,7 +146,7 @@ def _given(left: Left, best: Candidate, of: Written) -> Given:
 
 
 def _matching(
-    left: Left, best: Candidate, of: Written, judgement: Judgement, explained: Explained, rows: Sequence[Unmatched],
+    left: Left, best: Candidate, lines: Written, judgement: Judgement, explained: Explained, rows: Sequence[Unmatched],
     sure: bool,
 ) -> Matching:  # fmt: skip
     """Return the Table, and which of its lines are not sure.
@@ -152,31 +154,31 @@ def _matching(
     Args:
       rows: what has no partner. sure: whether the models are equal, without the causes that were found.
     """
-    certain = sure or _equal(judgement, of)  # equal outputs confirm each choice
+    certain = sure or _equal(judgement, lines)  # equal outputs confirm each choice
 
     def of_table(names: Iterable[str]) -> list[str]:
-        return [name for name in dict.fromkeys(names) if name not in of.reasons]
+        return [name for name in dict.fromkeys(names) if name not in lines.reasons]
 
     doubtful = [] if certain else of_table(_doubtful(best.found.steps))
-    inferred = of_table([*of.inferred, *doubtful])
+    inferred = of_table([*lines.inferred, *doubtful])
     return Matching(
-        table=of.table,
+        table=lines.table,
         uses=explained.steps,
-        reasons=of.reasons,
+        reasons=lines.reasons,
         stop=None if sure else best.found.failure,
         unmatched=rows,
         inferred=inferred,
-        in_rows=[name for name in of.in_rows if name in inferred],
+        in_rows=[name for name in lines.in_rows if name in inferred],
         doubtful=doubtful,
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
-        filled=of.filled,
-        unseen_orders=of_table(unseen_orders(best.programs, of.map, left.elements, of.rights)),
+        filled=lines.filled,
+        unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         search_limit=best.limit,
     )
 
 
 def _differences(
-    left: Left, best: Candidate, of: Written, explained: Explained, proven: bool, sure: bool
+    left: Left, best: Candidate, lines: Written, explained: Explained, proven: bool, sure: bool
 ) -> Differences:
     """Say where models part, and how they are built: of other depths or sizes, with other kinds of arrays."""
     known = Differences(divergences=explained.places)
@@ -185,12 +187,12 @@ def _differences(
         known = replace(
             known,
             strides=unlike_strides(left.program, best.programs[1]) if stopped else "",
-            heads=_heads(left, best, of, explained),
+            heads=_heads(left, best, lines, explained),
             check_given=_given_to_check(best, explained),
         )
     if proven:
         return known
-    lefts, rights = left.elements, of.rights
+    lefts, rights = left.elements, lines.rights
     sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
     return replace(
         known,
@@ -210,23 +212,23 @@ def _given_to_check(best: Candidate, explained: Explained) -> str:
     return to_check(best.hint, explained.steps, best.programs[1], site, stop.names if stop else ())
 
 
-def _heads(left: Left, best: Candidate, of: Written, explained: Explained) -> str:
+def _heads(left: Left, best: Candidate, lines: Written, explained: Explained) -> str:
     """Say how the numbers of heads differ, of models of one depth whose differences are not all known."""
-    places, whole = explained.places, not (of.reasons or best.found.failure)
+    places, whole = explained.places, not (lines.reasons or best.found.failure)
     known = any(place.kind == HEADS for place in places) or (whole and all(place.cause for place in places))
-    if known or explained.depths or len(of.rights) > LARGE_MODEL:
+    if known or explained.depths or len(lines.rights) > LARGE_MODEL:
         return ""
     sides = (left.side, left.tape, left.inputs), (best.side, best.tape, best.side.call.arrays())
     try:
-        counts = [head_counts(tape, draw(of, left.seed), [*given.values()]) for of, tape, given in sides]
+        counts = [head_counts(tape, draw(side, left.seed), [*given.values()]) for side, tape, given in sides]
     except Refused:
         return ""
     return built_unlike(*counts)
 
 
-def _reported(judgement: Judgement, of: Written, explained: Explained) -> Judgement:
+def _reported(judgement: Judgement, lines: Written, explained: Explained) -> Judgement:
     """Return a judgement without what the causes explain, and without errors that missing parameters make void."""
-    void = bool(of.reasons) and not _equal(judgement, of)
+    void = bool(lines.reasons) and not _equal(judgement, lines)
     if confirmed(explained.places):
         judgement = replace(judgement, incomparable=without_places(judgement.incomparable))
     return replace(judgement, exact=math.nan, gradient=None) if void else judgement
@@ -238,9 +240,9 @@ def _misordered(left: Left, best: Candidate) -> str:
     return misordered(left.side.call.arrays(), *shapes)
 
 
-def _unseen_notes(of: Written) -> list[str]:
+def _unseen_notes(lines: Written) -> list[str]:
     return [
-        f"unobservable: with these inputs no output depends on what this drops: {line}" for line in unseen(of.table)
+        f"unobservable: with these inputs no output depends on what this drops: {line}" for line in unseen(lines.table)
     ]
 
 

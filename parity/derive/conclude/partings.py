@@ -36,7 +36,7 @@ from .writing import Written, written
 NO_SITES: Mapping[str, str] = MappingProxyType({})
 
 
-def divergences(found: Match, proof: Proof, proven: bool, lows: Mapping[str, str] = NO_SITES) -> list[Divergence]:
+def divergences(match: Match, proof: Proof, proven: bool, lows: Mapping[str, str] = NO_SITES) -> list[Divergence]:
     """List each place where values part by ten times more than before it.
 
     Where the outputs are proven equal, uses of quite other values are no such places: one side computes in other steps.
@@ -46,7 +46,7 @@ def divergences(found: Match, proof: Proof, proven: bool, lows: Mapping[str, str
     """
     parted: list[Divergence] = []
     worst, most = EXACT, PARTED_MATCH if proven else np.inf
-    for step in found.steps:
+    for step in match.steps:
         if 10 * worst < step.gap <= most and step.kind != "add":  # see judged: such a gap depends on the order of terms
             worst = step.gap
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
@@ -101,21 +101,21 @@ def _rounding(table: RoundedTable) -> str:
 
 def sizes_differ(left: Left, best: Candidate) -> bool:
     """Tell whether parameters that read the same values have other sizes, of a match that is not complete."""
-    of = written(left, best)
-    if not of.reasons or len(of.rights) > LARGE_MODEL:
+    lines = written(left, best)
+    if not lines.reasons or len(lines.rights) > LARGE_MODEL:
         return False
     try:
-        sides, found = _runs(left, best, of.table), _known(of)
+        sides, mapped = _runs(left, best, lines.table), _known(lines)
     except Refused:
         return False
     finally:
         left.fill()
-    others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons)
+    others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons)
     return any(not pair.joined for pair in others)
 
 
 def partings(
-    left: Left, best: Candidate, of: Written, known: list[Divergence], sized: bool
+    left: Left, best: Candidate, lines: Written, known: list[Divergence], sized: bool
 ) -> tuple[list[Divergence], list[Resized], list[Step]]:
     """Return the places where models with the same weights part, what has another size, and the uses of parameters.
 
@@ -123,21 +123,21 @@ def partings(
       known: the places that the matching saw. sized: whether sizes are compared.
     """
     try:
-        sides, found = _runs(left, best, of.table), _known(of)
+        sides, mapped = _runs(left, best, lines.table), _known(lines)
     except Refused:
         return known, [], list(best.found.steps)
-    others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
-    places, without = explain(*sides, found)
-    steps = remeasured(best.found.steps, sides, found)
-    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
-        places, _ = explain(*_runs(left, best, of.table, proof=True), found)
+    others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons) if sized else []
+    places, without = explain(*sides, mapped)
+    steps = remeasured(best.found.steps, sides, mapped)
+    if not places and mapped.whole:  # few values show the difference, as those that one side cuts off: none did here
+        places, _ = explain(*_runs(left, best, lines.table, proof=True), mapped)
     elif (
         confirmed(places)
-        and len(of.rights) <= LARGE_MODEL
-        and not _equal(without, _runs(left, best, of.table, proof=True))
+        and len(lines.rights) <= LARGE_MODEL
+        and not _equal(without, _runs(left, best, lines.table, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
-    return _with_known(places, found, known), others, steps
+    return _with_known(places, mapped, known), others, steps
 
 
 def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) -> list[Step]:
@@ -189,12 +189,12 @@ def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False)
     )
 
 
-def _known(of: Written) -> Mapped:
+def _known(lines: Written) -> Mapped:
     """Return the map without the elements of parameters that have no line."""
-    found = np.array(of.map) if of.reasons else np.asarray(of.map)
-    for name in of.reasons:
-        of.rights.part(found, name)[...] = 0
-    return Mapped(found, not of.reasons, of.plus if of.plus.any() else None)
+    mapped = np.array(lines.map) if lines.reasons else np.asarray(lines.map)
+    for name in lines.reasons:
+        lines.rights.part(mapped, name)[...] = 0
+    return Mapped(mapped, not lines.reasons, lines.plus if lines.plus.any() else None)
 
 
 def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:

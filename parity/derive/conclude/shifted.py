@@ -27,11 +27,11 @@ def shifted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
     if own.shape != part.shape:
         return ""
     numbers = {tuple(row): at for at, row in enumerate(own.tolist())}
-    found = [numbers.get(tuple(part[at].tolist()), -1) for at in known]
-    steps = {there - here for there, here in zip(found, known, strict=True)}
-    if -1 in found or len(steps) != 1 or steps == {0}:
+    rows = [numbers.get(tuple(part[at].tolist()), -1) for at in known]
+    steps = {there - here for there, here in zip(rows, known, strict=True)}
+    if -1 in rows or len(steps) != 1 or steps == {0}:
         return ""
-    ranges = f"{known[0]}..{known[-1]}", f"{found[0]}..{found[-1]}"
+    ranges = f"{known[0]}..{known[-1]}", f"{rows[0]}..{rows[-1]}"
     where = f"the right model reads its rows {ranges[0]} where the left one reads rows {ranges[1]} of {owners[0]}"
     return Reason(f"{where}, and no line shifts rows: let both read the same rows", REMEDY)
 

@@ -35,19 +35,19 @@ class Terms(NamedTuple):
     near: Array
 
 
-def straightened(left: Left, found: Array, plus: Array | None, rights: Elements, given: Collection[str]) -> Array:
+def straightened(left: Left, mapped: Array, plus: Array, rights: Elements, given: Collection[str]) -> Array:
     """Return the map with terms of sums exchanged, so that each right parameter has the elements of one left one.
 
     Args:
-      found, plus: see Match.
+      mapped, plus: see Match.
       given: right parameters that the user's lines describe: they stay as they are.
     """
-    every = [of for of in _terms(found, left.elements, rights) if plus is None or not _summed(of, plus, rights)]
-    every = [of for of in every if not set(of.names).intersection(given)]
-    if not every:
-        return found
-    found, before = found.copy(), left.side.run(left.elements.arrays, left.inputs)
-    for names, numbers, near in every:
+    crossed = [pair for pair in _terms(mapped, left.elements, rights) if not set(pair.names).intersection(given)]
+    crossed = [pair for pair in crossed if not any(rights.part(plus, name).any() for name in pair.names)]
+    if not crossed:
+        return mapped
+    mapped, before = mapped.copy(), left.side.run(left.elements.arrays, left.inputs)
+    for names, numbers, near in crossed:
         for turned in (~near, near):
             if not turned.any():  # the nearer names are not those of a sum
                 break
@@ -56,22 +56,18 @@ def straightened(left: Left, found: Array, plus: Array | None, rights: Elements,
                 same = equal(before, left.side.run(left.elements.arrays, left.inputs))
             if same:
                 for name, own, other in zip(names, numbers, numbers[::-1], strict=True):
-                    rights.part(found, name)[...] = np.where(turned, other, own)
+                    rights.part(mapped, name)[...] = np.where(turned, other, own)
                 break
     left.side.release()
-    return found
+    return mapped
 
 
-def _summed(of: Terms, plus: Array, rights: Elements) -> bool:
-    return any(rights.part(plus, name).any() for name in of.names)
-
-
-def _terms(found: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:
+def _terms(mapped: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:
     """Yield parameters whose elements are mixed, or crossed within a module though their names are not."""
     similar = Similarity()
     groups: dict[object, list[tuple[str, list[str]]]] = {}
     for name in rights.names:
-        part = rights.part(found, name)
+        part = rights.part(mapped, name)
         if 0 < part.size < MANY and (part > 0).all() and len(owners := lefts.owners(part)) <= 2:
             key = frozenset(owners) if len(owners) == 2 else split(name)[0]
             groups.setdefault(key, []).append((name, owners))
@@ -85,7 +81,7 @@ def _terms(found: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:
         a, b = owners
         if similar(one, b) + similar(other, a) > similar(one, a) + similar(other, b):
             a, b = b, a
-        numbers = np.asarray(rights.part(found, one)), np.asarray(rights.part(found, other))
+        numbers = np.asarray(rights.part(mapped, one)), np.asarray(rights.part(mapped, other))
         near = (numbers[0] >= lefts.first(a)) & (numbers[0] < lefts.first(a) + numbers[0].size)
         ahead = lefts.first(b) - lefts.first(a)
         if not near.all() and np.array_equal(numbers[1], numbers[0] + np.where(near, ahead, -ahead)):

@@ -43,20 +43,20 @@ class Unit(NamedTuple):
     joined: bool
 
 
-def unseen_orders(programs: Sequence[Program], found: Array, lefts: Elements, rights: Elements) -> list[str]:
+def unseen_orders(programs: Sequence[Program], mapped: Array, lefts: Elements, rights: Elements) -> list[str]:
     """List the right parameters that join an axis with one of length 1 which stands elsewhere on the left.
 
     Of blocks that differ in their numbers alone the first one is looked at.
 
     Args:
-      found: the left element of each right one.
+      mapped: the left element of each right one.
     """
     if len(rights) > LARGE_MODEL or not all(any(map(_is_reshape, program.tape.nodes)) for program in programs):
         return []
     seen, kinds = dict[str, list[tuple[set[float], list[Place]]]](), dict[str, bool]()
     for name in rights.names:
         if (kind := normal(escaped(name))) not in kinds:
-            numbers = np.asarray(rights.part(found, name))
+            numbers = np.asarray(rights.part(mapped, name))
             kinds[kind] = any(_parted(*pair) for pair in _places_of_both(programs, name, numbers, lefts, seen))
     return [name for name in rights.names if kinds[normal(escaped(name))]]
 

@@ -11,14 +11,14 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 
 
-def read_in_rows(program: Program, found: Array, rights: Elements, names: Iterable[str]) -> list[str]:
+def read_in_rows(program: Program, mapped: Array, rights: Elements, names: Iterable[str]) -> list[str]:
     """Return the right parameters whose elements have no partner just where the run picks other rows.
 
     Args:
-      found: see Match.map. names: of parameters to look at.
+      mapped: see Match.map. names: of parameters to look at.
     """
-    some = [name for name in names if _some_rows(rights.part(found, name) > 0)]
-    return [name for name in some if _picked(program, found, rights, name)]
+    some = [name for name in names if _some_rows(rights.part(mapped, name) > 0)]
+    return [name for name in some if _picked(program, mapped, rights, name)]
 
 
 def _some_rows(known: Array) -> bool:
@@ -33,17 +33,17 @@ def _axis_of_rows(shape: Sequence[int]) -> int:
     return next((axis for axis, length in enumerate(shape) if length > 1), 0)
 
 
-def _picked(program: Program, found: Array, rights: Elements, name: str) -> bool:
+def _picked(program: Program, mapped: Array, rights: Elements, name: str) -> bool:
     """Tell whether all that reads a table picks rows of it, and none of those without a partner."""
     value = program.tape.parameters[name]
     shape = program.shapes[value]
     axis = _axis_of_rows(shape)
-    known = (rights.part(found, name) > 0).reshape(shape[axis], -1).any(1)
+    known = (rights.part(mapped, name) > 0).reshape(shape[axis], -1).any(1)
     rows = known.reshape([-1, *[1] * (len(shape) - axis - 1)])
     unread = np.broadcast_to(1.0 - rows, shape)  # Paddle picks no rows of bools
     readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
     for node in readers:
         operands = [unread if number == value else program.known(number) for number in node.inputs]
-        if node.kind != "layout" or any(one is None for one in operands) or np.any(node.run(*operands)):
+        if node.kind != "layout" or any(operand is None for operand in operands) or np.any(node.run(*operands)):
             return False
     return bool(readers)

@@ -39,41 +39,41 @@ NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, t
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
 
-def judged(left: Left, best: Candidate, of: Written) -> Judgement:
+def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     """Run both models with weights that the Table translates, and say whether that proves it, or why it does not."""
-    found, programs = best.found, (left.program, best.programs[1])
-    tapes, elements = (left.tape, best.tape), (left.elements, of.rights)
-    trial = Trial(left.side, best.side, of.table, tapes, programs, of.maps, elements)
+    match, programs = best.found, (left.program, best.programs[1])
+    tapes, elements = (left.tape, best.tape), (left.elements, lines.rights)
+    trial = Trial(left.side, best.side, lines.table, tapes, programs, lines.maps, elements)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
-    gaps = [step.gap for step in found.steps if step.kind != "add"]
-    whole = not found.failure and not any(gap > PARTED_MATCH for gap in gaps)
+    gaps = [step.gap for step in match.steps if step.kind != "add"]
+    whole = not match.failure and not any(gap > PARTED_MATCH for gap in gaps)
     proof = prove(trial, whole)
     edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
-    doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not of.reasons
+    doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not lines.reasons
     numbers = doubted and reads_numbers(trial)
     if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
         whole, proof = True, prove(trial)
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
-    holds = proof.holds and whole and not nearly and not of.reasons and not best.clash
+    holds = proof.holds and whole and not nearly and not lines.reasons and not best.clash
     trial = replace(trial, error=proof.error, exact=proof.exact)
     quick = affordable(left.program) >= FURTHER_RUNS
     examples = more_examples(trial) if holds and quick else Examples()
     objection, unshown = _objection(trial, proof, quick) if holds else ("", [])
-    if whole and not apart and not of.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
+    if whole and not apart and not lines.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(trial)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
     stored = stored_alone(trial) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     longer = longer_inputs(trial) if holds and not objection else Longer()
     objection = objection or longer.reason
-    proof = _compared(proof, objection, best, of)
+    proof = _compared(proof, objection, best, lines)
     proven = holds and not unshown and not objection
     absent = absent_token(trial) if proven else ""
     if proven and quick and not absent:
         absent = negative_inputs(trial) or rows_of_zeros(trial)
         absent = absent or rows_of_one_value(trial) or other_lengths(trial)
-    free, untried = _free(left, of) if proven else ([], "")
+    free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(
         **vars(proof), proven=proven, unshown=unshown, reads_numbers=numbers or proof.incomparable == UNLIKE,
         tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
@@ -88,21 +88,21 @@ def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
     return sorted(tables | {dtype for side, tape in sides if side in proof.rounding for dtype in tape.lowers})
 
 
-def _free(left: Left, of: Written) -> tuple[list[str], str]:
+def _free(left: Left, lines: Written) -> tuple[list[str], str]:
     """Return what may be permuted without effect, and what was not tried: large models are run fewer times."""
     if (runs := affordable(left.program)) < MIN_RUNS:
         return [], UNTRIED
     left.fill()
-    return freedom(left.side, left.program, left.elements, left.inputs, of.partners(left.elements), runs)
+    return freedom(left.side, left.program, left.elements, left.inputs, lines.partners(left.elements), runs)
 
 
-def _compared(proof: Proof, objection: str, best: Candidate, of: Written) -> Proof:
+def _compared(proof: Proof, objection: str, best: Candidate, lines: Written) -> Proof:
     """Return a proof with the reason why it proves nothing, and without an error where outputs say nothing."""
     reason, error = objection or proof.incomparable, proof.error
     if best.clash:
         reason, error = best.clash, math.nan
-    if set(of.reasons) - set(best.tape.unread()):  # without these parameters, outputs say nothing
-        number = len(of.reasons)
+    if set(lines.reasons) - set(best.tape.unread()):  # without these parameters, outputs say nothing
+        number = len(lines.reasons)
         lacking = f"{count(number, 'array')} {'is' if number == 1 else 'are'} missing"
         reason, error = reason or lacking, math.nan
     return replace(proof, incomparable=reason, error=error)

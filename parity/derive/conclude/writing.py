@@ -64,12 +64,12 @@ class Written(NamedTuple):
 
     def partners(self, lefts: Elements) -> dict[str, list[str]]:
         """Return the right parameters that each left one becomes, or is a term of."""
-        maps, found = self.maps, dict[str, list[str]]()
+        maps, partners = self.maps, dict[str, list[str]]()
         for name in self.rights.names:
-            owners = dict.fromkeys(owner for one in maps for owner in lefts.owners(self.rights.part(one, name)))
+            owners = dict.fromkeys(owner for mapped in maps for owner in lefts.owners(self.rights.part(mapped, name)))
             for owner in owners:
-                found.setdefault(owner, []).append(name)
-        return found
+                partners.setdefault(owner, []).append(name)
+        return partners
 
 
 def written(left: Left, best: Candidate, infer: bool = True) -> Written:
@@ -78,39 +78,39 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     Args:
       infer: whether patterns and names place what no value shows; else it has no line.
     """
-    found, a, b, lefts = best.found, left.side, best.side, left.elements
+    match, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
-    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
-    in_rows = read_in_rows(best.programs[1], found.map, rights, inferred)
+    mapped, inferred = complete(match.map, lefts, rights, not match.failure)
+    in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given]
     if not infer:
         mapped, inferred = _without(mapped, inferred, rights), []
-    mapped = straightened(left, mapped, found.plus, rights, given)
-    mapped, plus = _with_terms_in_order(mapped, found.plus)
-    blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
+    mapped = straightened(left, mapped, match.plus, rights, given)
+    mapped, plus = _with_terms_in_order(mapped, match.plus)
+    blank, dead = ({}, []) if match.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     zeros = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
     filled = _constant(table, zeros) if zeros else []
     if len(rights) > LARGE_MODEL:
-        found.map = mapped = Packed(mapped, rights)
+        match.map = mapped = Packed(mapped, rights)
         lefts.release()
     unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
     notes = [*untranslated(a, b, partners), *unread]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
 
 
-def _with_terms_in_order(found: Array, plus: Array) -> tuple[Array, Array]:
+def _with_terms_in_order(mapped: Array, plus: Array) -> tuple[Array, Array]:
     """Return both maps with the terms of each sum in the left model's order, so that those of all blocks are.
 
     Args:
-      found, plus: see Match.
+      mapped, plus: see Match.
     """
-    turned = (plus > 0) & (found > plus) if plus.any() else None
+    turned = (plus > 0) & (mapped > plus) if plus.any() else None
     if turned is None or not turned.any():
-        return found, plus
-    return np.where(turned, plus, found), np.where(turned, found, plus)
+        return mapped, plus
+    return np.where(turned, plus, mapped), np.where(turned, mapped, plus)
 
 
 def _folded(
@@ -133,8 +133,8 @@ def _folded(
     if best.hint:
         check_lines(best.hint, table, table.known, table.like)
     for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
-        its = name, best.found.map, lefts, rights
-        reasons[name] = shifted(*its) or parted(*its) or reasons[name]
+        asked = name, best.found.map, lefts, rights
+        reasons[name] = shifted(*asked) or parted(*asked) or reasons[name]
     if plain := of_one_number(a):
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
@@ -144,9 +144,9 @@ def _folded(
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
 
 
-def of_one_number(of: Side) -> list[str]:
+def of_one_number(side: Side) -> list[str]:
     """List the inputs of real numbers that have one value, as zeros that stand for an image: they show nothing."""
-    arrays = of.call.arrays().items()
+    arrays = side.call.arrays().items()
     return [label(path) for path, a in arrays if a.dtype.kind == "f" and a.size > 1 and of_one_value(a)]
 
 
@@ -202,7 +202,7 @@ def _unread(
     return blank, dead
 
 
-def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+def without_unknown(lines: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
     """Leave out lines that drop left arrays or set ranges to zero, but for those that the user gave.
 
     What has no partner yet may belong there. Ranges are left out if their model reads them in a use without a partner,
@@ -211,8 +211,8 @@ def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequ
     Args:
       rows: what has no partner.
     """
-    table, own = of.table, {str(line) for line in given.table.lines} if given else set[str]()
-    made = {name for name, rights in of.partners(lefts).items() if not of.reasons.keys().isdisjoint(rights)}
+    table, own = lines.table, {str(line) for line in given.table.lines} if given else set[str]()
+    made = {name for name, rights in lines.partners(lefts).items() if not lines.reasons.keys().isdisjoint(rights)}
     read = [made, set[str]()]
     for row in rows:
         read[row.side == "right"].update(row.names if row.kind else ())
@@ -224,8 +224,9 @@ def without_unknown(of: Written, lefts: Elements, given: Hint | None, rows: Sequ
 
 def _named(table: Table, names: Collection[str]) -> list[set[str]]:
     """Return the names of the left side that each line speaks of."""
-    found = Matcher(table, names).match()
-    return [{*chain(*(named.values() for _, arrays in found.groups(line) for named in arrays))} for line in table.lines]
+    matching = Matcher(table, names).match()
+    groups = ([named for _, arrays in matching.groups(line) for named in arrays] for line in table.lines)
+    return [{*chain(*(named.values() for named in group))} for group in groups]
 
 
 def _unknown(line: Line, names: Sequence[set[str]], read: Sequence[set[str]]) -> bool:

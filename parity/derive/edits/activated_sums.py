@@ -87,7 +87,7 @@ def moved_activations(scope: Scope) -> Iterator[Edit]:
             near = (place for place in every if program.makers[place.total.output] >= firsts[side])
             for place in itertools.islice(near, 2 * MOST):
                 some = [other for other in every if other.alike == place.alike]
-                yield widened(_moved(of, side) for of in repeats(place, some, _site))
+                yield widened(_moved(alike, side) for alike in repeats(place, some, _site))
 
 
 def _site(place: Place) -> str:
@@ -113,14 +113,15 @@ def _behind(program: Program, first: int) -> Iterator[Place]:
     """Yield activation functions of which a norm, or operations with parameters, alone read the result."""
     blocks = [(norm.entry, norm.nodes, norm.parameters) for norm in each_norm(program)]
     for chain in chains(program):
-        blocks.append((chain[0].value, tuple(one.node for one in chain), tuple(n for one in chain for n in one.names)))
+        nodes, names = tuple(act.node for act in chain), tuple(n for act in chain for n in act.names)
+        blocks.append((chain[0].value, nodes, names))
     for entry, nodes, names in blocks:
         inner, made = {node.output for node in nodes}, program.makers.get(entry)
         readers = {program.tape.nodes[at].output for at, _ in program.readers(entry)}
         if made is None or not readers <= inner or program.makers[nodes[-1].output] < first:
             continue
-        if one := activation(program, program.tape.nodes[made]):
-            yield Place(one, nodes[-1], entry, True, nodes[-1].site or in_a_row(folded_names(dict.fromkeys(names))))
+        if act := activation(program, program.tape.nodes[made]):
+            yield Place(act, nodes[-1], entry, True, nodes[-1].site or in_a_row(folded_names(dict.fromkeys(names))))
 
 
 def _moved(places: Sequence[Place], side: int) -> Moved:

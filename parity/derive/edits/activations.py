@@ -37,18 +37,18 @@ class Activation(NamedTuple):
 
 def others(scope: Scope) -> Iterator[Other]:
     """Yield the functions of one side in place of those of the other, in the spans, and of all like these."""
-    found = [
-        [one for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (one := activation(program, node))]
+    by_side = [
+        [act for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (act := activation(program, node))]
         for program, span in zip(scope.programs, scope.spans, strict=True)
     ]
-    for side, own in enumerate(found):
-        names = dict.fromkeys([*(one.name for one in found[1 - side]), NONE])
-        for one in own:
-            alike = _written_as(scope.programs[side], one)
+    for side, own in enumerate(by_side):
+        names = dict.fromkeys([*(act.name for act in by_side[1 - side]), NONE])
+        for act in own:
+            alike = _written_as(scope.programs[side], act)
             for name in names:
-                if name != one.name:
-                    both = (one.name, name) if side == 0 else (name, one.name)
-                    text, values = two_sided(*both), {one.result.output: one.entry}
+                if name != act.name:
+                    both = (act.name, name) if side == 0 else (name, act.name)
+                    text, values = two_sided(*both), {act.result.output: act.entry}
                     yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
 
 

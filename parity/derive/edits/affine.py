@@ -77,7 +77,7 @@ class Exchanged(Edit):
 
     @property
     def changed(self) -> Collection[int]:
-        return [one.node.output for pair in self.pairs for one in pair]
+        return [step.node.output for pair in self.pairs for step in pair]
 
     def tape(self, tape: Tape) -> Tape:
         firsts = {first.node.output for first, _ in self.pairs}
@@ -95,12 +95,12 @@ class Exchanged(Edit):
 def chains(program: Program) -> list[list[Applied]]:
     """Return the operations of `applied` in groups that follow one another within a module, in order of execution."""
     ends: dict[int, list[Applied]] = {}
-    for one in applied(program):
-        chain = ends.get(one.value, [])
-        follows = bool(chain) and chain[-1].node.site == one.node.site and len(program.readers(one.value)) == 1
+    for step in applied(program):
+        chain = ends.get(step.value, [])
+        follows = bool(chain) and chain[-1].node.site == step.node.site and len(program.readers(step.value)) == 1
         if follows:
-            del ends[one.value]
-        ends[one.node.output] = [*chain, one] if follows else [one]
+            del ends[step.value]
+        ends[step.node.output] = [*chain, step] if follows else [step]
     return list(ends.values())
 
 
@@ -114,12 +114,12 @@ def without_parameters(
       span: the first operation and the end, between which all of them are read; None for anywhere.
     """
     every = list(applied(program))
-    inside = [one for one in every if span is None or span[0] <= program.makers[one.node.output] < span[1]]
-    some = [one for one in inside if set(one.names) <= set(names)]
-    done = {one.node.output for one in some}
+    inside = [step for step in every if span is None or span[0] <= program.makers[step.node.output] < span[1]]
+    some = [step for step in inside if set(step.names) <= set(names)]
+    done = {step.node.output for step in some}
     read = {name for name in names if name in program.tape.parameters}
     elsewhere = {name for name in read if not _readers(program, program.tape.parameters[name]) <= done}
-    some = [one for one in some if elsewhere.isdisjoint(one.names)]
+    some = [step for step in some if elsewhere.isdisjoint(step.names)]
     if some:
         yield _left_out([some], side)
 
@@ -149,7 +149,7 @@ def _only(kept: Array, values: Array) -> Array:
 
 def without_chains(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
     """Yield edits that leave out parameters, of these, that are added or multiplied from an operation on."""
-    every = [chain for chain in chains(program) if all(name in names for one in chain for name in one.names)]
+    every = [chain for chain in chains(program) if all(name in names for step in chain for name in step.names)]
     late = [chain for chain in every if program.makers[chain[-1].node.output] >= first]
     for chain in late[:MOST]:
         yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
@@ -162,18 +162,18 @@ def exchanged(scope: Scope, side: int) -> Iterator[Edit]:
     every = list[tuple[Applied, Applied]]()
     for two in _joining(program):
         alone = program.only_reader(two.value) is not None
-        every += [(one, two) for one in made[two.value] if alone and one.node.kind != two.node.kind]
+        every += [(step, two) for step in made[two.value] if alone and step.node.kind != two.node.kind]
         made[two.node.output].append(two)
     for pair in scope.nearest(side, every, lambda pair: pair[1].node.output, PAIRS):
-        sorts = [_sort(one) for one in pair]
-        alike = [other for other in every if [_sort(one) for one in other] == sorts]
+        sorts = [_sort(step) for step in pair]
+        alike = [other for other in every if [_sort(step) for step in other] == sorts]
         sets = repeats(pair, alike, lambda other: other[1].node.site)
         yield widened(_exchanged(program, some, side) for some in sets)
 
 
 def _joining(program: Program) -> Iterator[Applied]:
     """Yield `applied` with numbers, and each operation that adds a table or a value, or multiplies by a value."""
-    known = {one.node.output: one for one in applied(program, numbers=True)}
+    known = {step.node.output: step for step in applied(program, numbers=True)}
     for node in program.tape.nodes:
         shapes = {program.shapes[number] for number in node.inputs}
         values = [number for number in node.inputs if number in program.active]
@@ -188,53 +188,53 @@ def _joining(program: Program) -> Iterator[Applied]:
             yield from (Applied(node, values[0], ()) for size in others if size > 1)
 
 
-def _sort(one: Applied) -> tuple[str, bool, int]:
+def _sort(step: Applied) -> tuple[str, bool, int]:
     """Return what operations have in common that are exchanged together."""
-    return one.node.kind, bool(one.names), one.node.inputs.index(one.value)
+    return step.node.kind, bool(step.names), step.node.inputs.index(step.value)
 
 
 def _exchanged(program: Program, pairs: Sequence[tuple[Applied, Applied]], side: int) -> Exchanged:
-    verbs = [VERBS[one.node.kind] for one in pairs[0]]
+    verbs = [VERBS[step.node.kind] for step in pairs[0]]
     firsts, seconds = (_beside(program, [pair[k] for pair in pairs]) for k in (0, 1))
     does = f"{verbs[0]} {firsts} before it {verbs[1]} {seconds}"
     text = f"the {SIDES[side]} {does}, the {SIDES[1 - side]} after that"
     counted = tuple(second.node.output for _, second in pairs)
-    named = all(one.names or one.number != 1 for one in pairs[0])
+    named = all(step.names or step.number != 1 for step in pairs[0])
     fault = "" if named else f"the {SIDES[side]} {verbs[0]} before it {verbs[1]}"  # values are named by modules
     return Exchanged(side, MOVED, text, pairs, fault=fault, times=len(pairs), named=len(pairs), counted=counted)
 
 
 def _beside(program: Program, some: Sequence[Applied]) -> str:
     """Name what is added to a value, or multiplies it: parameters, a number, a table, or another value."""
-    one, node = some[0], some[0].node
-    other = next(number for number in node.inputs if number != one.value)
-    if one.names:
+    step, node = some[0], some[0].node
+    other = next(number for number in node.inputs if number != step.value)
+    if step.names:
         return in_a_row(folded_names(dict.fromkeys(name for each in some for name in each.names)))
     if other in program.active:
-        places = node.inputs.index(one.value)
+        places = node.inputs.index(step.value)
         return term(program, [each.node for each in some], places)[0] if node.kind == "add" else "a gate"
-    return measured(one.number) if node.kind == "mul" else "a table"
+    return measured(step.number) if node.kind == "mul" else "a table"
 
 
 def _left_out(some: Sequence[Sequence[Applied]], side: int) -> LeftOut:
     """Return the edit that leaves out operations with parameters."""
-    every = [one for chain in some for one in chain]
+    every = [step for chain in some for step in chain]
     words: dict[str, dict[str, None]] = {kind: {} for kind in VERBS}
-    for one in every:
-        words[one.node.kind].update(dict.fromkeys(one.names))
+    for step in every:
+        words[step.node.kind].update(dict.fromkeys(step.names))
     texts = [f"{verb} {in_a_row(folded_names(words[kind]))}" for kind, verb in VERBS.items() if words[kind]]
     firsts: dict[str, int] = {}  # the result of the operation that uses a parameter first
-    for one in every:
-        firsts = {**dict.fromkeys(one.names, one.node.output), **firsts}
+    for step in every:
+        firsts = {**dict.fromkeys(step.names, step.node.output), **firsts}
     text = f"the {SIDES[side]} {' and '.join(texts)}, the {SIDES[1 - side]} does not"
-    return LeftOut(side, MISSING, text, {one.node.output: one.value for one in every},
+    return LeftOut(side, MISSING, text, {step.node.output: step.value for step in every},
                    times=len(firsts), counted=tuple(firsts.values()))  # fmt: skip
 
 
 def _readers(program: Program, number: int) -> set[int]:
     """Return the results of the operations that read a parameter, also laid out otherwise."""
-    found = set[int]()
+    readers = set[int]()
     for at, _ in program.readers(number):
         node = program.tape.nodes[at]
-        found |= _readers(program, node.output) if node.kind == "layout" else {node.output}
-    return found
+        readers |= _readers(program, node.output) if node.kind == "layout" else {node.output}
+    return readers

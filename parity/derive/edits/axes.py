@@ -125,19 +125,19 @@ def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
 
 def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized], new: Over) -> OtherAxes:
     """Return the edit of some places, with one of all that are like these."""
-    kind, over, kinds = some[0].kind, some[0].over, {(one.result.kind, _called(one.result)) for one in some}
+    kind, over, kinds = some[0].kind, some[0].over, {(entry.result.kind, _called(entry.result)) for entry in some}
     every = _outermost(_normalized(program, node) for node in program.tape.nodes if (node.kind, _called(node)) in kinds)
-    sets = [some, [one for one in every if one.kind == kind and one.over.is_like(over)]]
+    sets = [some, [entry for entry in every if entry.kind == kind and entry.over.is_like(over)]]
 
     def edit(of: Sequence[Normalized]) -> OtherAxes:
         values, runs = {}, {}
-        for one in of:
-            values[one.result.output], runs[one.result.output] = one.entry, partial(one.run, new)
+        for entry in of:
+            values[entry.result.output], runs[entry.result.output] = entry.entry, partial(entry.run, new)
         times = len({*values.values()})
         return OtherAxes(side, kind, words.what, values, runs, both=words.both, times=times, more=times - 1)
 
-    one, wider = map(edit, sets)
-    return replace(one, wider=(wider,)) if wider.times > one.times else one
+    narrow, wider = map(edit, sets)
+    return replace(narrow, wider=(wider,)) if wider.times > narrow.times else narrow
 
 
 def _called(node: Node) -> str:
@@ -146,14 +146,14 @@ def _called(node: Node) -> str:
 
 def _outermost(every: Iterable[Normalized | None]) -> list[Normalized]:
     """Return those that are no part of others."""
-    found = [one for one in every if one is not None]
-    inner = frozenset().union(*(one.inner for one in found))
-    return [one for one in found if one.result.output not in inner]
+    entries = [entry for entry in every if entry is not None]
+    inner = frozenset().union(*(entry.inner for entry in entries))
+    return [entry for entry in entries if entry.result.output not in inner]
 
 
 def _normalized(program: Program, result: Node) -> Normalized | None:
     """Return what normalizes up to a value, from the first value of which this is so; None where nothing does."""
-    found, weights = None, program.weights()
+    normalized, weights = None, program.weights()
     for entry, nodes in program.regions(result.output, DEPTH) if result.output in program.active else ():
         if any(number in weights for node in nodes for number in node.inputs):
             break
@@ -162,8 +162,8 @@ def _normalized(program: Program, result: Node) -> Normalized | None:
             continue
         if known := _recognized(program, Stretch(entry, nodes)):
             inner = frozenset(node.output for node in nodes[:-1])
-            found = Normalized(known[0], known[1], entry, result, inner, known[2])
-    return found
+            normalized = Normalized(known[0], known[1], entry, result, inner, known[2])
+    return normalized
 
 
 def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable[[Over, Array], Array]] | None:
@@ -183,7 +183,7 @@ def _recognized(program: Program, stretch: Stretch) -> tuple[str, Over, Callable
         if not var.all():  # of single elements
             continue
         if over.centred and _close(y, x - mean):
-            return NORM, over, _centred
+            return NORM, over, lambda over, x: x - over.statistics(x)[0]
         with np.errstate(all="ignore"):
             deviations = (1 / y, _scaled), ((x - mean) / y, _standardized)
         for deviation, run in deviations:
@@ -209,10 +209,6 @@ def _close(y: Array, to: Array) -> bool:
 def _softmax(over: Over, x: Array) -> Array:
     y = np.exp(x - x.max(over.axis, keepdims=True))
     return y / y.sum(over.axis, keepdims=True)
-
-
-def _centred(over: Over, x: Array) -> Array:
-    return x - over.statistics(x)[0]
 
 
 def _standardized(epsilon: float, _: tuple[int, ...], over: Over, x: Array) -> Array:

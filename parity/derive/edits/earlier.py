@@ -69,12 +69,12 @@ def _between(program: Program, start: int, end: int) -> list[Node]:
     for node in nodes:
         if not reached.isdisjoint(node.inputs):
             reached.add(node.output)
-    found = list[Node]()
+    between = list[Node]()
     for node in reversed(nodes):
         if node.output in wanted and node.output in reached:
             wanted.update(node.inputs)
-            found.append(node)
-    return [node for node in reversed(found) if node.kind != "layout"]
+            between.append(node)
+    return [node for node in reversed(between) if node.kind != "layout"]
 
 
 def _named(node: Node) -> str:

@@ -47,8 +47,8 @@ class Scope(NamedTuple):
           value: returns the value that tells where one of them is.
         """
         makers, first, near = self.programs[side].makers, self.firsts[side], self.near[side]
-        places = [(at, one) for one in some if (at := makers[value(one)]) >= first or at in near]
-        return [one for _, one in sorted(places, key=lambda place: abs(place[0] - first))[:most]]
+        places = [(at, item) for item in some if (at := makers[value(item)]) >= first or at in near]
+        return [item for _, item in sorted(places, key=lambda place: abs(place[0] - first))[:most]]
 
 
 def with_names(names: Iterable[str]) -> str:
@@ -230,20 +230,20 @@ def _nodes(tape: Tape, values: Collection[int]) -> list[int]:
 
 def widened(edits: Iterable[E]) -> E:
     """Return the first of several edits, with the others as wider ones."""
-    one, *wider = edits
-    return replace(one, wider=tuple(wider))
+    first, *wider = edits
+    return replace(first, wider=tuple(wider))
 
 
-def repeats(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
+def repeats(item: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
     """Return [one], then larger sets with it: what stands at its place in modules of other numbers."""
-    sets = [[one]]
-    for pattern in NUMBERS if site(one).strip() else ():
+    sets = [[item]]
+    for pattern in NUMBERS if site(item).strip() else ():
         ranks, counts = dict[int, tuple[str, int]](), Counter[str]()
         for other in every:
             where = site(other)
             ranks[id(other)] = pattern.sub("#", where), counts[where]
             counts[where] += 1
-        numbered = [other for other in every if ranks[id(other)] == ranks[id(one)]]
+        numbered = [other for other in every if ranks[id(other)] == ranks[id(item)]]
         if len(numbered) > len(sets[-1]):
             sets.append(numbered)
     return sets

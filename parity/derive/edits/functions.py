@@ -34,10 +34,10 @@ def without_functions(scope: Scope) -> Iterator[LeftOut]:
     every = [_by_signature(program) for program in programs]
     for side, program in enumerate(programs):
         more = {
-            signature: of
-            for signature, of in every[side].items()
-            if len(of) > len(every[1 - side].get(signature, ()))
-            and any(program.makers[function.result] in near[side] for function in of)
+            signature: stretches
+            for signature, stretches in every[side].items()
+            if len(stretches) > len(every[1 - side].get(signature, ()))
+            and any(program.makers[function.result] in near[side] for function in stretches)
         }
         single = list[LeftOut]()  # as rotations of queries alone, where one side has those of keys too
         for signature in sorted(more, key=len)[:MOST]:
@@ -86,7 +86,7 @@ def _passed(some: Sequence[Stretch]) -> dict[int, int]:
 
 def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
     """List the functions of a program by what they compute: from one value to another of its shape."""
-    weights, found = program.weights(), defaultdict[Signature, list[Stretch]](list)
+    weights, groups = program.weights(), defaultdict[Signature, list[Stretch]](list)
     for result in program.tape.nodes:
         if result.output not in program.active or (result.kind == "layout" and len(result.inputs) < 2):
             continue
@@ -95,8 +95,8 @@ def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
                 break
             same = program.shapes[function.entry] == program.shapes[result.output]
             if same and _computes(program, function.nodes):
-                found[_signature(function)].append(function)
-    return found
+                groups[_signature(function)].append(function)
+    return groups
 
 
 def _computes(program: Program, nodes: Sequence[Node]) -> bool:

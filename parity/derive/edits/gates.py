@@ -73,12 +73,12 @@ def behind_products(program: Program, first: int, side: int) -> Iterator[Behind]
     weights = program.weights()
     for node in program.tape.nodes[first:]:
         names = weights.get(node.inputs[1]) if node.kind == "product" and not node.window else None
-        if names and (found := _gated(program, node)):
-            groups[names].append(found)
+        if names and (gated := _gated(program, node)):
+            groups[names].append(gated)
     for names, places in [*groups.items()][:MOST]:
         does = f"the {SIDES[side]} multiplies by a gate before the product with {in_a_row(names)}"
         for some in zip(*places, strict=True):
-            values = {one.node.output: one for one in some}
+            values = {place.node.output: place for place in some}
             yield Behind(
                 side, MOVED, f"{does}, the {SIDES[1 - side]} behind it", values, times=len(some), named=len(some)
             )

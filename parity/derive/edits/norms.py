@@ -21,6 +21,9 @@ DEPTH = 32  # operations from a norm's input to its result at most
 
 
 MOVED = "norm in another place"  # the kind of edits that move one
+SUM = "before the sum", "after it"  # where one side normalizes, and where the other one does
+BRANCH = "what a branch reads", "what it returns"
+SCALE = "before it multiplies by a scale", "after that"
 
 
 class Norm(NamedTuple):
@@ -94,22 +97,21 @@ class Joined(NamedTuple):
         ends = self.norm.entry, self.norm.result
         apart = {self.total.output, *(node.output for node in self.norm.nodes)}
         readers = {program.tape.nodes[at].output for at, _ in program.readers(ends[self.read])} - apart
-        found = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
-        return found | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
+        values = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
+        return values | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
 
 
 def retaken(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits by which the sum behind a norm, its branch, or both read what the norm reads for its result."""
     program = scope.programs[side]
     every = [joined for norm in each_norm(program) for joined in _joined(program, norm)]
-    for one in scope.nearest(side, every, lambda one: one.total.output, MOST):
-        alike = [other for other in every if (other.term, other.read) == (one.term, one.read)]
-        for term, read in {(0, 1), (1, 1), (1, 0)} - {(one.term, one.read)}:
-            yield widened(_taken(program, some, term, read, side) for some in repeats(one, alike, _joined_site))
-
-
-def _joined_site(one: Joined) -> str:
-    return _site(one.norm)
+    for each in scope.nearest(side, every, lambda each: each.total.output, MOST):
+        alike = [other for other in every if (other.term, other.read) == (each.term, each.read)]
+        for term, read in {(0, 1), (1, 1), (1, 0)} - {(each.term, each.read)}:
+            yield widened(
+                _taken(program, some, term, read, side)
+                for some in repeats(each, alike, lambda other: _site(other.norm))
+            )
 
 
 def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
@@ -125,27 +127,29 @@ def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
 
 def _reads(program: Program, value: int, ends: Sequence[int]) -> set[int]:
     """Return those of some values from which another one is computed, without what these are computed from."""
-    found, waiting = set[int](), {value}
+    reached, waiting = set[int](), {value}
     first = min(program.makers.get(end, -1) for end in ends)
     while waiting:
         number = waiting.pop()
         if number in ends:
-            found.add(number)
+            reached.add(number)
         elif (at := program.makers.get(number, -1)) > first:
             waiting.update(program.tape.nodes[at].inputs)
-    return found
+    return reached
 
 
 def _taken(program: Program, some: Sequence[Joined], term: int, read: int, side: int) -> Reread:
-    one, names = some[0], ("input", "output")
+    first, names = some[0], ("input", "output")
     sides = f"the {SIDES[side]}", f"the {SIDES[1 - side]}"
-    if one.read != read and one.term != term:
-        does = f"{sides[0]} adds the {names[one.term]} of a norm to a branch that reads its {names[one.read]}, "
+    if first.read != read and first.term != term:
+        does = f"{sides[0]} adds the {names[first.term]} of a norm to a branch that reads its {names[first.read]}, "
         does += f"{sides[1]} the {names[term]} to one that reads the {names[read]}"
-    elif one.read != read:
-        does = f"{sides[0]} has a branch that reads the {names[one.read]} of a norm, {sides[1]} its {names[read]}"
+    elif first.read != read:
+        does = f"{sides[0]} has a branch that reads the {names[first.read]} of a norm, {sides[1]} its {names[read]}"
     else:
-        does = f"{sides[0]} adds the {names[one.term]} of a norm to the branch behind it, {sides[1]} its {names[term]}"
+        does = (
+            f"{sides[0]} adds the {names[first.term]} of a norm to the branch behind it, {sides[1]} its {names[term]}"
+        )
     values = {output: new for joined in some for output, new in joined.reread(program, term, read).items()}
     counted = tuple(joined.total.output for joined in some)
     text = does + which([joined.norm for joined in some])
@@ -171,12 +175,13 @@ def norm_edits(scope: Scope, side: int) -> Iterator[Edit]:
         edits: list[list[Edit]] = [[_left_out(some, side) for some in repeats(norm, every, _site)]] if out else []
         if norm.total:
             sets = repeats(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
-            edits.insert(0, [_after_sum(some, side) for some in sets])
+            edits.insert(0, [_moved(some, side, SUM, [n.total.output for n in some if n.total]) for some in sets])
             if norm.branch != norm.result:
-                edits.insert(0, [_after_branch(some, side) for some in sets])
+                edits.insert(0, [_moved(some, side, BRANCH, [n.branch for n in some]) for some in sets])
         if id(norm) in scaled:
             scales = [other for other in every if id(other) in scaled]
-            edits.insert(0, [_after_scale(some, scaled, side) for some in repeats(norm, scales, _site)])
+            sets = repeats(norm, scales, _site)
+            edits.insert(0, [_moved(some, side, SCALE, [scaled[id(n)] for n in some]) for some in sets])
         yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
 
 
@@ -189,16 +194,6 @@ def _parent(norm: Norm) -> str:
     return NUMBERS[0].sub("#", re.sub(r"[./]?[^./]*$", "", _site(norm)))
 
 
-def _after_sum(norms: Sequence[Norm], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes before the sum, the {SIDES[1 - side]} after it"
-    return _moved(norms, side, does, {n.total.output: n for n in norms if n.total})
-
-
-def _after_branch(norms: Sequence[Norm], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes what a branch reads, the {SIDES[1 - side]} what it returns"
-    return _moved(norms, side, does, {n.branch: n for n in norms})
-
-
 def _scaled(program: Program, norm: Norm) -> int | None:
     """Return the product of a norm's result and another value, if that alone reads the result; None for others."""
     reader = program.only_reader(norm.result)
@@ -208,13 +203,15 @@ def _scaled(program: Program, norm: Norm) -> int | None:
     return node.output if node and scales and shapes[node.output] == shapes[norm.result] else None
 
 
-def _after_scale(norms: Sequence[Norm], products: Mapping[int, int], side: int) -> After:
-    does = f"the {SIDES[side]} normalizes before it multiplies by a scale, the {SIDES[1 - side]} after that"
-    return _moved(norms, side, does, {products[id(n)]: n for n in norms})
+def _moved(norms: Sequence[Norm], side: int, ways: tuple[str, str], places: Sequence[int]) -> After:
+    """Return the edit that applies norms elsewhere.
 
-
-def _moved(norms: Sequence[Norm], side: int, does: str, places: Mapping[int, Norm]) -> After:
-    return After(side, MOVED, does + which(norms), places, fault=does, times=len(norms), named=len(norms))
+    Args:
+      ways: SUM, BRANCH or SCALE. places: the value that each norm is applied to.
+    """
+    does = f"the {SIDES[side]} normalizes {ways[0]}, the {SIDES[1 - side]} {ways[1]}"
+    values = dict(zip(places, norms, strict=True))
+    return After(side, MOVED, does + which(norms), values, fault=does, times=len(norms), named=len(norms))
 
 
 def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
@@ -232,7 +229,7 @@ def each_norm(program: Program) -> Iterator[Norm]:
     """Yield each norm: operations that join a value with others computed from it, and their parameters, if any."""
     ended = set[int]()
     for chain in chains(program):
-        if norm := _norm(program, chain[-1].node.output, tuple(name for one in chain for name in one.names)):
+        if norm := _norm(program, chain[-1].node.output, tuple(name for step in chain for name in step.names)):
             ended |= {node.output for node in norm.nodes}
             yield norm
     for node in program.tape.nodes:
@@ -246,7 +243,7 @@ def _norm(program: Program, result: int, names: tuple[str, ...]) -> Norm | None:
     """Return the norm that ends with a value, and with these parameters; None if it is none."""
     forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
     # inside a norm of groups, values have an axis for the groups: its entry has the shape of its result again
-    entry, nodes = next((one for one in forked if program.shapes[one.entry] == program.shapes[result]), (result, []))
+    entry, nodes = next((way for way in forked if program.shapes[way.entry] == program.shapes[result]), (result, []))
     inner = {node.output for node in nodes}
     read = {at for node in nodes[:-1] for at, _ in program.readers(node.output)}
     whole = all(program.tape.nodes[at].output in inner for at in read)

@@ -67,7 +67,7 @@ def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> It
                 # where one number of a side would stand for two of the other one, each place is for itself
                 for some in _choices(places, near, every == len(places) <= len(known)):
                     sets = repeats(some[0], places, sites[side].__getitem__) if len(some) == 1 else []
-                    wider = (change(of) for of in sets[1:] if len(of) < len(places))
+                    wider = (change(alike) for alike in sets[1:] if len(alike) < len(places))
                     yield replace(change(some), wider=tuple(wider))
     yield from _together(surplus)
     if read:
@@ -180,7 +180,7 @@ def _channels(value: float) -> int:
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
     """Return the single numbers that operations read: {(kind of operation, value): constants}."""
-    found: dict[tuple[str, float], list[int]] = {}
+    groups: dict[tuple[str, float], list[int]] = {}
     for node in tape.nodes:
         for number in node.inputs if node.kind in NEUTRAL else ():
             array = tape.constants.get(number)
@@ -188,10 +188,10 @@ def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
                 continue
             value = float(np.ravel(array)[0])
             if (np.asarray(array) == value).all():
-                places = found.setdefault((node.kind, value), [])
+                places = groups.setdefault((node.kind, value), [])
                 if number not in places:
                     places.append(number)
-    return found
+    return groups
 
 
 def _surplus(

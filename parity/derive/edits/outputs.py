@@ -52,13 +52,13 @@ def rearranged(scope: Scope) -> Iterator[Rearranged]:
     if not len(left.outputs) == len(right.outputs) <= MOST:
         return
     places = [_place(output, k, right.outputs) for k, output in enumerate(left.outputs)]
-    found = [place for place in places if place]
-    if len(found) < len(places) or len({place.at for place in found}) < len(found):
+    known = [place for place in places if place]
+    if len(known) < len(places) or len({place.at for place in known}) < len(known):
         return
-    texts = [_text(k, place, len(found) > 1) for k, place in enumerate(found)]
-    outputs = [right.tape.outputs[place.at] for place, text in zip(found, texts, strict=True) if text]
+    texts = [_text(k, place, len(known) > 1) for k, place in enumerate(known)]
+    outputs = [right.tape.outputs[place.at] for place, text in zip(known, texts, strict=True) if text]
     if outputs:
-        yield Rearranged(1, "order of outputs", in_a_row([text for text in texts if text]), found, outputs)
+        yield Rearranged(1, "order of outputs", in_a_row([text for text in texts if text]), known, outputs)
 
 
 def _place(output: Array, k: int, others: Sequence[Array]) -> Place | None:

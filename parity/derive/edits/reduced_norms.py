@@ -86,8 +86,8 @@ def behind_reductions(program: Program, first: int, side: int) -> Iterator[Behin
 def _reduced(program: Program, norm: Norm) -> Reduced | None:
     """Return what reduces the result of a norm to fewer elements; None where nothing does."""
     value, nodes = norm.result, list[Node]()
-    while len(nodes) < STEPS and (found := program.only_reader(value)):
-        node = program.tape.nodes[found[0]]
+    while len(nodes) < STEPS and (reader := program.only_reader(value)):
+        node = program.tape.nodes[reader[0]]
         if node.kind == "product" or any(program.known(n) is None for n in node.inputs if n != value):
             break
         nodes.append(node)

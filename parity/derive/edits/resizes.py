@@ -15,10 +15,6 @@ from specs.words import with_article
 MOST = 64  # places along an axis that is resized, before and after
 
 
-def _linear(x: Array) -> Array:
-    return np.maximum(0, 1 - np.abs(x))
-
-
 def _cubic(a: float) -> Callable[[Array], Array]:
     """Return Keys' kernel with a parameter."""
 
@@ -30,15 +26,11 @@ def _cubic(a: float) -> Callable[[Array], Array]:
     return run
 
 
-def _lanczos(x: Array) -> Array:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-
-
 KERNELS: Mapping[str, tuple[Callable[[Array], Array], int]] = {  # with their reach
-    "linear": (_linear, 1),
+    "linear": (lambda x: np.maximum(0, 1 - np.abs(x)), 1),
     "cubic (a = -0.5)": (_cubic(-0.5), 2),
     "cubic (a = -0.75)": (_cubic(-0.75), 2),
-    "Lanczos": (_lanczos, 3),
+    "Lanczos": (lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0), 3),
 }
 
 
@@ -69,11 +61,8 @@ def _matrix(program: Program, stretch: Stretch, axis: int) -> Array | None:
 
 
 def _named(matrix: Array) -> str:
-    return next((with_article(name) for name, other in _known(*matrix.shape) if _close(matrix, other)), "")
-
-
-def _close(one: Array, other: Array) -> bool:
-    return bool(np.abs(one - other).max() <= ROUNDED_FUNCTIONS)
+    near = (name for name, other in _known(*matrix.shape) if np.abs(matrix - other).max() <= ROUNDED_FUNCTIONS)
+    return next(map(with_article, near), "")
 
 
 def _known(after: int, before: int) -> Iterator[tuple[str, Array]]:

@@ -111,6 +111,6 @@ def _power(node: Node) -> float | None:
     if node.kind != "other" or len(node.inputs) != 1:
         return None
     values = tried(node.run, VALUES)
-    near = (power for power, of in POWERS.items() if values is not None and values.shape == of.shape
-            and np.allclose(values, of, ROUNDED_FUNCTIONS, 0))  # fmt: skip
+    near = (power for power, value in POWERS.items() if values is not None and values.shape == value.shape
+            and np.allclose(values, value, ROUNDED_FUNCTIONS, 0))  # fmt: skip
     return next(near, None)

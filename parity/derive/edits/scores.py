@@ -32,19 +32,16 @@ def rescaled(scope: Scope) -> Iterator[Change]:
         return
     for both in zip(*every, strict=True):
         pairs = zip(programs, both, strict=True)
-        one, other = (math.prod(_number(program, of) for of in some) for program, some in pairs)
+        one, other = (math.prod(_number(program, value) for value in some) for program, some in pairs)
         if max(map(len, both)) > 1 and one and other and not math.isclose(one, other):
             alike.setdefault((one, other), []).append(both)
     for factors, places in alike.items():
         side = int(all(both[1] for both in places))
         own, share = [both[side][0] for both in places if both[side]], factors[1 - side] / factors[side]
-        values = {of: _number(programs[side], of) * share for of in own}
-        roots = any(len(some) == 2 and _is_one_number(programs[k], some) for k, some in enumerate(places[0]))
+        values = {value: _number(programs[side], value) * share for value in own}
+        twice = [(program, some) for program, some in zip(programs, places[0], strict=True) if len(some) == 2]
+        roots = any(len({_number(program, constant) for constant in some}) == 1 for program, some in twice)
         yield factor(side, values, factors, scale=roots)
-
-
-def _is_one_number(program: Program, constants: Iterable[int]) -> bool:
-    return len({_number(program, constant) for constant in constants}) == 1
 
 
 def _number(program: Program, constant: int) -> float:
@@ -57,17 +54,17 @@ def _is_score(program: Program, node: Node) -> bool:
 
 def _factors(program: Program, node: Node) -> list[int]:
     """Return the single numbers by which a product of queries and keys, or either of these, is multiplied."""
-    found, value = list[int](), node.output
+    factors, value = list[int](), node.output
     for number in node.inputs:
         while (made := program.maker(number)) is not None and (constants := _passed(program, made)) is not None:
-            found += constants
+            factors += constants
             number = next(n for n in made.inputs if n not in constants)
     while (reading := program.only_reader(value)) is not None:
         then = program.tape.nodes[reading[0]]
         if (constants := _passed(program, then)) is None:
             break
-        found, value = found + constants, then.output
-    return found
+        factors, value = factors + constants, then.output
+    return factors
 
 
 def _passed(program: Program, node: Node) -> list[int] | None:
@@ -96,8 +93,8 @@ def _reaches_softmax(program: Program, node: Node, is_score: bool) -> bool:
     waiting, left = [(node, is_score)], STEPS
     while waiting and left:
         left -= 1
-        one, is_score = waiting.pop(0)
-        for reader in _readers(program, one.output):
+        step, is_score = waiting.pop(0)
+        for reader in _readers(program, step.output):
             if is_score and _is_softmax(program, reader):
                 return True
             if reader.kind in PASSING or _masks(program, reader):
@@ -118,8 +115,8 @@ def _before(program: Program, node: Node) -> Iterator[Node]:
     waiting, left = [node], STEPS
     while waiting and left:
         left -= 1
-        one = waiting.pop(0)
-        for at in (program.makers[number] for number in one.inputs if number in program.makers):
+        step = waiting.pop(0)
+        for at in (program.makers[number] for number in step.inputs if number in program.makers):
             made = program.tape.nodes[at]
             yield made
             if made.kind in PASSING:

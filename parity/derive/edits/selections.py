@@ -27,10 +27,10 @@ def selected(program: Program, stretch: Stretch) -> Array | None:
     size = math.prod(shape)
     if math.prod(program.shapes[stretch.result]) == size:
         return None
-    found = tried(program.function(stretch), elements(shape))
-    if found is None:
+    taken = tried(program.function(stretch), elements(shape))
+    if taken is None:
         return None
-    places = found.astype(np.int64) - 1
+    places = taken.astype(np.int64) - 1
     return places if (places >= 0).all() and (places < size).all() else None
 
 

@@ -59,9 +59,9 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
     left, right = scope.programs
     own, others = (
         [
-            (one, _signature(one, selected(program, one)))
+            (stretch, _signature(stretch, selected(program, stretch)))
             for start in (value, *_joined(program, value), *_summands(program, value))
-            for one in _stretches(program, start)
+            for stretch in _stretches(program, start)
         ]
         for program, value in zip((left, right), uses, strict=True)
     )
@@ -70,7 +70,7 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
         for a, of_left in own
         for b, signature in others
         if (of_left != signature or _sizes(left, a) != _sizes(right, b))
-        and (len(a.nodes) + len(b.nodes) > 2 or any(one.nodes[0].kind == "layout" for one in (a, b)))
+        and (len(a.nodes) + len(b.nodes) > 2 or any(stretch.nodes[0].kind == "layout" for stretch in (a, b)))
     ]
     pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
     turns = {
@@ -81,7 +81,7 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
     }
     every = _by_signature(right) if turns else {}
     for a, b, signature, order in itertools.islice(reversed(turns.values()), MOST):
-        alike = {one.result: one.entry for one in every.get(signature, ())} | {b.result: b.entry}
+        alike = {stretch.result: stretch.entry for stretch in every.get(signature, ())} | {b.result: b.entry}
         words, run = _difference(a, b, (left, right)), turned(left.function(a), order)
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
         edit = Other(1, kind, words.what, {b.result: b.entry}, run, fault=words.fault, both=words.both)
@@ -102,17 +102,17 @@ def _fits(left: tuple[int, ...], right: tuple[int, ...], order: tuple[int, ...])
 def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> Words:
     """Say how two stretches differ: in what they take, or in the settings of their calls where these are the same."""
     both = list(zip(programs, (left, right), strict=True))
-    takes = [_takes(program, one) for program, one in both]
+    takes = [_takes(program, stretch) for program, stretch in both]
     if any(takes):  # a resize that a framework computes has a name of its own
-        takes = [text or reduced(program, one) or ("" if _calls(one) else resize(program, one))
-                 for text, (program, one) in zip(takes, both, strict=True)]  # fmt: skip
+        takes = [text or reduced(program, stretch) or ("" if _calls(stretch) else resize(program, stretch))
+                 for text, (program, stretch) in zip(takes, both, strict=True)]  # fmt: skip
     else:
-        takes = [resize(program, one) or reduced(program, one) for program, one in both]
+        takes = [resize(program, stretch) or reduced(program, stretch) for program, stretch in both]
     if any(takes) and takes[0] != takes[1]:
-        does = [text or _place(one).name for text, one in zip(takes, (left, right), strict=True)]
+        does = [text or _place(stretch).name for text, stretch in zip(takes, (left, right), strict=True)]
         return Words(two_sided(*does), both=tuple(does))
     calls = _calls(left), _calls(right)
-    padded = any(_enlarged(program, one) for program, one in both)  # beside which settings do not say it
+    padded = any(_enlarged(program, stretch) for program, stretch in both)  # beside which settings do not say it
     if not padded and [call.name for call in calls[0]] == [call.name for call in calls[1]]:
         settings = [some for a, b in zip(*calls, strict=True) if (some := unlike(a, b))]
         if len(settings) == 1:
@@ -120,8 +120,8 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
         if settings:
             every = [other_settings(_place(right), some) for some in settings]
             return Words("; ".join(words.what for words in every), "; ".join(words.fault for words in every))
-    runs = [program.function(one) for program, one in both]
-    words = pools(runs[0], runs[1], [program.shapes[one.entry] for program, one in both])
+    runs = [program.function(stretch) for program, stretch in both]
+    words = pools(runs[0], runs[1], [program.shapes[stretch.entry] for program, stretch in both])
     return words or other_values(_place(left), _place(right))
 
 
@@ -150,19 +150,19 @@ def _joined(program: Program, value: int) -> list[int]:
 
 def _summands(program: Program, value: int) -> list[int]:
     """Return what is added to a value ahead of any other operation, as a coarser image in a pyramid, and no weights."""
-    weights, found = program.weights(), list[int]()
+    weights, terms = program.weights(), list[int]()
     for node in program.tape.nodes:  # in the order in which they run
         if node.kind == "add" and value in node.inputs:
-            found += [number for number in node.inputs if number != value and number not in weights]
+            terms += [number for number in node.inputs if number != value and number not in weights]
             value = node.output
-    return [number for number in found if number in program.makers]
+    return [number for number in terms if number in program.makers]
 
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
     """List the stretches on the way back from a value: of activations alone, or of one parameter."""
     weights, is_active = program.weights(), value in program.active
     chain = [(value, list[Node]()), *program.regions(value, DEPTH, None if is_active else weights)]
-    found = []
+    stretches = []
     for k, (_, behind) in enumerate(chain):
         for entry, nodes in chain[k + 1 :]:
             some = nodes[: len(nodes) - len(behind)]
@@ -170,16 +170,16 @@ def _stretches(program: Program, value: int) -> list[Stretch]:
                 break
             stretch = Stretch(entry, some)
             if some and (any(node.kind != "layout" for node in some) or selected(program, stretch) is not None):
-                found.append(stretch)
-    return found
+                stretches.append(stretch)
+    return stretches
 
 
 def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
     """Return all stretches of a program by what they compute, of each value the shortest one of each kind."""
-    found: dict[Signature, dict[int, Stretch]] = defaultdict(dict)
+    groups: dict[Signature, dict[int, Stretch]] = defaultdict(dict)
     for node in program.tape.nodes:
         if node.kind == "layout" or node.output not in program.active:
             continue
         for stretch in program.regions(node.output, DEPTH):
-            found[_signature(stretch)].setdefault(stretch.result, stretch)
-    return {signature: list(of.values()) for signature, of in found.items()}
+            groups[_signature(stretch)].setdefault(stretch.result, stretch)
+    return {signature: list(group.values()) for signature, group in groups.items()}

@@ -24,19 +24,14 @@ def _sums(program: Program) -> list[Node]:
 
 def _is_residual(program: Program, node: Node) -> bool:
     """Tell whether one term of a sum went through more products than the other one."""
-    if not program.depths:
-        for other in program.tape.nodes:
-            before = max((program.depths.get(number, 0) for number in other.inputs), default=0)
-            program.depths[other.output] = before + (other.kind == "product")
-    one, two = (program.depths.get(number, 0) for number in node.inputs[:2])
-    return one != two
+    return len({program.depths.get(number, 0) for number in node.inputs[:2]}) > 1
 
 
 def without_terms(scope: Scope) -> Iterator[Edit]:
     """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others."""
     programs, firsts = scope.programs, scope.firsts
     sums = [[(node, _is_residual(program, node)) for node in _sums(program)] for program in programs]
-    counts = [Counter(residual for _, residual in of) for of in sums]
+    counts = [Counter(residual for _, residual in side_sums) for side_sums in sums]
     for side, program in enumerate(programs):
         more = {kind for kind in (True, False) if counts[side][kind] > counts[1 - side][kind]}
         every = [node for node, _ in sums[side]]
@@ -53,7 +48,7 @@ def beside_terms(scope: Scope, side: int) -> Iterator[Edit]:
     every = [node for node in _sums(program) if _branches(program, node)]
     for node in scope.nearest(side, every, lambda node: node.output, MOST):
         for remaining in (0, 1):
-            alike = [one for one in every if _reaches(program, one.inputs[remaining], one.inputs[1 - remaining])]
+            alike = [add for add in every if _reaches(program, add.inputs[remaining], add.inputs[1 - remaining])]
             if node in alike:
                 sets = repeats(node, alike, lambda other: _branches(program, other)[0].site)
                 yield widened(_beside(program, some, remaining, side) for some in sets)
@@ -67,8 +62,8 @@ def _branches(program: Program, node: Node) -> list[Node]:
 
 
 def _beside(program: Program, sums: Sequence[Node], remaining: int, side: int) -> Reread:
-    values = {one.output: {node.output: node.inputs[remaining]} for node in sums for one in _branches(program, node)}
-    sites = shown_once(site for node in sums for one in _branches(program, node)[:1] if (site := one.site))
+    values = {end.output: {node.output: node.inputs[remaining]} for node in sums for end in _branches(program, node)}
+    sites = shown_once(site for node in sums for end in _branches(program, node)[:1] if (site := end.site))
     does = f"the {SIDES[side]} has a branch behind the one before it, the {SIDES[1 - side]} beside it"
     counted, times = tuple(node.output for node in sums), len(sums)
     return Reread(side, BESIDE, does + with_names(sites), values, fault=does, times=times, named=times, counted=counted)

@@ -92,13 +92,13 @@ def swaps(scope: Scope) -> Iterator[Swap]:
         list(_unary(program, nodes)) for program, nodes in zip(scope.programs, scope.near, strict=True)
     )
     every = list(_unary(right, range(len(right.tape.nodes))))
-    for one in right_some[::-1][:MOST]:
-        alike = {other.node.output: other.slot for other in every if _one_function(other, one)}
+    for node in right_some[::-1][:MOST]:
+        alike = {other.node.output: other.slot for other in every if _one_function(other, node)}
         for other in left_some[::-1][:MOST]:
-            shapes = left.shapes[other.entry], right.shapes[one.entry]
+            shapes = left.shapes[other.entry], right.shapes[node.entry]
             for order in orders(*shapes):
-                words, run = _difference(other, one, shapes), turned(other.run, order)
-                values = {one.node.output: one.slot}
+                words, run = _difference(other, node, shapes), turned(other.run, order)
+                values = {node.node.output: node.slot}
                 swap = Swap(1, "operation", words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
 
@@ -139,7 +139,7 @@ def _one_function(one: Unary, other: Unary) -> bool:
     if one.known or other.known:
         called = (one.node.call, one.slot) == (other.node.call, other.slot) and one.known.keys() == other.known.keys()
         return called and all(np.array_equal(value, other.known[k]) for k, value in one.known.items())
-    values, others = (tried(of.run, VALUES) for of in (one, other))  # a pooling takes no list of numbers
+    values, others = (tried(function.run, VALUES) for function in (one, other))  # a pooling takes no list of numbers
     if values is None or others is None:
         return False
     return values.shape == VALUES.shape and np.array_equal(values, others, equal_nan=True)

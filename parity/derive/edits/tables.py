@@ -88,11 +88,11 @@ def retabled(scope: Scope) -> Iterator[OtherTables]:
     for some in [pairs, *([pair] for pair in pairs)] if len(pairs) > 1 else [[pair] for pair in pairs]:
         if len({id(core) for _, core in some}) < len(some):  # alternatives to one another
             continue
-        values = {n: core.filled(one) for one, of in some for n, core in every.items() if core.is_like(of)}
+        values = {n: core.filled(one) for one, other in some for n, core in every.items() if core.is_like(other)}
         texts = dict[str, int]()  # cosines of another base are no difference beside their sines
-        for one, of in some:
-            text = difference(one.value.reshape(of.value.shape), of.value)
-            texts.setdefault(text, next(n for n in values if every[n].is_like(of)))
+        for one, other in some:
+            text = difference(one.value.reshape(other.value.shape), other.value)
+            texts.setdefault(text, next(n for n in values if every[n].is_like(other)))
         number, counted = len(texts), tuple(texts.values())
         yield OtherTables(1, "table", in_a_row(texts), values, times=number, named=number, counted=counted)
     yield from _other_copies(own, others, every)
@@ -105,8 +105,8 @@ def _exchanged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, 
     shared = [core for core in others if any(core.is_like(one) for one in own)]
     pairs = [pair for pair in itertools.combinations(shared, 2) if pair[0].form == pair[1].form]
     for one, other in pairs[:MOST]:
-        values = {n: of.filled(other) for n, of in every.items() if of.is_like(one)}
-        values |= {n: of.filled(one) for n, of in every.items() if of.is_like(other)}
+        values = {n: table.filled(other) for n, table in every.items() if table.is_like(one)}
+        values |= {n: table.filled(one) for n, table in every.items() if table.is_like(other)}
         names = dict.fromkeys(named(np.squeeze(core.value)) for core in (one, other))
         text = f"{in_a_row(names)} stand in one another's place on the right"
         yield OtherTables(1, "table", text, values, times=len(values))
@@ -121,8 +121,8 @@ def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int,
                 if length % parts:
                     continue
                 order = np.arange(length).reshape(parts, -1).T.ravel()
-                values = {n: of.filled(core._replace(value=core.value.take(order, axis)))
-                          for n, of in every.items() if of.is_like(core)}  # fmt: skip
+                values = {n: table.filled(core._replace(value=core.value.take(order, axis)))
+                          for n, table in every.items() if table.is_like(core)}  # fmt: skip
                 size = " x ".join(map(str, shape))
                 rows = ", ".join(map(str, [*order[:SHOWN], *["..."] * (length > SHOWN)]))
                 text = (
@@ -134,17 +134,18 @@ def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int,
 
 def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
     """Yield the edit that repeats the values of right tables as the left ones do: rotations have pairs or halves."""
-    some = [(one, of) for of in others for one in own if one.is_like(of) and {one.doubled, of.doubled} == DOUBLED]
+    pairs = ((one, other) for other in others for one in own if one.is_like(other))
+    some = [(one, other) for one, other in pairs if {one.doubled, other.doubled} == DOUBLED]
     if some:
         values = {
             n: core._replace(doubled=one.doubled).filled(core)
-            for one, of in some
+            for one, other in some
             for n, core in every.items()
-            if core.is_like(of) and core.doubled == of.doubled
+            if core.is_like(other) and core.doubled == other.doubled
         }
-        one, of = some[0]
-        text = f"the values of a table are repeated as {one.doubled} on the left, as {of.doubled} on the right"
-        yield OtherTables(1, "table", text, values, both=(one.doubled, of.doubled), counted=(next(iter(values)),))
+        one, other = some[0]
+        text = f"the values of a table are repeated as {one.doubled} on the left, as {other.doubled} on the right"
+        yield OtherTables(1, "table", text, values, both=(one.doubled, other.doubled), counted=(next(iter(values)),))
 
 
 def _tables(program: Program) -> dict[int, Core]:
@@ -155,12 +156,12 @@ def _tables(program: Program) -> dict[int, Core]:
 
 def _distinct(some: Mapping[int, Core], program: Program, nodes: Container[int]) -> list[Core]:
     """List the tables that some operations read, each once."""
-    found: list[Core] = []
+    cores: list[Core] = []
     for number, core in some.items():
         is_read = any(at in nodes for at, _ in program.readers(number))
-        if is_read and not any(core.is_like(other) for other in found):
-            found.append(core)
-    return found
+        if is_read and not any(core.is_like(other) for other in cores):
+            cores.append(core)
+    return cores
 
 
 def _pairs(own: Sequence[Core], others: Sequence[Core], form: tuple[str, tuple[int, ...]]) -> list[tuple[Core, Core]]:

@@ -82,7 +82,7 @@ class Setting(NamedTuple):
 def other_settings(at: Place, settings: Sequence[Setting]) -> Words:
     """Say that calls of one operation differ in settings: "layers.0 (avg_pool2d): ceil_mode True on the left, ..."."""
     text = ", ".join(setting.text for setting in settings)
-    left, right = (", ".join(f"{of.name} {getattr(of, side)}" for of in settings) for side in SIDES)
+    left, right = (", ".join(f"{each.name} {getattr(each, side)}" for each in settings) for side in SIDES)
     return Words(f"{at.name}: {text}", f"{at.bare.name}: {text}", (left, right))
 
 
@@ -151,23 +151,28 @@ def dropout(run: Callable[[Array], Array], shape: tuple[int, ...]) -> str:
 def between(left: Mask, right: Mask) -> Words:
     """Say how two masks differ: by what they hide, or by the number that they put there."""
     if not np.array_equal(left.hidden, right.hidden):
-        one, other = map(np.squeeze, without_copies(left.hidden, right.hidden))
-        first = ", ".join(map(str, np.argwhere(one != other)[0]))
-        both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
-        return Words(f"a mask hides {both}; the first that differs is [{first}]")
+        return Words(f"a mask hides {_places(left.hidden, right.hidden)}")
     numbers = apart(left.number, right.number)
     text = "masked places get"
     return Words(f"{text} {two_sided(*numbers)}", both=(f"{text} {numbers[0]}", f"{text} {numbers[1]}"))
 
 
+def _places(left: Array, right: Array) -> str:
+    """Count the places that are true on each side, and name the first that differs."""
+    one, other = map(np.squeeze, without_copies(left, right))
+    first = ", ".join(map(str, np.argwhere(one != other)[0]))
+    both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
+    return f"{both}; the first that differs is [{first}]"
+
+
 def without_copies(*tables: Array) -> list[Array]:
     """Reduce to one place the axes along which all tables repeat themselves, as over images and heads."""
-    found = list(tables)
+    some = list(tables)
     for axis in range(tables[0].ndim):
-        first = [one.take([0], axis) for one in found]
-        if all((one == of).all() for one, of in zip(found, first, strict=True)):
-            found = first
-    return found
+        first = [one.take([0], axis) for one in some]
+        if all((one == of).all() for one, of in zip(some, first, strict=True)):
+            some = first
+    return some
 
 
 def named(table: Array) -> str:
@@ -247,10 +252,7 @@ def _zeros_and_ones(left: Array, right: Array) -> str:
     """Tell tables of nothing but zeros and ones, as of masks that are factors, by their zeros."""
     if not (np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()):
         return ""
-    one, other = map(np.squeeze, without_copies(left == 0, right == 0))
-    first = ", ".join(map(str, np.argwhere(one != other)[0]))
-    both = f"{int(one.sum()):,} of {one.size:,} places on the left, {int(other.sum()):,} on the right"
-    return f"a table of zeros and ones has zeros at {both}; the first that differs is [{first}]"
+    return f"a table of zeros and ones has zeros at {_places(left == 0, right == 0)}"
 
 
 def _rotations(left: Array, right: Array) -> str:

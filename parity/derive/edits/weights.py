@@ -30,14 +30,14 @@ def plain_weights(scope: Scope) -> Iterator[Edit]:
         calls = {value: _calls(program, value) for value in every} if near_values else {}
         for value in near_values:
             name = every[value]
-            alike = {v: of for v, of in every.items() if calls[v] == calls[value]}
-            one = _plain(program, {value: name}, side)
-            yield replace(one, wider=(_plain(program, alike, side),)) if len(alike) > 1 else one
+            alike = {v: name_of for v, name_of in every.items() if calls[v] == calls[value]}
+            plain = _plain(program, {value: name}, side)
+            yield replace(plain, wider=(_plain(program, alike, side),)) if len(alike) > 1 else plain
 
 
 def _functions(program: Program) -> dict[int, str]:
     """Return what operations compute of parameters before activations meet it, each with the parameter of its shape."""
-    weights, found = program.weights(), dict[int, str]()
+    weights, functions = program.weights(), dict[int, str]()
     for node in program.tape.nodes:
         for number in node.inputs if not program.active.isdisjoint([*node.inputs, node.output]) else ():
             value = program.before_layouts(number)[0]
@@ -45,8 +45,8 @@ def _functions(program: Program) -> dict[int, str]:
             if value in weights and made is not None and made.kind in ("mul", "other"):
                 shape, parameters = program.shapes[value], program.tape.parameters
                 if names := [name for name in weights[value] if program.shapes[parameters[name]] == shape]:
-                    found[value] = names[0]
-    return found
+                    functions[value] = names[0]
+    return functions
 
 
 def _calls(program: Program, value: int) -> tuple[str, ...]:

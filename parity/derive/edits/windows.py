@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -62,7 +62,7 @@ def other_window(nodes: tuple[Node, Node], images: tuple[Array, Array]) -> Other
         return None
     frames = [_frame(x) for x in images]
     facts = {
-        "padding": list(map(_spelt, frames)),
+        "padding": [" ".join(f"({before}, {after})" for before, after in frame) for frame in frames],
         "stride": [str(window.stride) for window in windows],
         "dilation": [str(window.dilation) for window in windows],
     }
@@ -91,7 +91,3 @@ def _frame(x: Array) -> Frame:
         there = np.flatnonzero((x != 0).any(tuple(d for d in range(x.ndim) if d != axis)))
         widths.append((int(there[0]), x.shape[axis] - 1 - int(there[-1])) if len(there) else (0, 0))
     return tuple(widths)
-
-
-def _spelt(frame: Sequence[tuple[int, int]]) -> str:
-    return " ".join(f"({before}, {after})" for before, after in frame)

@@ -150,9 +150,9 @@ def _tried(trial: Recomputation, known: Collection[Fault] = ()) -> tuple[Diverge
     scope = _scope(trial, BEHIND)
     near = _within(trial, scope, SPAN)
     every = itertools.chain(_simple(trial, scope), _edits(trial, near)) if known else ()
-    found = trial.best(edit for edit in every if edit.same in known)
-    found = found if found[0] else trial.best(_simple(trial, scope))
-    return found if found[0] else trial.best(_edits(trial, near))
+    best = trial.best(edit for edit in every if edit.same in known)
+    best = best if best[0] else trial.best(_simple(trial, scope))
+    return best if best[0] else trial.best(_edits(trial, near))
 
 
 def _scope(trial: Recomputation, uses: int) -> Scope:
@@ -204,19 +204,19 @@ def _unseen(trial: Recomputation, side: int) -> set[int]:
     uses = [(pair.left, pair.right)[side] for pair in trial.pairs]
     agreeing = {use.node for use in uses[: trial.at] if use is not None}
     parted = [use.node for use in uses[trial.at : trial.at + 2] if use is not None]
-    found, waiting = set(parted), [number for at in parted for number in run.tape.nodes[at].inputs]
+    unseen, waiting = set(parted), [number for at in parted for number in run.tape.nodes[at].inputs]
     waiting += run.tape.outputs if len(trial.pairs) <= trial.at + 2 else []
     while waiting:
         at = run.program.makers.get(waiting.pop())
-        if at is None or at in found:
+        if at is None or at in unseen:
             continue
         inputs = run.tape.nodes[at].inputs
         if at in agreeing:
             waiting.extend(n for n in inputs if n not in run.program.active)
         else:
-            found.add(at)
+            unseen.add(at)
             waiting.extend(inputs)
-    return found
+    return unseen
 
 
 def _simple(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
@@ -243,7 +243,7 @@ def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
 def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     """List the parameters of each side of which no element has a partner that the other side reads."""
     known = _marks(left, right, mapped)
-    alone = [[name for name in of.names if not of.part(marks, name).any()] for of, marks in known]
+    alone = [[name for name in elements.names if not elements.part(marks, name).any()] for elements, marks in known]
     dead = [{*run.tape.unread()} for run in (left, right)]
     if not any(dead):
         return alone
@@ -266,8 +266,8 @@ def _marks(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]
 def _in_part(left: Run, right: Run, mapped: Mapped) -> list[dict[str, Array]]:
     """Return the parameters of each side of which some elements have a partner, and which ones; none of a part."""
     known = _marks(left, right, mapped) if mapped.whole else []
-    parts = [{name: np.asarray(of.part(marks, name)) for name in of.names} for of, marks in known]
-    return [{name: marks for name, marks in of.items() if marks.any() and not marks.all()} for of in parts]
+    parts = [{name: np.asarray(elements.part(marks, name)) for name in elements.names} for elements, marks in known]
+    return [{name: marks for name, marks in elements.items() if marks.any() and not marks.all()} for elements in parts]
 
 
 def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:

@@ -41,8 +41,8 @@ def _heads(run: Run, use: Use | None) -> int:
     """Count the heads whose results a product reads in one row; 0 where they are none of attention."""
     if use is None or use.kind != "product":
         return 0
-    found = attention(run.program, run.program.tape.nodes[use.node])
-    return found.heads if found else 0
+    attended = attention(run.program, run.program.tape.nodes[use.node])
+    return attended.heads if attended else 0
 
 
 def head_counts(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[tuple[int, int]]:
@@ -52,12 +52,12 @@ def head_counts(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array
       weights: random ones, so that values that are equal are those of one head.
     """
     program = Program(tape, weights, inputs)
-    every = [found for node in program.tape.nodes if (found := attention(program, node)) and found.heads > 1]
-    values = Program(replace(program.tape, outputs=[found.values for found in every]), weights, inputs).outputs
+    every = [attended for node in program.tape.nodes if (attended := attention(program, node)) and attended.heads > 1]
+    values = Program(replace(program.tape, outputs=[attended.values for attended in every]), weights, inputs).outputs
     counts = list[tuple[int, int]]()
-    for found, value in zip(every, values, strict=True):
-        own = value[[*found.products]].reshape(len(found.products), -1)
-        counts.append((found.heads, len(np.unique(own, axis=0))))
+    for attended, value in zip(every, values, strict=True):
+        own = value[[*attended.products]].reshape(len(attended.products), -1)
+        counts.append((attended.heads, len(np.unique(own, axis=0))))
     return counts
 
 

@@ -57,7 +57,7 @@ class Recomputation:
         """Return both sides from a few uses before they part: the short one, which serves most edits, is the first."""
         parted, last = self.pairs[self.at], self.behind_sums
         few = (excerpt(self.both, self.firsts(uses), self.mapped, parted, last) for uses in (SPAN, BEHIND))
-        return [one for one in few if one]
+        return [part for part in few if part]
 
     @property
     def behind_sums(self) -> Pair:
@@ -106,14 +106,14 @@ class Recomputation:
             early = self._early(edit)
             if self.limit < early < self.nearest.get(edit.kind, (self.pairs[self.at].gap * NEARER, None))[0]:
                 self.nearest[edit.kind] = early, edit
-            for one in (edit, *edit.wider) if early <= self.limit else ():
-                sides = self.replaced(one)
+            for each in (edit, *edit.wider) if early <= self.limit else ():
+                sides = self.replaced(each)
                 gap = self._agreement(sides, self.at)
                 agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
-                if agreeing > most and not self._only_here(one, agreeing):
-                    best = self.cause(one, gap), sides
+                if agreeing > most and not self._only_here(each, agreeing):
+                    best = self.cause(each, gap), sides
                     most = agreeing
-                if most == len(self.pairs) or (one is edit and gap > self.limit):  # one place does not suffice there
+                if most == len(self.pairs) or (each is edit and gap > self.limit):  # one place does not suffice there
                     break
             if most == len(self.pairs) or (best[0] and not left_over):
                 break

@@ -49,8 +49,8 @@ def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> li
             "as masks and tables are, and not translated" if all(names) else "since the other side has no array for it"
         )
         notes += [f"kept at the model's own values, {why}: {name}" for each in names for name in folded_names(each)]
-    for of, which in ((left, "left"), (right, "right")):
-        notes += [f"kept at the {which} model's own state, as no array: {name}" for name in folded_names(of.extra)]
+    for own, which in ((left, "left"), (right, "right")):
+        notes += [f"kept at the {which} model's own state, as no array: {name}" for name in folded_names(own.extra)]
     return notes
 
 
@@ -58,28 +58,28 @@ def agreeing(error: float) -> str:
     return f"agree to {limit(error)}" if error else "are equal"
 
 
-def commented(found: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
+def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
     """Return the Table of a derivation with what supports it above its first line; `notes` come last.
 
     Args:
       why: nothing is proven, in one line; "" where the verdict says it.
     """
-    table = found.table
+    table = evidence.table
     if not table.lines:
         return table
-    comments = [_verdict(found), *([f"{REASON} {why}"] if why else [])]
-    if found.missing:
-        what = f"{count(len(found.missing), 'array')} of the right model without a line"
-        advice = dict.fromkeys(remedy(why) or ADD for why in found.reasons.values())
+    comments = [_verdict(evidence), *([f"{REASON} {why}"] if why else [])]
+    if evidence.missing:
+        what = f"{count(len(evidence.missing), 'array')} of the right model without a line"
+        advice = dict.fromkeys(remedy(why) or ADD for why in evidence.reasons.values())
         comments.insert(0, f"{UNFINISHED} {what}: {'; or '.join(advice)}")
-        comments += [f"{MISSING} {line}" for line in missing_lines(found.reasons)]
+        comments += [f"{MISSING} {line}" for line in missing_lines(evidence.reasons)]
     if lengths := _lengths(table):
         comments.append(f"{LENGTHS} {lengths}")
     if numbers := _stated_lengths(table):
         comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
     if fixed := _fixed_lengths(table):
         comments.append(f"# for these lengths alone: {in_a_row(fixed)}: {AGAIN}")
-    comments += [f"# {note}" for note in (*(remark.text for remark in remarks(found) if remark.noted), *notes)]
+    comments += [f"# {note}" for note in (*(remark.text for remark in remarks(evidence) if remark.noted), *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
 
@@ -90,7 +90,7 @@ def _lengths(table: DerivedTable) -> str:
     for name, length in table.sizes.items():
         if name in lines or table.whole is not None:  # an incomplete Table's lines are not all there to ask for it
             groups.setdefault(listed(lines.get(name, ())), []).append(f"{name}={length}")
-    return " ".join(f"{' '.join(some)}{f' ({of})' * bool(of)}" for of, some in groups.items())
+    return " ".join(f"{' '.join(some)}{f' ({where})' * bool(where)}" for where, some in groups.items())
 
 
 def _stated_lengths(table: DerivedTable) -> list[str]:
@@ -110,21 +110,21 @@ def _dims(table: DerivedTable) -> Iterator[Dim]:
     yield from (dim for line in table.lines for array in line.arrays for dim in array.axes or ())
 
 
-def _verdict(found: Evidence) -> str:
+def _verdict(evidence: Evidence) -> str:
     """Say by how much the models agree, or differ."""
-    if found.proven:
-        gradients = (
-            f", no gradients ({found.remark})" if found.gradient is None else f", gradients {agreeing(found.gradient)}"
-        )
-        how = ", as the models compute, partly in lower precision" if found.gradient is not None and found.lower else ""
-        return f"{PROVEN} outputs {agreeing(found.exact)} in float64{gradients}{how}, on two other draws"
-    equal = found.error <= EQUAL_OUTPUTS
-    how = agreeing(found.error) if equal else f"differ by {short(found.error)}"
-    how = f"are {found.incomparable}" if found.incomparable else how
-    if found.gradient is not None and found.gradient > found.limit:
-        how += f"{', but gradients differ' if equal else ', and gradients'} by {short(found.gradient)}"
-    if found.unshown:
-        how += f", but not shown, as both models read it and no proof exchanges it: {', '.join(found.unshown)}"
-    if not np.isfinite(found.error):
-        how = f"cannot be compared{f' ({found.incomparable})' * bool(found.incomparable)}"
+    if evidence.proven:
+        how = f", no gradients ({evidence.remark})"
+        if evidence.gradient is not None:
+            how = f", gradients {agreeing(evidence.gradient)}"
+            how += ", as the models compute, partly in lower precision" * bool(evidence.lower)
+        return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{how}, on two other draws"
+    equal = evidence.error <= EQUAL_OUTPUTS
+    how = agreeing(evidence.error) if equal else f"differ by {short(evidence.error)}"
+    how = f"are {evidence.incomparable}" if evidence.incomparable else how
+    if evidence.gradient is not None and evidence.gradient > evidence.limit:
+        how += f"{', but gradients differ' if equal else ', and gradients'} by {short(evidence.gradient)}"
+    if evidence.unshown:
+        how += f", but not shown, as both models read it and no proof exchanges it: {', '.join(evidence.unshown)}"
+    if not np.isfinite(evidence.error):
+        how = f"cannot be compared{f' ({evidence.incomparable})' * bool(evidence.incomparable)}"
     return f"{UNPROVEN} outputs {how}"

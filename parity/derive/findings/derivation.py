@@ -359,8 +359,8 @@ def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
     command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
     sides = {"left": ("", table), "right": (" --reverse", table.reverse())}
     return [
-        (f"to convert a checkpoint of the {side} model{_needed(of, other)}", command + "".join([way, *_lengths(of)]))
-        for (side, (way, of)), other in zip(sides.items(), reversed(sides), strict=True)
+        (f"to convert a checkpoint of the {side} model{_needed(row, other)}", command + "".join([way, *_lengths(row)]))
+        for (side, (way, row)), other in zip(sides.items(), reversed(sides), strict=True)
     ]
 
 

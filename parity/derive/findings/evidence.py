@@ -20,8 +20,8 @@ from parity.derive.trace.sites import place
 
 from .exchanged import exchanged, reordered
 from .lone import lone
-from .this_depth import this_depth
 from .transposed import unusual
+from .uncounted_blocks import uncounted_blocks
 
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
@@ -247,7 +247,7 @@ class Evidence(Given, Matching, Judgement, Differences):
         for use in self.uses:
             for name in use.right:
                 kinds.setdefault(name, set()).add(use.kind)
-        return unusual(self.table, [name for name, its in kinds.items() if its == {"product"}])
+        return unusual(self.table, [name for name, uses in kinds.items() if uses == {"product"}])
 
     @property
     def fixed(self) -> list[str]:
@@ -257,7 +257,7 @@ class Evidence(Given, Matching, Judgement, Differences):
     @property
     def this_depth(self) -> list[str]:
         """List blocks of which each has lines of its own, as no {i} counts them: the table fits this depth alone."""
-        return this_depth(self.table)
+        return uncounted_blocks(self.table)
 
     @property
     def behind_lists(self) -> list[str]:
@@ -329,7 +329,7 @@ class Evidence(Given, Matching, Judgement, Differences):
 def _plain(value: Any) -> Any:
     """Return a list for a tuple, a dict for a mapping, and None for a number that is not finite."""
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return dict(value)
     return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -41,11 +41,11 @@ def flattened(table: Lines) -> str:
 
 
 def _found(table: Lines, dims_of: Callable[[Line], Iterator[tuple[Dim, Dim]]]) -> Exchanges:
-    found: Exchanges = {}
+    exchanges: Exchanges = {}
     for line in (line for line in table.lines if line.kind == "move"):
         if dims := next(dims_of(line), None):
-            found.update(dict.fromkeys((array.label for array in line.right.arrays), dims))
-    return found
+            exchanges.update(dict.fromkeys((array.label for array in line.right.arrays), dims))
+    return exchanges
 
 
 def _swapped(line: Line) -> Iterator[tuple[Dim, Dim]]:

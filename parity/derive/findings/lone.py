@@ -25,17 +25,17 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
     left_names, right_names = list(lefts), list(rights)
     left_texts = [_text(array) for line in table.lines for array in line.left.arrays]
     right_texts = [_text(array) for line in table.lines for array in line.right.arrays]
-    found: dict[str, None] = {}
+    beginnings: dict[str, None] = {}
     for line in table.lines:
         left = [[*_alone(_text(array), left_names, left_texts)] for array in line.left.arrays]
         right = [[*_alone(_text(array), right_names, right_texts)] for array in line.right.arrays]
         if line.kind != "move":
             continue
         if all(left) and (all(right) or _stacked(line.right.arrays, line.left.arrays)):
-            found.update(dict.fromkeys(left[0]))
+            beginnings.update(dict.fromkeys(left[0]))
         elif all(right) and _stacked(line.left.arrays, line.right.arrays):
-            found.update(dict.fromkeys(right[0]))
-    return list(found)
+            beginnings.update(dict.fromkeys(right[0]))
+    return list(beginnings)
 
 
 def _stacked(arrays: Sequence[Signature], others: Sequence[Signature]) -> bool:

@@ -13,8 +13,8 @@ from specs.words import in_a_row
 
 from .evidence import Evidence
 from .exchanged import flattened, order
-from .this_depth import REFUSED
 from .transposed import UNUSUAL
+from .uncounted_blocks import REFUSED
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"
@@ -124,46 +124,46 @@ class Remark(NamedTuple):
     outside: bool = False
 
 
-def remarks(found: Evidence) -> Iterator[Remark]:
+def remarks(evidence: Evidence) -> Iterator[Remark]:
     """Yield all that is known beside the verdict, what concerns the user's parameters first."""
     for kind in KINDS:
-        if names := folded_names(getattr(found, kind.key)):
-            after = kind.after if isinstance(kind.after, str) else kind.after(found.table)
+        if names := folded_names(getattr(evidence, kind.key)):
+            after = kind.after if isinstance(kind.after, str) else kind.after(evidence.table)
             text = f"{kind.before}: {', '.join(names)}{f': {after}' * bool(after)}"
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
-    if found.given_open:
-        yield Remark(f"not taken as given: {in_a_row(found.given_open)}: {OPEN}", False)
-    if found.by_chance:
-        yield Remark(f"not checked: {in_a_row(found.by_chance)}: {BY_CHANCE}", to_check=True)
-    if pairs := _rotary_pairs(found):
+    if evidence.given_open:
+        yield Remark(f"not taken as given: {in_a_row(evidence.given_open)}: {OPEN}", False)
+    if evidence.by_chance:
+        yield Remark(f"not checked: {in_a_row(evidence.by_chance)}: {BY_CHANCE}", to_check=True)
+    if pairs := _rotary_pairs(evidence):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
-    for k, text in enumerate(found.freedom, 1):
-        yield Remark(f"free to permute: {text}{OTHER_UNITS if k == len(found.freedom) else ''}")
-    yield from map(Remark, found.correspondence)
-    yield from (Remark(f"kept in the proof: {text}") for text in found.kept)
-    if found.untried:
-        yield Remark(found.untried)
-    if not found.proven:
+    for k, text in enumerate(evidence.freedom, 1):
+        yield Remark(f"free to permute: {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
+    yield from map(Remark, evidence.correspondence)
+    yield from (Remark(f"kept in the proof: {text}") for text in evidence.kept)
+    if evidence.untried:
+        yield Remark(evidence.untried)
+    if not evidence.proven:
         return
-    if found.momentum:
-        yield Remark(f"not compared: momentum of BatchNorm ({found.momentum}), which evaluation does not use")
-    if found.dropout:
-        yield Remark(f"not compared: dropout ({found.dropout}), which evaluation does not use")
-    if found.reads_numbers:
+    if evidence.momentum:
+        yield Remark(f"not compared: momentum of BatchNorm ({evidence.momentum}), which evaluation does not use")
+    if evidence.dropout:
+        yield Remark(f"not compared: dropout ({evidence.dropout}), which evaluation does not use")
+    if evidence.reads_numbers:
         yield Remark(NUMBERS)
-    elif found.branches:
-        yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in found.branches])))
-    if found.voided:
-        yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in found.voided])))
-    if found.remark:  # the Table's first comment has it
-        yield Remark(f"gradients were not compared: {found.remark}", False)
-    if found.absent:
-        yield Remark(f"equal only for inputs without {found.absent}")
-    if found.over_one:
-        yield Remark(f"equal only for one value along an axis: {found.over_one}")
-    if found.tested:
-        shapes = in_a_row(f"{list(shape)}" for shape in found.tested)
-        alone = all(shape[:1] == (1,) for shape in found.tested)
+    elif evidence.branches:
+        yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in evidence.branches])))
+    if evidence.voided:
+        yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in evidence.voided])))
+    if evidence.remark:  # the Table's first comment has it
+        yield Remark(f"gradients were not compared: {evidence.remark}", False)
+    if evidence.absent:
+        yield Remark(f"equal only for inputs without {evidence.absent}")
+    if evidence.over_one:
+        yield Remark(f"equal only for one value along an axis: {evidence.over_one}")
+    if evidence.tested:
+        shapes = in_a_row(f"{list(shape)}" for shape in evidence.tested)
+        alone = all(shape[:1] == (1,) for shape in evidence.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
 
 
@@ -172,12 +172,12 @@ def stated(table: Table, text: str) -> bool:
     return any(f"# {text}" in line.above for line in table.lines)
 
 
-def _rotary_pairs(found: Evidence) -> list[str]:
+def _rotary_pairs(evidence: Evidence) -> list[str]:
     """List the letters of an axis that may be the pairs of rotary positions, and of which one is not checked."""
-    dims = ((line, dim) for line in found.table.lines for array in line.arrays for dim in array.axes or ())
+    dims = ((line, dim) for line in evidence.table.lines for array in line.arrays for dim in array.axes or ())
     for line, dim in dims:
         own = [factor[0] for factor in dim.factors if len(factor) == 1 and factor[0].name not in line.lengths]
-        pairs = [part.name for part in own if found.table.sizes.get(part.name) == PAIR]
-        if len(pairs) > 1 and not set(pairs).isdisjoint(found.unchecked):
+        pairs = [part.name for part in own if evidence.table.sizes.get(part.name) == PAIR]
+        if len(pairs) > 1 and not set(pairs).isdisjoint(evidence.unchecked):
             return pairs
     return []

@@ -40,12 +40,12 @@ def unusual(table: DerivedTable, products: Collection[str]) -> list[str]:
         shapes.setdefault(normal(name), []).append(table.like.get(name, ()))
     matrices = [matrix for line in table.lines if (matrix := _matrix(line, shapes))]
     by_frameworks = (table.sides[0] == OUT_IN) != (table.sides[1] == OUT_IN)
-    found = []
-    for matrix in (one for one in matrices if one.is_square):
-        others = {one.is_turned for one in matrices if one.leaves == matrix.leaves and not one.is_square}
+    names = []
+    for matrix in (other for other in matrices if other.is_square):
+        others = {other.is_turned for other in matrices if other.leaves == matrix.leaves and not other.is_square}
         if matrix.is_turned not in (others or {by_frameworks}):
-            found.append(matrix.label)
-    return found
+            names.append(matrix.label)
+    return names
 
 
 def _matrix(line: Line, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> Matrix | None:
@@ -60,8 +60,8 @@ def _matrix(line: Line, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> Matr
     axes = [[str(dim) for dim in array.axes or ()] for array in (left, right)]
     if len(axes[0]) != 2 or sorted(axes[0]) != sorted(axes[1]) or any("(" in axis for axis in axes[0]):
         return None
-    its = shapes.get(normal(re.sub(r"\{[^}]*\}", "#", right.label)))
-    if not its:
+    kinds = shapes.get(normal(re.sub(r"\{[^}]*\}", "#", right.label)))
+    if not kinds:
         return None
     leaves = re.split(r"[./]", left.label)[-1], re.split(r"[./]", right.label)[-1]
-    return Matrix(right.label, leaves, axes[0] != axes[1], all(len({*shape}) == 1 for shape in its))
+    return Matrix(right.label, leaves, axes[0] != axes[1], all(len({*shape}) == 1 for shape in kinds))

@@ -30,22 +30,22 @@ def bilinears(program: Program) -> Iterator[Bilinear]:
     """Yield the bilinear products of a tape, in its order."""
     for at, node in enumerate(program.tape.nodes):
         if node.kind == "product" and not node.window and [n in program.active for n in node.inputs] == [True, False]:
-            found = _summed(program, at)
-            if found is not None:
-                yield found
+            bilinear = _summed(program, at)
+            if bilinear is not None:
+                yield bilinear
 
 
-def turned(program: Program, of: Bilinear) -> Tape:
+def turned(program: Program, bilinear: Bilinear) -> Tape:
     """Return the tape with the matrix of a bilinear product at its other operand."""
     tape = program.tape
-    second = tape.nodes[of.second]
-    (x, w), y = tape.nodes[of.first].inputs, second.inputs[1 - of.slot]
-    flipped = of.slot == 0  # y then has what is summed over as its second axis, else as its third one
+    second = tape.nodes[bilinear.second]
+    (x, w), y = tape.nodes[bilinear.first].inputs, second.inputs[1 - bilinear.slot]
+    flipped = bilinear.slot == 0  # y then has what is summed over as its second axis, else as its third one
     shape = program.shapes[y]
     batches, count = shape[0], shape[2 if flipped else 1]
 
     def rows_of_x(a: Array) -> Array:
-        picked = a[0][of.rows]
+        picked = a[0][bilinear.rows]
         return picked if flipped else picked.swapaxes(1, 2)
 
     def rows_of_y(a: Array) -> Array:
@@ -59,13 +59,13 @@ def turned(program: Program, of: Bilinear) -> Tape:
         return Node("layout", (value,), output, run, second.site, None)
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        if at != of.second:
+        if at != bilinear.second:
             return [node]
         matrix, rows, product, other, own = (number() for _ in range(5))
         return [
-            layout(w, lambda a: a[:, :, of.columns].swapaxes(1, 2), matrix),
+            layout(w, lambda a: a[:, :, bilinear.columns].swapaxes(1, 2), matrix),
             layout(y, rows_of_y, rows),
-            tape.nodes[of.first]._replace(inputs=(rows, matrix), output=product),
+            tape.nodes[bilinear.first]._replace(inputs=(rows, matrix), output=product),
             layout(product, apart, other),
             layout(x, rows_of_x, own),
             node._replace(inputs=(own, other) if flipped else (other, own)),

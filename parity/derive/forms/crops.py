@@ -92,10 +92,10 @@ def _turned(program: Program, reader: Node) -> tuple[int, ...] | None:
     if len(reader.inputs) > 1 or sorted(shape) != sorted(other):
         return None
     numbers = np.arange(float(np.prod(shape))).reshape(shape)
-    found = reader.run(numbers)
+    result = reader.run(numbers)
     orders = (order for order in itertools.permutations(range(len(shape))) if order != tuple(range(len(shape))))
     orders = (order for order in orders if tuple(shape[d] for d in order) == other)
-    return next((order for order in orders if np.array_equal(found, numbers.transpose(order))), None)
+    return next((order for order in orders if np.array_equal(result, numbers.transpose(order))), None)
 
 
 def _cut(part: tuple[slice, ...]) -> Callable[[Array], Array]:
@@ -110,7 +110,7 @@ def _crop_start(program: Program, reader: Node, space: Sequence[int]) -> tuple[i
     if any(n > m or (n < m and d not in space) for d, (n, m) in enumerate(zip(kept, shape, strict=True))):
         return None
     numbers = np.arange(float(np.prod(shape))).reshape(shape)
-    found: Array = reader.run(numbers)
-    start = tuple(int(k) for k in np.unravel_index(int(found.flat[0]), shape))
+    moved: Array = reader.run(numbers)
+    start = tuple(int(k) for k in np.unravel_index(int(moved.flat[0]), shape))
     box = tuple(slice(a, a + n) for a, n in zip(start, kept, strict=True))
-    return start if np.array_equal(found, numbers[box]) else None
+    return start if np.array_equal(moved, numbers[box]) else None

@@ -50,21 +50,21 @@ def factored(program: Program) -> Tape:
     return tape.rewritten(instead)
 
 
-def _terms(program: Program, of: Term, depth: int) -> list[Term]:
+def _terms(program: Program, summand: Term, depth: int) -> list[Term]:
     """Return the terms of a kernel, each before layouts of it and before factors of one number."""
-    node = program.maker(of.value) if depth else None
+    node = program.maker(summand.value) if depth else None
     if node is None:
-        return [of]
+        return [summand]
     if node.kind == "layout" and len(node.inputs) == 1:
-        run, last = node.run, of.run
-        return _terms(program, Term(node.inputs[0], lambda a: last(run(a)), of.scales), depth - 1)
-    alike = [n for n in node.inputs if program.shapes[n] == program.shapes[of.value]]
+        run, last = node.run, summand.run
+        return _terms(program, Term(node.inputs[0], lambda a: last(run(a)), summand.scales), depth - 1)
+    alike = [n for n in node.inputs if program.shapes[n] == program.shapes[summand.value]]
     if node.kind == "add" and len(alike) == 2:
-        return [term for n in node.inputs for term in _terms(program, of._replace(value=n), depth - 1)]
+        return [term for n in node.inputs for term in _terms(program, summand._replace(value=n), depth - 1)]
     single = [n for n in node.inputs if n in program.tape.constants and np.size(program.tape.constants[n]) == 1]
     if node.kind == "mul" and len(single) == 1 and len(alike) == 1:
-        return _terms(program, Term(alike[0], of.run, (*of.scales, *single)), depth - 1)
-    return [of]
+        return _terms(program, Term(alike[0], summand.run, (*summand.scales, *single)), depth - 1)
+    return [summand]
 
 
 def _factors(program: Program, term: Term) -> Factors | None:
@@ -96,8 +96,8 @@ def _separate_products(
                 pair = [record("layout", (n,), lambda a: a.swapaxes(1, 2)) for n in pair[::-1]]
             y = record("product", (record("product", (x, pair[0]), node.run), pair[1]), node.run)
         for scale in term.scales:
-            one = record("layout", (scale,), lambda a: np.reshape(a, (1, 1, 1)))
-            y = record("mul", (y, one), np.multiply)
+            scalar = record("layout", (scale,), lambda a: np.reshape(a, (1, 1, 1)))
+            y = record("mul", (y, scalar), np.multiply)
         results.append(y)
     while len(results) > 1:
         results[:2] = [record("add", (results[0], results[1]), np.add)]

@@ -61,8 +61,8 @@ def gathered(program: Program) -> Tape:
         if node.kind == "layout" and node.inputs[0] in parameters and len(node.inputs) == 2:
             _note(forms, node)
         elif node.kind == "layout" and len(node.inputs) == 1 and node.inputs[0] in forms.weights:
-            of = forms.weights[node.inputs[0]]
-            forms.weights[node.output] = of._replace(labels=node.run(of.labels + 1) - 1)
+            rows = forms.weights[node.inputs[0]]
+            forms.weights[node.output] = rows._replace(labels=node.run(rows.labels + 1) - 1)
         elif node.kind == "product" and not node.window:
             return _multiplied(forms, node, number) or [node]
         elif any(value in forms.chosen for value in node.inputs):
@@ -82,7 +82,8 @@ def _note(forms: Forms, node: Node) -> None:
     read = node.run(each, numbers)
     size = each[0].size
     if read.size == numbers.size * size and np.array_equal(read.ravel(), each[numbers.ravel()].ravel()):
-        seen = (of.which for of in forms.weights.values())  # each reading may count negative numbers from the end
+        # each reading may count negative numbers from the end
+        seen = (weight.which for weight in forms.weights.values())
         which = next(
             (one for one in seen if np.array_equal(forms.program.indices[one].ravel(), numbers.ravel())), index
         )
@@ -92,11 +93,11 @@ def _note(forms: Forms, node: Node) -> None:
 def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]:
     """Return the product with all experts, and what chooses its results; nothing if it is no such product."""
     slot = 1 if node.inputs[1] in forms.weights else 0
-    if (of := forms.weights.get(node.inputs[slot])) is None:
+    if (weight := forms.weights.get(node.inputs[slot])) is None:
         return []
-    experts, *each = forms.program.shapes[of.source]
-    columns = _columns(of.labels if slot else of.labels.swapaxes(1, 2), int(np.prod(each)))
-    rows = columns and _rows(forms, node.inputs[1 - slot], slot, of.which, columns)
+    experts, *each = forms.program.shapes[weight.source]
+    columns = _columns(weight.labels if slot else weight.labels.swapaxes(1, 2), int(np.prod(each)))
+    rows = columns and _rows(forms, node.inputs[1 - slot], slot, weight.which, columns)
     if not columns or not rows:
         return []
     stacked, matrices, product, full = (number() for _ in range(4))
@@ -104,10 +105,10 @@ def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Nod
     forms.shapes[full] = (experts, rows.n, columns.matrix.shape[1])
     return [
         Node("layout", (rows.value,), stacked, rows.layout, node.site, None),
-        Node("layout", (of.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site, None),
+        Node("layout", (weight.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site, None),
         node._replace(inputs=(stacked, matrices), output=product),
         Node("layout", (product,), full, _split_by_expert(experts, rows.shared), node.site, None),
-        _choice(forms, Chosen(full, of.which, places if slot else places.swapaxes(2, 3)), node),
+        _choice(forms, Chosen(full, weight.which, places if slot else places.swapaxes(2, 3)), node),
     ]
 
 
@@ -198,7 +199,7 @@ def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]
     if node.kind == "layout" and len(node.inputs) == 1:
         places = np.stack([node.run(part + 1) - 1 for part in first.places])
         return [] if (places < 0).any() else [_choice(forms, first._replace(places=places), node)]
-    alike = all(one.which == first.which and np.array_equal(one.places, first.places) for one in known)
+    alike = all(chosen.which == first.which and np.array_equal(chosen.places, first.places) for chosen in known)
     if node.kind not in ELEMENTWISE or not alike or not _elementwise(forms, node):
         return []
     operands, layouts = list[int](), list[Node]()
@@ -221,14 +222,14 @@ def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]
 
 def _of_columns(forms: Forms, value: int, chosen: Chosen) -> Array | None:
     """Return the element of an expert's bias that meets each column of chosen results; None where these are no such."""
-    of, (at, _, column) = forms.weights.get(value), chosen.places
-    if of is None or of.which != chosen.which or of.labels.shape != at.shape:
+    weight, (at, _, column) = forms.weights.get(value), chosen.places
+    if weight is None or weight.which != chosen.which or weight.labels.shape != at.shape:
         return None
-    size = math.prod(forms.program.shapes[of.source][1:])
-    found = np.full(forms.shapes[chosen.full][2], -1)
-    found[column] = of.labels % size
-    alike = (found >= 0).all() and (found[column] == of.labels % size).all()
-    return found if alike and (of.labels // size == at).all() else None
+    size = math.prod(forms.program.shapes[weight.source][1:])
+    columns = np.full(forms.shapes[chosen.full][2], -1)
+    columns[column] = weight.labels % size
+    alike = (columns >= 0).all() and (columns[column] == weight.labels % size).all()
+    return columns if alike and (weight.labels // size == at).all() else None
 
 
 def _row_by_expert(columns: Array) -> Callable[[Array], Array]:

@@ -14,10 +14,10 @@ def mixed(program: Program) -> Tape:
     """Return the tape with such means in one form; the same one where there are none."""
 
     def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        found = _mean(program, node) if node.kind == "add" else None
-        if found is None:
+        mean = _mean(program, node) if node.kind == "add" else None
+        if mean is None:
             return [node]
-        (x, y, weight), minus, apart, part = found, number(), number(), number()
+        (x, y, weight), minus, apart, part = mean, number(), number(), number()
         return [
             Node("other", (y,), minus, np.negative, node.site, None),
             Node("add", (x, minus), apart, np.add, node.site, None),

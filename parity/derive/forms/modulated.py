@@ -39,8 +39,8 @@ def modulated(program: Program) -> Tape:
     """Return the tape with such factors outside of products, which come before norms; itself where there are none."""
 
     def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        found = _modulated(program, node) if node.kind == "product" and node.inputs[1] in program.active else None
-        return [node] if found is None else _written(program, node, found, number)
+        modulation = _modulated(program, node) if node.kind == "product" and node.inputs[1] in program.active else None
+        return [node] if modulation is None else _written(program, node, modulation, number)
 
     tape = program.tape.rewritten(instead)
     return tape if tape is program.tape and not _scales_first(program) else _as_needed(tape)
@@ -101,9 +101,9 @@ def _modulated(program: Program, node: Node) -> Modulated | None:
     return Modulated(matrices[0], before, behind)
 
 
-def _operands(program: Program, of: Part) -> list[Part] | None:
+def _operands(program: Program, part: Part) -> list[Part] | None:
     """Return the two factors of a value that is a product of each element, laid out otherwise or not."""
-    value, layouts = program.before_layouts(of.value)
+    value, layouts = program.before_layouts(part.value)
     at = program.makers.get(value)
     if at is None or (node := program.tape.nodes[at]).kind != "mul":
         return None
@@ -111,7 +111,7 @@ def _operands(program: Program, of: Part) -> list[Part] | None:
     moved = elements(shape)
     for layout in layouts:
         moved = layout.run(moved)
-    picked = moved.ravel()[of.pick].astype(np.int64) - 1
+    picked = moved.ravel()[part.pick].astype(np.int64) - 1
     if (picked < 0).any():  # zeros that were put between
         return None
     sizes = [program.shapes[number] for number in node.inputs]
@@ -119,14 +119,14 @@ def _operands(program: Program, of: Part) -> list[Part] | None:
     return [Part(number, each.ravel()[picked]) for number, each in zip(node.inputs, met, strict=True)]
 
 
-def _before_padding(program: Program, of: int, picks: list[Array]) -> tuple[int, list[Node], list[Array]]:
+def _before_padding(program: Program, value: int, picks: list[Array]) -> tuple[int, list[Node], list[Array]]:
     """Return the value of which another one is a layout, the layouts, and the elements of factors that it meets.
 
     Args:
-      of: the value. picks: for each factor its element at each place of the value.
+      picks: for each factor its element at each place of the value.
     """
     layouts = list[Node]()
-    while (at := program.makers.get(of)) is not None:
+    while (at := program.makers.get(value)) is not None:
         node = program.tape.nodes[at]
         if node.kind != "layout" or len(node.inputs) > 1:
             break
@@ -138,16 +138,16 @@ def _before_padding(program: Program, of: int, picks: list[Array]) -> tuple[int,
         consistent = (((each[moved - 1] == pick) | (moved == 0)).all() for each, pick in zip(own, picks, strict=True))
         if not all(consistent) or any((each < 0).any() for each in own):
             break
-        of, picks = node.inputs[0], [each.reshape(shape) for each in own]
+        value, picks = node.inputs[0], [each.reshape(shape) for each in own]
         layouts.insert(0, node)
-    return of, layouts, picks
+    return value, layouts, picks
 
 
-def _written(program: Program, node: Node, found: Modulated, number: Callable[[], int]) -> list[Node]:
+def _written(program: Program, node: Node, modulation: Modulated, number: Callable[[], int]) -> list[Node]:
     """Return a product of all groups with one matrix, between multiplications by the factors."""
     (x, matrix), window, nodes = node.inputs, node.window, list[Node]()
     shape, out, kernel = (program.shapes[value] for value in (x, node.output, matrix))
-    groups, record = len(found.matrix.pick), recording(nodes, number, node.site)
+    groups, record = len(modulation.matrix.pick), recording(nodes, number, node.site)
 
     def spread(part: Part, shape: tuple[int, ...]) -> Array:
         pick = part.pick.reshape(1, -1, *[1] * (len(shape) - 2)) if window else part.pick[:, None]
@@ -158,22 +158,22 @@ def _written(program: Program, node: Node, found: Modulated, number: Callable[[]
             value = record("mul", (value, record("layout", (part.value,), picked(pick))), np.multiply)
         return value
 
-    x, layouts, picks = _before_padding(program, x, [spread(part, shape) for part in found.before])
-    x = scaled(x, found.before, picks)
+    x, layouts, picks = _before_padding(program, x, [spread(part, shape) for part in modulation.before])
+    x = scaled(x, modulation.before, picks)
     for layout in layouts:
         nodes.append(layout._replace(inputs=(x,), output=number()))
         x = nodes[-1].output
-    pick = found.matrix.pick[0]
+    pick = modulation.matrix.pick[0]
     if window:
-        w = record("layout", (found.matrix.value,), picked(pick.reshape(-1, *kernel[1:])))
+        w = record("layout", (modulation.matrix.value,), picked(pick.reshape(-1, *kernel[1:])))
         x = record("layout", (x,), lambda a: a.reshape(-1, shape[1] // groups, *shape[2:]))
         window = window._replace(groups=1)
     else:
-        w = record("layout", (found.matrix.value,), picked(pick[None, ..., 0].swapaxes(1, 2)))
+        w = record("layout", (modulation.matrix.value,), picked(pick[None, ..., 0].swapaxes(1, 2)))
         x = record("layout", (x,), lambda a: a.reshape(1, -1, shape[2]))
     nodes.append(
         node._replace(inputs=(x, w), output=number(), run=convolution(window) if window else node.run, window=window)
     )
     y = record("layout", (nodes[-1].output,), lambda a: a.reshape(out))
-    y = scaled(y, found.behind, [spread(part, out) for part in found.behind])
+    y = scaled(y, modulation.behind, [spread(part, out) for part in modulation.behind])
     return [*nodes, Node("layout", (y,), node.output, identity, node.site, None)]

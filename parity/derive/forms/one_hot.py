@@ -71,7 +71,7 @@ def _rows_of(slot: int) -> Callable[[Array, Array], Array]:
     def rows(table: Array, numbers: Array) -> Array:
         table = _by_rows(table, slot)
         table = np.concatenate([table, np.zeros_like(table[:, :1])], 1)
-        found = np.take_along_axis(table, numbers[:, :, None], 1)
-        return _by_rows(found, slot)
+        picked = np.take_along_axis(table, numbers[:, :, None], 1)
+        return _by_rows(picked, slot)
 
     return rows

@@ -51,7 +51,7 @@ class _Writer:
                 self.parts[number] = self._of_constant(value)
         for number in tape.inputs:
             if _is_complex(self.values[number]):
-                self.parts[number] = Parts(*(self.tape.record("other", [number], of) for of in (np.real, np.imag)))
+                self.parts[number] = Parts(*(self.tape.record("other", [number], part) for part in (np.real, np.imag)))
         with np.errstate(all="ignore"):
             for node in tape.nodes:
                 self._write(node)
@@ -113,7 +113,7 @@ class _Writer:
         scale = None if real is None else self._other([real], np.exp)
         if angle is None:
             return Parts(scale, None)
-        turns = (self._other([angle], of) for of in (np.cos, np.sin))
+        turns = (self._other([angle], function) for function in (np.cos, np.sin))
         return Parts(*(turn if scale is None else self._record("mul", [scale, turn], np.multiply) for turn in turns))
 
     def _pair(self, number: int) -> Parts:
@@ -124,7 +124,7 @@ class _Writer:
 
     def _moved(self, part: int) -> int | None:
         """Return one part of a layout's result; where some operands have none, zeros stand for these."""
-        floats = [_is_float(self.values[number]) for number in self.node.inputs]
+        floats = [np.asarray(self.values[number]).dtype.kind in "fc" for number in self.node.inputs]
         own = [self._pair(n)[part] if is_float else n for n, is_float in zip(self.node.inputs, floats, strict=True)]
         if all(number is None for number, is_float in zip(own, floats, strict=True) if is_float):
             return None
@@ -147,7 +147,7 @@ class _Writer:
     def _negative(self, x: int | None) -> int | None:
         return None if x is None else self._other([x], np.negative)
 
-    def _joined(self, of: Callable[[Array], Array]) -> int:
+    def _joined(self, function: Callable[[Array], Array]) -> int:
         """Record the operation itself on complex numbers joined from their parts, and what is taken of its result."""
         node, pairs = self.node, [self.parts.get(number) for number in self.node.inputs]
         given = [
@@ -163,7 +163,7 @@ class _Writer:
                 next(rest) if pair is None else _complex(*(None if part is None else next(rest) for part in pair))
                 for pair in pairs
             ]
-            return of(node.run(*operands))
+            return function(node.run(*operands))
 
         return self.tape.record("other", given, run, node.site, call=node.call)
 
@@ -206,10 +206,6 @@ class _Writer:
 
 def _is_complex(value: Array) -> bool:
     return not isinstance(value, tuple) and np.asarray(value).dtype.kind == "c"
-
-
-def _is_float(value: Array) -> bool:
-    return np.asarray(value).dtype.kind in "fc"
 
 
 def _complex(real: Array | None, imaginary: Array | None) -> Array:

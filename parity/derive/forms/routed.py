@@ -133,7 +133,7 @@ def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callabl
     known = [rows[value] for value in node.inputs if value in rows]
     index = known[0].at
     few, shape = len(program.indices[index]), program.shapes[node.output]
-    if any(one.at != index for one in known):
+    if any(operand.at != index for operand in known):
         raise Unlike
     moves = node.kind == "layout" and len(node.inputs) == 1
     if moves and few == 1 and 1 in shape:  # the first of several axes; what follows refuses a wrong one
@@ -156,8 +156,8 @@ def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callabl
 def _axis_of_rows(program: Program, node: Node, rows: dict[int, Rows], few: int) -> int:
     """Return the axis of an operation's result that has its rows; Unlike where it mixes them."""
     operands = [(rows.get(value), program.shapes.get(value, ())) for value in node.inputs]
-    arrays = [_numbered(of, shape, few) for of, shape in operands]
-    changed = [_numbered(of, shape, few, 1.0) for of, shape in operands]
+    arrays = [_numbered(operand, shape, few) for operand, shape in operands]
+    changed = [_numbered(operand, shape, few, 1.0) for operand, shape in operands]
     try:
         apart = np.asarray(node.run(*changed)) != np.asarray(node.run(*arrays))
     except Exception as error:
@@ -168,12 +168,12 @@ def _axis_of_rows(program: Program, node: Node, rows: dict[int, Rows], few: int)
     return others[0]
 
 
-def _numbered(of: Rows | None, shape: tuple[int, ...], few: int, more: float = 0.0) -> Array:
+def _numbered(rows: Rows | None, shape: tuple[int, ...], few: int, more: float = 0.0) -> Array:
     """Return an array for an operand, with other values in its first row if it has rows: as many as are given."""
-    shape = shape if of is None else (*shape[: of.axis], few, *shape[of.axis + 1 :])
+    shape = shape if rows is None else (*shape[: rows.axis], few, *shape[rows.axis + 1 :])
     array = np.random.default_rng(0).standard_normal(shape)
-    if of is not None:
-        np.moveaxis(array, of.axis, 0)[0] += more
+    if rows is not None:
+        np.moveaxis(array, rows.axis, 0)[0] += more
     return array
 
 

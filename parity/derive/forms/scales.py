@@ -50,10 +50,10 @@ class Mean(NamedTuple):
 def scaled_before(program: Program) -> Tape:
     """Return the tape with the factors of products at what they read; the same one where there are none."""
     tape = program.tape
-    matrices = [one for at in range(len(tape.nodes)) if (one := _matrix(program, at)) is not None]
-    gates = {one.reader: (one, pick) for one in matrices if (pick := _gate(program, one)) is not None}
-    means = {one.reader: (one, mean) for one in matrices if (mean := _mean(program, one)) is not None}
-    moved = {at for one, _ in (*gates.values(), *means.values()) for at in (one.at, one.bias, *one.chain)}
+    matrices = [matrix for at in range(len(tape.nodes)) if (matrix := _matrix(program, at)) is not None]
+    gates = {matrix.reader: (matrix, pick) for matrix in matrices if (pick := _gate(program, matrix)) is not None}
+    means = {matrix.reader: (matrix, mean) for matrix in matrices if (mean := _mean(program, matrix)) is not None}
+    moved = {at for matrix, _ in (*gates.values(), *means.values()) for at in (matrix.at, matrix.bias, *matrix.chain)}
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if at in gates:
@@ -76,10 +76,10 @@ def _matrix(program: Program, at: int) -> Matrix | None:
     bias, term, term_at, chain = -1, -1, np.zeros(0, int), reading.layouts if reading else ()
     if reading and tape.nodes[reading.at].kind == "add":
         bias, term = reading.at, tape.nodes[reading.at].inputs[1 - reading.slot]
-        found = _met(program, reading.labels, bias, term, shape, 3 - axis)
-        if term in program.active or found is None:
+        terms = _met(program, reading.labels, bias, term, shape, 3 - axis)
+        if term in program.active or terms is None:
             return None
-        term_at, reading = found, program.past_layouts(tape.nodes[bias].output, reading.labels)
+        term_at, reading = terms, program.past_layouts(tape.nodes[bias].output, reading.labels)
         chain += reading.layouts if reading else ()
     return reading and Matrix(at, axis, chain, bias, term, term_at, reading.at, reading.slot, reading.labels)
 
@@ -92,68 +92,71 @@ def _met(program: Program, labels: Array, at: int, other: int, shape: tuple[int,
     """
     if (labels <= 0).any() or program.shapes[program.tape.nodes[at].output] != np.shape(labels):
         return None
-    size, found = program.shapes[other], np.full(math.prod(shape), -1)
+    size, numbers = program.shapes[other], np.full(math.prod(shape), -1)
     met = np.broadcast_to(np.arange(math.prod(size)).reshape(size), np.shape(labels))
-    found[labels.astype(np.int64) - 1] = met
-    found = found.reshape(shape)
-    first = found.take([0], 3 - axis)
-    return first if (found >= 0).all() and (found == first).all() else None
+    numbers[labels.astype(np.int64) - 1] = met
+    numbers = numbers.reshape(shape)
+    first = numbers.take([0], 3 - axis)
+    return first if (numbers >= 0).all() and (numbers == first).all() else None
 
 
-def _gate(program: Program, of: Matrix) -> Array | None:
+def _gate(program: Program, matrix: Matrix) -> Array | None:
     """Return the flat element of the factor by which each row of a product is multiplied; None where there is none."""
-    then = program.tape.nodes[of.reader]
-    other = then.inputs[1 - of.slot] if then.kind == "mul" else -1
+    then = program.tape.nodes[matrix.reader]
+    other = then.inputs[1 - matrix.slot] if then.kind == "mul" else -1
     if other not in program.active:
         return None
-    return _met(program, of.labels, of.reader, other, program.shapes[program.tape.nodes[of.at].output], of.axis)
+    shape = program.shapes[program.tape.nodes[matrix.at].output]
+    return _met(program, matrix.labels, matrix.reader, other, shape, matrix.axis)
 
 
-def _scaled(tape: Tape, of: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
+def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
     """Return a product of scaled rows, and of the factors and its bias, in place of a multiplication."""
-    product, factor, scaled = tape.nodes[of.at], number(), number()
-    x = product.inputs[of.axis - 1]
-    inputs = (scaled, product.inputs[1]) if of.axis == 1 else (product.inputs[0], scaled)
+    product, factor, scaled = tape.nodes[matrix.at], number(), number()
+    x = product.inputs[matrix.axis - 1]
+    inputs = (scaled, product.inputs[1]) if matrix.axis == 1 else (product.inputs[0], scaled)
     nodes = [
-        Node("layout", (node.inputs[1 - of.slot],), factor, picked(pick), node.site, None),
+        Node("layout", (node.inputs[1 - matrix.slot],), factor, picked(pick), node.site, None),
         Node("mul", (x, factor), scaled, np.multiply, node.site, None),
         product._replace(inputs=inputs),
     ]
-    if of.bias >= 0:
+    if matrix.bias >= 0:
         row, term = number(), number()
         nodes += [
-            Node("layout", (of.term,), row, picked(of.term_at), node.site, None),
-            product._replace(inputs=(factor, row) if of.axis == 1 else (row, factor), output=term),
+            Node("layout", (matrix.term,), row, picked(matrix.term_at), node.site, None),
+            product._replace(inputs=(factor, row) if matrix.axis == 1 else (row, factor), output=term),
             Node("add", (product.output, term), number(), np.add, node.site, None),
         ]
-    for layout in (tape.nodes[at] for at in of.chain):
+    for layout in (tape.nodes[at] for at in matrix.chain):
         nodes.append(layout._replace(inputs=(nodes[-1].output,), output=number()))
     return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 
-def _mean(program: Program, of: Matrix) -> Mean | None:
+def _mean(program: Program, matrix: Matrix) -> Mean | None:
     """Return where results of experts come from that a product sums over; None if they are no such.
 
     Values of attention are none: their columns are the same for each token.
     """
-    then, made = program.tape.nodes[of.reader], program.tape.nodes[of.at]
-    if then.kind != "product" or then.window or not program.active.issuperset(then.inputs) or (of.labels <= 0).any():
+    then, made = program.tape.nodes[matrix.reader], program.tape.nodes[matrix.at]
+    is_plain = then.kind == "product" and not then.window and program.active.issuperset(then.inputs)
+    if not is_plain or (matrix.labels <= 0).any():
         return None
-    at = np.unravel_index(of.labels.astype(np.int64) - 1, program.shapes[made.output])
-    batch, row, column = (each if of.slot else each.swapaxes(1, 2) for each in (at[0], at[of.axis], at[3 - of.axis]))
+    at = np.unravel_index(matrix.labels.astype(np.int64) - 1, program.shapes[made.output])
+    places = at[0], at[matrix.axis], at[3 - matrix.axis]
+    batch, row, column = (each if matrix.slot else each.swapaxes(1, 2) for each in places)
     count, *_ = shape = program.shapes[made.output]
-    rows, columns = batch * shape[of.axis] + row, batch * shape[3 - of.axis] + column
+    rows, columns = batch * shape[matrix.axis] + row, batch * shape[3 - matrix.axis] + column
     alike = (rows == rows[..., :1]).all() and (columns == columns[:1]).all()
-    apart = len(np.unique(columns[0])) == columns[0].size == count * shape[3 - of.axis]
+    apart = len(np.unique(columns[0])) == columns[0].size == count * shape[3 - matrix.axis]
     size = math.prod(program.shapes[then.output]) // columns.shape[2] * columns.shape[1]
-    if not alike or not apart or size * program.shapes[made.inputs[of.axis - 1]][3 - of.axis] > LARGEST:
+    if not alike or not apart or size * program.shapes[made.inputs[matrix.axis - 1]][3 - matrix.axis] > LARGEST:
         return None
     return Mean(rows[..., 0], columns[0])
 
 
-def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
+def _joined(program: Program, matrix: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
     """Return one product of all factors times all inputs, in place of one with the results of a matrix."""
-    made, shape = program.tape.nodes[of.at], program.shapes[node.output]
+    made, shape = program.tape.nodes[matrix.at], program.shapes[node.output]
     nodes = list[Node]()
     record = recording(nodes, number, node.site)
 
@@ -161,26 +164,26 @@ def _joined(program: Program, of: Matrix, mean: Mean, node: Node, number: Callab
         return a.swapaxes(1, 2) if swaps else a
 
     def every(x: Array) -> Array:
-        x = turned(x, of.axis == 2)
+        x = turned(x, matrix.axis == 2)
         return x.reshape(-1, x.shape[2])[mean.rows][:, None]
 
     def side_by_side(w: Array) -> Array:
-        w = turned(w, of.axis == 1)  # (batch, column, j)
+        w = turned(w, matrix.axis == 1)  # (batch, column, j)
         w = w.reshape(-1, w.shape[2])[mean.columns]
         return w.swapaxes(1, 2).reshape(1, -1, w.shape[1])
 
-    x = record("layout", (made.inputs[of.axis - 1],), every)
-    q = record("layout", (node.inputs[1 - of.slot],), lambda a: turned(a, not of.slot)[..., None])
+    x = record("layout", (made.inputs[matrix.axis - 1],), every)
+    q = record("layout", (node.inputs[1 - matrix.slot],), lambda a: turned(a, not matrix.slot)[..., None])
     both = record("mul", (q, x), np.multiply)
     flat = record("layout", (both,), lambda a: a.reshape(1, -1, a.shape[2] * a.shape[3]))
-    w = record("layout", (made.inputs[2 - of.axis],), side_by_side)
+    w = record("layout", (made.inputs[2 - matrix.axis],), side_by_side)
     y = record("product", (flat, w), made.run)
-    if of.bias >= 0:
-        row = record("layout", (of.term,), lambda b: np.reshape(b, -1)[of.term_at.ravel()[mean.columns]][None])
+    if matrix.bias >= 0:
+        row = record("layout", (matrix.term,), lambda b: np.reshape(b, -1)[matrix.term_at.ravel()[mean.columns]][None])
         factors = record("layout", (q,), lambda a: a.reshape(1, -1, a.shape[2]))
         y = record("add", (y, record("product", (factors, row), made.run)), np.add)
-    out = shape if of.slot else (shape[0], shape[2], shape[1])
-    record("layout", (y,), lambda a: turned(a.reshape(out), not of.slot))
+    out = shape if matrix.slot else (shape[0], shape[2], shape[1])
+    record("layout", (y,), lambda a: turned(a.reshape(out), not matrix.slot))
     return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 
@@ -202,16 +205,16 @@ class Scale(NamedTuple):
 def scaled_behind(program: Program) -> Tape:
     """Return the tape with such factors behind the products; the same one where there are none."""
     tape, weights = program.tape, program.weights()
-    found = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
+    scales = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
     renamed = dict[int, int]()  # the result of a multiplication that moves -> what it multiplied
-    for scale in found:
+    for scale in scales:
         renamed[tape.nodes[scale.entry].output] = renamed.get(scale.value, scale.value)
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if node.output in renamed:
             return []
         nodes = [node._replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))]
-        for scale in (scale for scale in found if scale.behind == at):
+        for scale in (scale for scale in scales if scale.behind == at):
             product, plain, factor = nodes.pop(), number(), number()
             nodes += [
                 product._replace(output=plain),
@@ -231,20 +234,20 @@ def _scale(program: Program, at: int, weights: Collection[int]) -> Scale | None:
     factor, x = sorted(node.inputs, key=lambda number: number not in weights)
     if x not in program.active or program.shapes[node.output] != program.shapes[x]:
         return None
-    pick, value, found = np.broadcast_to(elements(program.shapes[factor]), program.shapes[x]), node.output, None
+    pick, value, scale = np.broadcast_to(elements(program.shapes[factor]), program.shapes[x]), node.output, None
     while (reading := program.past_layouts(value, pick)) is not None:
         then, pick = tape.nodes[reading.at], reading.labels
         if then.kind == "product" and not then.window:
             summed = 1 if reading.slot else 2
             most = pick.max(summed, keepdims=True)
             if not ((pick == most) | (pick == 0)).all():  # 0 stands where zeros are padded
-                return found
+                return scale
             pick = np.broadcast_to(most, program.shapes[then.output])
             every = np.maximum(pick, 1).astype(np.int64) - 1
-            found = Scale(at, x, factor, reading.at, every)
+            scale = Scale(at, x, factor, reading.at, every)
         elif then.kind == "mul":
             pick = program.labelled(then, reading.slot, pick)
         else:
-            return found
+            return scale
         value = then.output
-    return found
+    return scale

@@ -16,10 +16,10 @@ def added(tape: Tape) -> Tape:
     sums = {node.output: node.inputs for node in tape.nodes if node.kind == "add"}
 
     def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        found = _terms(node, sums)
-        if found is None:
+        terms = _terms(node, sums)
+        if terms is None:
             return [node]
-        (plain, x, y), chosen = found, number()
+        (plain, x, y), chosen = terms, number()
         operands = tuple(y if k in _cases(node) else value for k, value in enumerate(node.inputs) if k != plain)
         choice = node._replace(inputs=operands, output=chosen, run=_with_zero(node.run, plain))
         return [choice, Node("add", (x, chosen), node.output, np.add, node.site, None)]

@@ -32,8 +32,8 @@ def with_terms(program: Program) -> Tape:
                 return _split(node, program.shapes[node.inputs[1]][1], columns, tape, number)
         return [node]
 
-    found = tape.rewritten(instead)
-    return program.tape if found is tape else found
+    rewritten = tape.rewritten(instead)
+    return program.tape if rewritten is tape else rewritten
 
 
 def _joined(program: Program, node: Node, marks: Mapping[int, Array]) -> Array | None:
@@ -52,8 +52,8 @@ def _of_one_number(mark: Array) -> dict[int, float]:
     """Return the columns (b, rows, column) that are one number, but for zeros, as of an initial state, and for many."""
     first = mark[:1, :1]
     alike = ((mark == first) & (mark != 0)).all((0, 1))
-    found = {int(k): float(first[0, 0, k]) for k in np.flatnonzero(alike)}
-    return found if len(found) <= MOST else {}
+    numbers = {int(k): float(first[0, 0, k]) for k in np.flatnonzero(alike)}
+    return numbers if len(numbers) <= MOST else {}
 
 
 def _split(node: Node, rows: int, columns: Mapping[int, float], tape: Tape, number: Callable[[], int]) -> list[Node]:

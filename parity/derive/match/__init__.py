@@ -26,6 +26,7 @@ What tells one use or element from others:
     operations   what an operation between products computes
     origins      the products that channels are made of
     added        the products to which the columns of one are added
+    reach        the matrices that read what a matrix makes, for prove/freedom
 
 Parameters as symbols:
 

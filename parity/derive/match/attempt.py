@@ -133,10 +133,10 @@ class Attempt(Products):
         for seen in pool:
             same, free = np.array_equal(seen.pattern, pattern), self._free(seen.use.ids)
             if (same and (free or not exact)) or (not exact and np.array_equal(seen.shares, shares)):
-                if any(_equal(seen, other) for _, _, other, _ in options):
+                if any(_equal(seen, option.partner) for option in options):
                     continue  # rows that several products read are one option: trying each again tells nothing
                 elsewhere = seen.use.node not in beside
-                options.append((self._order(use, seen, not free, elsewhere, not same), 0.0, seen, same))
+                options.append(Option(self._order(use, seen, not free, elsewhere, not same), 0.0, seen, same))
         return options
 
     @cached_property

@@ -25,7 +25,20 @@ from .walk import Place, Walk
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
-Option = tuple[Any, float, uses.Seen, Any]  # order, distance, partner, detail
+
+
+class Option(NamedTuple):
+    """A left use that may be the partner of a right one.
+
+    Args:
+      order: less for likelier ones. gap: the distance of what both meet.
+      detail: what a kind of use needs to assign it, as the order of its columns.
+    """
+
+    order: Any
+    gap: float
+    partner: uses.Seen
+    detail: Any
 
 
 class Step(NamedTuple):
@@ -234,18 +247,18 @@ class Choices:
         self.owned[left] = True
 
     def _choose(self, use: Use, options: list[Option], limit: float | None = None) -> tuple[uses.Seen, Any]:
-        """Take the likeliest of (order, gap, partner, detail), or the next after a dead end."""
+        """Take the likeliest option, or the next after a dead end."""
         site = self.program.tape.nodes[use.node].site
         names = tuple(self.rights.owners(use.ids))
-        closest = min((option[1] for option in options), default=np.inf)
+        closest = min((option.gap for option in options), default=np.inf)
         if closest > (self.limit if limit is None else limit) or not options:
             raise DeadEnd(self._unlike(use, names, place(site, names)), closest)
-        options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
-        options.sort(key=lambda option: option[0])
+        options = [option for option in options if option.gap <= max(MARGIN * closest, EXACT)]
+        options.sort(key=lambda option: option.order)
         at = len(self.steps)
         choice = self._choices[at] if at < len(self._choices) else 0
         if len(options) > 1:
-            likely = sum(option[0][0] == options[0][0][0] for option in options)
+            likely = sum(option.order[0] == options[0].order[0] for option in options)
             self._points.append(Point(at, choice, likely, len(options), self._now()))
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
         left_site = seen.program.tape.nodes[seen.use.node].site

@@ -26,7 +26,7 @@ SMALL = 1 << 14  # elements of a product that are compared one by one with those
 def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
     """Return the likeliest one of each set of options that are alike: uses of the same elements, terms of one sum."""
     best: dict[Hashable, Option] = {}
-    for option in sorted(options, key=lambda option: option[0]):
+    for option in sorted(options, key=lambda option: option.order):
         best.setdefault(key(option), option)
     return list(best.values())
 
@@ -53,19 +53,19 @@ class Factors(Biases):
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._alike(use, pool, numbers, found)
-        if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
+        if not terms and not any(option.gap <= EXACT for option in options) and self._without_bias(use, numbers, found):
             return
         if not options and self._without_bias_of_zeros(use, numbers):
             return
         options = options or self._of_several(pool, found)
-        if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
+        if self.walk.at in self.rough and all(option.gap > EXACT for option in options):
             options = []
         alone = use.kind == "mul" or not terms
         if alone and not options and (followed := self._following_elements(use, numbers, found)):
             self._assign(numbers, self._choose(use, followed, np.inf)[1])
             return
-        near = [option for option in options if option[1] <= self.limit]
-        if use.kind == "add" and terms and not any(self._free(seen.numbers) for _, _, seen, _ in near):
+        near = [option for option in options if option.gap <= self.limit]
+        if use.kind == "add" and terms and not any(self._free(option.partner.numbers) for option in near):
             self._assign_zeros(numbers, found, terms)
             return
         seen, pooled = self._choose(use, options)
@@ -86,18 +86,18 @@ class Factors(Biases):
     def _alike(self, use: Use, pool: list[uses.Seen], numbers: Array, found: Array) -> list[Option]:
         """Return the left uses whose elements, or some of them, meet the same values, or the same in some rows."""
         options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
-        if all(option[1] > EXACT for option in options):
+        if all(option.gap > EXACT for option in options):
             wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
-            nearest = min((option[1] for option in options), default=np.inf)
+            nearest = min((option.gap for option in options), default=np.inf)
             options += self._vectors(use, wider, found, True, min(PARTNER, max(MARGIN * nearest, self.limit)))
         if use.kind == "add":  # terms of one sum that meet the same are alike
-            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.group[:2]))
+            options = distinct(options, lambda option: (len(option.partner.numbers), option.partner.use.group[:2]))
         if not options and use.kind == "mul":
             options = self._vectors(use, self._apart, found, True)
-        options = distinct(options, lambda option: option[2].numbers.tobytes())
+        options = distinct(options, lambda option: option.partner.numbers.tobytes())
         if not options and np.shape(use.x) == np.shape(use.ids):
             options = [
-                (
+                Option(
                     self._order(use, seen, not self._free(seen.numbers), gap > EXACT and gap, _size_gap(use, seen)),
                     gap,
                     seen,
@@ -116,7 +116,7 @@ class Factors(Biases):
             np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
         )
         gap = columns.distance_within(found, statistics)
-        return [((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
+        return [Option((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
 
     def _vectors(
         self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = PARTNER
@@ -137,7 +137,7 @@ class Factors(Biases):
         for seen, gap in gaps.items():
             likely = seen in strays, not self._free(seen.numbers)
             order = self._order(use, seen, *likely, gap > EXACT and gap, _size_gap(use, seen))
-            options.append((order, gap, seen, None))
+            options.append(Option(order, gap, seen, None))
         return options
 
     def _assign_zeros(self, numbers: Array, found: Array, terms: list[Term]) -> None:

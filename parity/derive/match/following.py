@@ -154,7 +154,7 @@ class Following(Choices):
             if rows is not None:
                 beside = abs(seen.use.beside - use.beside)
                 apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics), beside
-                options.append((self._order(use, seen, *apart), FOLLOWED, seen, seen.numbers[rows]))
+                options.append(Option(self._order(use, seen, *apart), FOLLOWED, seen, seen.numbers[rows]))
         if options and self.walk.at not in self.rough:
             why = f"no use on the left meets all values that its {use.kind} meets"
             raise DeadEnd(Stop(tuple(self.rights.owners(use.ids)), why), FOLLOWED)

@@ -223,7 +223,7 @@ def _spoken(table: Table, shapes: Shapes, side: str) -> dict[str, tuple[int, ...
     return {name: shape for name, shape in shapes.items() if name not in found.unexpected}
 
 
-def weights_of(path: str, of: Side) -> dict[str, Array]:
+def weights_of(path: str, side: Side) -> dict[str, Array]:
     """Return the left model's parameters from a checkpoint with its names, also below one place of it, or in wrappers.
 
     Raises: ConvertError for names or shapes that differ.
@@ -234,7 +234,7 @@ def weights_of(path: str, of: Side) -> dict[str, Array]:
     from convert.table.part import spellings
 
     with open_checkpoint(path) as opened:
-        reader, wanted = out_of_modules(opened), of.parameters
+        reader, wanted = out_of_modules(opened), side.parameters
         place, names = _names_below(path, list(reader.tensors), list(wanted))
         if len(names) < len(wanted):  # Orbax joins all levels by dots, say, and nnx has one more, "value"
             tops = dict.fromkeys(f"{name.partition('/')[0]}/" for name in wanted if "/" in name)

@@ -10,7 +10,7 @@ import numpy as np
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
-from .operations import SINGLE, function, keeps_places, mixing
+from .operations import SINGLE, keeps_places, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move the labels of columns, or spread them
 MAX_STEPS = 200  # operations that are followed from one product
@@ -44,8 +44,7 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
     """
 
     def passes(node: Node, slot: int) -> bool:
-        run = function(program, node, slot)
-        return node.kind in PASSED or (run is not None and mixing(program, node, slot, run) == SINGLE)
+        return node.kind in PASSED or mixing(program, node, slot) == SINGLE
 
     for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
         if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:

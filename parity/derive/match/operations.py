@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
+T = TypeVar("T")
 SINGLE = -1  # in place of an axis: a function of single values mixes none
+
+
+def _once(compute: Callable[[Program, Node, int], T]) -> Callable[[Program, Node, int], T]:
+    """Store what is computed for an operand of a program's operation, as long as the program is in use."""
+    known = WeakKeyDictionary[Program, dict[tuple[int, int], T]]()
+
+    def stored(program: Program, node: Node, slot: int) -> T:
+        results, key = known.setdefault(program, {}), (node.output, slot)
+        if key not in results:
+            results[key] = compute(program, node, slot)
+        return results[key]
+
+    return wraps(compute)(stored)
 
 
 def function(program: Program, node: Node, slot: int) -> Callable[[Array], Array] | None:
@@ -20,11 +37,11 @@ def function(program: Program, node: Node, slot: int) -> Callable[[Array], Array
     return lambda x: node.run(*(others.get(k, x) for k in range(len(node.inputs))))
 
 
-def mixing(program: Program, node: Node, slot: int, run: Callable[[Array], Array]) -> int | None:
-    """Return the axis along which the function of an operand mixes values; see `mixed`. It is computed once."""
-    if node.output not in program.mixing:
-        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
-    return program.mixing[node.output]
+@_once
+def mixing(program: Program, node: Node, slot: int) -> int | None:
+    """Return the axis along which the function of an operand mixes values; see `mixed`. None if it is no function."""
+    run = function(program, node, slot)
+    return None if run is None else mixed(run, program.shapes[node.inputs[slot]])
 
 
 def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
@@ -45,17 +62,17 @@ def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
     return axes[0] if len(axes) == 1 else None if axes else SINGLE
 
 
+@_once
 def keeps_places(program: Program, node: Node, slot: int) -> bool:
     """Tell whether each element of an operation's result is computed from one operand's element at its place alone."""
     if node.kind != "other":
         return node.kind in ("add", "mul")
-    if (node.output, slot) not in program.placed:
-        shape = program.shapes[node.inputs[slot]]
-        values = {k: program.known(number) for k, number in enumerate(node.inputs) if k != slot}
-        drawn = {k: _drawn(program.shapes[node.inputs[k]]) if v is None else v for k, v in values.items()}
-        axis = mixed(lambda x: node.run(*(drawn.get(k, x) for k in range(len(node.inputs)))), shape)
-        program.placed[node.output, slot] = axis == SINGLE
-    return program.placed[node.output, slot]
+    values = {k: program.known(number) for k, number in enumerate(node.inputs) if k != slot}
+    drawn = {k: _drawn(program.shapes[node.inputs[k]]) if v is None else v for k, v in values.items()}
+    axis = mixed(
+        lambda x: node.run(*(drawn.get(k, x) for k in range(len(node.inputs)))), program.shapes[node.inputs[slot]]
+    )
+    return axis == SINGLE
 
 
 def _drawn(shape: tuple[int, ...]) -> Array:

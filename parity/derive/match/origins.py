@@ -112,12 +112,7 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
 
 def order(left: Array, right: Array) -> Array | None:
     """Return the left channel of each right one of the same colour; None if colours differ or occur twice."""
-    there, here = np.argsort(left), np.argsort(right)
-    if len(left) != len(right) or (left[there] != right[here]).any() or (np.diff(left[there]) == 0).any():
-        return None
-    found = np.empty(len(left), np.int64)
-    found[here] = there
-    return found
+    return _paired(left, right) if len(np.unique(left)) == len(left) else None
 
 
 def regrouped(left: Array, right: Array) -> Array | None:
@@ -126,12 +121,15 @@ def regrouped(left: Array, right: Array) -> Array | None:
     An example are heads of queries that share heads of keys, as neighbours or by turns. None if both sides have one
     order already.
     """
-    there, here = (np.argsort(numbers, kind="stable") for numbers in (left, right))
-    if len(left) != len(right) or (left == right).all() or (left[there] != right[here]).any():
+    return _paired(left, right) if len(left) != len(right) or (left != right).any() else None
+
+
+def _paired(left: Array, right: Array) -> Array | None:
+    """Return the left place of each right one of the same colour, in order; None if the colours differ."""
+    there, here = (np.argsort(colours, kind="stable") for colours in (left, right))
+    if len(left) != len(right) or (left[there] != right[here]).any():
         return None
-    found = np.empty(len(left), np.int64)
-    found[here] = there
-    return found
+    return there[np.argsort(here)]
 
 
 def _axis(node: Node) -> int:

@@ -100,7 +100,7 @@ class Products(Regrouping):
             if not options and self._at_once(use, group.of(use.ids), near.gaps, near.rows, group.role):
                 rows, seen, by_group = None, next(iter(near.gaps)), True
                 continue
-            options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
+            options = distinct(options, lambda option: option.partner.use.ids[0, 0, option.detail.columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
             partners.append((seen, other))
             rows = near.rows(seen)
@@ -217,7 +217,7 @@ class Products(Regrouping):
             aligned = self._aligned(group, seen, other)
             for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
                 order = self._order(use, seen, (*likely, turned), role, apart, unlike)
-                options.append((order, gap, seen, columns_of))
+                options.append(Option(order, gap, seen, columns_of))
         return options
 
     def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
@@ -363,7 +363,7 @@ def _untaken(options: list[Option], partners: Sequence[tuple[uses.Seen, roles.Gr
     free = [
         option
         for option in options
-        if not any(option[2] is seen and np.isin(option[3].columns, of.columns).any() for seen, of in partners)
+        if not any(option.partner is seen and np.isin(option.detail.columns, of.columns).any() for seen, of in partners)
     ]
     return free or options
 

@@ -180,7 +180,7 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                 waiting.append((node.output, wide, True, ended))
             elif not ended and node.kind == "mul":
                 waiting.append((node.output, wide, summed, True))
-            elif not ended and program.mixing.get(node.output) == SINGLE:
+            elif not ended and mixing(program, node, slot) == SINGLE:
                 waiting.append((node.output, wide, summed, ended))
     return found
 
@@ -238,7 +238,7 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     run = function(program, node, slot)
     if run is None:
         return Reader(node.kind, labels)
-    axis = mixing(program, node, slot, run)
+    axis = mixing(program, node, slot)
     axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else along(PROBE, axis, labels.ndim)
     values = tried(lambda x: np.round(np.ravel(run(x)), 2), probe)  # truth values cannot be rounded

@@ -97,8 +97,8 @@ def depths(arrays: Mapping[str, Any], single: bool = False, layers: bool = True)
         places = list(NUMBER.finditer(name))
         for at in [*(at for at in places if _list(name, at) in several), *places][:1]:
             numbers.setdefault(_list(name, at), {}).setdefault(at[0], set()).add(name[at.end() :])
-    found = {place: len(blocks) for place, blocks in numbers.items() if _is_list(list(blocks.values()), single, layers)}
-    return {**found, **stacked}
+    lists = ((place, blocks) for place, blocks in numbers.items() if _is_list([*blocks.values()], single, layers))
+    return {place: len(blocks) for place, blocks in lists} | stacked
 
 
 def _list(name: str, number: re.Match[str]) -> str:

@@ -25,27 +25,27 @@ def unlike_strides(left: Program, right: Program) -> str:
     One side may have a dense layer where the other has a convolution of one tap: these count where both have as many.
     """
     sides = [_strides(program) for program in (left, right)]
-    numbers = [{taps: of.total() for taps, of in side.items()} for side in sides]
+    numbers = [{taps: counts.total() for taps, counts in side.items()} for side in sides]
     common = [taps for taps in numbers[0] if numbers[1].get(taps) == numbers[0][taps]]
     if any(math.prod(taps) > 1 for taps in {*numbers[0], *numbers[1]}.difference(common)):
         return ""
     texts = []
     for taps in common:
-        of = sides[0][taps]
-        for stride in dict.fromkeys([*of, *sides[1][taps]]) if of != sides[1][taps] else ():
-            if stride != (1,) * len(taps) and (other := sides[1][taps][stride]) != of[stride]:
+        counts = sides[0][taps]
+        for stride in dict.fromkeys([*counts, *sides[1][taps]]) if counts != sides[1][taps] else ():
+            if stride != (1,) * len(taps) and (other := sides[1][taps][stride]) != counts[stride]:
                 what = f"convolutions with taps {_shown(taps)} and stride {_shown(stride)}"
-                texts.append(f"the left model has {of[stride]} {what}, the right one {other}")
+                texts.append(f"the left model has {counts[stride]} {what}, the right one {other}")
     return "; ".join(texts)
 
 
 def _strides(program: Program) -> dict[tuple[int, ...], Counter[tuple[int, ...]]]:
     """Count the strides of a model's convolutions by their taps."""
-    found = defaultdict[tuple[int, ...], Counter[tuple[int, ...]]](Counter)
+    strides = defaultdict[tuple[int, ...], Counter[tuple[int, ...]]](Counter)
     for node in program.tape.nodes:
         if node.window:
-            found[program.shapes[node.inputs[1]][2:]][node.window.stride] += 1
-    return found
+            strides[program.shapes[node.inputs[1]][2:]][node.window.stride] += 1
+    return strides
 
 
 def _shown(lengths: tuple[int, ...]) -> str:
@@ -73,9 +73,9 @@ def one_sided_weight_norms(left: Collection[str], right: Collection[str]) -> str
 
 def _pairs(names: Iterable[str]) -> list[str]:
     every = set(names)
-    found = []
+    paired = []
     for length, direction in PAIRS:
         ends = [name for name in every if re.search(rf"(?:^|[./]){length}$", name)]
         places = [name.removesuffix(length) for name in ends if name.removesuffix(length) + direction in every]
-        found += [name for place in sorted(places) for name in (place + length, place + direction)]
-    return found
+        paired += [name for place in sorted(places) for name in (place + length, place + direction)]
+    return paired

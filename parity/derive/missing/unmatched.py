@@ -41,14 +41,14 @@ def unmatched(left: Left, best: Candidate, full: Array, missing: Collection[str]
     Args:
       full: the map with what was inferred. missing: right parameters that the Table does not fill.
     """
-    found, a, b = best.found, left.elements, Filled(best.side.parameters)
+    match, a, b = best.found, left.elements, Filled(best.side.parameters)
     left.fill()
     draw(best.side, SEED, b.arrays)
     owned = np.zeros(len(a), bool)
-    mapped, seen = np.array(full), np.asarray(found.map)
+    mapped, seen = np.array(full), np.asarray(match.map)
     for name in missing:
         b.part(mapped, name)[...] = b.part(seen, name)
-    for numbers in (mapped, found.plus):
+    for numbers in (mapped, match.plus):
         owned[np.maximum(numbers, 0)] = True
     rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, mapped != 0)]
     listed = {(row.side, name) for row in rows for name in row.names}

@@ -60,13 +60,13 @@ def resized(
       partners: right parameters that consist of elements of one left one, which no other has; and that one.
       unfit: right parameters that no line describes.
     """
-    shapes, found = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
+    shapes, sized = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
 
     def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = ()) -> None:
         lengths = _lengths(shapes[0][left_name], shapes[1][right_name])
         if lengths and (not wanted or lengths in wanted):
             joined = _joined(left_name, math.prod(shapes[1][right_name]), left, mapped)
-            found[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
+            sized[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
 
     for one, other in _reading(left, right, mapped):
         left_names, right_names = left.elements.owners(one.ids), right.elements.owners(other.ids)
@@ -75,10 +75,10 @@ def resized(
     for name in unfit:
         if name in partners:
             add(partners[name], name)
-    if wanted := {pair.lengths for pair in found.values()}:
+    if wanted := {pair.lengths for pair in sized.values()}:
         for name, owner in partners.items():
             add(owner, name, wanted)
-    return list(found.values())
+    return list(sized.values())
 
 
 def _joined(name: str, size: int, left: Run, mapped: Mapped) -> bool:
@@ -158,9 +158,9 @@ def _counted(shape: Sequence[int]) -> Counter[int]:
     return Counter(n for n in shape if n > 1)
 
 
-def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
+def without(match: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
     """Return a match without the elements of right parameters that have another size."""
-    new = replace(found, map=np.array(found.map))
+    new = replace(match, map=np.array(match.map))
     for pair in pairs:
         rights.part(new.map, pair.right)[...] = 0
     return new
@@ -168,7 +168,7 @@ def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
 
 def usual(lefts: Elements, rights: Elements) -> str:
     """Say that most vectors of both models have other lengths, which no vector of the other one has; "" if not."""
-    counts = [Counter(shape[0] for shape in of.shapes.values() if len(shape) == 1) for of in (lefts, rights)]
+    counts = [Counter(shape[0] for shape in side.shapes.values() if len(shape) == 1) for side in (lefts, rights)]
     if not all(counts):
         return ""
     (left_length, _), (right_length, _) = (count.most_common(1)[0] for count in counts)
@@ -181,10 +181,10 @@ def usual(lefts: Elements, rights: Elements) -> str:
     return f"most vectors of the left model have length {left_length}, most of the right one {right_length}"
 
 
-def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
+def sentence(pairs: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
     """Say which lengths differ, with parameters that show it."""
     groups: dict[tuple[int, int], list[Resized]] = {}
-    for pair in (pair for pair in found if not pair.joined):
+    for pair in (pair for pair in pairs if not pair.joined):
         groups.setdefault(pair.lengths, []).append(pair)
     texts = []
     for (left_length, right_length), some in groups.items():

@@ -27,6 +27,5 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
 What other rooms ask for:
 
     freedom      lists what may be permuted without effect
-    reach        follows a matrix to those that read it: which exchanges could have no effect
     pairs        runs both models on the same weights, and pairs the uses of the same elements
 """

@@ -47,7 +47,7 @@ def more_examples(trial: Trial) -> Examples:
     draws = [fresh(*given, SEED + k) for k in range(2)]
     inputs = [{name: np.concatenate([draw[side][name] for draw in draws]) for name in given[side]} for side in (0, 1)]
     outputs = trial.outputs(inputs, SEED)
-    shapes = [[np.shape(array) for array in found] for found in outputs]
+    shapes = [[np.shape(array) for array in arrays] for arrays in outputs]
     if not all(outputs) or shapes[0] != shapes[1] or any(shape[:1] != (2 * number,) for shape in shapes[0]):
         return Examples()  # axis 0 is no axis of examples there
     apart, each = trial.gap(*outputs, trial.limit()), [trial.apart(draw, SEED) for draw in draws]

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.folding import fold
 from parity.derive.limits import FREE_OPERATIONS, FREE_RUNS, LARGE_MODEL
+from parity.derive.match.reach import Reach, is_matrix
 from parity.derive.match.symbols import Elements, Filled, Use
 from parity.derive.match.uses import compact
 from parity.derive.match.walk import Walk
@@ -19,8 +20,6 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 from specs.notation.paths import normal
-
-from .reach import Reach, is_matrix
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
@@ -58,9 +57,9 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     trial = _Trial(run, elements, runs)
     ranked = [(k, alike) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
-    found = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
+    texts = [text for k, alike in ranked for text in trial.free(alike, 1 if k else TRIES)]
     left.release()
-    return found, (UNTRIED_OTHERS if found else UNTRIED) if trial.late else ""
+    return texts, (UNTRIED_OTHERS if texts else UNTRIED) if trial.late else ""
 
 
 def affordable(program: Program) -> int:
@@ -138,8 +137,8 @@ def numbered(texts: Sequence[str]) -> str:
         words[2 * at + 1] = f"{{{f'{times}*' if times > 1 else ''}{letter}{f'{ahead:+}' if ahead else ''}}}"
     if not free:
         return texts[0]
-    found = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
-    values = ", ".join(found) if len(free) > 1 else found[0].strip("{}")
+    folded = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
+    values = ", ".join(folded) if len(free) > 1 else folded[0].strip("{}")
     return f"{''.join(words)} for {'.'.join(LETTERS[: len(free)])} = {values}"
 
 

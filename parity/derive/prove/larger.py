@@ -55,7 +55,7 @@ def larger_weights(trial: Trial) -> str:
         if _at_jumps(trial, inputs, weights):
             continue
         each = zip(trial.tapes, trial.weights(weights), inputs, strict=True)
-        if all(_largest(tape, one, of) <= GUARD for tape, one, of in each):
+        if all(_largest(tape, drawn, arrays) <= GUARD for tape, drawn, arrays in each):
             return unexplained(factor, apart)
     return ""
 

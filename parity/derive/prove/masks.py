@@ -70,7 +70,7 @@ def with_masks(given: Given, drawn: Given, change: Change) -> list[Given]:
 
 def _masks(given: Given, drawn: Given) -> dict[str, tuple[Array, Array]]:
     """Return the left inputs that keep their values in a proof, and have one of two values, with these values."""
-    found = dict[str, tuple[Array, Array]]()
+    masks = dict[str, tuple[Array, Array]]()
     for name, pairs in related(*given).items():
         array, values = drawn[0][name], np.unique(drawn[0][name])
         if not pairs or not np.array_equal(array, given[0][name]) or array.ndim < 1 or array.shape[-1] < 2:
@@ -78,8 +78,8 @@ def _masks(given: Given, drawn: Given) -> dict[str, tuple[Array, Array]]:
         if len(values) == 1 and values[0] in (0, 1):
             values = np.array([0, 1], array.dtype)
         if len(values) == 2:
-            found[name] = array, values
-    return found
+            masks[name] = array, values
+    return masks
 
 
 def of_one_place(rows: Array, values: Array) -> Array:

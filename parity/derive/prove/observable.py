@@ -26,13 +26,13 @@ class Effects(NamedTuple):
     untold: list[str]
 
 
-def effects(of: Side, names: Sequence[str]) -> Effects:
+def effects(side: Side, names: Sequence[str]) -> Effects:
     """Tell which of these parameters no output depends on: zero gradients may be those of no_grad or detach.
 
     All are changed at once, then halves of those that have an effect together.
     """
-    inputs, (drawn, others) = of.call.arrays(), (Drawn(of, seed) for seed in SEEDS)
-    usual = of.run(drawn, inputs) if names else []
+    inputs, (drawn, others) = side.call.arrays(), (Drawn(side, seed) for seed in SEEDS)
+    usual = side.run(drawn, inputs) if names else []
     stop, silent, waiting = time.process_time() + EFFECT_SECONDS, set[str](), [names] if names else []
     changes: Sequence[Callable[[str, Array], Array]] = (
         lambda name, _: others[name],
@@ -40,7 +40,7 @@ def effects(of: Side, names: Sequence[str]) -> Effects:
     )
     while waiting and time.process_time() < stop:
         some = waiting.pop(0)
-        if all(equal(usual, of.run(Altered(drawn, some, change), inputs)) for change in changes):
+        if all(equal(usual, side.run(Altered(drawn, some, change), inputs)) for change in changes):
             silent.update(some)
         elif len(some) > 1:
             half = len(some) // 2

@@ -88,20 +88,20 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
 
     Where a use has elements without a partner, it is the end: what follows depends on them.
     """
-    found, whole = mapped.numbers, mapped.whole
-    known = np.zeros(0, bool) if whole else found != 0
+    numbers, whole = mapped.numbers, mapped.whole
+    known = np.zeros(0, bool) if whole else numbers != 0
     by_kind: dict[str, list[tuple[Use, int, int]]] = {}
     for use in left.uses:
         if use.kind != "place" and use.ids.size:
             by_kind.setdefault(use.kind, []).append((use, int(use.ids.min()), int(use.ids.max())))
     turns: dict[tuple[str, int], int] = {}
     for use in right.uses:
-        element = int(found[first(use.ids)])
+        element = int(numbers[first(use.ids)])
         if not whole and not every(known, use.ids):
             return
         if use.kind == "place" or not element:
             continue
-        for element in _heads(use, left, right, found):
+        for element in _heads(use, left, right, numbers):
             turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
             left_uses = [
                 other
@@ -109,35 +109,35 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
                 if low <= element <= high and _holds(other.ids, element)
             ]
             if turn < len(left_uses):
-                yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, found)
+                yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, numbers)
     yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
 
 
-def _heads(use: Use, left: Run, right: Run, found: Array) -> list[int]:
+def _heads(use: Use, left: Run, right: Run, mapped: Array) -> list[int]:
     """Return the left element of the first one of a use; of inputs that it joins, one for each left parameter.
 
     An LSTM may multiply its input and its state by one matrix, or each by its own. A state of zeros is no evidence.
     """
-    alone = [int(found[first(use.ids)])]
+    alone = [int(mapped[first(use.ids)])]
     if use.kind != "product" or use.x.ndim > 3 or len(use.ids) > 1 or len(use.x) > 1:
         return alone
     if use.ids.shape[1] != use.x.shape[2]:
         return alone
     own = use.ids[:1, use.x[0].any(0), :1].reshape(-1).astype(np.int64)
-    numbers = np.asarray(found[own]) if len(own) else np.zeros(0, np.int64)
+    numbers = np.asarray(mapped[own]) if len(own) else np.zeros(0, np.int64)
     numbers = numbers[numbers > 0]
     owners = np.searchsorted(left.elements.starts, numbers, "right")
     at = np.sort(np.unique(owners, return_index=True)[1])
     return numbers[at].tolist() if len(at) > 1 else alone
 
 
-def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:
+def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, numbers: Array) -> Pair:
     """Pair a use with the first left one, or with another that meets the same values, as in another order of calls."""
-    pair = first_pair = Pair(left_uses[0], use, _gap(left_uses[0], use, left, right, found))
+    pair = first_pair = Pair(left_uses[0], use, _gap(left_uses[0], use, left, right, numbers))
     for other in left_uses[1:]:
         if not pair.parts:
             return pair
-        pair = Pair(other, use, _gap(other, use, left, right, found))
+        pair = Pair(other, use, _gap(other, use, left, right, numbers))
     return first_pair if pair.parts else pair
 
 
@@ -152,13 +152,13 @@ def first(ids: Array) -> int:
     return corner or int(next(iter(np.asarray(ids)[np.asarray(ids) > 0]), 0))
 
 
-def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
+def _gap(a: Use, b: Use, left: Run, right: Run, numbers: Array) -> float:
     """Return the relative difference of what two uses meet."""
     if a.kind != "product":
         right_numbers, right_columns = columns.of_elements(b.x, b.ids)
         left_numbers, left_columns = columns.of_elements(a.x, a.ids)
         position = {int(n): k for k, n in enumerate(left_numbers)}
-        index = [position.get(int(found[int(n)])) for n in right_numbers]
+        index = [position.get(int(numbers[int(n)])) for n in right_numbers]
         if None in index:
             return math.inf
         if len(left_numbers) == len(right_numbers) and np.size(a.x) != np.size(b.x):
@@ -171,7 +171,7 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     if windows == (None, None) and a.x.shape[-1] == b.x.shape[-1] and a.x.size != b.x.size:
         return _of_some(a.x, b.x)
     if windows == (None, None) and len(a.x) == len(b.x) == 1 and a.x.shape[-1] != b.x.shape[-1]:
-        return _of_joined(a, b, found)
+        return _of_joined(a, b, numbers)
     statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
     scale = max(map(columns.size_of, statistics))
     if columns.equal(*statistics):  # in one order, as most are: none is nearer
@@ -202,7 +202,7 @@ def _before_selection(a: Use, b: Use, left: Run, right: Run) -> float:
     return float(np.abs(whole[0] - whole[1]).max(initial=0)) / size_of(*whole)
 
 
-def _of_joined(a: Use, b: Use, found: Array) -> float:
+def _of_joined(a: Use, b: Use, numbers: Array) -> float:
     """Return the relative difference of the inputs that two products multiply by the same elements; others are joined.
 
     Infinite where there are none, or an edit has changed how many there are.
@@ -210,7 +210,7 @@ def _of_joined(a: Use, b: Use, found: Array) -> float:
     if any(use.ids.shape[1] != use.x.shape[2] for use in (a, b)):
         return math.inf
     left, right = (np.asarray(use.ids)[0].astype(np.int64) for use in (a, b))
-    right = np.asarray(found[right])
+    right = np.asarray(numbers[right])
     row_of = np.full(max(left.max(initial=0), right.max(initial=0)) + 1, -1)
     row_of[left] = np.arange(len(left))[:, None]
     rows = np.where(right > 0, row_of[np.maximum(right, 0)], -1).max(1, initial=-1)

@@ -122,7 +122,7 @@ def prove(trial: Trial, whole: bool = True) -> Proof:
             grads, run, faint = _draw(trial, bool(whole and lefts.names and not proof.remark), k, factor)
             if not faint:
                 break
-        factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
+        factors = [smaller for smaller in factors if smaller <= factor]  # the next draw needs no larger one
         proof = proof.merged(run)
         if proof.exact > EQUAL_OUTPUTS:  # nothing is proven: another draw would tell nothing
             break
@@ -300,7 +300,7 @@ def _within(gaps: Sequence[float], limits: Sequence[float]) -> bool:
     return all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
 
 
-def _replayed(of: Side, tape: Tape, tables: bool) -> float:
+def _replayed(side: Side, tape: Tape, tables: bool) -> float:
     """Return the difference of a model's outputs from those of its tape that its lower precision explains.
 
     Args:
@@ -308,8 +308,8 @@ def _replayed(of: Side, tape: Tape, tables: bool) -> float:
     """
     if tables:
         return REPLAYED_TABLES
-    rounds = tape.lowers or (of.framework == "paddle" and not tape.reads_numbers)  # its kernels take numbers as float32
-    return REPLAYED_OUTPUTS if rounds else REPLAYED_FLOAT64
+    in_float32 = side.framework == "paddle" and not tape.reads_numbers  # its kernels take numbers as float32
+    return REPLAYED_OUTPUTS if tape.lowers or in_float32 else REPLAYED_FLOAT64
 
 
 def reads_numbers(trial: Trial) -> bool:
@@ -318,17 +318,17 @@ def reads_numbers(trial: Trial) -> bool:
     Its code reads numbers then, by `.item()` or to choose a branch: the tape has those of the weights that it was
     recorded with, so that values of uses say nothing about the models.
     """
-    for of, weights, tape in zip(trial.sides, trial.weights(WEIGHTS), trial.tapes, strict=True):
-        inputs = of.call.arrays()
-        outputs = of.run(weights, inputs)
-        of.release()
-        if difference(outputs, Ran(of, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED_OUTPUTS:
+    for side, weights, tape in zip(trial.sides, trial.weights(WEIGHTS), trial.tapes, strict=True):
+        inputs = side.call.arrays()
+        outputs = side.run(weights, inputs)
+        side.release()
+        if difference(outputs, Ran(side, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED_OUTPUTS:
             return True
     return False
 
 
 def _outputs(
-    of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
+    side: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
 ) -> tuple[Outputs, str]:
     """Return (outputs, why there are no gradients); `take` gets these.
 
@@ -337,20 +337,20 @@ def _outputs(
     remark = ""
     try:
         if take is not None:
-            return of.gradients(weights, inputs, take), ""
+            return side.gradients(weights, inputs, take), ""
     except NoGradients as problem:
         remark = str(problem)
     finally:
-        of.release()
+        side.release()
         trim()
     try:
-        outputs = of.run(weights, inputs)
+        outputs = side.run(weights, inputs)
         return Outputs(outputs, outputs), remark
     except Exception as problem:
         error = message(problem).rstrip(".")
         why = "does its code read a module that is none of its own, as a function that was set as forward does?"
         raise UsageError(
-            f"the {of.framework} model cannot be run with new weights in float64: {error}: {why}"
+            f"the {side.framework} model cannot be run with new weights in float64: {error}: {why}"
         ) from problem
     finally:
-        of.release()
+        side.release()

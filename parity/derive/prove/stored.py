@@ -52,10 +52,10 @@ def stored_alone(trial: Trial) -> Stored:
     """Name the single numbers that one model alone stores and reads, and that the table drops or fills."""
     new, notes = list[str](), list[str]()
     for k, names in enumerate(_alone(trial)):
-        of, unset = trial.sides[k], list[str]()
+        side, unset = trial.sides[k], list[str]()
         for name in names:
-            text = f"{name} {of.others[name].item()}"
-            if of.others[name].any():
+            text = f"{name} {side.others[name].item()}"
+            if side.others[name].any():
                 notes.append(f"equal with {text}, which the {SIDES[k]} model alone has")
             elif _in_code(trial, k, name):
                 notes.append(f"equal with {text} on the {SIDES[k]}, which the {SIDES[1 - k]} model has in its code")
@@ -75,17 +75,17 @@ def _in_code(trial: Trial, k: int, name: str) -> bool:
       k, name: the side that stores the number, and by which name.
     """
     both = trial.weights(draw(trial.left, 0))
-    of, other = trial.sides[k], trial.sides[1 - k]
-    number, inputs = of.others[name], of.call.arrays()
+    side, other = trial.sides[k], trial.sides[1 - k]
+    number, inputs = side.others[name], side.call.arrays()
     if number.dtype.kind == "b":  # a flag
         return False
     try:
-        usual, changed = (of.run({**both[k], name: one}, inputs) for one in (number, _next(number)))
+        usual, changed = (side.run({**both[k], name: one}, inputs) for one in (number, _next(number)))
     except Exception:  # an index that is not there
         return False
     finally:
-        of.run({**both[k], name: number}, inputs)  # gives the model its own number again
-        of.release()
+        side.run({**both[k], name: number}, inputs)  # gives the model its own number again
+        side.release()
     given = [*other.call.arrays().values()]
     others = (replayed(tape, both[1 - k], given) for tape in _with_next(trial.tapes[1 - k], int(number.item())))
     return not equal(usual, changed) and any(equal(changed, outputs) for outputs in others)
@@ -102,13 +102,13 @@ def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
         new = {node.output: node for node in nodes}
         return replace(tape, nodes=[new.get(node.output, node) for node in tape.nodes])
 
-    found = list[Node]()
+    following = list[Node]()
     for node in tape.live().nodes:
         slots = [slot for slot, value in enumerate(node.inputs) if value not in tape.constants]
         compares = node.call is not None and node.call.name.strip("_") in EQUALITIES | COMPARISONS
         if compares and len(slots) == 1 and [*compared_numbers(tape, node)] == [number]:
-            found.append(node._replace(run=partial(shifted, node.run, slots[0])))
-    yield from (changed(nodes) for nodes in (found, *([node] for node in found)) if nodes)
+            following.append(node._replace(run=partial(shifted, node.run, slots[0])))
+    yield from (changed(nodes) for nodes in (following, *([node] for node in following)) if nodes)
 
 
 def _alone(trial: Trial) -> tuple[list[str], list[str]]:
@@ -130,17 +130,12 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
     return [name for name in read[0] if reached([name]).isdisjoint(read[1])], [n for n in read[1] if n not in made]
 
 
-def _read(of: Side) -> list[str]:
+def _read(side: Side) -> list[str]:
     """List the single integers and flags of a model on which its outputs depend."""
-    singles = {name: a for name, a in of.others.items() if a.size == 1 and a.dtype.kind in KINDS}
-    return depended_on(of, singles, (_next, _far, np.zeros_like), equal)
+    singles = {name: a for name, a in side.others.items() if a.size == 1 and a.dtype.kind in KINDS}
+    return depended_on(side, singles, (_next, partial(_next, by=FAR), np.zeros_like), equal)
 
 
 def _next(array: Array, by: int = 1) -> Array:
     """Return a number that counts once more, or a flag that is turned."""
     return ~array if array.dtype.kind == "b" else (array.astype(np.int64) + by).astype(array.dtype)
-
-
-def _far(array: Array) -> Array:
-    """Return a counter of many more steps."""
-    return _next(array, FAR)

@@ -147,19 +147,19 @@ def _finite_on_one_side(a: Sequence[Array], b: Sequence[Array]) -> str:
     return ""
 
 
-def outputs_of(of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+def outputs_of(side: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
     """Run a side; return no outputs if its code refuses these inputs."""
     try:
-        return of.run(weights, inputs)
+        return side.run(weights, inputs)
     except Exception:  # the user's code may raise anything, as for a shape that it states
         return []
     finally:
-        of.release()
+        side.release()
         trim()
 
 
 def depended_on(
-    of: Side, arrays: Mapping[str, Array], changes: Sequence[Callable[[Array], Array]],
+    side: Side, arrays: Mapping[str, Array], changes: Sequence[Callable[[Array], Array]],
     alike: Callable[[list[Array], list[Array]], bool], few: int = 0,
 ) -> list[str]:  # fmt: skip
     """List the arrays, of those that the proof does not draw, on which the outputs of a model depend.
@@ -168,20 +168,20 @@ def depended_on(
       changes: make other values of one array. alike: compares outputs.
       few: arrays up to this number are changed one by one; more of them are changed together first.
     """
-    weights, inputs = {**draw(of, 0), **arrays}, of.call.arrays()
+    weights, inputs = {**draw(side, 0), **arrays}, side.call.arrays()
 
     def differ(names: Sequence[str]) -> bool:
         changed = [{name: change(arrays[name]).astype(arrays[name].dtype) for name in names} for change in changes]
         try:
-            return not all(alike(usual, of.run({**weights, **some}, inputs)) for some in changed)
+            return not all(alike(usual, side.run({**weights, **some}, inputs)) for some in changed)
         except Exception:  # an index that is not there
             return True
 
     if not arrays:
         return []
     try:
-        usual = of.run(weights, inputs)
+        usual = side.run(weights, inputs)
         return [name for name in arrays if differ([name])] if len(arrays) <= few or differ([*arrays]) else []
     finally:
-        of.run(weights, inputs)  # gives the model its own values again
-        of.release()
+        side.run(weights, inputs)  # gives the model its own values again
+        side.release()

@@ -61,29 +61,27 @@ def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:
     return not np.array_equal(moved, again) and sum(1 for _ in orders(array, array)) == 1
 
 
-def _untouched(of: Side) -> dict[str, Array]:
+def _untouched(side: Side) -> dict[str, Array]:
     """Return the arrays that the proof does not draw, but for floats of buffers.
 
     A buffer of floats that keeps its values is a mask or a table, which no training changes.
     """
-    return {name: a for name, a in of.others.items() if a.size and (a.dtype.kind in VALUED or _trained(of, name, a))}
+    arrays = {name: array for name, array in side.others.items() if array.size}
+    trained = [name for name, a in arrays.items() if a.dtype.kind == "f" and name not in side.buffers]
+    return {name: a for name, a in arrays.items() if a.dtype.kind in VALUED or name in trained}
 
 
-def _read(of: Side) -> list[str]:
+def _read(side: Side) -> list[str]:
     """List the arrays that the proof does not draw and on which the outputs depend."""
-    arrays = _untouched(of)
+    arrays = _untouched(side)
     several = {name: array for name, array in arrays.items() if array.size > 1}
     counters = {name: array for name, array in arrays.items() if array.size == 1}
     changes = _rolled, _more, _first
-    return [*depended_on(of, several, changes, _identical, FEW), *depended_on(of, counters, changes, _identical)]
+    return [*depended_on(side, several, changes, _identical, FEW), *depended_on(side, counters, changes, _identical)]
 
 
 def _identical(outputs: Sequence[Array], others: Sequence[Array]) -> bool:
     return all(map(np.array_equal, outputs, others))
-
-
-def _trained(of: Side, name: str, array: Array) -> bool:
-    return bool(array.dtype.kind == "f" and name not in of.buffers)
 
 
 def _rolled(array: Array) -> Array:
@@ -104,7 +102,7 @@ def _first(array: Array) -> Array:
 def stored_orders(trial: Trial) -> list[str]:
     """List permutations that one model stores, and in whose order the other one has an axis of a parameter."""
     lefts, rights = trial.elements
-    others = [one for side in trial.sides for one in side.others.items() if one[1].dtype.kind in "iu"]
+    others = [item for side in trial.sides for item in side.others.items() if item[1].dtype.kind in "iu"]
     stored = [(name, array.astype(np.int64)) for name, array in others if array.ndim == 1 and _permutes(array)]
     lengths = {len(order) for _, order in stored}
     likely = [name for name in rights.names if lengths.intersection(rights.shapes[name])]
@@ -118,9 +116,9 @@ def _permutes(array: Array) -> bool:
     return bool(np.array_equal(np.sort(array), straight) and not np.array_equal(array, straight))
 
 
-def _orders(name: str, found: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
+def _orders(name: str, mapped: Array, lefts: Elements, rights: Elements) -> Iterator[tuple[int, ...]]:
     """Yield in which order each axis of a right parameter has the positions of an axis of its left one."""
-    numbers = np.asarray(rights.part(found, name))
+    numbers = np.asarray(rights.part(mapped, name))
     owners = lefts.owners(numbers)
     if len(owners) == 1:
         for _, _, places in permuted.orders(numbers - lefts.first(owners[0]), lefts.shapes[owners[0]]):

@@ -101,8 +101,7 @@ class Comparison(Limit):
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Return for all values what holds at 0, on this side of the number."""
-        zeros = np.zeros_like(operands[self.slot])
-        return np.asarray(run(*(zeros if k == self.slot else value for k, value in enumerate(operands))))
+        return _filled(run, operands, self.slot, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +132,7 @@ class Flat(Limit):
 
     def without(self, run: Callable[..., Array], *operands: Array) -> Array:
         """Return for all values what holds beyond the limit."""
-        beyond = np.full_like(operands[self.slot], self.far)
-        return np.asarray(run(*(beyond if k == self.slot else value for k, value in enumerate(operands))))
+        return _filled(run, operands, self.slot, self.far)
 
 
 class Threshold(Limit):
@@ -144,6 +142,12 @@ class Threshold(Limit):
         """Return the softplus of all values."""
         beta, _ = _softplus(self.node)
         return np.logaddexp(0, beta * np.asarray(operands[self.slot])) / beta
+
+
+def _filled(run: Callable[..., Array], operands: Sequence[Array], slot: int, fill: float) -> Array:
+    """Compute an operation with one number in all places of an operand."""
+    full = np.full_like(operands[slot], fill)
+    return np.asarray(run(*(full if k == slot else value for k, value in enumerate(operands))))
 
 
 def _softplus(node: Node) -> tuple[float, float]:
@@ -185,18 +189,18 @@ def _grown(
         arrays = trial.weights(Altered(Drawn(left, SEED), names, partial(times, factor)))
         inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
-        outputs = _outputs([_watched(tape, of, reached) for tape, of in _split(tapes, before)], arrays, inputs)
+        outputs = _outputs([_watched(tape, part, reached) for tape, part in _split(tapes, before)], arrays, inputs)
         apart = difference(*outputs)
         if apart > AGREEING_OUTPUTS:
             lifted = [limit for limit, value in reached.items() if limit.liftable(before[limit], value)]
             beyond: dict[Limit, float] = {}  # without limits before them, values pass limits that they did not reach
-            free = [_watched(_free(tape, of), of, beyond) for tape, of in _split(tapes, lifted)]
+            free = [_watched(_free(tape, part), part, beyond) for tape, part in _split(tapes, lifted)]
             explained = difference(*_outputs(free, arrays, inputs)) <= LESS * min(apart, 1)
             passed = [limit for limit in lifted if limit.passed(before[limit], beyond[limit])]
             if explained and passed:
                 return True, _reason(passed)
             return True, unexplained(factor, apart) if factor == 1 or apart > UNLIKE else None
-        before = {of: value for of, value in reached.items() if GROWS * before[of] < value < PASSED}
+        before = {part: value for part, value in reached.items() if GROWS * before[part] < value < PASSED}
         if not before:
             break
     return False, None

@@ -16,23 +16,23 @@ def where(use: Step) -> tuple[str, str]:
     return place(use.left_site, use.left), place(use.right_site, use.right)
 
 
-def anchors(found: Derivation) -> dict[tuple[str, str], str]:
+def anchors(derivation: Derivation) -> dict[tuple[str, str], str]:
     """Return the address of the row of each place where the models part, by (left, right)."""
-    used = {where(use) for use in found.compared}
-    places = dict.fromkeys((card.left, card.right) for card in found.divergences)
+    used = {where(use) for use in derivation.compared}
+    places = dict.fromkeys((card.left, card.right) for card in derivation.divergences)
     return {spot: f"place-{k}" for k, spot in enumerate(spot for spot in places if spot in used)}
 
 
-def stopping(found: Derivation) -> list[Unmatched]:
+def stopping(derivation: Derivation) -> list[Unmatched]:
     """Return the uses on the right of the parameters at which matching stopped."""
-    names = {*found.stop.names} if found.stop else set[str]()
-    return [use for use in found.unmatched if use.side == "right" and names & {*use.names}]
+    names = {*derivation.stop.names} if derivation.stop else set[str]()
+    return [use for use in derivation.unmatched if use.side == "right" and names & {*use.names}]
 
 
-def alone_anchors(found: Derivation) -> dict[str, str]:
+def alone_anchors(derivation: Derivation) -> dict[str, str]:
     """Return the address of the row of each reason why right parameters have no partner, by the name used first."""
-    used = dict.fromkeys(name for use in found.unmatched if use.side == "right" for name in use.names)
-    firsts = (next((name for name in used if name in names), None) for names, _ in found.alone)
+    used = dict.fromkeys(name for use in derivation.unmatched if use.side == "right" for name in use.names)
+    firsts = (next((name for name in used if name in names), None) for names, _ in derivation.alone)
     return {name: f"alone-{k}" for k, name in enumerate(firsts) if name is not None}
 
 

@@ -26,20 +26,23 @@ from .addresses import STOPPED, anchors, link, stopping
 from .without_partner import without_partner
 
 
-def cards(found: Derivation) -> Markup:
+def cards(derivation: Derivation) -> Markup:
     """Build a card for each place where the models part and for what is missing, and say what to do next."""
-    addresses = anchors(found)
-    cards = [_stated(what, how) for what, how in found.unlike]
-    cards += [_parting(found, place, addresses.get((place.left, place.right))) for place in found.divergences]
-    cards += [_stopped(found, found.stopped)] if found.stopped else []
-    cards += [_stated(what, how) for what, how in found.not_shown]
-    parts = [tag("div", *cards, class_="cards")] if cards else []
-    parts += [without_partner(found)] if found.missing else []
-    parts += [tag("p", tag("b", "Next: "), coded(f"{found.following}."), class_="next")] if found.following else []
+    addresses = anchors(derivation)
+    articles = [_stated(what, how) for what, how in derivation.unlike]
+    articles += [
+        _parting(derivation, place, addresses.get((place.left, place.right))) for place in derivation.divergences
+    ]
+    articles += [_stopped(derivation, derivation.stopped)] if derivation.stopped else []
+    articles += [_stated(what, how) for what, how in derivation.not_shown]
+    parts = [tag("div", *articles, class_="cards")] if articles else []
+    parts += [without_partner(derivation)] if derivation.missing else []
+    following = derivation.following
+    parts += [tag("p", tag("b", "Next: "), coded(f"{following}."), class_="next")] if following else []
     return tag("section", tag("h2", "Where the models differ"), *parts) if parts else Markup()
 
 
-def _parting(found: Derivation, place: Divergence, address: str | None) -> Markup:
+def _parting(derivation: Derivation, place: Divergence, address: str | None) -> Markup:
     """Build the card of a place where the models part.
 
     Args:
@@ -47,45 +50,45 @@ def _parting(found: Derivation, place: Divergence, address: str | None) -> Marku
     """
     whole = place.of_outputs
     title = "Outputs of both models" if whole else begun(place.kind or "values part")
-    modules = [] if whole else [("module", place.left, place.right), *_classes(found, place)]
+    modules = [] if whole else [("module", place.left, place.right), *_classes(derivation, place)]
     most = EQUAL_OUTPUTS if whole else PARTED_USES
     both, cause = _values(place)
-    sides = _sides_table([*both, *modules, ("last that agrees", *_before(found, place))], len(both))
+    sides = _sides_table([*both, *modules, ("last that agrees", *_before(derivation, place))], len(both))
     key = "" if both else "cause" if place.cause else "difference"
-    rows = facts(_facts(found, place, most, cause), key)
-    return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(found, place.size <= most))
+    rows = facts(_facts(derivation, place, most, cause), key)
+    return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(derivation, place.size <= most))
 
 
-def _classes(found: Derivation, place: Divergence) -> list[tuple[str, str, str]]:
+def _classes(derivation: Derivation, place: Divergence) -> list[tuple[str, str, str]]:
     """State the classes of both modules at a place; nothing where neither is known, as in a function."""
-    left, right = map(class_at, (place.left, place.right), found.classes)
+    left, right = map(class_at, (place.left, place.right), derivation.classes)
     return [("class", left or "-", right or "-")] if left or right else []
 
 
-def _facts(found: Derivation, place: Divergence, most: float, cause: str) -> list[tuple[str, str]]:
+def _facts(derivation: Derivation, place: Divergence, most: float, cause: str) -> list[tuple[str, str]]:
     """List what is known of a place: by how much the models differ there, and why."""
     size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
     label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
     rows = [("difference", f"{size} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
         rows.append((f"places on the {place.changed}", place.all_places))
-    return rows if place.cause else [*rows, *_only(found, place)]
+    return rows if place.cause else [*rows, *_only(derivation, place)]
 
 
-def _stopped(found: Derivation, at: Stop) -> Markup:
+def _stopped(derivation: Derivation, at: Stop) -> Markup:
     """Build the card of the use at which matching stopped."""
-    title = tag("h3", "Stopped at ", name(at.where), link(STOPPED if stopping(found) else None))
+    title = tag("h3", "Stopped at ", name(at.where), link(STOPPED if stopping(derivation) else None))
     look = facts([("compare before it", at.before)]) if at.before else Markup()
     return tag("article", title, _sentence(at.why), look, class_="card")
 
 
-def _only(found: Derivation, place: Divergence) -> list[tuple[str, str]]:
+def _only(derivation: Derivation, place: Divergence) -> list[tuple[str, str]]:
     """List the parameters that the module of one side alone has, at a place without a cause."""
     rows = []
-    dropped_by = dropped_by_side(found.table)
+    dropped_by = dropped_by_side(derivation.table)
     for side, path in (("left", place.left), ("right", place.right)):
         alone = [array for array in dropped_by[side] if _is_of(re.sub(r"\{[a-z]\}", "#", array), path)]
-        names = (name for use in found.unmatched if use.side == side and site(use.site, use.names) == path
+        names = (name for use in derivation.unmatched if use.side == side and site(use.site, use.names) == path
                  for name in use.names)  # fmt: skip
         if leaves := dict.fromkeys(split(name)[1] for name in (*alone, *names)):
             rows.append((f"only the {side} has", ", ".join(leaves)))
@@ -102,9 +105,9 @@ def _stated(what: str, how: str) -> Markup:
     return tag("article", tag("h3", begun(what)), _sentence(how), class_="card")
 
 
-def _class(found: Derivation, is_within: bool) -> str:
+def _class(derivation: Derivation, is_within: bool) -> str:
     """Return the class of a card: red is what exceeds its limit, amber if the outputs are proven to be equal."""
-    return "card within" if is_within else "card near" if found.proven else "card"
+    return "card within" if is_within else "card near" if derivation.proven else "card"
 
 
 def _values(place: Divergence) -> tuple[list[tuple[str, str, str]], str]:
@@ -146,9 +149,9 @@ def _sides_table(rows: Iterable[tuple[str, str, str]], keys: int) -> Markup:
     return tag("table", tag("caption", "Both sides", class_="unseen"), heads, tag("tbody", *lines), class_="both")
 
 
-def _before(found: Derivation, place: Divergence) -> tuple[str, str]:
+def _before(derivation: Derivation, place: Divergence) -> tuple[str, str]:
     """Name the last use before a place at which both models meet the same values, on either side."""
-    sites = [(*_sites_of(use), use.gap) for use in found.uses]
+    sites = [(*_sites_of(use), use.gap) for use in derivation.uses]
     before = itertools.takewhile(lambda use: use[1] != place.right, sites)
     agreeing = [(left, right) for left, right, gap in before if gap <= PARTED_USES]
     return agreeing[-1] if agreeing else ("none", "none")

@@ -30,63 +30,64 @@ CAVEATS = (
 
 
 def page(
-    found: Derivation, about: Mapping[str, str], out: str | None = None, sides: tuple[str, str] | None = None
+    derivation: Derivation, about: Mapping[str, str], out: str | None = None, sides: tuple[str, str] | None = None
 ) -> str:
     """Build the page: no network, no script.
 
     Args:
       about: what was run, by label. out: the file of the Table. sides: what both models are called.
     """
-    lines = count(len(found.table.lines), "line")
-    number = found.arrays[1]
-    filled = f" and fills {number - len(found.missing):,} of {count(number, 'array')} of the right model"
+    lines = count(len(derivation.table.lines), "line")
+    number = derivation.arrays[1]
+    filled = f" and fills {number - len(derivation.missing):,} of {count(number, 'array')} of the right model"
     totals = f"The Table has {lines}{filled if number else ''}."  # "Measured differences" has the errors
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
-        title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
-        state="good" if found.proven else "apart" if found.explained else "bad",
-        verdict=prose(f"{_verdict(found, *names)}."),
+        title=join(f"{VERDICTS[derivation.verdict]}: {' <-> '.join(names)}"),
+        state="good" if derivation.proven else "apart" if derivation.explained else "bad",
+        verdict=prose(f"{_verdict(derivation, *names)}."),
         totals=prose(totals),
         provenance=join(models(about, ("left", "right")), provenance(about)),
-        divergences=join(cards(found), measures(found)),
-        results=table(found, out),
-        remarks=_remarks(found),
-        modules=trees(found),
-        notes=section(_caveats(found)),
+        divergences=join(cards(derivation), measures(derivation)),
+        results=table(derivation, out),
+        remarks=_remarks(derivation),
+        modules=trees(derivation),
+        notes=section(_caveats(derivation)),
     )
 
 
-def _verdict(found: Derivation, left: str, right: str) -> str:
-    if found.proven:
-        how = " by outputs alone, without gradients" if found.gradient is None else ""
-        idle = len(found.unobservable) + len(found.idle_parts)
+def _verdict(derivation: Derivation, left: str, right: str) -> str:
+    if derivation.proven:
+        how = " by outputs alone, without gradients" if derivation.gradient is None else ""
+        idle = len(derivation.unobservable) + len(derivation.idle_parts)
         how += f", but for {count(idle, 'array')} on which no output depends" if idle else ""
         return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
-    if found.missing:
-        number = len(found.missing)
+    if derivation.missing:
+        number = len(derivation.missing)
         lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
-        stop = f", as matching stopped at {found.stopped.where}" if found.stopped and found.stopped.where else ""
-        return f"{VERDICTS['incomplete']}: {lacking}{stop}"
-    if found.explained:
-        return f"{VERDICTS['complete']}: {left} and {right} differ in {found.explained}"
-    return f"{VERDICTS['complete']}: {found.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"
+        where = derivation.stopped.where if derivation.stopped else ""
+        return f"{VERDICTS['incomplete']}: {lacking}" + (f", as matching stopped at {where}" if where else "")
+    if derivation.explained:
+        return f"{VERDICTS['complete']}: {left} and {right} differ in {derivation.explained}"
+    return f"{VERDICTS['complete']}: {derivation.outputs.replace('outputs', f'outputs of {left} and {right}', 1)}"
 
 
-def _caveats(found: Derivation) -> list[str]:
+def _caveats(derivation: Derivation) -> list[str]:
     ran, *others = CAVEATS
-    convertible = found.table.lines and not found.missing
-    shown = found.proven or found.holds_without_causes
+    convertible = derivation.table.lines and not derivation.missing
+    shown = derivation.proven or derivation.holds_without_causes
     return [*([] if shown else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
 
 
-def _remarks(found: Derivation) -> Markup:
+def _remarks(derivation: Derivation) -> Markup:
     """List what is known beside the verdict, but for what the comments of the Table say above.
 
     What somebody should check stands here as well, as its lines are marked, and what no proof covers.
     """
-    said = [one.text for one in remarks(found) if one.to_check or one.outside or not stated(found.table, one.text)]
-    rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
+    whole = derivation.table
+    some = (each for each in remarks(derivation) if each.to_check or each.outside or not stated(whole, each.text))
+    rows = [begun(text) for text in (*(line.text for line in dropped_lines(whole)), *(each.text for each in some))]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")

@@ -47,40 +47,41 @@ class Measure(NamedTuple):
         return join(tag("dt", self.label), tag("dd", value, prose(note), about))
 
 
-def measures(found: Derivation) -> Markup:
+def measures(derivation: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
-    rows = [*_outputs(found), *_gradients(found)]
-    differ = len(found.compared) - found.agreeing
-    off = differ > 0 and not found.proven
-    uses = found.matched.replace(" uses of parameters", "", 1)
+    rows = [*_outputs(derivation), *_gradients(derivation)]
+    differ = len(derivation.compared) - derivation.agreeing
+    off = differ > 0 and not derivation.proven
+    uses = derivation.matched.replace(" uses of parameters", "", 1)
     if off:  # what is red beside a cross is what differs
         uses = re.sub(r"[\d,]+( of (these|[\d,]+)) agrees?$", rf"{differ:,}\1 differ{'s' * (differ == 1)}", uses)
-    note = "compared with the differences removed" if found.removed else ""
+    note = "compared with the differences removed" if derivation.removed else ""
     rows.append(Measure("uses of parameters", uses, PARTED_USES, off, note, USES))
     listed = tag("dl", *(row.markup for row in rows))
     return tag("section", tag("h2", "Measured differences"), listed, class_="measures")
 
 
-def _outputs(found: Derivation) -> list[Measure]:
+def _outputs(derivation: Derivation) -> list[Measure]:
     label = "error of the outputs"
-    if found.rounded:
+    if derivation.rounded:
         lower = "this is rounding: the models compute partly in lower precision"
-        return [Measure(f"{label}, in float64", short(found.exact), EQUAL_OUTPUTS, about=OUTPUTS),
-                Measure("as the models compute", short(found.error), note=lower)]  # fmt: skip
-    if not math.isfinite(found.error):
-        return [Measure(label, found.outputs.removeprefix("outputs "))]
-    off = found.error > EQUAL_OUTPUTS
-    note = CONFIRMED if off and found.holds_without_causes else ""
-    return [Measure(label, short(found.error), EQUAL_OUTPUTS, off, note, OUTPUTS)]
+        return [Measure(f"{label}, in float64", short(derivation.exact), EQUAL_OUTPUTS, about=OUTPUTS),
+                Measure("as the models compute", short(derivation.error), note=lower)]  # fmt: skip
+    if not math.isfinite(derivation.error):
+        return [Measure(label, derivation.outputs.removeprefix("outputs "))]
+    off = derivation.error > EQUAL_OUTPUTS
+    note = CONFIRMED if off and derivation.holds_without_causes else ""
+    return [Measure(label, short(derivation.error), EQUAL_OUTPUTS, off, note, OUTPUTS)]
 
 
-def _gradients(found: Derivation) -> list[Measure]:
+def _gradients(derivation: Derivation) -> list[Measure]:
     label = "error of the gradients"
-    if found.gradient is None:
-        why = found.remark or ("as arrays are missing" if found.missing else "as outputs are not equal")
+    if derivation.gradient is None:
+        why = derivation.remark or ("as arrays are missing" if derivation.missing else "as outputs are not equal")
         return [Measure(label, "not compared", note=why, about=GRADIENTS)]
-    off, bound, notes = found.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS, [found.remark] * bool(found.remark)
-    if off and found.proven:
+    off, bound = derivation.gradient > EQUAL_GRADIENTS, EQUAL_GRADIENTS
+    notes = [derivation.remark] if derivation.remark else []
+    if off and derivation.proven:
         off, bound = False, ROUNDED_GRADIENTS
         notes.insert(0, "this is rounding, as they are partly computed in lower precision")
-    return [Measure(label, short(found.gradient), bound, off, "; ".join(notes), GRADIENTS)]
+    return [Measure(label, short(derivation.gradient), bound, off, "; ".join(notes), GRADIENTS)]

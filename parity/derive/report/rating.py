@@ -21,16 +21,16 @@ class Rated:
       found: what was derived, whose right model has `alone` at addresses, and `stop` where matching stopped.
     """
 
-    def __init__(self, found: Derivation):
-        self.found, self.alone, self.stop = found, alone_anchors(found), stopping(found)[:1]
-        self.addresses = {key(use): address for address, use in _parting(found).items()}
-        self.parting = "noted" if found.proven else "first"
-        places = [where(use) for use in found.compared]
-        parts = {*anchors(found), *_listed(found)}
+    def __init__(self, derivation: Derivation):
+        self.found, self.alone, self.stop = derivation, alone_anchors(derivation), stopping(derivation)[:1]
+        self.addresses = {key(use): address for address, use in _parting(derivation).items()}
+        self.parting = "noted" if derivation.proven else "first"
+        places = [where(use) for use in derivation.compared]
+        parts = {*anchors(derivation), *_listed(derivation)}
         begin = next((k for k, place in enumerate(places) if place in parts), len(places))
-        after = (where(use) for use in found.compared[begin:] if use.gap > PARTED_USES)
+        after = (where(use) for use in derivation.compared[begin:] if use.gap > PARTED_USES)
         self.follow = {*after} - parts
-        self.idle = {*found.unobservable, *found.idle_parts} if found.proven else set[str]()
+        self.idle = {*derivation.unobservable, *derivation.idle_parts} if derivation.proven else set[str]()
 
     def rate_row(self, uses: Iterable[Step]) -> str:
         """Return the same of a row of uses; "outside" where no output depends on their parameter."""
@@ -47,24 +47,24 @@ class Rated:
         return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
 
 
-def _parting(found: Derivation) -> dict[str, Step]:
+def _parting(derivation: Derivation) -> dict[str, Step]:
     """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
     rows: dict[str, Step] = {}
-    for place, address in anchors(found).items():
-        uses = [use for use in found.compared if where(use) == place]
+    for place, address in anchors(derivation).items():
+        uses = [use for use in derivation.compared if where(use) == place]
         rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
     return rows
 
 
-def _listed(found: Derivation) -> Iterator[tuple[str, str]]:
+def _listed(derivation: Derivation) -> Iterator[tuple[str, str]]:
     """Yield where each further place of a card parts the models: at the first use in it that no use before explains.
 
     A place may be a module whose own code applies an activation: the product after it is the use that differs. Where
     the use before differs already, only a use in the very module that the card names is such a place.
     """
-    uses = found.compared
+    uses = derivation.compared
     off = [use for k, use in enumerate(uses) if use.gap > PARTED_USES and (not k or uses[k - 1].gap <= PARTED_USES)]
-    for card in found.divergences:
+    for card in derivation.divergences:
         side = ("left", "right").index(card.changed) if card.changed else 0
         for path in card.places[1:]:
             inside = (place for place in map(where, off) if is_inside(place[side], path))
@@ -85,12 +85,12 @@ def key(use: Step) -> tuple[str, ...]:
     return use.kind, *use.right, *where(use)
 
 
-def measured(found: Derivation) -> list[Step]:
+def measured(derivation: Derivation) -> list[Step]:
     """Return the uses; where they differ in a place that has a card, with the number of the card."""
-    cards = {(card.left, card.right): card.size for card in found.divergences}
+    cards = {(card.left, card.right): card.size for card in derivation.divergences}
 
     def with_card(use: Step) -> Step:
         place = where(use)
         return use._replace(gap=cards[place]) if use.gap > PARTED_USES and place in cards else use
 
-    return [with_card(use) for use in found.compared]
+    return [with_card(use) for use in derivation.compared]

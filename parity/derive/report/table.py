@@ -21,19 +21,20 @@ NOTATION = {  # what may occur in a line, and its meaning
 }
 
 
-def table(found: Derivation, out: str | None) -> Markup:
+def table(derivation: Derivation, out: str | None) -> Markup:
     """Build the section of the Table.
 
     Args:
       out: its file, which the commands name.
     """
-    lines = _lines(found.table, {normal(name) for name in (*found.doubtful, *found.chosen)})
-    commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
+    lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen)})
+    is_usable = derivation.table.lines and not derivation.missing
+    commands = converting(derivation.table, out or "FILE.table") if is_usable else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
-    if converts and not found.proven:
-        doubt = MEANT if found.confirmed else "the Table is not proven: check its lines before you convert by it"
+    if converts and not derivation.proven:
+        doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"
         converts.insert(0, tag("p", tag("b", prose(f"{begun(doubt)}.")), class_="next"))
-    legend = tag("p", prose(_legend(found.table)), class_="soft")
+    legend = tag("p", prose(_legend(derivation.table)), class_="soft")
     return tag(
         "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts
     )
@@ -48,7 +49,7 @@ def _lines(table: Table, doubted: Collection[str]) -> list[Markup]:
     lines, before = list[Markup](), ""
     for text, line in _printed(table):
         block = _block(line) if line else ""
-        kinds = ["comment"] * (line is None) + ["block"] * bool(lines and block != before)
+        kinds = ["comment"] * (line is None) + (["block"] if lines and block != before else [])
         kinds += ["doubted"] * (line is not None and not _right_names(line).isdisjoint(doubted))
         lines.append(tag("span", *_sides(text), class_=" ".join(kinds) or None))
         before = block
@@ -86,9 +87,9 @@ def _block(line: Line) -> str:
 def _legend(table: Table) -> str:
     """Explain the notation that occurs in a Table, by its first example of each."""
     lines = "\n".join(map(str, table.lines))
-    found = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
+    entries = [(example[0], meaning) for form, meaning in NOTATION.items() if (example := re.search(form, lines))]
     return "".join([LEGEND, *(f"{';' if not k else ','} {example} {meaning}" for k, (example, meaning) in
-                              enumerate(found)), "."])  # fmt: skip
+                              enumerate(entries)), "."])  # fmt: skip
 
 
 def _sides(text: str) -> list[Markup]:

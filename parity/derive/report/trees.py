@@ -52,11 +52,11 @@ LONE = "lone", NONE, "no partner on this side; what only the right model has sta
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
-def trees(found: Derivation) -> Markup:
+def trees(derivation: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    top, rated = tree(measured(found), found.unmatched), Rated(found)
+    top, rated = tree(measured(derivation), derivation.unmatched), Rated(derivation)
     rows = [*_alone([[use] for use in top.alone], rated, 0)]
     rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
@@ -65,10 +65,10 @@ def trees(found: Derivation) -> Markup:
         "table",
         tag("thead", tag("tr", *heads)),
         tag("tbody", *rows),
-        class_="modules trees" if found.proven else "modules trees open",
+        class_="modules trees" if derivation.proven else "modules trees open",
         aria_label="modules of both models",
     )
-    parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
+    parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
     both = [row for row in rows if ALONE not in row]
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
     keys += [ONE_SIDE] * (len(both) < len(rows)) + [LONE] * any(f">{NONE}<" in row for row in rows)
@@ -76,7 +76,7 @@ def trees(found: Derivation) -> Markup:
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
-    details = tag("details", tag("summary", SUMMARY), body, open=None if found.proven else "")
+    details = tag("details", tag("summary", SUMMARY), body, open=None if derivation.proven else "")
     return tag("section", tag("h2", "Modules and parameters side by side"), details)
 
 
@@ -146,32 +146,25 @@ def _alone(groups: Iterable[Sequence[Unmatched]], rated: Rated, depth: int) -> I
     Args:
       groups: of uses in modules that are alike.
     """
-    found, alike = rated.found, dict[object, list[Unmatched]]()
-    reasons = {array: k for k, (names, _) in enumerate(found.alone) for array in names}
+    derivation, alike = rated.found, dict[object, list[Unmatched]]()
+    reasons = {array: k for k, (names, _) in enumerate(derivation.alone) for array in names}
     for uses in groups:
         use = uses[0]
         alike.setdefault((use.side, use.kind, alike_names(use.names), reasons.get(use.names[0])), []).extend(uses)
     for uses in alike.values():
         on_right = uses[0].side == "right"
-        kind = next((own for use in uses if on_right and (own := found.left_out(use))), "")
+        kind = next((own for use in uses if on_right and (own := derivation.left_out(use))), "")
         at = (address for use in uses for name in use.names if on_right and (address := rated.alone.get(name)))
         stop = STOPPED if any(use in uses for use in rated.stop) else None
         stated = [use._replace(kind=kind) for use in uses] if kind else uses
         yield _lone(stated, depth, stop, "first" if kind else "lone", next(at, None))
 
 
-def _lone(
-    uses: Sequence[Unmatched],
-    depth: int,
-    address: str | None = None,
-    state: str = "lone",
-    right_address: str | None = None,
-) -> Markup:
+def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str, right_address: str | None) -> Markup:
     """Build the row of uses without a partner: "none" stands on the other side.
 
     Args:
-      state: "first" where this use parts the models.
-      right_address: of the cell of the right side.
+      state: "first" where this use parts the models. right_address: of the cell of the right side.
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []

@@ -16,23 +16,26 @@ from specs.words import count
 from .addresses import alone_anchors, link
 
 
-def without_partner(found: Derivation) -> Markup:
+def without_partner(derivation: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module, unless its reason names them."""
-    if found.nothing_matched:
-        left, right = found.arrays
+    if derivation.nothing_matched:
+        left, right = derivation.arrays
         alone = f"{'All ' * (right > 1)}{count(right, 'array')} of the right model"
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
-    rows = alone_anchors(found)
-    run = {name: k for k, use in reversed([*enumerate(found.unmatched)]) for name in use.names}
+    rows = alone_anchors(derivation)
+    run = {name: k for k, use in reversed([*enumerate(derivation.unmatched)]) for name in use.names}
     listed = list[tuple[str, str]]()
-    for names, why in sorted(found.alone, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
+    for names, why in sorted(derivation.alone, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
         address = next((rows[name] for name in names if name in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
         listed.append(("reason", join(prose(why), row)))
         if not (isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)):
             listed += _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
-    parts = [*_listed("Right", found.missing, listed), *_listed("Left", found.left_over, _by_module(found.left_over))]
+    parts = [
+        *_listed("Right", derivation.missing, listed),
+        *_listed("Left", derivation.left_over, _by_module(derivation.left_over)),
+    ]
     return tag("article", *parts, class_="card")
 
 

@@ -64,8 +64,8 @@ def _distance(candidate: Candidate) -> float:
 
     Where values part a little, the right side goes on with the left ones, so that its outputs may agree all the same.
     """
-    found = candidate.found
-    if found.failure or found.outputs is None:
+    matched = candidate.found
+    if matched.failure or matched.outputs is None:
         return float("inf")
-    gaps = [step.gap for step in found.steps if step.kind != "add"]
-    return max(difference(candidate.programs[0].outputs, found.outputs), *gaps, 0.0)
+    gaps = [step.gap for step in matched.steps if step.kind != "add"]
+    return max(difference(candidate.programs[0].outputs, matched.outputs), *gaps, 0.0)

@@ -189,9 +189,9 @@ def _matched(
     b, hinted = model.side, None
     if table is not None:
         hinted = hint(table, known.side, b, known.elements, Elements(b.parameters, known=False))
-    found = match(uses, program, b.parameters, stop, hinted and hinted.map, rounds.next(), idle=MATCH_WORK)
+    matched = match(uses, program, b.parameters, stop, hinted and hinted.map, rounds.next(), idle=MATCH_WORK)
     return Candidate(
-        found, b, model.tape, program.tape, [*model.inputs.values()], hinted, (known.program, program),
+        matched, b, model.tape, program.tape, [*model.inputs.values()], hinted, (known.program, program),
         called.correspondence, called.clash, input_order=called.input_order, output_order=called.output_order,
     )  # fmt: skip
 

@@ -147,15 +147,15 @@ def with_rows(draw: Callable[[int], tuple[T, Program]], times: int = MAX_DRAWS) 
     Args:
       draw: returns a draw by its number, and the program that ran on it.
     """
-    found, program = draw(0)
+    drawn, program = draw(0)
     fewest = passed_over(program) if times > 1 else 0
     for k in range(1, times if fewest else 1):
         other, program = draw(k)
         if (count := passed_over(program)) < fewest:
-            found, fewest = other, count
+            drawn, fewest = other, count
         if not fewest:
             break
-    return found
+    return drawn
 
 
 def _read(a: Side, checkpoint: Weights, seed: int) -> Left:
@@ -187,19 +187,19 @@ def fill(a: Side, elements: Filled, checkpoint: Weights, seed: int) -> list[str]
     return drawn
 
 
-def _given(tree: Mapping[str, Any], of: Side) -> dict[str, Any]:
+def _given(tree: Mapping[str, Any], side: Side) -> dict[str, Any]:
     """Return the left model's parameters from a tree of arrays. Raises: UsageError for names or shapes that differ."""
     try:
         arrays = as_arrays(flat(tree))
     except TableError as error:
         raise UsageError(f"left_weights: {error}") from None
-    problems = [f"missing {name}" for name in of.parameters if name not in arrays]
-    for name, array in of.parameters.items():
+    problems = [f"missing {name}" for name in side.parameters if name not in arrays]
+    for name, array in side.parameters.items():
         if name in arrays and arrays[name].shape != array.shape:
             problems.append(f"{name} has shape {list(arrays[name].shape)}, the model {list(array.shape)}")
     if problems:
         raise UsageError("left_weights: are not of the left model", problems)
-    return {name: arrays[name].astype(np.float64) for name in of.parameters}
+    return {name: arrays[name].astype(np.float64) for name in side.parameters}
 
 
 def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
@@ -211,18 +211,18 @@ def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
     return program
 
 
-def fix(of: Side, other: Tape) -> bool:
+def fix(side: Side, other: Tape) -> bool:
     """Set aside parameters that hold what the other side computes: they keep their values. Tell whether there are."""
-    names = fixed(of.parameters, other)
-    of.fix(names)
+    names = fixed(side.parameters, other)
+    side.fix(names)
     return bool(names)
 
 
-def fix_masks(of: Side, other: Side) -> bool:
+def fix_masks(side: Side, other: Side) -> bool:
     """Set aside masks that the other side has no array for, or has with the same ones. Tell whether there are."""
-    own, others = masks(of.parameters), [other.parameters[name] for name in masks(other.parameters)]
-    names = [name for name in own if not others or _same_ones(of.parameters[name], others)]
-    of.fix(names)
+    own, others = masks(side.parameters), [other.parameters[name] for name in masks(other.parameters)]
+    names = [name for name in own if not others or _same_ones(side.parameters[name], others)]
+    side.fix(names)
     return bool(names)
 
 
@@ -230,15 +230,15 @@ def _same_ones(mask: np.ndarray, others: list[np.ndarray]) -> bool:
     return bool(mask.max() == 1) and any(np.array_equal(mask, other) for other in others)
 
 
-def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
+def recorded(side: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     """Record a model.
 
     Raises: UsageError for whatever its code raises, and for one that returns no arrays, or what cannot be compared.
     """
     try:
-        tape = in_real_parts(of.record(parameters, inputs).live(), parameters, list(inputs.values()))
+        tape = in_real_parts(side.record(parameters, inputs).live(), parameters, list(inputs.values()))
         tape = added(tape)
-        of.release()
+        side.release()
         trim()
     except UsageError as error:
         raise UsageError(f"the {which} model {error.message}") from None
@@ -246,24 +246,24 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         where = ": ".join(filter(None, [line_of(error), message(error)]))
         named = {label(path): f"{list(np.shape(array))} {np.asarray(array).dtype}" for path, array in inputs.items()}
         shapes = ", ".join(
-            text + f" ({name})" * (len(named) > 1 or name in of.call.kwargs) for name, text in named.items()
+            text + f" ({name})" * (len(named) > 1 or name in side.call.kwargs) for name, text in named.items()
         )
         listed = all(path.startswith("0/0/") for path in inputs)  # inside the only argument
         hint = "; a list of inputs is one argument: several are a tuple, as in return model, (x,)" if listed else ""
-        hint += _axes_hint(of, inputs) if which == "left" and of_shapes(error) else ""
+        hint += _axes_hint(side, inputs) if which == "left" and of_shapes(error) else ""
         raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}{hint}") from error
     if not tape.outputs:
         raise UsageError(f"the {which} model returns no arrays of numbers: what its function returns is compared")
     return tape
 
 
-def _axes_hint(of: Side, inputs: Mapping[str, Any]) -> str:
+def _axes_hint(side: Side, inputs: Mapping[str, Any]) -> str:
     """Say that the left model gets images as they are given, and how the other order is made; "" without images."""
     if not any(np.ndim(array) == 4 and np.asarray(array).dtype.kind != "b" for array in inputs.values()):
         return ""
-    own, order = ("first", (0, 3, 1, 2)) if of.framework in ("torch", "paddle") else ("last", (0, 2, 3, 1))
+    own, order = ("first", (0, 3, 1, 2)) if side.framework in ("torch", "paddle") else ("last", (0, 2, 3, 1))
     other = command_or_call("return (model, inputs) on the right", "right_inputs=...")
-    what = f"inputs are taken as they are on the left, and images in {of.framework} have channels {own}"
+    what = f"inputs are taken as they are on the left, and images in {side.framework} have channels {own}"
     given = f"x.transpose{order} if they are given the other way round"
     return f"; {what}: {given}; {other} gives the right model another order"
 
@@ -282,17 +282,17 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
         yield Called(call)
 
 
-def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], others: Sequence[Array]) -> Called:
+def arranged(called: Called, left: Side, right: Side, outputs: Sequence[Array], others: Sequence[Array]) -> Called:
     """Return how the right side is called so that its outputs are in the order of the left ones, and of their shapes.
 
     Args:
       outputs, others: of the left and of the right side.
     """
-    if of.arranged or len(outputs) != len(others):
-        return of
+    if called.arranged or len(outputs) != len(others):
+        return called
     order = paired(left.named, right.named)
     axes = axes_of(outputs, [others[at] for at in order])
-    said, several = list(of.correspondence), len(others) > 1
+    said, several = list(called.correspondence), len(others) > 1
     for k, at in enumerate(order):
         one, other = left.named.arrays[k], right.named.arrays[at]
         if several and one != other:
@@ -300,11 +300,11 @@ def arranged(of: Called, left: Side, right: Side, outputs: Sequence[Array], othe
         if k in axes:
             which = f"output {_shown(other)}" if several else "the output"
             said.append(f"{which} of the right model is compared with its axes in the order {axes[k]}")
-    call = of.call
+    call = called.call
     if axes or order != sorted(order):
         call = Call(*call.args, method=call.method, output=arranging(call.output, order, axes), **call.kwargs)
     turned = () if several else axes.get(0, ())
-    return Called(call, tuple(said), True, clash(left.named, right.named), of.input_order, turned)
+    return Called(call, tuple(said), True, clash(left.named, right.named), called.input_order, turned)
 
 
 def _shown(path: str) -> str:

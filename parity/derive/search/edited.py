@@ -52,10 +52,10 @@ class Budget:
                 return
             yield edit
 
-    def spend(self, found: Match) -> None:
+    def spend(self, best: Match) -> None:
         """Count what a match with an edit has taken."""
-        self.work -= found.work
-        self.cut = self.cut or found.cut
+        self.work -= best.work
+        self.cut = self.cut or best.cut
 
 
 class Tried(NamedTuple):
@@ -103,15 +103,15 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
         source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
         target = Program(tapes[1], best.side.parameters, best.inputs)
         own = given.uses if same else walked(source, lefts)
-        found = match(own, target, best.side.parameters, budget.stop, best.hint and best.hint.map, idle=TRIAL_WORK)
-        budget.spend(found)
+        matched = match(own, target, best.side.parameters, budget.stop, best.hint and best.hint.map, idle=TRIAL_WORK)
+        budget.spend(matched)
     except Exception:  # an operation, which matching runs too, may raise anything for a number that it refuses
         return None
-    if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
+    if not matched.failure and len(matched.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
     left_out = {**best.left_out, **{name: OneSided(edit.text, best.programs[1].use(name)) for name in gone}}
-    return Tried(best._replace(found=found, programs=(own.program, target), left_out=left_out), tapes, own)
+    return Tried(best._replace(found=matched, programs=(own.program, target), left_out=left_out), tapes, own)
 
 
 def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edited: int) -> bool:
@@ -198,13 +198,13 @@ def _near(program: Program, first: int) -> range:
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
 
 
-def _further(found: Match, before: Match, edit: Edit) -> bool:
+def _further(after: Match, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
 
     Where a function was left out, or a branch reads another value, two products have to agree: the first layers of any
     two models, or branches, read the same input.
     """
-    steps = found.steps[len(before.steps) :]
+    steps = after.steps[len(before.steps) :]
     if edit.kind in (FUNCTION, MASK, BESIDE):
         steps = [step for step in steps if step.kind == "product"]
     new = steps[:2]

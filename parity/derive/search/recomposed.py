@@ -100,10 +100,10 @@ def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidat
     program, work = best.programs[0], MATCH_WORK
     own = uses if program is uses.program else None
     while best.found.failure and work > 0 and time.thread_time() < stop:
-        before = [one for one in bilinears(best.programs[1]) if one.first <= best.found.at]
-        for one in before[: -NEAREST - 1 : -1]:
+        before = [bilinear for bilinear in bilinears(best.programs[1]) if bilinear.first <= best.found.at]
+        for bilinear in before[: -NEAREST - 1 : -1]:
             own = own or walked(program, known.elements)
-            new = _matched(best, own, turned(best.programs[1], one), stop)
+            new = _matched(best, own, turned(best.programs[1], bilinear), stop)
             work -= new.found.work
             if new.depth > best.depth:
                 best = new
@@ -116,5 +116,5 @@ def _turned(known: Left, uses: Walked, best: Candidate, stop: float) -> Candidat
 def _matched(best: Candidate, left: Walked, tape: Tape, stop: float) -> Candidate:
     """Match a right tape of another form."""
     target = Program(tape, best.side.parameters, best.inputs)
-    found = match(left, target, best.side.parameters, stop, best.hint and best.hint.map, idle=MATCH_WORK)
-    return best._replace(found=found, programs=(left.program, target))
+    matched = match(left, target, best.side.parameters, stop, best.hint and best.hint.map, idle=MATCH_WORK)
+    return best._replace(found=matched, programs=(left.program, target))

@@ -34,14 +34,14 @@ def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
     if value is None or np.prod(shape, dtype=int) > LARGE_ORIGINS:
         return AxisRoles()
     places = along(elements([shape[axis]]), axis, len(shape))
-    found = list(_reads(program, value, np.broadcast_to(places, shape)))
-    if len(found) == 1 and found[0].own:
-        return AxisRoles(heads=_from_heads(program, found[0], shape[axis]))
-    if not found or any(read.own for read in found):
+    reads = list(_reads(program, value, np.broadcast_to(places, shape)))
+    if len(reads) == 1 and reads[0].own:
+        return AxisRoles(heads=_from_heads(program, reads[0], shape[axis]))
+    if not reads or any(read.own for read in reads):
         return AxisRoles()
-    met = [set(np.unique(read.places)) for read in found]
+    met = [set(np.unique(read.places)) for read in reads]
     readers = (frozenset(k for k, some in enumerate(met) if n in some) for n in range(1, shape[axis] + 1))
-    return AxisRoles(tuple(readers), _in_batch(program, found, shape[axis]))
+    return AxisRoles(tuple(readers), _in_batch(program, reads, shape[axis]))
 
 
 class _Read(NamedTuple):
@@ -74,10 +74,10 @@ def _reads(program: Program, value: int, places: Array) -> Iterator[_Read]:
             yield _Read(node, slot, places)
 
 
-def _in_batch(program: Program, found: list[_Read], count: int) -> Labels:
+def _in_batch(program: Program, reads: list[_Read], count: int) -> Labels:
     """Return the first place among the products of a batch at which each index is read."""
     labels: list[object] = [None] * count
-    for read in found:
+    for read in reads:
         if read.node.kind != "product" or read.node.window or not program.active.issuperset(read.node.inputs):
             return ()
         for batch, places in enumerate(read.places):
@@ -174,7 +174,7 @@ def follows(labels: Labels, length: int, inner: int) -> bool:
       length: of the piece. inner: how many indices one step of it passes.
     """
     met = dict[int, set[object]]()
-    for index, one in enumerate(labels):
-        met.setdefault(index // inner % length, set()).add(one)
-    every = [one for some in met.values() for one in some]
+    for index, label in enumerate(labels):
+        met.setdefault(index // inner % length, set()).add(label)
+    every = [label for some in met.values() for label in some]
     return bool(labels) and all(len(some) == 1 for some in met.values()) and len(set(every)) == len(every) == length

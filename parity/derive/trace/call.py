@@ -36,12 +36,12 @@ class Call:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of numbers among the arguments by path; floats as float64, complex ones as complex128."""
-        found = {}
+        arrays = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not str(leaf.dtype).startswith(KEY):
                 array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
-                found[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
-        return found
+                arrays[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
+        return arrays
 
     def numbers(self) -> list[str]:
         """Return the arguments that are plain numbers, such as a temperature; flags are none."""

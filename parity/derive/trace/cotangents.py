@@ -1,4 +1,4 @@
-"""Weight the outputs of a model, as its gradients are compared by their sum; tell whether it has gradients."""
+"""Draw weights for outputs: the gradients of their weighted sum are compared. Tell whether a model has gradients."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def cotangents(outputs: Sequence[Any], is_finite: Callable[[Any], Any]) -> list[
 
 
 class NoGradients(Exception):
-    """That the code of a model, or of its framework, raises an error where gradients are computed."""
+    """Raised where the code of a model, or of its framework, fails to compute gradients."""
 
 
-class Taking:
+class GradientSink:
     """Pass gradients on to `take`, whose own errors are none of the model's."""
 
     def __init__(self, take: Take):

@@ -13,7 +13,7 @@ from .sides import Side
 from .tape import Array
 
 
-def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[str, Array]:
+def draw(side: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[str, Array]:
     """Return random values for every parameter: of one sign where the model has them so (scales, variances).
 
     Args:
@@ -21,9 +21,9 @@ def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[s
     """
     rng = np.random.default_rng(seed)
     drawn = {}
-    for name, array in of.parameters.items():
+    for name, array in side.parameters.items():
         drawn[name] = np.empty(array.shape) if into is None else into[name]
-        _draw(rng, array, of.output_axis, drawn[name])
+        _draw(rng, array, side.output_axis, drawn[name])
     return drawn
 
 
@@ -62,9 +62,9 @@ class Drawn(Mapping[str, Array]):
       factor: by which matrices and kernels are smaller.
     """
 
-    def __init__(self, of: Side, seed: int, factor: float = 1.0):
-        self._of, self._seed, self._factor = of, seed, factor
-        self._places = {name: k for k, name in enumerate(of.parameters)}
+    def __init__(self, side: Side, seed: int, factor: float = 1.0):
+        self._of, self._seed, self._factor = side, seed, factor
+        self._places = {name: k for k, name in enumerate(side.parameters)}
 
     def __len__(self) -> int:
         return len(self._places)

@@ -238,7 +238,7 @@ def _lacking(tokens: Array, shuffled: Array) -> Array:
     rows, others = tokens.reshape(len(tokens), -1), shuffled.reshape(len(tokens), -1)
     lacking = np.zeros(len(tokens), bool)
     for token in np.intersect1d(rows[0], rows[-1]):
-        before, now = ((of == token).sum(1) for of in (rows, others))
+        before, now = ((side == token).sum(1) for side in (rows, others))
         if before.min():
             lacking |= (now < before.min()) | (now > before.max())
     return lacking

@@ -19,7 +19,7 @@ from parity.derive.limits import LARGE_DRAW
 from specs.words import in_a_row
 
 from .call import WIDE, Call, flatten, rebuild
-from .cotangents import Take, Taking, cotangents
+from .cotangents import GradientSink, Take, cotangents
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
 from .jax_recorder import Reader
@@ -173,7 +173,7 @@ class JaxSide:
             written = _arrays(self._compiled(copies, given)) if self._rounds(copies, given) else None
             kernels = {name: copies.pop(name) for name in self._kernels}
             zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
-            with Taking(take).from_model():
+            with GradientSink(take).from_model():
                 (grads, at), (outputs, operands) = self._gradient(copies, zeros, kernels, given)
             del copies, kernels
             for name in list(grads):

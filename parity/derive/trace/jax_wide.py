@@ -21,11 +21,11 @@ VOID = frozenset(["convert_element_type", "reduce_precision"])
 
 def lowers(jaxpr: Any) -> frozenset[str]:
     """Return the dtypes of lower precision than float64 in which equations compute."""
-    found = set[str]()
+    dtypes = set[str]()
     for eqn in jaxpr.eqns:
-        found |= {atom.aval.dtype.name for atom in (*eqn.invars, *eqn.outvars) if _low(atom)}
-        found = found.union(*(lowers(each) for each, _ in inner(eqn)))
-    return frozenset(found)
+        dtypes |= {atom.aval.dtype.name for atom in (*eqn.invars, *eqn.outvars) if _low(atom)}
+        dtypes = dtypes.union(*(lowers(each) for each, _ in inner(eqn)))
+    return frozenset(dtypes)
 
 
 def may_widen(jaxpr: Any) -> bool:
@@ -52,8 +52,8 @@ def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], seen
     """
 
     def results(eqn: Any, operands: list[Any]) -> list[Any]:
-        found = _results(eqn, operands)
-        return seen(eqn, operands, found) if seen else found
+        results = _results(eqn, operands)
+        return seen(eqn, operands, results) if seen else results
 
     def literal(atom: Any) -> Any:
         return array_of(atom.val) if _low(atom) else atom.val

@@ -97,15 +97,15 @@ def axes_of(a: Sequence[Array], b: Sequence[Array]) -> dict[int, tuple[int, ...]
     Of several orders, the one that keeps most axes side by side, as where channels come last. Empty where outputs
     differ in more than that.
     """
-    found = dict[int, tuple[int, ...]]()
+    axes = dict[int, tuple[int, ...]]()
     for k, (x, y) in enumerate(zip(map(np.shape, a), map(np.shape, b), strict=True) if len(a) == len(b) else ()):
         if x != y:
             orders = itertools.permutations(range(len(y))) if sorted(x) == sorted(y) and len(y) <= MOST_AXES else ()
             fitting = [order for order in orders if tuple(y[axis] for axis in order) == x]
             if not fitting:
                 return {}
-            found[k] = min(fitting, key=lambda order: (order[0] != 0, (np.diff(order) != 1).sum()))
-    return found
+            axes[k] = min(fitting, key=lambda order: (order[0] != 0, (np.diff(order) != 1).sum()))
+    return axes
 
 
 def clash(a: Named, b: Named) -> str:
@@ -122,9 +122,9 @@ def clash(a: Named, b: Named) -> str:
 
 def paired(a: Named, b: Named) -> list[int]:
     """Return which output of b goes with each one of a: that of the same path; the others in their order."""
-    of = {path: k for k, path in enumerate(b.arrays)}
-    same = {path: of[path] for path in a.arrays if path in of}
-    if len(set(a.arrays)) < len(a.arrays) or len(of) < len(b.arrays):  # a key has the separator of paths
+    places = {path: k for k, path in enumerate(b.arrays)}
+    same = {path: places[path] for path in a.arrays if path in places}
+    if len(set(a.arrays)) < len(a.arrays) or len(places) < len(b.arrays):  # a key has the separator of paths
         same = {}
     rest = iter(sorted(set(range(len(b.arrays))) - set(same.values())))
     return [same[path] if path in same else next(rest) for path in a.arrays]
@@ -136,8 +136,8 @@ def arranging(
     """Return a function that picks the same outputs in another order, with the axes of some turned."""
 
     def arranged(result: Any) -> list[Any]:
-        found = listed(output(result), lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
-        leaves = [leaf for _, leaf in found if leaf is not None]
+        arrays = listed(output(result), lambda leaf: hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+        leaves = [leaf for _, leaf in arrays if leaf is not None]
         return [_in_order(leaves[at], axes[k]) if k in axes else leaves[at] for k, at in enumerate(order)]
 
     return arranged

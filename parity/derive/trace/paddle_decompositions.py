@@ -49,10 +49,6 @@ def _group_norm(x: Any, scale: Any, bias: Any, epsilon: float, groups: int, form
     return _affine(ops.reshape(y, list(x.shape)), scale, bias)
 
 
-def _instance_norm(x: Any, scale: Any, bias: Any, epsilon: float) -> Any:
-    return _group_norm(x, scale, bias, epsilon, x.shape[1])
-
-
 def _linear(x: Any, weight: Any, bias: Any = None, transposed: bool = False) -> Any:
     y = ops.matmul(x, weight, False, transposed)
     return y if bias is None else y + bias
@@ -158,7 +154,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "batch_norm": _batch_norm,
     "batch_norm_": _batch_norm,
     "group_norm": _group_norm,
-    "instance_norm": _instance_norm,
+    "instance_norm": lambda x, scale, bias, epsilon: _group_norm(x, scale, bias, epsilon, x.shape[1]),
     "linear": _linear,
     "linear_v2": _linear,
 }

@@ -46,13 +46,13 @@ def _names(name: str, function: Callable[..., Any]) -> list[str]:
     if public[-1:] == ["name"]:
         return public[:-1]
     header = _signature(HEADER, rf"^PADDLE_API .* {re.escape(name)}\((.*)\);$")
-    return [found for found in ARGUMENT.findall(header) if found != "predefined_out"] or public
+    return [argument for argument in ARGUMENT.findall(header) if argument != "predefined_out"] or public
 
 
 def _signature(path: str, pattern: str) -> str:
     """Return the arguments in the line of a file of paddle that declares an operation; "" if there is none."""
-    found = re.search(pattern, _text(path), re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(pattern, _text(path), re.MULTILINE)
+    return match[1] if match else ""
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from ports.runners.paddle import in_dtype
 
 from .caches import forgotten
 from .call import Call
-from .cotangents import Take, Taking, cotangents
+from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .paddle_recorder import Recorder
@@ -87,14 +87,14 @@ class PaddleSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
-        taking = Taking(take)
+        sink = GradientSink(take)
         with self._alone(), self._recurrent_in_training():
             tensors = self._tensors(inputs)
             for tensor in tensors.values():
                 tensor.stop_gradient = "float" not in str(tensor.dtype)
             # 0 is added, as a model may change its inputs in place
             inner = {name: t if t.stop_gradient else t + 0 for name, t in tensors.items()}
-            with taking.from_model():
+            with sink.from_model():
                 outputs = self._run(inner)
             weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
@@ -102,11 +102,11 @@ class PaddleSide(ModuleSide):
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
         # of the inputs too: without that, paddle's own code of PReLU's gradient ends the process
         leaves = [tensor for tensor in tensors.values() if not tensor.stop_gradient]
-        with taking.from_model():
+        with sink.from_model():
             grads = paddle.grad(total, [*wanted.values(), *leaves], allow_unused=True)
         for name, tensor in wanted.items():
             grad = grads.pop(0)
-            taking(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))
+            sink(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))
             del grad
         arrays = [t.detach().numpy() for t in outputs]
         return Outputs(arrays, arrays)

@@ -133,10 +133,10 @@ def tables(tape: Tape, inputs: Sequence[Array], kinds: str = "f") -> list[Precom
                 for number in node.inputs:
                     read.setdefault(number, node.site)
     read |= {number: "" for number in tape.outputs if number not in read}
-    found = [
+    every = [
         Precomputed(number, values[number], site) for number, site in read.items() if _floats(values.get(number), kinds)
     ]
-    return found if sum(table.value.size for table in found) <= LARGE_TABLES else []
+    return every if sum(table.value.size for table in every) <= LARGE_TABLES else []
 
 
 def _floats(value: Array, kinds: str = "f") -> bool:
@@ -201,8 +201,8 @@ def _nearest(table: Precomputed, known: Sequence[Known]) -> tuple[Array, float, 
     if not scale.any():
         return None
     scale = np.maximum(scale, 1e-300)
-    found = [(*one.near(numbers, scale), one.site) for one in known]
-    near, gap, site = min(found, key=lambda one: one[1], default=(sizes, np.inf, ""))
+    distances = [(*one.near(numbers, scale), one.site) for one in known]
+    near, gap, site = min(distances, key=lambda one: one[1], default=(sizes, np.inf, ""))
     if not EQUAL_TABLES < gap < np.inf:
         return None
     value = np.array(numbers)
@@ -234,8 +234,10 @@ def nearest(known: Array, values: Array) -> Array:
 def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
     """List parameters that hold a table which the other side has as a constant, up to rounding to float32."""
     constants = [np.unique(value[np.isfinite(value)]) for value in other.constants.values() if _floats(value)]
-    constants = [distinct for distinct in constants if len(distinct) >= FIXED and not _whole(distinct)]
-    found = []
+    constants = [
+        distinct for distinct in constants if len(distinct) >= FIXED and (distinct != np.round(distinct)).any()
+    ]
+    names = []
     for name, array in parameters.items():
         if not constants or array.size > LARGE_TABLES:
             continue
@@ -246,9 +248,9 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
             slack = ROUNDED_TABLES * np.abs(constant).max()
             sparse = len(distinct) * slack < 0.1 * span  # else any number is near to one of them
             if sparse and (np.abs(nearest(distinct, constant) - constant) <= slack).all():
-                found.append(name)
+                names.append(name)
                 break
-    return found
+    return names
 
 
 def _within(constant: Array, array: Array) -> bool:
@@ -262,7 +264,7 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
 
     The identity is none: weights may begin as it.
     """
-    found = []
+    names = []
     for name, array in parameters.items():
         if (
             array.ndim < 2
@@ -274,9 +276,5 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
         low, high = distinct
         identity = array.ndim == 2 and np.array_equal(array, np.eye(*array.shape))
         if (high == 0 and low <= HIDING) or (low == 0 and high == 1 and not identity):
-            found.append(name)
-    return found
-
-
-def _whole(values: Array) -> bool:
-    return bool((values == np.round(values)).all())
+            names.append(name)
+    return names

@@ -74,9 +74,6 @@ class Program:
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
-        self.depths: dict[int, int] = {}  # of each value, through how many products it went, where that was asked
-        self.mixing: dict[int, int | None] = {}  # output of a function -> the axis that it mixes, where that was asked
-        self.placed: dict[tuple[int, int], bool] = {}  # (output, operand) -> whether it keeps places, where asked
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}
         names = {number: name for name, number in tape.parameters.items()}
@@ -123,6 +120,14 @@ class Program:
     def chosen(self) -> set[int]:
         """Return the indices that parameters choose, as those of a router do."""
         return {number for number in self.indices if number in self.active and number not in self.plain}
+
+    @cached_property
+    def depths(self) -> dict[int, int]:
+        """Count for each result the products through which it went."""
+        depths = dict[int, int]()
+        for node in self.tape.nodes:
+            depths[node.output] = max((depths.get(n, 0) for n in node.inputs), default=0) + (node.kind == "product")
+        return depths
 
     @cached_property
     def costs(self) -> list[int]:
@@ -190,8 +195,8 @@ class Program:
           labels: numbers for the value's elements.
         """
         layouts = list[int]()
-        while (found := self.only_reader(value)) is not None:
-            at, slot = found
+        while (reader := self.only_reader(value)) is not None:
+            at, slot = reader
             node = self.tape.nodes[at]
             if node.kind != "layout" or len(node.inputs) > 1:
                 return Reading(at, slot, labels, tuple(layouts))
@@ -212,9 +217,9 @@ class Program:
 
         return node.run(*(operand(k, number) for k, number in enumerate(node.inputs)))
 
-    def laid_out(self, node: Node, found: Mapping[int, Array]) -> Array | None:
+    def laid_out(self, node: Node, numbers: Mapping[int, Array]) -> Array | None:
         """Return what a layout makes of numbers for its operands, 0 for those without; None if it takes no numbers."""
-        known = (found.get(n, self.indices.get(n)) for n in node.inputs)
+        known = (numbers.get(n, self.indices.get(n)) for n in node.inputs)
         shapes = (self.shapes[n] for n in node.inputs)
         return tried(node.run, *(np.zeros(s) if v is None else v for v, s in zip(known, shapes, strict=True)))
 
@@ -236,14 +241,14 @@ class Program:
 
         return run
 
-    def regions(self, result: int, depth: int, of: Container[int] | None = None) -> Iterator[Stretch]:
+    def regions(self, result: int, depth: int, reached: Container[int] | None = None) -> Iterator[Stretch]:
         """Yield the operations to a result from each one value that all of the result depends on.
 
         Args:
           depth: operations at most. A product ends the way back, too, unless one of its matrices is a constant.
-          of: the values on which the result depends; None for activations.
+          reached: the values on which the result depends; None for activations.
         """
-        of = self.active if of is None else of
+        reached = self.active if reached is None else reached
         known = self.plain.intersection([*self.indices, *self.given])
         frontier, nodes = {result}, list[Node]()
         while frontier and len(nodes) < depth:
@@ -253,19 +258,19 @@ class Program:
                 return
             nodes.append(node)
             frontier.remove(node.output)
-            inputs = {number for number in node.inputs if number in of}
+            inputs = {number for number in node.inputs if number in reached}
             frontier |= inputs - known or inputs  # a mask that depends on inputs is known
             if len(frontier) == 1:
                 yield Stretch(next(iter(frontier)), nodes[::-1])
 
     def weights(self) -> dict[int, tuple[str, ...]]:
         """Return for each value that is computed from parameters alone their names."""
-        found: dict[int, tuple[str, ...]] = {number: (name,) for name, number in self.tape.parameters.items()}
+        weights: dict[int, tuple[str, ...]] = {number: (name,) for name, number in self.tape.parameters.items()}
         for node in self.tape.nodes:
-            names = dict.fromkeys(name for number in node.inputs for name in found.get(number, ()))
+            names = dict.fromkeys(name for number in node.inputs for name in weights.get(number, ()))
             if names and node.output not in self.active:
-                found[node.output] = tuple(names)
-        return found
+                weights[node.output] = tuple(names)
+        return weights
 
     def _is_matrix(self, node: Node) -> bool:
         """Tell whether an operation is a product that is more than an inner product of two vectors."""

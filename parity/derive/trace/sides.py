@@ -99,10 +99,10 @@ def side(model: Any, call: Call) -> Side:
       inputs with NaN.
     """
     check_numbers(call.arrays())
-    found = _side(model, call)
-    if empty := [name for name, array in found.parameters.items() if not array.size]:
-        raise UsageError(f"{', '.join(empty)}: no elements: build the {found.framework} model with lengths above 0")
-    return found
+    recorded = _side(model, call)
+    if empty := [name for name, array in recorded.parameters.items() if not array.size]:
+        raise UsageError(f"{', '.join(empty)}: no elements: build the {recorded.framework} model with lengths above 0")
+    return recorded
 
 
 def _side(model: Any, call: Call) -> Side:

@@ -314,8 +314,8 @@ def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
     extent = tuple((t - 1) * d + 1 for t, d in zip(taps, window.dilation, strict=True))
     space = tuple(range(2, x.ndim))
     if any(x.shape[axis] < length for axis, length in zip(space, extent, strict=True)):  # as JAX allows
-        of = zip(x.shape[2:], extent, window.stride, strict=True)
-        counts = [max(0, (n - length) // stride + 1) for n, length, stride in of]
+        axes = zip(x.shape[2:], extent, window.stride, strict=True)
+        counts = [max(0, (n - length) // stride + 1) for n, length, stride in axes]
         return np.zeros((window.groups, x.shape[1] // window.groups, *taps, len(x), *counts), x.dtype)
     view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=space)
     steps = [slice(None, None, s) for s in (*window.stride, *window.dilation)]

@@ -44,8 +44,8 @@ def _checkpointed() -> bool:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, found: LinearGradients, name: str, x: Any, weight: Any, bias: Any = None) -> Any:
-        ctx.found, ctx.name = found, name
+    def forward(ctx: Any, gradients: LinearGradients, name: str, x: Any, weight: Any, bias: Any = None) -> Any:
+        ctx.found, ctx.name = gradients, name
         ctx.save_for_backward(x, weight)
         return torch.nn.functional.linear(x, weight, bias).clone()  # no view: operations in place may follow
 

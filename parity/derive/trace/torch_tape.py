@@ -16,7 +16,7 @@ from ports.runners.torch_ties import memory
 
 from .caches import forgotten
 from .call import Call
-from .cotangents import Take, Taking, cotangents
+from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide
 from .outputs import Outputs
 from .tape import SHORT, Tape
@@ -102,13 +102,13 @@ class TorchSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
         self._load(parameters)
-        state, taking = self._state(), Taking(take)
+        state, sink = self._state(), GradientSink(take)
         wanted = {name: state[name] for name in parameters if state[name].requires_grad}
         without = dict(wanted)  # parameters that no gradient has come for
 
         def given(name: str, gradient: Any) -> None:
             del without[name]
-            taking(name, gradient)
+            sink(name, gradient)
 
         def taken(tensor: torch.Tensor, name: str) -> None:
             if tensor.grad is not None:  # else it was found as a product, or there is none
@@ -120,7 +120,7 @@ class TorchSide(ModuleSide):
         }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
         written = self._in_16_bits(inputs) if SHORT & self._lowers and not self.voided else None
-        with taking.from_model(), self._alone(), dense, Lifted() if written else contextlib.nullcontext():
+        with sink.from_model(), self._alone(), dense, Lifted() if written else contextlib.nullcontext():
             outputs = self._written(inputs)
         weights = map(torch.from_numpy, map(np.asarray, cotangents(outputs, lambda t: np.isfinite(numpy_of(t)))))
         total = torch.stack([(t * weight).sum() for t, weight in zip(outputs, weights, strict=True)]).sum()
@@ -130,7 +130,7 @@ class TorchSide(ModuleSide):
             for name, tensor in wanted.items()
         ]
         try:
-            with taking.from_model():
+            with sink.from_model():
                 total.backward(inputs=list(wanted.values()))
         finally:
             for handle in handles:
@@ -142,12 +142,12 @@ class TorchSide(ModuleSide):
 
     def _in_16_bits(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as written, if the user's code computes by the same operations without its casts too."""
-        found, names = list[list[torch.Tensor]](), list[list[str]]()
+        tensors, names = list[list[torch.Tensor]](), list[list[str]]()
         for mode in (Lifted(), Lifted(void=False)):
             with contextlib.suppress(RuntimeError), self._alone(), mode:
-                found.append(self._run(self._tensors(inputs)))
+                tensors.append(self._run(self._tensors(inputs)))
             names.append(mode.names)
-        return [numpy_of(t) for t in found[1]] if len(found) == 2 and names[0] == names[1] else []
+        return [numpy_of(t) for t in tensors[1]] if len(tensors) == 2 and names[0] == names[1] else []
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run; see Side."""

@@ -34,11 +34,11 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
         if clone:
             again[0] = again[0].clone()
         changed = {
-            old: len(one)
-            for old, one in zip(rows, (one for one in tensors if one.ndim), strict=False)
-            if old != len(one)
+            old: len(tensor)
+            for old, tensor in zip(rows, (tensor for tensor in tensors if tensor.ndim), strict=False)
+            if old != len(tensor)
         }
-        again = [_with_rows(one, changed) for one in again] if changed else again
+        again = [_with_rows(tensor, changed) for tensor in again] if changed else again
         with torch.no_grad():
             out = func(*again, **named)
         wide = all(array.dtype != np.float32 for array in arrays)  # weights of large models, moved before their use
@@ -49,8 +49,8 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
 
 def operation(func: Any, name: str, args: Any, kwargs: Any) -> Operation:
     """Return an operation's name, and what its arguments are that are no tensors, defaults too."""
-    given = {of.name: kwargs.get(of.name, of.default_value) for of in func._schema.arguments}
-    given |= {of.name: value for of, value in zip(func._schema.arguments, args, strict=False)}
+    given = {argument.name: kwargs.get(argument.name, argument.default_value) for argument in func._schema.arguments}
+    given |= {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
     return Operation.of(name, given)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from parity.derive.match.symbols import Elements, Use
 from parity.derive.trace.program import Program
+
+from .symbols import Elements, Use
 
 
 class Reached(NamedTuple):

@@ -15,24 +15,24 @@ NUMBER = re.compile(r"\d+$")
 REFUSED = "a checkpoint with more or fewer of these blocks is refused"
 
 
-def this_depth(table: Lines) -> list[str]:
+def uncounted_blocks(table: Lines) -> list[str]:
     """Return the left paths, up to their last number, of blocks that are numbered on both sides and not folded.
 
     These are lines that differ in such numbers alone, and lines that list them: {i=0|1}. Layers of different kinds
     under numbers, as a convolution and its norm, are no blocks.
     """
-    found: dict[str, None] = {}
+    blocks: dict[str, None] = {}
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in table.lines:
         if line.kind != "move" or not (line.left.arrays and line.right.arrays):
             continue
-        found.update(dict.fromkeys(_listed(line)))
+        blocks.update(dict.fromkeys(_listed(line)))
         arrays = (*line.left.arrays, *line.right.arrays)
         groups.setdefault(tuple(_blanked(array.path) for array in arrays), []).append(line)
     for lines in groups.values():
-        found.update(dict.fromkeys(_varying_beginnings([line.left.arrays[0].path for line in lines])))
+        blocks.update(dict.fromkeys(_varying_beginnings([line.left.arrays[0].path for line in lines])))
     inside = _inside(table)
-    return [place for place in found if _is_block(place, found, inside)]
+    return [place for place in blocks if _is_block(place, blocks, inside)]
 
 
 def _inside(table: Lines) -> dict[str, dict[str, int]]:
@@ -45,12 +45,12 @@ def _inside(table: Lines) -> dict[str, dict[str, int]]:
     return inside
 
 
-def _is_block(place: str, others: Iterable[str], inside: Mapping[str, Mapping[str, int]]) -> bool:
+def _is_block(place: str, numbered: Iterable[str], inside: Mapping[str, Mapping[str, int]]) -> bool:
     """Tell whether what lies under a number is a block, or a layer like one of those under other numbers."""
-    own = inside.get(place, {})
-    layer = all(name.count(".") + name.count("/") <= 1 for name in own)
-    beside = [one for one in others if one != place and NUMBER.sub("", one) == NUMBER.sub("", place)]
-    return not layer or not beside or any(inside.get(one, {}) == own for one in beside)
+    leaves = inside.get(place, {})
+    layer = all(name.count(".") + name.count("/") <= 1 for name in leaves)
+    siblings = [other for other in numbered if other != place and NUMBER.sub("", other) == NUMBER.sub("", place)]
+    return not layer or not siblings or any(inside.get(other, {}) == leaves for other in siblings)
 
 
 def _listed(line: Line) -> Iterator[str]:
