@@ -145,8 +145,8 @@ class OneFile(ABC, Generic[P]):
             return []
         from convert.reading import optimizers
 
-        found = optimizers.find_any(plan.reader)
-        state = optimizers.state_names(plan.reader, found) if found else frozenset[str]()
+        location = optimizers.find_any(plan.reader)
+        state = optimizers.state_names(plan.reader, location) if location else frozenset[str]()
         return ["--with-optimizer takes the optimizer's state along"] * (not state.isdisjoint(plan.reader.tensors))
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:

@@ -102,14 +102,14 @@ def _inside(path: str, step: int | None) -> Sources:
     if what := lacking(path) if not folder_format(path) else "":
         raise ConvertError(f"{path}: {what} ({INCOMPLETE})")
     try:
-        found = look(path, step)
+        location = look(path, step)
     except Several as error:
         if error.folder != path or not os.path.isdir(path):  # the user has to name a folder inside, or a suffix
             raise
         return _all_inside(path, error)
-    if found.path == path and os.path.isdir(path) and not folder_format(path):
+    if location.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
-    return Sources([found.path], {}, found.notes)
+    return Sources([location.path], {}, location.notes)
 
 
 def _reasons(path: str) -> dict[str, str]:

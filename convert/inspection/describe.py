@@ -49,7 +49,7 @@ LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": 
 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
-    found = look(arguments.file, arguments.step)
+    location = look(arguments.file, arguments.step)
     if arguments.table is not None:
         from .table_fit import inspect_by_table
 
@@ -57,25 +57,25 @@ def inspect(arguments: Namespace) -> int:
             raise UsageError(
                 "--config is of an architecture known here, and --table of any other: leave one of them out"
             )
-        return inspect_by_table(found.path, arguments)
+        return inspect_by_table(location.path, arguments)
     if arguments.reverse:
         raise UsageError("--reverse is of a Table: give it too, by --table FILE")
     settings = stated(arguments)
-    about = describe(found.path, arguments.weights, settings)
+    about = describe(location.path, arguments.weights, settings)
     unused = [f"--{name}" for name in ("config", "set") if getattr(arguments, name)] * (about["architecture"] is None)
     ignored = [f"{' and '.join(unused)} not used, as the file fits no architecture"] if unused else []
-    about["notes"] = [*found.notes, *settings.notes, *ignored, *about["notes"]]
+    about["notes"] = [*location.notes, *settings.notes, *ignored, *about["notes"]]
     if arguments.hash:
         from convert.files.hashing import sha256
 
-        about["sha256"] = sha256(found.path)
+        about["sha256"] = sha256(location.path)
     if arguments.json:
         print(dumps({**about, "open": str(about["open"] or "")}))
     elif arguments.quiet:
         for note in about["notes"]:
             say_note(note)
     else:
-        for line in lines(about, found.path):
+        for line in lines(about, location.path):
             _say(printable(line))
     return 0
 

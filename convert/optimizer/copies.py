@@ -135,8 +135,8 @@ def copy_names(reader: Reader, state_names: Collection[str], unused: Callable[[]
     if not (any(copied_place(name, WORDS) for name in names) or exchanged.of(reader)):
         return frozenset()
     others = unused()
-    found = find(reader, state_names, names - others)
-    return others.intersection(name for copy in found for name in (*copy.used, *copy.strangers))
+    averages = find(reader, state_names, names - others)
+    return others.intersection(name for copy in averages for name in (*copy.used, *copy.strangers))
 
 
 def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]) -> list[Tensor]:

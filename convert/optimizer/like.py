@@ -112,10 +112,10 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
             what = "is written by a conversion, in an order that need not be torch's"
             raise UsageError(f"--like {like}: {what}: {_wanted(plan, library)}")
-        found = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
-        if found is None and reader.tensors.keys() != shapes.keys():
+        part = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
+        if part is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
-        place, inside = found or ("", {name: name for name in reader.tensors})
+        place, inside = part or ("", {name: name for name in reader.tensors})
         theirs = {name: reader.tensors[key].shape for name, key in inside.items()}
         own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
         aliases = dict(reader.ties({name: reader.tensors[key] for name, key in inside.items()}))

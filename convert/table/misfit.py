@@ -132,8 +132,8 @@ def _replicated(case: Case) -> ConvertError | None:
 
 def _elsewhere(case: Case) -> ConvertError | None:
     """Find the names that the table reads in other places of the file."""
-    found = places(case.table, case.error.missing, case.sources) if case.all_unread else []
-    return ConvertError(f"{case.path}: {_nested(case.table, found)}") if found else None
+    roots = places(case.table, case.error.missing, case.sources) if case.all_unread else []
+    return ConvertError(f"{case.path}: {_nested(case.table, roots)}") if roots else None
 
 
 def _other_side(case: Case) -> ConvertError | None:
@@ -147,10 +147,10 @@ def _other_side_elsewhere(case: Case) -> ConvertError | None:
     """Find the names of the table's other side in other places of the file."""
     if not case.all_unread:
         return None
-    found = places(case.other, Matcher(case.other, case.sources).match().missing, case.sources)
-    if not found:
+    roots = places(case.other, Matcher(case.other, case.sources).match().missing, case.sources)
+    if not roots:
         return None
-    what = f"its arrays under {found[0]!r} are named as on the other side of {called(case.table, case.path)}"
+    what = f"its arrays under {roots[0]!r} are named as on the other side of {called(case.table, case.path)}"
     return ConvertError(f"{case.path}: {what}: {case.remedy}")
 
 
@@ -171,12 +171,12 @@ def _like_of_copies(case: Case) -> ConvertError | None:
     """Return the error for a --like file that has all that the table makes at several places; None for others."""
     if not case.its or case.like_weights or case.error.unexpected:
         return None
-    found = places(case.other, _made(case.table)[:1], case.its)
+    roots = places(case.other, _made(case.table)[:1], case.its)
     if not Matcher(case.other, case.its).match().missing:
-        found.insert(0, "")
-    if len(found) < 2:
+        roots.insert(0, "")
+    if len(roots) < 2:
         return None
-    where = " and ".join(f"under {place!r}" if place else "at its root" for place in found)
+    where = " and ".join(f"under {place!r}" if place else "at its root" for place in roots)
     what = f"all names that {case.table.name} makes lie {where}: give a file with one of these copies alone"
     return ConvertError(f"{case.like}: {what}")
 

@@ -142,16 +142,16 @@ def _factor(word: str, text: str) -> Factor:
     return tuple(_part(match) for match in terms if match)
 
 
-def _part(found: re.Match[str]) -> Part:
-    return Part(found[2] or "", bool(found[1]), found[4] or "", int(found[3] or 0))
+def _part(match: re.Match[str]) -> Part:
+    return Part(match[2] or "", bool(match[1]), match[4] or "", int(match[3] or 0))
 
 
-def _window(found: re.Match[str], text: str) -> Window | None:
+def _window(match: re.Match[str], text: str) -> Window | None:
     """Return the ends of a window such as [2:-1]; None for [0:], the whole axis. Raises: ValueError if it is empty."""
-    start, stop = (None if edge is None else int(edge) for edge in found.groups())
+    start, stop = (None if edge is None else int(edge) for edge in match.groups())
     first = start or 0
     if stop == 0 or (stop is not None and (stop < 0) == (first < 0) and stop <= first):  # from the same end of the axis
-        raise ValueError(f"axes {text!r}: the window {found[0]} is empty")
+        raise ValueError(f"axes {text!r}: the window {match[0]} is empty")
     return (start or None, stop) if start or stop else None
 
 

@@ -123,18 +123,18 @@ class _Work:
         """Return what becomes of a line of the first table."""
         if not line.right.arrays:
             return [line]
-        found: list[list[Line]] = []
+        groups: list[list[Line]] = []
         for array in line.right.arrays:
             lines, problems = self._meetings(line, array)
             self.problems += [f"{self.one.where(line)}: {array}: {why}" for why in problems]
-            found.append(lines)
-        if line.right.join == "," or not all(found):
-            return [each for lines in found for each in lines]
-        return self._joined(line, found)
+            groups.append(lines)
+        if line.right.join == "," or not all(groups):
+            return [each for lines in groups for each in lines]
+        return self._joined(line, groups)
 
-    def _joined(self, line: Line, found: list[list[Line]]) -> list[Line]:
+    def _joined(self, line: Line, groups: list[list[Line]]) -> list[Line]:
         """Return the lines of tied arrays, or of the terms of a sum, in one line."""
-        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in found]
+        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in groups]
         if line.right.join == "=" and sum(map(len, real)) == 1:  # the others are dropped on the way
             return next(lines for lines in real if lines)
         ends = [each for lines in real for each in lines]

@@ -27,12 +27,12 @@ class Template(NamedTuple):
 
     def match(self, name: str) -> Index | None:
         """Return the index of each variable in a name; None if the path does not fit it."""
-        found = match(self.path, name)
-        if found is None:
+        matched = match(self.path, name)
+        if matched is None:
             return None
-        index = {**self.listed, **found[0]}
-        lengths = ((index[variable], self.line.length(variable)) for variable in found[0])
-        listed = any(self.listed.get(variable, number) != number for variable, number in found[0].items())
+        index = {**self.listed, **matched[0]}
+        lengths = ((index[variable], self.line.length(variable)) for variable in matched[0])
+        listed = any(self.listed.get(variable, number) != number for variable, number in matched[0].items())
         return None if listed or any(length is not None and k >= length for k, length in lengths) else index
 
 
@@ -80,19 +80,19 @@ class Matcher:
 
     def match(self) -> Found:
         found, ranges = Found(), Ranges()
-        matches: dict[int, list[tuple[int, Index, str]]] = {}
+        fit: dict[int, list[tuple[int, Index, str]]] = {}
         for name in self.names:
             templates = [*self.exact.get(name, ()), *self.counted.get(normal(name), ())]
             hits = [(t, index) for t in templates if (index := t.match(name)) is not None]
             for template, index in hits:
-                matches.setdefault(template.line.number, []).append((template.position, index, name))
+                fit.setdefault(template.line.number, []).append((template.position, index, name))
                 ranges.add(template.line, template.line.resolved(template.line.left.arrays[template.position]), index)
             if not hits:
                 found.unexpected.append(name)
         self._check_counts(ranges, found)
         for line in self.table.lines:
             if line.left.arrays:
-                self._complete(line, matches.get(line.number, []), ranges, found)
+                self._complete(line, fit.get(line.number, []), ranges, found)
         return found
 
     def _check_counts(self, ranges: Ranges, found: Found) -> None:

@@ -90,14 +90,14 @@ class DcpReader(FolderReader):
             if name not in files:
                 self.skipped.add(name, "a file that nothing refers to")
 
-    def _add(self, tensor: Tensor, found: list[list[Chunk]]) -> None:
+    def _add(self, tensor: Tensor, chunks: list[list[Chunk]]) -> None:
         if len(self.tensors) >= MAX_TENSORS:
             raise Refused(f"lists over {MAX_TENSORS:,} tensors", "save only the model's state_dict")
         edges = [0]
-        for band in found:
+        for band in chunks:
             edges.append(edges[-1] + sum(chunk.elements for chunk in band) * ITEMSIZE[tensor.dtype])
         self.add(tensor, edges)
-        self._bands[tensor.name] = found
+        self._bands[tensor.name] = chunks
 
     def _check(self, tensor: Tensor, chunk: Chunk, sizes: dict[str, int]) -> None:
         """Check that a chunk's bytes lie inside a file of this folder, and suffice for it. Raises: FormatError."""
