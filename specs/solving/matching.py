@@ -80,19 +80,19 @@ class Matcher:
 
     def match(self) -> Found:
         found, ranges = Found(), Ranges()
-        fit: dict[int, list[tuple[int, Index, str]]] = {}
+        matches: dict[int, list[tuple[int, Index, str]]] = {}
         for name in self.names:
             templates = [*self.exact.get(name, ()), *self.counted.get(normal(name), ())]
             hits = [(t, index) for t in templates if (index := t.match(name)) is not None]
             for template, index in hits:
-                fit.setdefault(template.line.number, []).append((template.position, index, name))
+                matches.setdefault(template.line.number, []).append((template.position, index, name))
                 ranges.add(template.line, template.line.resolved(template.line.left.arrays[template.position]), index)
             if not hits:
                 found.unexpected.append(name)
         self._check_counts(ranges, found)
         for line in self.table.lines:
             if line.left.arrays:
-                self._complete(line, fit.get(line.number, []), ranges, found)
+                self._complete(line, matches.get(line.number, []), ranges, found)
         return found
 
     def _check_counts(self, ranges: Ranges, found: Found) -> None:
