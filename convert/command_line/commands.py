@@ -197,8 +197,8 @@ def verify(arguments: Namespace) -> int:
     problems = check(location.path)
     notes = list(location.notes)
     if not problems:  # else the file may not be readable
-        its = record.at(location.path)
-        notes += [*filter(None, [doubt(its.content)]), *altered.notes(its.place, its.content)]
+        stored = record.at(location.path)
+        notes += [*filter(None, [doubt(stored.content)]), *altered.notes(stored.place, stored.content)]
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0

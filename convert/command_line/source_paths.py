@@ -83,9 +83,9 @@ def _without_targets(inside: Sources, made: Made) -> Sources:
     targets = []
     for path in inside.files:
         with suppress(ConvertError):  # one that cannot be read is refused where it is converted
-            its = record.at(path)
-            source = its.content.get("source", {}).get("file")
-            if not its.damage and not its.change and source in names - {os.path.basename(path)} and made(its.content):
+            stored = record.at(path)
+            source, altered = stored.content.get("source", {}).get("file"), stored.damage or stored.change
+            if not altered and source in names - {os.path.basename(path)} and made(stored.content):
                 targets.append(path)
     over = dict.fromkeys(targets, "which the same conversion of another file there wrote")
     return replace(

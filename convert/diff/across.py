@@ -49,9 +49,9 @@ def across(
     """
     with contextlib.ExitStack() as stack:
 
-        def planned(path: str, turned: bool, part: str | None, like: str | None, its: str | None) -> TablePlan:
-            """Plan the conversion of a file. Args: like: a file of the other side. part, its: their parts."""
-            plan = by_table.plan(path, table, turned, like, sizes, weights=part, like_weights=its, complete=False)
+        def planned(path: str, turned: bool, part: str | None, like: str | None, like_part: str | None) -> TablePlan:
+            """Plan the conversion of a file. Args: like: a file of the other side. part, like_part: their parts."""
+            plan = by_table.plan(path, table, turned, like, sizes, weights=part, like_weights=like_part, complete=False)
             return stack.enter_context(plan)
 
         of_a, of_b = weights

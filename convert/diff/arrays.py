@@ -135,16 +135,16 @@ def _terms(arrays: Differences, *files: Reader) -> list[str]:
     """Say how to compare sums, where arrays differ of which a file's own Table counts the sum alone."""
     differing = {one["tensor"] for one in arrays.entries if one["kind"] == "value"}
     for file in files if differing else ():
-        its = record.read(file)
-        table = recorded_table(its)
-        if table is None or its.change:
+        stored = record.read(file)
+        table = recorded_table(stored)
+        if table is None or stored.change:
             continue
-        backwards = bool(its.content["table"].get("reversed"))  # then the file is of the Table's left side
+        backwards = bool(stored.content["table"].get("reversed"))  # then the file is of the Table's left side
         lines = table if backwards else table.reverse()
         with contextlib.suppress(TableError):
             sums = lines.layout({name: tensor.shape for name, tensor in file.tensors.items()}).sums
             if terms := folding.listed(name for name in sums if name in differing):
-                command = option("table", its.file(file.path)) + f" {option('reverse')}" * (not backwards)
+                command = option("table", stored.file(file.path)) + f" {option('reverse')}" * (not backwards)
                 return [f"the Table in the record of {file.path} adds {terms}: {command} compares the sums"]
     return []
 

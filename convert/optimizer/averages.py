@@ -17,7 +17,7 @@ from convert.records.altered import WARNING
 from specs.applied.moves import Fill, Move
 
 from .copies import Copy
-from .ties import of as ties_of
+from .ties import tied_names
 
 if TYPE_CHECKING:
     from convert.plans.plan import Plan
@@ -129,7 +129,7 @@ def _tied(weights: Plan | TablePlan, own: Collection[str]) -> dict[str, str]:
         name: next(
             (one for one in names if one in own and weights.sources[one].shape == weights.sources[name].shape), ""
         )
-        for name, names in ties_of(weights).items()
+        for name, names in tied_names(weights).items()
         if name not in own
     }
     return {name: other for name, other in pairs.items() if other}

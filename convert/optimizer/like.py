@@ -108,8 +108,8 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.called)} does not keep the order in which torch counts parameters"
             raise UsageError(f"--like {like}: {what}: give what {saved('torch', NEW)} writes")
-        its = record.read(reader)
-        if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
+        stored = record.read(reader)
+        if library == "torch" and stored.content and not (stored.change or stored.damage or stored.optimizer):
             what = "is written by a conversion, in an order that need not be torch's"
             raise UsageError(f"--like {like}: {what}: {_wanted(plan, library)}")
         part = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None

@@ -150,7 +150,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
-    parted = groups.of(plan, state, model.trained) if state.groups and library == "torch" else model.groups
+    parted = groups.target_groups(plan, state, model.trained) if state.groups and library == "torch" else model.groups
     model = replace(model, groups=parted, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     if not written.averages:
@@ -234,7 +234,7 @@ def _state(
     optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
-    repeated = ties.repeated([*trained], ties.of(plan))
+    repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}

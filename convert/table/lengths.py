@@ -155,14 +155,14 @@ def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Ma
             yield f"{by}{made} for line {line.number}, and {seen}"
 
 
-def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
+def check_record(path: str, record: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
     """Check that lengths are those with which a file was made, where its record has a Table of the same lines.
 
     Args:
-      its: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
+      record: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
     Raises: UsageError.
     """
-    if its.damage or its.change or not (own := recorded_table(its)):
+    if record.damage or record.change or not (own := recorded_table(record)):
         return
     known = {without_lengths(line): line.lengths for table in (own, own.reverse()) for line in table.lines}
     for line in lines.lines:
@@ -170,7 +170,7 @@ def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mappi
             here = sizes.get(line.number, {}).get(name, length)
             if here != length:
                 what = f"was made with {name}={length} in {line.arrays[0].label}, as its record says; here it is {here}"
-                remedy = f"{option('table', its.file(path))} takes the lengths of the record"
+                remedy = f"{option('table', record.file(path))} takes the lengths of the record"
                 raise UsageError(f"{path}: it {what}: {remedy}")
 
 
