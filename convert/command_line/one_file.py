@@ -147,7 +147,8 @@ class OneFile(ABC, Generic[P]):
 
         location = optimizers.find_any(plan.reader)
         state = optimizers.state_names(plan.reader, location) if location else frozenset[str]()
-        return ["--with-optimizer takes the optimizer's state along"] * (not state.isdisjoint(plan.reader.tensors))
+        is_absent = state.isdisjoint(plan.reader.tensors)
+        return [] if is_absent else ["--with-optimizer takes the optimizer's state along"]
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

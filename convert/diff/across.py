@@ -99,7 +99,7 @@ def _is_of_read_side(path: str, table: str, backwards: bool, weights: str | None
 def _of_one_side(left: TablePlan, right: TablePlan, tolerance: Tolerance) -> Compared:
     """Compare what a Table makes of two files of the side that it reads."""
     arrays = differences(left, right, tolerance)
-    but = [DROPPED] * bool(left.layout.dropped or left.layout.cut) + [DIVIDED] * bool(left.layout.sums)
+    but = ([DROPPED] if left.layout.dropped or left.layout.cut else []) + ([DIVIDED] if left.layout.sums else [])
     notes = of_both(left.reader.path, left.notes(), right.reader.path, right.notes())
     arrays = arrays._replace(but=tuple(but), of=" that the Table makes of each file", layout="what the Table makes")
     return arrays, [*notes, *arrays.notes()]
@@ -126,7 +126,7 @@ def _notes(left: TablePlan, path: str) -> list[str]:
     own = [note if note.startswith(left.table.name) else f"{left.reader.path}: {note}" for note in planned.notes()]
     unread = f"{path}: not compared, as the table drops them: {folding.listed(layout.unread)}"
     sums = f"{path}: added, as the table says, and their sums are compared: {folding.listed(layout.zeroed)}"
-    return [*own, *[unread] * bool(layout.unread), *[sums] * bool(layout.zeroed)]
+    return [*own, *([unread] if layout.unread else []), *([sums] if layout.zeroed else [])]
 
 
 def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, list[str]]:

@@ -74,7 +74,7 @@ def by_names(
         asked = root if named else _state_alone(first, second) if weights == (None, None) else None
         values = PlainValues.of(one.reader, two.reader, match, parts, asked)
         entries = [*values.part(asked).entries(), *arrays.entries]
-        left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
+        left_out = [BESIDE] if whole and any(_not_plain(side.reader, values.names) for side in (one, two)) else []
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
         outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
         has_state = any(training(one.prefix + name) for name in one.sources)
@@ -220,7 +220,7 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str],
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    uncounted = [averaged.UNCOUNTED] if alone else []
     return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 

@@ -164,7 +164,7 @@ def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
     notes += [*arrays.notes(), *values.notes(), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
-    but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+    but = (*([BESIDE] if beside else []), *([COUNTERS] if counters else []))
     return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
 
 

@@ -101,7 +101,7 @@ class PlainValues:
         agree = [f"plain values that agree: {_listed(same_ones)}"] if same_ones else []
         shown = {name: _apart(*values) for name, values in self.differing.items()}
         apart = [f"{name} is {ours} in A, {theirs} in B" for name, (ours, theirs) in shown.items()]
-        return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
+        return [*agree, *([f"plain values that differ: {_listed(apart)}"] if apart else [])]
 
 
 def common(parts: tuple[str, str]) -> str:

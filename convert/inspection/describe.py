@@ -350,7 +350,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     else:
         reading, asked = nearest(reader, weights), False
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
-        why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
+        why = [*filter(None, [parts]), *([message] if known_misfit(reader) is not None else [])]
         if reading and reading.score < NEAR:
             return {"notes": [*reader.remarks, *why, far(reader, weights)], **_beside(reader)}
         if reading:

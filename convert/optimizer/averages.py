@@ -189,7 +189,7 @@ def _counted(average: Averages, stated: Mapping[str, Any], record: Mapping[str, 
         return replace(average, count=known, notes=(*average.notes, *notes))
     count = stated["averaged"]
     notes = [f"averaged={count} as you state; the {source} has {known}"] if known not in (None, count) else []
-    return replace(average, count=count, notes=(*average.notes, *notes, *[COPIED] * (count == 0)))
+    return replace(average, count=count, notes=(*average.notes, *notes, *([COPIED] if count == 0 else [])))
 
 
 def _recorded(place: str, record: Mapping[str, Any]) -> int | None:

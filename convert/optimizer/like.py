@@ -125,8 +125,8 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
             notes.append(f"--like {like}: has its weights under 'state_dict', the target has them under 'model': {how}")
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
-        sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
-        sides += [f"it has {folding.listed(beside)} beside"] * bool(beside)
+        sides = [f"it lacks {folding.listed(lacking)} of the target"] if lacking else []
+        sides += [f"it has {folding.listed(beside)} beside"] if beside else []
         raise ConvertError(f"--like {like}: is of another model than the target: {_wanted(plan, library)}", sides)
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")

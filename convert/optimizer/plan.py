@@ -197,7 +197,7 @@ def _asked_state(
         state, notes = _state(plan, held, trained, request, suffix)
     except UsageError as error:
         missing = like.order_wanted(plan, request.like, library if numbered else "")
-        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
+        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] if missing else [])]) from None
     return parameters.with_ties(plan, state, library), notes
 
 
