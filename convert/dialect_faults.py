@@ -27,7 +27,7 @@ from .files import written_suffixes
 
 
 @cache
-def check(architecture: str) -> None:
+def check_dialects(architecture: str) -> None:
     """Check every dialect of an architecture.
 
     Raises: UsageError that names the page, each dialect and each wrong line, with what is wrong and the nearest name.

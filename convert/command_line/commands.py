@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convert.config.settings import stated
+from convert.config.settings import stated_settings
 from convert.errors import ConvertError, PlanError, UsageError, option, printable
 from convert.files import open_checkpoint
 from convert.files.inside import look, looks
@@ -115,7 +115,7 @@ def _everything(arguments: Namespace, tolerance: Tolerance) -> Comparison | None
         raise UsageError(f"{what}, and most of their names differ: {remedy}")
     arrays, notes = compared
     try:
-        comparison = compare(a, b, tolerance, stated(arguments), arguments.assume, everything=arrays)
+        comparison = compare(a, b, tolerance, stated_settings(arguments), arguments.assume, everything=arrays)
     except ConvertError as error:
         if isinstance(error, UsageError) and not isinstance(error, Ambiguous):
             raise
@@ -139,7 +139,7 @@ def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
     compared = _by_arrays(arguments, tolerance)
     if compared is None:
         try:
-            return compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
+            return compare(a, b, tolerance, stated_settings(arguments), arguments.assume, parts)
         except UsageError:
             raise
         except ConvertError as error:
@@ -190,11 +190,11 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 
 
 def verify(arguments: Namespace) -> int:
-    from convert.records.verification import check
+    from convert.records.verification import list_damage
     from convert.table.file import doubt
 
     location = look(arguments.file, arguments.step)
-    problems = check(location.path)
+    problems = list_damage(location.path)
     notes = list(location.notes)
     if not problems:  # else the file may not be readable
         stored = record.at(location.path)

@@ -137,7 +137,7 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def stated(arguments: Namespace) -> Settings:
+def stated_settings(arguments: Namespace) -> Settings:
     """Read --set and --config; what --set states goes above the file. Raises: ConvertError."""
     chosen: dict[str, Any] = {}
     for name, value in map(setting, arguments.set):

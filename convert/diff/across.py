@@ -65,7 +65,7 @@ def across(
             raise error.compared() from None
         except OpenLengths as error:
             raise error.by_lengths() from None
-        payload.check(left)
+        payload.check_steps(left)
         stored = stack.enter_context(open_checkpoint(b))
         check_record(b, record.read(stored), left.table, left.layout.sizes)
         return _of_both_sides(left, turned, as_it_is(stored, of_b, left.table.reverse()), tolerance)

@@ -93,7 +93,7 @@ def differences(
     Raises: ConvertError for a side with tied arrays that differ, or without a constant that its table states.
     """
     for side in (left, right):
-        payload.check(side)
+        payload.check_steps(side)
     ours, theirs = (
         {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
         for side in (left, right)

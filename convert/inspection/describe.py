@@ -17,7 +17,7 @@ from convert.config import module_settings
 from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
-from convert.config.settings import Settings, stated
+from convert.config.settings import Settings, stated_settings
 from convert.config.variants import variant_names
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
@@ -60,7 +60,7 @@ def inspect(arguments: Namespace) -> int:
         return inspect_by_table(location.path, arguments)
     if arguments.reverse:
         raise UsageError("--reverse is of a Table: give it too, by --table FILE")
-    settings = stated(arguments)
+    settings = stated_settings(arguments)
     about = describe(location.path, arguments.weights, settings)
     unused = [f"--{name}" for name in ("config", "set") if getattr(arguments, name)] * (about["architecture"] is None)
     ignored = [f"{' and '.join(unused)} not used, as the file fits no architecture"] if unused else []

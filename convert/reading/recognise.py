@@ -35,9 +35,9 @@ def dialects(architecture: str) -> dict[str, Dialect]:
     Raises: ConvertError for a table with a fault of a page from outside; tests check those of the pages here.
     """
     if specs.folder(architecture) is not None:
-        from convert.dialect_faults import check
+        from convert.dialect_faults import check_dialects
 
-        check(architecture)
+        check_dialects(architecture)
     return {**PORTS, **specs.get(architecture).dialects}
 
 

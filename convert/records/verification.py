@@ -27,7 +27,7 @@ OTHER_VALUES = " has other values than were written"
 SEVERAL = 4  # arrays of other values from which on one line counts them
 
 
-def check(path: str) -> list[str]:
+def list_damage(path: str) -> list[str]:
     """List what in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
     itself, where the system lets go of what it keeps in memory.
 

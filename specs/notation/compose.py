@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .axes import Axes
 from .equating import equated, fresh_name, names_of, substituted
-from .line_checks import check
+from .line_checks import check_line
 from .lines import Line, Lines, Side, TableError
 from .paths import Hole, joined
 from .signature import Signature
@@ -112,7 +112,7 @@ class _Work:
             composed = [each for each in self.through(line) if each.arrays]
             for each in composed:
                 try:
-                    check(each)
+                    check_line(each)
                 except ValueError as error:
                     what = f"what it becomes is no line of a table: {error}"
                     self.problems.append(f"{self.one.where(line)}: {what}")

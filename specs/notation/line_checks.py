@@ -7,7 +7,7 @@ from specs.words import count
 from .lines import Line
 
 
-def check(line: Line) -> None:
+def check_line(line: Line) -> None:
     """Check a line. Raises: ValueError for one without meaning."""
     for array in line.arrays:
         factors = (factor for dim in array.axes or () for factor in dim.factors)
