@@ -71,15 +71,12 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
     except UsageError:
         return None
     except ConvertError:
-        comparison = by_names(a, b, tolerance, parts)
+        pair = by_names(a, b, tolerance, parts)
         given = [f"--{name}" for name in ("set", "config", "assume") if getattr(arguments, name)]
-        if not comparison or not given:
-            return comparison
+        if not pair or not given:
+            return pair
         unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
-        return comparison[0], [
-            f"{a} fits no architecture here, so arrays are compared by names: {unused}",
-            *comparison[1],
-        ]
+        return pair[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *pair[1]]
     return None
 
 

@@ -94,11 +94,9 @@ class Tokens:
 
     def expect(self, kind: str, what: str, number: int | None = None) -> int:
         """Return the number of the next token, which must be of this kind (and number)."""
-        token_kind, value = self.token()
-        if token_kind != kind or (number is not None and value != number):
-            raise self.bad(
-                f"{what} is {token_kind} {value} where {kind}{'' if number is None else f' {number}'} belongs"
-            )
+        got, value = self.token()
+        if got != kind or (number is not None and value != number):
+            raise self.bad(f"{what} is {got} {value} where {kind}{'' if number is None else f' {number}'} belongs")
         return value
 
 

@@ -19,9 +19,7 @@ MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without mome
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 
 
-def read_optax(
-    reader: Reader, location: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
-) -> State:
+def read_optax(reader: Reader, location: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any]) -> State:
     """Read the state of an optax optimizer, nested as chains nest it, also within nnx.Optimizer."""
     used = state_names(reader, location)
     entries = _sorted(reader, location, used)

@@ -79,7 +79,7 @@ def alike(state: State) -> str:
     return f"{stated} states one for all" if stated else "make the optimizer's groups alike"
 
 
-def target_groups(
+def regrouped(
     plan: Plan | TablePlan, state: State, trained: Sequence[str]
 ) -> list[tuple[list[str], Mapping[str, Any]]]:
     """Return the target's weights by the groups of their sources. Raises: ConvertError where one has sources of two."""

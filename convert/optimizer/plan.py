@@ -150,7 +150,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
-    parted = groups.target_groups(plan, state, model.trained) if state.groups and library == "torch" else model.groups
+    parted = groups.regrouped(plan, state, model.trained) if state.groups and library == "torch" else model.groups
     model = replace(model, groups=parted, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     if not written.averages:

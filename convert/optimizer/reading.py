@@ -41,10 +41,10 @@ def read(
     """
     if location.library == "torch":
         state = read_torch(reader, location, parameters, stated, ordered, dropped, repeated)
+    elif location.library == "paddle":
+        state = read_paddle(reader, location, parameters, own, stated)
     else:
-        state = {"paddle": read_paddle, "optax": read_optax}[location.library](
-            reader, location, parameters, own, stated
-        )
+        state = read_optax(reader, location, parameters, stated)
     some = {name for arrays in state.moments.values() for name in arrays}
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):

@@ -58,10 +58,8 @@ def list_damage(path: str) -> list[str]:
             _let_go(name)
     damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    problems = _few(_problems(path, lines), len(lines))
-    others = folding.damage(
-        line for line in problems if record.change != f"whose {line}"
-    )  # which `change` says already
+    wrong = _few(_problems(path, lines), len(lines))
+    others = folding.damage(line for line in wrong if record.change != f"whose {line}")  # which `change` says already
     return [*damaged, *change, *metadata, *others]
 
 

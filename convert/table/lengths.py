@@ -100,17 +100,15 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     """
     given = {name: length for name, length in given.items() if length > 1}
     remedy = "give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
-    given_lengths: dict[
-        tuple[str, str], dict[Dimension, dict[int, int]]
-    ] = {}  # (parent, axis) -> dimension -> length: line
+    by_axis: dict[tuple[str, str], dict[Dimension, dict[int, int]]] = {}  # (parent, axis) -> dimension -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
         for dim, names in ((str(dim), _names(dim)) for array in line.arrays for dim in array.axes or ()):
             beside = frozenset(name for name in names & given.keys() if own.get(name) == given[name])
             for axis in (names - given.keys()) & own.keys() if beside else ():
-                by = given_lengths.setdefault((_parent(line), axis), {})
+                by = by_axis.setdefault((_parent(line), axis), {})
                 by.setdefault((dim, beside), {}).setdefault(own[axis], line.number)
-    for (_, axis), by in given_lengths.items():
+    for (_, axis), by in by_axis.items():
         for clash in _clashes(axis, by):
             made = in_a_row(f"{_given(names, given)} {axis}={length} on line {n}" for names, length, n in clash)
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")

@@ -202,15 +202,13 @@ def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Tab
     others = list(spellings(reader, _tops(table)))
     for other in others:
         with contextlib.suppress(UsageError):
-            candidate = part(other, weights)
-            if weights and not _matched_names(table, candidate.sources):
-                candidate = _under_table_root(candidate, table) or candidate
-            if len(_matched_names(table, candidate.sources)) > FEW * sum(
-                not training(name) for name in candidate.sources
-            ):
-                return candidate
+            taken = part(other, weights)
+            if weights and not _matched_names(table, taken.sources):
+                taken = _under_table_root(taken, table) or taken
+            if len(_matched_names(table, taken.sources)) > FEW * sum(not training(name) for name in taken.sources):
+                return taken
     below = (_below_one_place(other, table, part(other, None)) for other in others if weights is None)
-    return next((candidate for candidate in below if candidate), None)
+    return next((taken for taken in below if taken), None)
 
 
 def spellings(reader: Reader, tops: Sequence[str]) -> Iterator[Reader]:
