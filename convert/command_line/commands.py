@@ -188,14 +188,14 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 
 def verify(arguments: Namespace) -> int:
     from convert.records.verification import list_damage
-    from convert.table.file import doubt
+    from convert.table.file import unproven_note
 
     location = look(arguments.file, arguments.step)
     problems = list_damage(location.path)
     notes = list(location.notes)
     if not problems:  # else the file may not be readable
         stored = record.at(location.path)
-        notes += [*filter(None, [doubt(stored.content)]), *altered.notes(stored.place, stored.content)]
+        notes += [*filter(None, [unproven_note(stored.content)]), *altered.notes(stored.place, stored.content)]
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0

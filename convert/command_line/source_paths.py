@@ -61,7 +61,7 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
     files: list[str] = []
     passed_over: dict[str, str] = {}
     notes: list[str] = []
-    found, named = set[str](), set[str]()
+    inner, named = set[str](), set[str]()
     for path in given:
         for match in [path] if os.path.lexists(path) or not PATTERN.search(path) else matching(path):
             inside = _inside(match, step)
@@ -70,11 +70,11 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
             files += inside.files
             passed_over |= inside.passed_over
             notes += inside.notes
-            found |= inside.found
+            inner |= inside.found
             named |= set(inside.files) - inside.found
     files = list(dict.fromkeys(files))
     read = _read_through(files)
-    return Sources([path for path in files if path not in read], passed_over, tuple(notes), frozenset(found - named))
+    return Sources([path for path in files if path not in read], passed_over, tuple(notes), frozenset(inner - named))
 
 
 def _without_targets(inside: Sources, made: Made) -> Sources:

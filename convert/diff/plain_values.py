@@ -63,8 +63,8 @@ class PlainValues:
         pairs = {name: values for name, values in pairs.items() if name not in left_out}
         differing = {name: values for name, values in pairs.items() if name in alone or not same(*values)}
         alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
-        found = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
-        return cls(frozenset(found), {**differing, **of_groups}, alike)
+        both = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
+        return cls(frozenset(both), {**differing, **of_groups}, alike)
 
     def beside(self, others: PlainValues) -> PlainValues:
         """Return these and other values."""

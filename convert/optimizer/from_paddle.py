@@ -187,26 +187,26 @@ def _paddle_step(
     Returns: the steps, and the betas that are stated or that the powers determine.
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
-    found: Powers = {}
+    kept: Powers = {}
     for beta in USUAL_BETAS:
         first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
-        found[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
+        kept[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
     betas = {beta: float(stated[beta]) for beta in USUAL_BETAS if beta in stated}
-    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
-    readings = _readings(found, betas)
+    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in kept.items())
+    readings = _readings(kept, betas)
     if "step" not in stated:
-        if len(readings) != 1 or (len(_large(found)) == 1 and not betas.keys() & _large(found)):
+        if len(readings) != 1 or (len(_large(kept)) == 1 and not betas.keys() & _large(kept)):
             kind = "" if "kind" in stated else f"paddle's state does not say {open_kind('paddle')}; and "
-            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(found, betas)}")
+            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(kept, betas)}")
         return next(iter(readings.items()))
     step = int(stated["step"])
-    shown = _betas(found, betas, step)
-    if (shown is None or _large(found) - shown.keys()) and readings and step not in readings:
+    shown = _betas(kept, betas, step)
+    if (shown is None or _large(kept) - shown.keys()) and readings and step not in readings:
         other, its = next(iter(readings.items()))
-        written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(found))
+        written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(kept))
         raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {other:,} steps with {written}")
     if shown is None:
-        unlike = [beta for beta, value in betas.items() if not _agrees(found[beta], value, step)]
+        unlike = [beta for beta, value in betas.items() if not _agrees(kept[beta], value, step)]
         raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
     return step, shown
 

@@ -45,7 +45,7 @@ class Held(NamedTuple):
 
     reader: Reader
     path: str | None
-    found: optimizers.Found
+    location: optimizers.Found
     state_names: frozenset[str]
     averages: Sequence[copies.Copy]
     remarks: tuple[str, ...]

@@ -231,14 +231,14 @@ def _state(
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     dropped = () if isinstance(plan, Plan) else plan.layout.dropped
     record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
-    optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
+    optimizer = record.optimizer if record.optimizer.get("to") == held.location.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
-        return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+        return reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
 
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
@@ -250,7 +250,7 @@ def _state(
     notes += others
     file, of_config = request.config
     remedy = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}" if file and not of_config else RECORD
-    if not file and record.earlier_optimizer.get("to") == held.found.library:
+    if not file and record.earlier_optimizer.get("to") == held.location.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
 

@@ -97,22 +97,23 @@ def _top(root: str) -> str:
     return training(root) or (nested["entry"] if nested else root)
 
 
-def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
+def state_names(reader: Reader, location: Found | None = None) -> frozenset[str]:
     """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
 
     Args:
-      found: where the state is; None finds it.
+      location: where the state is; None finds it.
     """
-    found = found or find(reader)
-    if found is None:
+    location = location or find(reader)
+    if location is None:
         return frozenset()
-    if found.top:
-        step = _own_step(found)
+    if location.top:
+        step = _own_step(location)
         is_count = not step.isdecimal() or _is_integer(reader, step)  # a tuple may have another array behind the state
-        inside = {name for name in reader.tensors if name.startswith(found.top) or (name == step and is_count)}
+        inside = {name for name in reader.tensors if name.startswith(location.top) or (name == step and is_count)}
     else:
-        inside = {name for name in reader.tensors if _is_state(found, name)}
-    return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
+        inside = {name for name in reader.tensors if _is_state(location, name)}
+    entries = reader.skipped.values if location.top else ()
+    return frozenset([*inside, *(name for name in entries if name.startswith(location.top))])
 
 
 def check_like(reader: Reader) -> None:

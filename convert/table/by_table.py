@@ -28,7 +28,7 @@ from specs.notation.dtype_kinds import kind
 from specs.solving.matching import Matcher
 from specs.table import Table
 
-from .file import check_complete, doubts_on_record, load
+from .file import check_complete, load, record_problems
 from .laying_out import lay_out, read_like
 from .lengths import check_given, check_record, contradictions, supplied, unlike
 from .like import copies
@@ -152,7 +152,7 @@ def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, rec
     yield from unlike(layout.constants, layout.shapes, planned.given)
     yield from own.reader.remarks
     yield from own.notes
-    yield from doubts_on_record(record)
+    yield from record_problems(record)
 
 
 def _source(

@@ -83,14 +83,14 @@ def check_complete(table: Table) -> None:
         raise ConvertError(f"{table.name}: is incomplete, by its comment {UNFINISHED!r}: {why}", missing)
 
 
-def doubt(content: Mapping[str, Any]) -> str:
+def unproven_note(content: Mapping[str, Any]) -> str:
     """Return what the record of a conversion by a Table says against that Table; "" for nothing."""
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
     return f"its Table was derived and not proven: {str(difference)[:200]}" if difference else ""
 
 
-def doubts_on_record(stored: record.Record) -> list[str]:
+def record_problems(stored: record.Record) -> list[str]:
     """Return what is wrong with the record of a Table's source, which is not used for anything else."""
     damage = [f"{stored.place} {stored.damage}: it is ignored"] if stored.damage else []
     change = [f"{stored.changed}; it is ignored"] if stored.change else []

@@ -159,7 +159,7 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
     """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
     inner = _within(dim.window, length, dim)
     extents = [extent(factor, sizes) for factor in dim.factors]
-    known = math.prod(found for found in extents if found is not None)
+    known = math.prod(size for size in extents if size is not None)
     if inner is None or extents.count(None) > 1:
         return {}
     if None not in extents:
@@ -226,4 +226,4 @@ def _around(window: Window | None, inner: int) -> int | None:
 def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
     """Return length of a whole dimension; None where only a window with fixed ends is known."""
     extents = [extent(factor, sizes) for factor in dim.factors]
-    return None if None in extents else _around(dim.window, math.prod(found or 0 for found in extents))
+    return None if None in extents else _around(dim.window, math.prod(size or 0 for size in extents))

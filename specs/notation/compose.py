@@ -152,7 +152,7 @@ class _Work:
 
         A line without arrays stands for an array of B that both tables drop, or give a value.
         """
-        found, problems = list[Line](), list[str]()
+        lines, problems = list[Line](), list[str]()
         places = self.places.get(_shape(array), [])
         self.met.update(places)
         for k, position in places:
@@ -162,9 +162,9 @@ class _Work:
             except ValueError as error:
                 problems.append(f"{error} ({self.two.where(other)})")
                 continue
-            found += [made] if made else []
-        if found or problems:
-            return found, problems
+            lines += [made] if made else []
+        if lines or problems:
+            return lines, problems
         value = line.right.constant
         for other in (self.second[k] for k, _ in places):
             if value and other.left.constant and value.value != other.left.constant.value:

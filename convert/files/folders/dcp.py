@@ -125,10 +125,10 @@ class DcpReader(FolderReader):
                 item = PlainItem(FileRange(self._payload(chunk.file), chunk.offset, chunk.length))
             except Refused as refused:
                 raise FormatError(self.path, refused.problem, refused.remedy) from None
-            found = item.skipped.values.items()
+            entries = item.skipped.values.items()
             if set(item.skipped.counts) == {reason(None)}:
                 values[name] = None
-            values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in found)
+            values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in entries)
         return values
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
