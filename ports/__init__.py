@@ -157,7 +157,9 @@ def _dtype_and_remarks(loaded: Plan, dtype: str | None) -> tuple[str, list[str]]
         return dtype, remarks
     dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
     dtype = widest(dtypes)
-    return dtype, remarks + [f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}"] * (len(dtypes) > 1)
+    if len(dtypes) > 1:
+        remarks.append(f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}")
+    return dtype, remarks
 
 
 def widest(dtypes: set[str]) -> str:

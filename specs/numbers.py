@@ -25,14 +25,14 @@ def exact(value: Any) -> str:
     if isinstance(value, str):
         return value
     text = _LONG.sub(_decimal, str(value))
-    return _SMALL.sub(lambda found: _with_exponent(float(found[0]), len(found[1])), _short_exponents(text))
+    return _SMALL.sub(lambda match: _with_exponent(float(match[0]), len(match[1])), _short_exponents(text))
 
 
-def _decimal(found: re.Match[str]) -> str:
+def _decimal(match: re.Match[str]) -> str:
     """Return the decimal of at most DECIMALS digits that float32 rounds to a number; else the number as it is."""
-    value = float(found[0])
+    value = float(match[0])
     short = float(f"{value:.{DECIMALS}g}")
-    return str(short) if _single(short) == value else found[0]
+    return str(short) if _single(short) == value else match[0]
 
 
 def _single(value: float) -> float:
@@ -122,4 +122,4 @@ def _fixed(value: complex, digits: int) -> str:
 
 def _short_exponents(text: str) -> str:
     """Shorten exponents: "2e-06" to "2e-6", "1e+02" to "1e2"."""
-    return _EXPONENT.sub(lambda found: f"e{found[1].removeprefix('+')}", text)
+    return _EXPONENT.sub(lambda match: f"e{match[1].removeprefix('+')}", text)

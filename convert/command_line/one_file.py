@@ -145,9 +145,10 @@ class OneFile(ABC, Generic[P]):
             return []
         from convert.reading import optimizers
 
-        found = optimizers.find_any(plan.reader)
-        state = optimizers.state_names(plan.reader, found) if found else frozenset[str]()
-        return ["--with-optimizer takes the optimizer's state along"] * (not state.isdisjoint(plan.reader.tensors))
+        location = optimizers.find_any(plan.reader)
+        state = optimizers.state_names(plan.reader, location) if location else frozenset[str]()
+        is_absent = state.isdisjoint(plan.reader.tensors)
+        return [] if is_absent else ["--with-optimizer takes the optimizer's state along"]
 
     def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

@@ -74,21 +74,21 @@ def odd_values(about: Mapping[str, Any], labels: Callable[[], Mapping[str, str]]
     Args:
       about: the target's record. labels: what tensors are, as the user knows them.
     """
-    found, note = not_finite(about["tensors"], labels)
+    lines, note = not_finite(about["tensors"], labels)
     if note:
         notes.add(note)
-    return found
+    return lines
 
 
 def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
     """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
-    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    losses = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
     for kind, became in LOSSES.items():
-        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        counts = {name: lost[kind] for name, lost in losses.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
             notes.add(f"{count(sum(counts.values()), 'value')} {became} in {dtypes}: {summarised(counts)}")
-    return found
+    return losses
 
 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:

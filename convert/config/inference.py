@@ -102,10 +102,10 @@ def _placed(reading: Reading, name: str) -> bool:
 def sizes(reading: Reading) -> Sizes:
     """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [
-        (line, found[0], tensor.shape)
+        (line, matched[0], tensor.shape)
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
+        if (matched := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
     ]
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
@@ -144,18 +144,18 @@ def _lengths(line: DialectLine, shape: tuple[int, ...], known: Mapping[str, int]
 def in_their_terms(reading: Reading, name: str) -> str | None:
     """Return one of our names as a file's dialect has it; None where that depends on the Config."""
     for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
-        if found := match(line.ours.path, name):
+        if matched := match(line.ours.path, name):
             with contextlib.suppress(AttributeError):  # the Config's, which is not known
-                return fill(line.theirs.path, found[0])
+                return fill(line.theirs.path, matched[0])
     return None
 
 
 def trained(reading: Reading) -> int:
     """Count trained parameters in a file by name: running statistics and what has no known name aside."""
     sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
-        (line.ours.label, *sorted(found[0].items()), *line.listed): tensor.size
+        (line.ours.label, *sorted(matched[0].items()), *line.listed): tensor.size
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
+        if (matched := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
     }
     return sum(sizes_of.values())

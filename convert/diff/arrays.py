@@ -74,7 +74,7 @@ def by_names(
         asked = root if named else _state_alone(first, second) if weights == (None, None) else None
         values = PlainValues.of(one.reader, two.reader, match, parts, asked)
         entries = [*values.part(asked).entries(), *arrays.entries]
-        left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
+        left_out = [BESIDE] if whole and any(_not_plain(side.reader, values.names) for side in (one, two)) else []
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
         outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
         has_state = any(training(one.prefix + name) for name in one.sources)
@@ -89,9 +89,9 @@ def _state_alone(first: Reader, second: Reader) -> str | None:
 
     None where either file has other arrays, or the two have the state in different places.
     """
-    found = [find_any(first), find_any(second)]
+    states = [find_any(first), find_any(second)]
     tops = {one.top if one and reader.tensors.keys() <= state_names(reader, one) else None
-            for reader, one in zip((first, second), found, strict=True)}  # fmt: skip
+            for reader, one in zip((first, second), states, strict=True)}  # fmt: skip
     return tops.pop() if len(tops) == 1 else None
 
 
@@ -135,16 +135,16 @@ def _terms(arrays: Differences, *files: Reader) -> list[str]:
     """Say how to compare sums, where arrays differ of which a file's own Table counts the sum alone."""
     differing = {one["tensor"] for one in arrays.entries if one["kind"] == "value"}
     for file in files if differing else ():
-        its = record.read(file)
-        table = recorded_table(its)
-        if table is None or its.change:
+        stored = record.read(file)
+        table = recorded_table(stored)
+        if table is None or stored.change:
             continue
-        backwards = bool(its.content["table"].get("reversed"))  # then the file is of the Table's left side
+        backwards = bool(stored.content["table"].get("reversed"))  # then the file is of the Table's left side
         lines = table if backwards else table.reverse()
         with contextlib.suppress(TableError):
             sums = lines.layout({name: tensor.shape for name, tensor in file.tensors.items()}).sums
             if terms := folding.listed(name for name in sums if name in differing):
-                command = option("table", its.file(file.path)) + f" {option('reverse')}" * (not backwards)
+                command = option("table", stored.file(file.path)) + f" {option('reverse')}" * (not backwards)
                 return [f"the Table in the record of {file.path} adds {terms}: {command} compares the sums"]
     return []
 
@@ -220,12 +220,12 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str],
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    uncounted = [averaged.UNCOUNTED] if alone else []
     return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 
 def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
-    libraries = [found.library if (found := find_any(side.reader)) else "" for side in (one, two)]
+    libraries = [location.library if (location := find_any(side.reader)) else "" for side in (one, two)]
     if all(libraries) and len(set(libraries)) == 2:
         what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
         remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
@@ -245,10 +245,10 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
 
     if len(side.sources.keys() & other.sources.keys()) * 2 > min(len(side.sources), len(other.sources)):
         return side
-    found = places(side.sources, other.sources)
-    if len(found) != 1:
+    prefixes = places(side.sources, other.sources)
+    if len(prefixes) != 1:
         return side
-    part_of = as_it_is(reader, found[0])
+    part_of = as_it_is(reader, prefixes[0])
     alone = all(name.startswith(part_of.prefix) for name in reader.tensors)  # else what is set aside says it
     notes = [f"took the arrays under {part_of.prefix!r}"] if alone else []
     return replace(part_of, notes=(*part_of.notes, *notes))
@@ -270,20 +270,20 @@ def _are_alike(one: Arrays, two: Arrays, whole: bool) -> bool:
 def _found(side: Arrays, what: str) -> dict[str, str]:
     """Return {name: its container} of a file's training state or copies, by names; {} of a file of nothing else."""
     place = PLACE[what]
-    found = {name: container for name in side.sources if (container := place(name))}
-    return found if len(found) < len(side.sources) and not place(side.prefix) else {}
+    containers = {name: container for name in side.sources if (container := place(name))}
+    return containers if len(containers) < len(side.sources) and not place(side.prefix) else {}
 
 
 def _without(side: Arrays, aside: Sequence[str]) -> Arrays:
     """Set aside what two files name otherwise, as where optimizers are nested otherwise."""
     for what in aside:
-        found = _found(side, what)
-        sources = {name: tensor for name, tensor in side.sources.items() if name not in found}
-        listed = folding.listed(by_container(found))
-        note = [f"set aside {listed}, {what} of which not all names are in both files"] if found else []
+        containers = _found(side, what)
+        sources = {name: tensor for name, tensor in side.sources.items() if name not in containers}
+        listed = folding.listed(by_container(containers))
+        note = [f"set aside {listed}, {what} of which not all names are in both files"] if containers else []
         side = replace(
             side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
-            taken=side.taken.union(side.sources[name].name for name in found), notes=(*side.notes, *note),
+            taken=side.taken.union(side.sources[name].name for name in containers), notes=(*side.notes, *note),
         )  # fmt: skip
     return side
 

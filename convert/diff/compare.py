@@ -138,12 +138,12 @@ def compare(
         notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         if everything:
-            found = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
+            comparison = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
         else:
-            found = _compared(left, right, tolerance, values)
-            differences = [*counts.entries(), *found.differences]
-            found = replace(found, differences=differences, but=(*found.but, *uncounted))
-        return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
+            comparison = _compared(left, right, tolerance, values)
+            differences = [*counts.entries(), *comparison.differences]
+            comparison = replace(comparison, differences=differences, but=(*comparison.but, *uncounted))
+        return replace(comparison, assumed=assumed, notes=(*notes, *comparison.notes), accepted=assume)
 
 
 def of_arrays(
@@ -164,7 +164,7 @@ def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
     notes += [*arrays.notes(), *values.notes(), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
-    but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+    but = (*([BESIDE] if beside else []), *([COUNTERS] if counters else []))
     return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
 
 
@@ -304,9 +304,9 @@ def _idle(left: Plan, right: Plan) -> Iterator[str]:
 
 def _optimizers(left: Plan, right: Plan) -> Iterator[str]:
     """Say that the states of optimizers in both files are not compared, and how to compare them."""
-    found = [optimizers.find_any(plan.reader) for plan in (left, right)]
-    parts = [one.top.rstrip("/") for one in found if one and one.top]
-    if len(parts) == 2 and len({one.library for one in found if one}) == 1:
+    locations = [optimizers.find_any(plan.reader) for plan in (left, right)]
+    parts = [one.top.rstrip("/") for one in locations if one and one.top]
+    if len(parts) == 2 and len({one.library for one in locations if one}) == 1:
         options = " ".join(option("weights", part) for part in dict.fromkeys(parts))
         every = f"{option('weights', ROOT)} all parts of files that are laid out alike"
         yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them, {every}"

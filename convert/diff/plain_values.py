@@ -63,8 +63,8 @@ class PlainValues:
         pairs = {name: values for name, values in pairs.items() if name not in left_out}
         differing = {name: values for name, values in pairs.items() if name in alone or not same(*values)}
         alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
-        found = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
-        return cls(frozenset(found), {**differing, **of_groups}, alike)
+        both = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
+        return cls(frozenset(both), {**differing, **of_groups}, alike)
 
     def beside(self, others: PlainValues) -> PlainValues:
         """Return these and other values."""
@@ -101,7 +101,7 @@ class PlainValues:
         agree = [f"plain values that agree: {_listed(same_ones)}"] if same_ones else []
         shown = {name: _apart(*values) for name, values in self.differing.items()}
         apart = [f"{name} is {ours} in A, {theirs} in B" for name, (ours, theirs) in shown.items()]
-        return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
+        return [*agree, *([f"plain values that differ: {_listed(apart)}"] if apart else [])]
 
 
 def common(parts: tuple[str, str]) -> str:

@@ -56,13 +56,13 @@ class Source:
         if self.path is None:
             return None
         try:
-            found = self._task.result()
+            sha = self._task.result()
             unchanged = state(self.path) == self.before
         except (OSError, FormatError) as error:
             raise ConvertError(f"{self.path}: cannot be read any more: {error}") from None
         if not unchanged:
             raise ConvertError(f"{self.path}: changed while it was read: convert it again once it is complete")
-        return found
+        return sha
 
     def __enter__(self) -> Source:
         return self
@@ -73,7 +73,7 @@ class Source:
 
 def state(path: str) -> list[tuple[int, int]]:
     """Return size and time of change of every file of a checkpoint."""
-    return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, files_of(path))]
+    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files_of(path))]
 
 
 class Digest:
@@ -96,9 +96,9 @@ class Digest:
         return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
 
 
-def described(tensor: Tensor, found: str | None) -> dict[str, Any]:
+def described(tensor: Tensor, content_hash: str | None) -> dict[str, Any]:
     """Return a tensor's line of the record, with this hash if any."""
-    return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: found} if found else {})
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: content_hash} if content_hash else {})
 
 
 EXPONENT = {
@@ -153,7 +153,7 @@ def _file_sha256(path: str, stop: threading.Event | None) -> str:
 
 def digest(reader: Reader, name: str) -> str:
     """Hash of one tensor's payload, as it is on disk."""
-    found = xxhash.xxh3_128()
+    hasher = xxhash.xxh3_128()
     for piece in reader.pieces(name):
-        found.update(piece)
-    return found.hexdigest()
+        hasher.update(piece)
+    return hasher.hexdigest()

@@ -17,7 +17,7 @@ from convert.config import module_settings
 from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
-from convert.config.settings import Settings, stated
+from convert.config.settings import Settings, stated_settings
 from convert.config.variants import variant_names
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
 from convert.files import is_pdopt, open_checkpoint
@@ -49,7 +49,7 @@ LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": 
 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
-    found = look(arguments.file, arguments.step)
+    location = look(arguments.file, arguments.step)
     if arguments.table is not None:
         from .table_fit import inspect_by_table
 
@@ -57,25 +57,25 @@ def inspect(arguments: Namespace) -> int:
             raise UsageError(
                 "--config is of an architecture known here, and --table of any other: leave one of them out"
             )
-        return inspect_by_table(found.path, arguments)
+        return inspect_by_table(location.path, arguments)
     if arguments.reverse:
         raise UsageError("--reverse is of a Table: give it too, by --table FILE")
-    settings = stated(arguments)
-    about = describe(found.path, arguments.weights, settings)
+    settings = stated_settings(arguments)
+    about = describe(location.path, arguments.weights, settings)
     unused = [f"--{name}" for name in ("config", "set") if getattr(arguments, name)] * (about["architecture"] is None)
     ignored = [f"{' and '.join(unused)} not used, as the file fits no architecture"] if unused else []
-    about["notes"] = [*found.notes, *settings.notes, *ignored, *about["notes"]]
+    about["notes"] = [*location.notes, *settings.notes, *ignored, *about["notes"]]
     if arguments.hash:
         from convert.files.hashing import sha256
 
-        about["sha256"] = sha256(found.path)
+        about["sha256"] = sha256(location.path)
     if arguments.json:
         print(dumps({**about, "open": str(about["open"] or "")}))
     elif arguments.quiet:
         for note in about["notes"]:
             say_note(note)
     else:
-        for line in lines(about, found.path):
+        for line in lines(about, location.path):
             _say(printable(line))
     return 0
 
@@ -138,11 +138,11 @@ def _recorded(record: Record) -> list[str]:
     table, source = (record.content.get(key) for key in ("table", "source"))
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
-    from convert.table.file import doubt
+    from convert.table.file import unproven_note
 
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
     line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
-    return [line, *filter(None, [doubt(record.content)])]
+    return [line, *filter(None, [unproven_note(record.content)])]
 
 
 def _used(record: Record, known: bool) -> list[str]:
@@ -350,7 +350,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     else:
         reading, asked = nearest(reader, weights), False
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
-        why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
+        why = [*filter(None, [parts]), *([message] if known_misfit(reader) is not None else [])]
         if reading and reading.score < NEAR:
             return {"notes": [*reader.remarks, *why, far(reader, weights)], **_beside(reader)}
         if reading:

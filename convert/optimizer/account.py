@@ -198,7 +198,7 @@ class Moves:
 
     def _step(self) -> str:
         """Name the plain number beside the state that is the state's own count of steps; "" where there is none."""
-        name = step_beside(self.held.found)
+        name = step_beside(self.held.location)
         values = {} if self.held.path else self.held.reader.skipped.values
         return name if self.state.step is not None and values.get(name) == self.state.step else ""
 

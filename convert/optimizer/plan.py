@@ -150,7 +150,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
-    parted = groups.of(plan, state, model.trained) if state.groups and library == "torch" else model.groups
+    parted = groups.regrouped(plan, state, model.trained) if state.groups and library == "torch" else model.groups
     model = replace(model, groups=parted, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     if not written.averages:
@@ -197,7 +197,7 @@ def _asked_state(
         state, notes = _state(plan, held, trained, request, suffix)
     except UsageError as error:
         missing = like.order_wanted(plan, request.like, library if numbered else "")
-        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
+        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] if missing else [])]) from None
     return parameters.with_ties(plan, state, library), notes
 
 
@@ -231,14 +231,14 @@ def _state(
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     dropped = () if isinstance(plan, Plan) else plan.layout.dropped
     record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
-    optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
+    optimizer = record.optimizer if record.optimizer.get("to") == held.location.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
-    repeated = ties.repeated([*trained], ties.of(plan))
+    repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
-        return reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+        return reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
 
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
@@ -250,7 +250,7 @@ def _state(
     notes += others
     file, of_config = request.config
     remedy = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}" if file and not of_config else RECORD
-    if not file and record.earlier_optimizer.get("to") == held.found.library:
+    if not file and record.earlier_optimizer.get("to") == held.location.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
 

@@ -345,9 +345,9 @@ class Plan:
 
         Raises: ConvertError for tied arrays of the source that differ.
         """
-        from convert.arrays.payload import arrays, check
+        from convert.arrays.payload import arrays, check_steps
 
-        check(self)
+        check_steps(self)
         return arrays(self)
 
     def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:

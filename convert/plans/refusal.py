@@ -141,8 +141,8 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
     error = next(filter(None, (_by_transposed(request, rejected) for rejected in choice.rejected)), error)
-    if src is not None and (found := _of_other_dialect(request, src, weights)):
-        other, problems = found
+    if src is not None and (fitting := _of_other_dialect(request, src, weights)):
+        other, problems = fitting
         fits = _as_another(other, request.dst, whole=not problems)
         if choice.problem is None:  # else that one says more, as that the record states the dialect
             error = PlanError(f"{reader.path}: a file of dialect {other}, not of {src}: {fits}", [*remedies, *problems])

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import specs
-from convert.config.settings import stated
+from convert.config.settings import stated_settings
 from convert.errors import ConvertError, called, install
 from convert.files.hashing import sha256
 from convert.installed import version
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> Report:
     Raises: ConvertError for targets that are not there or do not fit, and where no two frameworks can run one.
     """
     use(arguments.spec)
-    settings = stated(arguments)
+    settings = stated_settings(arguments)
     options = {name: getattr(arguments, name) for name in ("seed", "src", "assume", "weights", "step")}
     chosen = every_target(arguments.targets, settings, options)
     if arguments.report:

@@ -37,7 +37,7 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
-        notes += [NOTE] * bool(rounded and NOTE not in notes)
+        notes += [NOTE] if rounded and NOTE not in notes else []
 
 
 def _batch_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:

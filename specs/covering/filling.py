@@ -191,7 +191,7 @@ class Filling:
         Args:
           use, make: count what the left arrays give, what the right ones get; False where it was counted before.
         """
-        found: dict[str, list[Move]] = {}
+        by_operand: dict[str, list[Move]] = {}
         for left, right in pairs:
             array = env.line.resolved(right.array)
             for left_key, source in env.named(left.array).items():
@@ -204,12 +204,12 @@ class Filling:
                     move, taken, filled = self._between(
                         env, left, right, (source, name), (self.shapes[source], shape), fixed
                     )
-                    found.setdefault(name, []).append(move)
+                    by_operand.setdefault(name, []).append(move)
                     if use:
                         self.used.setdefault(source, []).append((env.line, taken))
                     if make:
                         self.made.setdefault(name, []).append((env.line, filled))
-        return found
+        return by_operand
 
     def _between(
         self, env: Env, left: Cell, right: Cell, names: tuple[str, str], shapes: tuple[Shape, Shape], fixed: Index

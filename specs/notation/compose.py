@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .axes import Axes
 from .equating import equated, fresh_name, names_of, substituted
-from .line_checks import check
+from .line_checks import check_line
 from .lines import Line, Lines, Side, TableError
 from .paths import Hole, joined
 from .signature import Signature
@@ -112,7 +112,7 @@ class _Work:
             composed = [each for each in self.through(line) if each.arrays]
             for each in composed:
                 try:
-                    check(each)
+                    check_line(each)
                 except ValueError as error:
                     what = f"what it becomes is no line of a table: {error}"
                     self.problems.append(f"{self.one.where(line)}: {what}")
@@ -123,18 +123,18 @@ class _Work:
         """Return what becomes of a line of the first table."""
         if not line.right.arrays:
             return [line]
-        found: list[list[Line]] = []
+        groups: list[list[Line]] = []
         for array in line.right.arrays:
             lines, problems = self._meetings(line, array)
             self.problems += [f"{self.one.where(line)}: {array}: {why}" for why in problems]
-            found.append(lines)
-        if line.right.join == "," or not all(found):
-            return [each for lines in found for each in lines]
-        return self._joined(line, found)
+            groups.append(lines)
+        if line.right.join == "," or not all(groups):
+            return [each for lines in groups for each in lines]
+        return self._joined(line, groups)
 
-    def _joined(self, line: Line, found: list[list[Line]]) -> list[Line]:
+    def _joined(self, line: Line, groups: list[list[Line]]) -> list[Line]:
         """Return the lines of tied arrays, or of the terms of a sum, in one line."""
-        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in found]
+        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in groups]
         if line.right.join == "=" and sum(map(len, real)) == 1:  # the others are dropped on the way
             return next(lines for lines in real if lines)
         ends = [each for lines in real for each in lines]
@@ -152,7 +152,7 @@ class _Work:
 
         A line without arrays stands for an array of B that both tables drop, or give a value.
         """
-        found, problems = list[Line](), list[str]()
+        lines, problems = list[Line](), list[str]()
         places = self.places.get(_shape(array), [])
         self.met.update(places)
         for k, position in places:
@@ -162,9 +162,9 @@ class _Work:
             except ValueError as error:
                 problems.append(f"{error} ({self.two.where(other)})")
                 continue
-            found += [made] if made else []
-        if found or problems:
-            return found, problems
+            lines += [made] if made else []
+        if lines or problems:
+            return lines, problems
         value = line.right.constant
         for other in (self.second[k] for k, _ in places):
             if value and other.left.constant and value.value != other.left.constant.value:

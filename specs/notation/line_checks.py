@@ -7,7 +7,7 @@ from specs.words import count
 from .lines import Line
 
 
-def check(line: Line) -> None:
+def check_line(line: Line) -> None:
     """Check a line. Raises: ValueError for one without meaning."""
     for array in line.arrays:
         factors = (factor for dim in array.axes or () for factor in dim.factors)
@@ -30,8 +30,8 @@ def check(line: Line) -> None:
         if hole.values is None and line.listed.get(line.variable(hole)) == () and (hole.scale, hole.shift) == (1, 0):
             raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
     counted = [{line.variable(hole) for hole in array.holes} - line.axes for array in line.arrays]
-    if line.kind != "drop" and any(found != counted[0] for found in counted):
-        one, other = counted[0], next(found for found in counted if found != counted[0])
+    if line.kind != "drop" and any(counts != counted[0] for counts in counted):
+        one, other = counted[0], next(counts for counts in counted if counts != counted[0])
         raise ValueError(f"not every array of the line has {' and '.join(sorted(one ^ other))}")
     if line.kind in ("move", "sum"):
         for row in line.pairs:

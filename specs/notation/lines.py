@@ -164,13 +164,13 @@ class Line:
     @cached_property
     def listed(self) -> dict[str, tuple[str, ...]]:
         """Return the words that a hole of the line lists, by variable; for bare holes of the same name as well."""
-        found: dict[str, set[tuple[str, ...]]] = {}
+        ways: dict[str, set[tuple[str, ...]]] = {}
         for array in self.arrays:
             for hole in array.holes:
                 if hole.values is not None:
-                    found.setdefault(self.variable(hole), set()).add(hole.values)
-        return {name: next(iter(values)) for name, values in found.items() if len(values) == 1} | {
-            name: () for name, values in found.items() if len(values) > 1
+                    ways.setdefault(self.variable(hole), set()).add(hole.values)
+        return {name: next(iter(values)) for name, values in ways.items() if len(values) == 1} | {
+            name: () for name, values in ways.items() if len(values) > 1
         }
 
     def length(self, variable: str) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .axes import parse_axes
 from .dtype_kinds import misfit
-from .line_checks import check
+from .line_checks import check_line
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .paths import parse_path
 from .signature import Signature
@@ -43,7 +43,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
                 sides = header(content)
             else:
                 line = parse_line(content)
-                check(line)
+                check_line(line)
                 lines.append(
                     replace(line, number=number, above=tuple(above), comment=comment.removeprefix("#").strip())
                 )

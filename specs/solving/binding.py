@@ -137,8 +137,8 @@ class _Binding:
         for array in arrays:
             expected = list(ranges.expected(line, array))
             theirs = self.theirs.groups(line) if self.theirs and not expected else ()
-            found = [*(tuple(sorted(index.items())) for index, _ in expected), *(key for key, _ in theirs)]
-            if not found:
+            entries = [*(tuple(sorted(index.items())) for index, _ in expected), *(key for key, _ in theirs)]
+            if not entries:
                 self.misfits.append((array.label, f"counts what no other line counts (line {line.number})"))
-            keys.update(dict.fromkeys(found))
+            keys.update(dict.fromkeys(entries))
         yield from (self.solver.env(line, key, []) for key in keys)

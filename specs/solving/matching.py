@@ -27,12 +27,12 @@ class Template(NamedTuple):
 
     def match(self, name: str) -> Index | None:
         """Return the index of each variable in a name; None if the path does not fit it."""
-        found = match(self.path, name)
-        if found is None:
+        matched = match(self.path, name)
+        if matched is None:
             return None
-        index = {**self.listed, **found[0]}
-        lengths = ((index[variable], self.line.length(variable)) for variable in found[0])
-        listed = any(self.listed.get(variable, number) != number for variable, number in found[0].items())
+        index = {**self.listed, **matched[0]}
+        lengths = ((index[variable], self.line.length(variable)) for variable in matched[0])
+        listed = any(self.listed.get(variable, number) != number for variable, number in matched[0].items())
         return None if listed or any(length is not None and k >= length for k, length in lengths) else index
 
 
