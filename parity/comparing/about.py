@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.installed import version
 from parity.given.own import OWN, Own
@@ -16,9 +16,6 @@ from specs.config import written
 from specs.words import count, in_a_row
 
 from .inputs import listed
-
-if TYPE_CHECKING:
-    pass
 
 
 def variant(port: Port | Own) -> str:

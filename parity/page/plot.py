@@ -77,7 +77,7 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
         _axis(scale, scale.floor + bottom - 6, results),
         _ticks(scale, labels, slanted, firsts),
         _band(scale, results),
-        _limit(scale),
+        _steps_at(scale, scale.limits, "limit"),
     ]
     own = own_limits(scale, plot)
     parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
@@ -253,11 +253,6 @@ def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[fl
     """Return the corners of a line that has a step for each array."""
     half = (scale.at(1) - scale.at(0)) / 2
     return [corner for x, y in points for corner in ((x - half, y), (x + half, y))]
-
-
-def _limit(scale: Scale) -> Markup:
-    """Draw the lowest limit as a line with a step for each array; not where it lies outside of the plot."""
-    return _steps_at(scale, scale.limits, "limit")
 
 
 def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:

@@ -35,11 +35,8 @@ class Rated:
     def rate_row(self, uses: Iterable[Step]) -> str:
         """Return the same of a row of uses; "outside" where no output depends on their parameter."""
         every = [*uses]
-        return self.rate(every) or ("outside" * all(map(self._is_idle, every)))
-
-    def _is_idle(self, use: Step) -> bool:
-        """Tell whether no output depends on a use's parameters."""
-        return self.idle.issuperset(use.left) or self.idle.issuperset(use.right)
+        is_idle = all(self.idle.issuperset(use.left) or self.idle.issuperset(use.right) for use in every)
+        return self.rate(every) or ("outside" if is_idle else "")
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
