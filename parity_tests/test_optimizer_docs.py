@@ -250,6 +250,7 @@ def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch):
                              re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE))  # fmt: skip
     values = {"config": config, "batches": batches}
     exec(train, values)
+    assert all(average.stop_gradient for average in values["ema"].values())  # no graph is kept
     before = paddle.load("pd.pdparams"), paddle.load("pd.pdopt")
     for command in commands.split("\n"):
         assert main(shlex.split(command)[3:]) == 0 if command else True
