@@ -69,14 +69,12 @@ class Worst:
 
 
 def aligned(left: float, right: float) -> tuple[str, str]:
-    """Write two values in as many digits as tell them apart, and both with as many decimals: "-0.600", "-0.534"."""
+    """Round two values to the decimals that tell them apart, equally many of both: "-0.600", "-0.534"."""
     texts = apart(left, right)
-    decimals = [len(text.partition(".")[2]) for text in texts]
-    if "e" in "".join(texts) or not all(map(math.isfinite, (left, right))):
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    if not decimals or "e" in "".join(texts) or not all(map(math.isfinite, (left, right))):
         return texts
-    padded = [f"{text}{'.' * (not own)}{'0' * (max(decimals) - own)}" if own < max(decimals) else text
-              for text, own in zip(texts, decimals, strict=True)]  # fmt: skip
-    return padded[0], padded[1]
+    return f"{left:.{decimals}f}", f"{right:.{decimals}f}"
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
