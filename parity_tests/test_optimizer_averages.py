@@ -230,6 +230,7 @@ def test_the_record_counts_averages_until_its_file_is_changed(five, run, tmp_pat
     record.write_text(record.read_text().replace('"averaged": 5', '"averaged": 6'))
     code, _, err = run(*words, there, "-o", tmp_path / "damaged.pt")
     assert code == 0 and "averaged=6" not in err and "the source does not count its averages" in err, err
+    assert "an equal average (SWA) needs the number of models in it" in err and "use_buffers" not in err
 
 
 def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
@@ -247,6 +248,7 @@ def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
     back = ["flax2torch", out, "--config", config, "-o", tmp_path / "back.pt", "--with-optimizer"]
     code, _, err = run(*back, "--hyper", "lr=0.5")
     assert code == 0 and "the average of the weights goes along: ema_params, ema_batch_stats -> model_ema" in err, err
+    assert "the average has running statistics, as norm.running_mean: " in err and "use_buffers=True" in err
     code, _, err = run(*back, "--weights", "ema_params")
     assert code == 2 and f"{out}: --weights ema_params takes an average of the weights" in err, err
     with plan(out) as again:

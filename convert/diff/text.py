@@ -188,16 +188,18 @@ def counted(differences: list[dict[str, Any]]) -> str:
 def rows(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]] = ()) -> list[str]:
     """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row.
 
+    An array of tiny values shares none with others: a row shows the largest error of its arrays.
+
     Args:
       within: entries of arrays that differ by no more than is accepted.
     """
     lines: list[str] = []
     tops = _tops([*differences, *within])
     for kind, heads in HEADS.items():
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        groups: dict[tuple[str, str | bool], list[dict[str, Any]]] = {}
         for entry in differences:
             if entry["kind"] == kind:
-                detail = "" if kind == "value" else entry["detail"]
+                detail = _is_tiny(entry, tops) if kind == "value" else entry["detail"]
                 groups.setdefault((normal(_name(entry)), detail), []).append(entry)
         if groups:
             worst = [max(group, key=lambda entry: _rank(entry, tops)) for group in groups.values()]

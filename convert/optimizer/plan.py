@@ -37,7 +37,7 @@ from .account import Moves
 from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded
+from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded, recorded_scheduler
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -243,6 +243,8 @@ def _state(
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
     notes += counted
+    if state.library != "paddle":
+        state = replace(state, scheduler=recorded_scheduler(optimizer))
     unlisted = optimizer.get(UNLISTED)
     before = set(unlisted) if isinstance(unlisted, list) and all(isinstance(one, str) for one in unlisted) else set()
     state = replace(state, frozen=frozenset(name for name, tensor in trained.items() if tensor.name in before))
