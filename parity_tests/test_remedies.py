@@ -286,3 +286,18 @@ def test_what_a_file_lacks_is_named_before_a_smaller_model_is_offered(run, tmp_p
     save_file({name: array for name, array in arrays.items() if not name.startswith("blocks.2.")}, words[1])
     code, _, err = run(*words)
     assert code == 2 and err.index("missing blocks.2.norm{1..2}.weight") < err.index("add --set depth=2"), err
+
+
+def test_python_takes_sizes_from_a_configuration_as_the_command_does(run, tmp_path):
+    needs("torch")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    other = {name: array[:5] if name.startswith("head") else array for name, array in arrays.items()}
+    save_file(other, tmp_path / "five.safetensors")
+    for known in (tmp_path / "x.safetensors", ports.load(tmp_path / "x.safetensors", "torch").config):
+        said = refusal(ports.load, tmp_path / "five.safetensors", "torch", config=known)
+        assert "the file has classes=5" in said, said
+        port = ports.load(tmp_path / "five.safetensors", "torch", config=known, classes=5)
+        assert port.config.classes == 5
+    said = refusal(ports.load, tmp_path / "five.safetensors", "torch", config=tmp_path / "x.safetensors")
+    assert said.endswith("add classes=5 to ports.load"), said

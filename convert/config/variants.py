@@ -138,7 +138,7 @@ def clashes(
     def write(name: str, value: Any) -> str:
         return exact(configs.as_hxw(spec.config, name, value))
 
-    from_file = [k for k in other if "--config" in how(k) or "config=" in how(k)]
+    from_file = [k for k in other if how(k).startswith(f"{ASKED} by")]
     is_another = len(from_file) > 1 and any(k not in ADAPTED for k in from_file)
     missing, unused = unmatched(reading, config) if reading else ([], [])
     has_renamed = bool(missing and unused)
@@ -162,11 +162,10 @@ def _remedy(how: str, name: str, value: Any, is_less: bool) -> str:
     if how == ASKED and name == "classes" and not is_saving():
         return f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
     built = "if the model was built so, " * is_less
-    return (
-        command_or_call(f": {built}add {spelled(name, value)}, which goes above the file that --config names", "")
-        if "--config" in how
-        else ""
-    )
+    if not how.startswith(f"{ASKED} by") or is_saving():
+        return ""
+    above = "which goes above the file that --config names"
+    return f": {built}{command_or_call(f'add {spelled(name, value)}, {above}', f'add {name}={value!r} to ports.load')}"
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
