@@ -155,3 +155,24 @@ def test_a_size_that_is_stated_is_of_the_file_whose_arrays_show_it(run, tmp_path
         assert code == 1 and printed.startswith("different: the shape of 2 arrays\n"), printed + err
     code, _, err = run("diff", whole, bare, "--config", whole, "--set", "classes=6")
     assert code == 2 and "classes=6 was asked for" in err, err
+
+
+def test_a_configuration_of_one_size_serves_two_files_of_another(run, tmp_path):
+    """A size that it states is not asked of each file: how the shapes differ is what diff is to say."""
+    whole = tmp_path / "whole.safetensors"
+    assert run("google2torch", GOOGLE, "-o", whole)[0] == 0
+    arrays = load_file(whole)
+    save_file(arrays, tmp_path / "a.safetensors")
+    save_file({n: a[:5] if n.startswith("head") else a for n, a in arrays.items()}, tmp_path / "five.safetensors")
+    save_file({n: a for n, a in arrays.items() if not n.startswith("blocks.2.")}, tmp_path / "two.safetensors")
+    a, five, two = (tmp_path / f"{name}.safetensors" for name in ("a", "five", "two"))
+    for words in ((), ("--set", "classes=5")):
+        for files in ((a, five), (five, a)):
+            code, printed, err = run("diff", *files, "--config", whole, *words)
+            assert (code, printed.splitlines()[0]) == (1, "different: the shape of 2 arrays"), err
+    code, printed, err = run("diff", five, five, "--config", whole)
+    assert (code, printed.splitlines()[0]) == (0, "the same model"), err
+    code, printed, err = run("diff", a, two, "--config", whole)
+    assert (code, printed.splitlines()[0]) == (1, "different: 12 arrays only in A"), err
+    code, _, err = run("diff", a, five, "--config", whole, "--set", "classes=9")
+    assert code == 2 and "classes=9 was asked for, and its arrays show classes=7" in err, err

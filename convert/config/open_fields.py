@@ -66,7 +66,7 @@ def open_error(
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: _wanted(spec, name, hints[name]) for name in names}
-    return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
+    return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices, shown)
 
 
 def _wanted(spec: Spec, name: str, hint: Any) -> str:

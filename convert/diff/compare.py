@@ -23,6 +23,7 @@ from convert.reading.nesting import ROOT
 from convert.records.record import DIALECT, marked_by, suggested_by
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
+from specs.spec import ADAPTED
 from specs.words import in_a_row
 
 from . import averaged
@@ -244,10 +245,12 @@ def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened:
     """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError.
 
     One that the arrays of the other file show is meant for that one, as the classes of a model with another head.
+    Of a configuration file, both may have other classes.
     """
     for plan, other in ((left, right), (right, left)):
         own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
-        ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
+        ignored = {k for k in idle if _alike(plan, {k: settings.values[k]})}.union(ADAPTED)
+        ignored = {k for k in ignored if settings.of_file(k)}
         stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
         theirs = as_dict(other.config) if other.architecture == plan.architecture else {}
         shown = theirs.keys() - set(unshown(other.reading))
