@@ -18,6 +18,7 @@ from convert.files.hashing import Source
 from convert.plans.plan import Plan
 from convert.reading.masters import left_beside
 from convert.reading.nesting import training
+from convert.records.altered import WARNING
 from convert.targets import byte_count, target_of
 
 from .dry_run import described
@@ -61,8 +62,9 @@ class OneFile(ABC, Generic[P]):
             result = {"source": file, "out": out, **self.describe(plan, whole), **about}
             self._check_target(whole, out)
             notes = whole.notes()
-            for note in [*notes, *self._state_aside(plan, notes)]:
-                self.notes.add(note)
+            lines = [*notes, *self._state_aside(plan, notes)]
+            for line in sorted(lines, key=lambda line: line.startswith(WARNING)):  # warnings come last
+                self.notes.add(line)
             if self.arguments.dry_run:
                 result["plan"] = list(described(whole))
             else:
