@@ -445,6 +445,10 @@ def test_a_state_that_is_set_aside_comes_with_the_option_that_takes_it(trained, 
     assert option not in run("torch2flax", trained[0], *words, OPTIMIZER)[2]
     torch.save(torch.load(trained[0])["model"], tmp_path / "model.pt")
     assert option not in run("torch2flax", tmp_path / "model.pt", *words)[2]
+    assert option not in run("torch2flax", trained[0], *words[:2], "-o", tmp_path / "x.npz")[2]  # without room for it
+    saved = torch.load(trained[0])
+    torch.save({**saved, "model_ema": saved["model"]}, tmp_path / "averaged.pt")
+    assert option not in run("torch2flax", tmp_path / "averaged.pt", *words, "--weights", "model_ema")[2]
 
 
 def test_inspect_lists_the_state_that_weights_names(trained, run, tmp_path):
