@@ -301,3 +301,19 @@ def test_python_takes_sizes_from_a_configuration_as_the_command_does(run, tmp_pa
         assert port.config.classes == 5
     said = refusal(ports.load, tmp_path / "five.safetensors", "torch", config=tmp_path / "x.safetensors")
     assert said.endswith("add classes=5 to ports.load"), said
+
+
+def test_an_original_with_the_same_classes_is_the_first_record_to_take(run, tmp_path):
+    """Names of derived files may be more like that of the file, which may be another model's."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "mixer.safetensors")
+    config = ("--config", tmp_path / "mixer.safetensors")
+    assert run("torch2flax", tmp_path / "mixer.safetensors", "-o", tmp_path / "tuned2.npz")[0] == 0
+    save_file({name: array for name, array in arrays.items() if "head" not in name}, tmp_path / "a.safetensors")
+    words = ("torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "tuned.npz", *config, "--set", "classes=0")
+    assert run(*words)[0] == 0
+    save_file(arrays, tmp_path / "tuned.safetensors")
+    _, _, err = run("torch2flax", tmp_path / "tuned.safetensors")
+    (line,) = (line for line in err.splitlines() if "from a record" in line)
+    names = ("mixer.safetensors", "tuned2.npz.json", "tuned.npz.json")
+    assert line.endswith(" or ".join(f"--config {tmp_path / name}" for name in names)), line
