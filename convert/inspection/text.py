@@ -79,6 +79,8 @@ def _pixels(known: dict[str, Any]) -> Iterator[str]:
     """Say with which pixels the model is fed, as far as that is known, but for an assumed size that the Config has."""
     if known and not (known.keys() == {"image", "assumed"} and known["assumed"]):
         assumed = known.pop("assumed")
+        if "image" in known:
+            known["image"] = "x".join(map(str, configs.pair(known["image"])))  # as the Config is written
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
         yield from ([f"{'':14}of these, not stated but assumed: {', '.join(assumed)}"] if assumed else [])
 
