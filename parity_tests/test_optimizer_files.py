@@ -451,6 +451,16 @@ def test_a_state_that_is_set_aside_comes_with_the_option_that_takes_it(trained, 
     assert option not in run("torch2flax", tmp_path / "averaged.pt", *words, "--weights", "model_ema")[2]
 
 
+def test_inspect_names_the_state_beside_weights_unless_its_record_does(trained, run, tmp_path):
+    code, printed, err = run("inspect", trained[0])
+    said = "note:         optimizer: Adam's two moments, as torch stores them, after 3 steps (--weights optimizer "
+    assert code == 0 and said in printed, printed + err
+    words = ("--config", trained[1], OPTIMIZER, "-o", tmp_path / "x.pt")
+    assert run("torch2torch", trained[0], *words)[0] == 0
+    _, printed, _ = run("inspect", tmp_path / "x.pt")
+    assert "optimizer:    adamw after 3 steps" in printed and "two moments" not in printed, printed
+
+
 def test_inspect_lists_the_state_that_weights_names(trained, run, tmp_path):
     """Its kind, steps, hyperparameters and arrays, and nothing of the model beside it."""
     path, config = trained
