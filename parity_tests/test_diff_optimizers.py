@@ -413,6 +413,8 @@ def test_averages_of_other_names_are_no_hindrance(run, tmp_path):
     torch.save(saved, two)
     averaged = "how often it was averaged, which one file does not store"
     assert run("diff", one, two)[1].startswith(f"the same arrays, except {averaged}\n")
+    code, printed, err = run("diff", one, two, "--weights", "/")  # where a training does not go on alike from both
+    assert code == 1 and "arrays only in A\n    ema/n_averaged\n" in printed, err
     grouped(names, [(names, 0.5)], two)
     saved = torch.load(two)
     saved["model"]["a.bias"] += 1

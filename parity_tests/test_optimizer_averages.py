@@ -283,6 +283,9 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     assert "set aside state_dict_ema/num_updates (plain numbers)\n" in err, err
     code, _, err = run(*resaved(normed, tmp_path / "two.pt", swa=average))
     assert code == 0 and "as no training state has room for several: state_dict_ema, swa" in err
+    assert "(--weights state_dict_ema converts one alone, " in err
+    _, _, listed = run(*resaved(normed, tmp_path / "list.pt", swa=average, state_dict_ema=numbered))
+    assert "(--weights swa converts one alone, " in listed  # the other has numbers, and no names of weights
     record = json.loads((tmp_path / "two.msgpack.json").read_text())
     assert [line["to"] for line in record["optimizer"]["averages"]] == [None, None]
 

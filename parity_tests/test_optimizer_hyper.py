@@ -170,6 +170,8 @@ def test_a_rate_without_a_value_is_answered_with_an_example():
         given(["weight_decay"])
     with pytest.raises(UsageError, match=r"--hyper lr: lr is a number from 0 on, as in lr=0\.001$"):
         given(["lr"])
+    with pytest.raises(UsageError, match=r"--hyper beta1=1.5: beta1 is a number from 0 to below 1, as in beta1=0\.9$"):
+        given(["beta1=1.5"])
 
 
 def test_nesterov_is_spelt_as_the_printed_constructors_spell_it():

@@ -16,6 +16,7 @@ from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.reading.aside import summary
 from convert.reading.families import CLASSES
+from convert.records.altered import SINCE
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
@@ -104,8 +105,10 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
     """Print what --prove found, with what the proof does not cover; nothing where none was asked for."""
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
-        is_proven = proof["exact"] and proof["source"] != proof["target"]
+        is_proven = proof["exact"] and proof["source"] != proof["target"] and not plan.record.change
         say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
+        if plan.record.change:
+            say(printable(f"this holds for the source as it is, {plan.record.change}: {SINCE}"), kind="doubt")
         if plan.conflicts():
             say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")

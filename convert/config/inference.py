@@ -12,10 +12,11 @@ from convert import folding
 from convert.errors import ConvertError, PlanError
 from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
-from convert.reading.recognise import DialectLine, for_own_models, lines
+from convert.reading.recognise import DialectLine, dialects, for_own_models, lines
 from specs import config as configs
+from specs.dialects import extras, place
 from specs.kinds import BUFFERS
-from specs.layer import Sizes
+from specs.layer import Sizes, parameters
 from specs.notation.paths import fill, match, normal
 from specs.words import in_a_row
 
@@ -90,6 +91,19 @@ def headless(none: Collection[str]) -> str:
     """Say that a file has no head, which under these names has None in place of its arrays."""
     why = f", as {in_a_row(folding.fold(none))} {'is' if len(none) == 1 else 'are'} None in it" if none else ""
     return f"the file has no head{why}: read as classes=0, whose outputs are pooled features and no logits"
+
+
+def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
+    """Return the names that a dialect gives the arrays of a Config and a file lacks, and the file's other names."""
+    own, tensors = dialects(reading.architecture)[reading.dialect], reading.tensors
+    missing, used = list[str](), {name for one in extras(own, config) for name in one.names.values()}
+    for parameter in parameters(list(reading.spec.layers(config))):
+        if stored := place(parameter, own, config):
+            ties = [list(one.names.values()) for one in stored.alternatives]
+            used.update(chain.from_iterable(ties))
+            if parameter.leaf != "count" and all(tensors.keys().isdisjoint(names) for names in ties):
+                missing += ties[0]
+    return missing, [name for name in tensors if name not in used]
 
 
 def _placed(reading: Reading, name: str) -> bool:

@@ -60,7 +60,7 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages, uncounted = _average_alike(one, two)
+        one, two, averages, uncounted = _average_alike(one, two, whole)
         tried = _may_be_aside(one, two, match, whole)
         trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
         trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
@@ -224,10 +224,11 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
     return replace(side, sources=sources, steps=copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str], list[str]]:
+def _average_alike(one: Arrays, two: Arrays, whole: bool) -> tuple[Arrays, Arrays, list[str], list[str]]:
     """Name the average of the weights in B as in A, where its place has another name.
 
-    How often it was averaged is set aside where one file alone says it.
+    How often it was averaged is set aside where one file alone says it, unless the whole files are compared: at a count
+    of 0 the next average copies the weights.
     Returns: both files, notes, and what is not compared in words of the verdict.
     """
     names, alone = averaged.matched(one.sources, two.sources)
@@ -236,6 +237,7 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str],
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
+    alone = set() if whole else alone
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from convert.reading.nesting import ROOT
 from convert.records.record import DIALECT, marked_by, suggested_by
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
+from specs.spec import ADAPTED
 from specs.words import in_a_row
 
 from . import averaged
@@ -143,6 +145,10 @@ def compare(
             comparison = _compared(left, right, tolerance, values)
             differences = [*counts.entries(), *comparison.differences]
             comparison = replace(comparison, differences=differences, but=(*comparison.but, *uncounted))
+        if (
+            os.path.realpath(a) == os.path.realpath(b) and weights[0] == weights[1]
+        ):  # what a file leaves open agrees with itself
+            assumed = [one for one in assumed if "stated" in one]
         return replace(comparison, assumed=assumed, notes=(*notes, *comparison.notes), accepted=assume)
 
 
@@ -244,10 +250,12 @@ def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened:
     """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError.
 
     One that the arrays of the other file show is meant for that one, as the classes of a model with another head.
+    Of a configuration file, both may have other classes.
     """
     for plan, other in ((left, right), (right, left)):
         own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
-        ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
+        ignored = {k for k in idle if _alike(plan, {k: settings.values[k]})}.union(ADAPTED)
+        ignored = {k for k in ignored if settings.of_file(k)}
         stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
         theirs = as_dict(other.config) if other.architecture == plan.architecture else {}
         shown = theirs.keys() - set(unshown(other.reading))
@@ -288,8 +296,9 @@ def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any
 
 
 def _value(plan: Plan, name: str, value: Any) -> str:
-    """Write a field's value, with where it comes from if the file does not state it."""
-    return exact(value) + f" ({marked_by(DIALECT + plan.src)})" * (name in by_dialect(plan))
+    """Write a field's value, with what suggests it if neither the file nor the user states it."""
+    origin = plan.suggested.get(name, "")
+    return exact(value) + f" ({marked_by(origin)})" * bool(origin)
 
 
 def _idle(left: Plan, right: Plan) -> Iterator[str]:

@@ -19,7 +19,7 @@ from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
 from convert.config.settings import Settings, stated_settings
 from convert.config.variants import variant_names
-from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
+from convert.errors import ConvertError, OpenFields, PlanError, UsageError, option, printable
 from convert.files import is_pdopt, open_checkpoint
 from convert.files.base import Reader
 from convert.files.inside import look
@@ -28,6 +28,7 @@ from convert.plans.plan import Plan
 from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
 from convert.reading.masters import left_beside
+from convert.reading.nesting import label
 from convert.reading.readings import Ambiguous, Names, Reading
 from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
 from convert.reading.spelling import out_of_modules, respelled
@@ -41,7 +42,7 @@ from specs.dialects import HUB
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .text import BY_TABLE, HEADS, lines
+from .text import BY_TABLE, HEADS, kept, lines
 
 CHOICES = 64  # values of open fields that are tried: each is a plan
 LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
@@ -106,7 +107,7 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
         known["optimizer"] = record.optimizer
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
-            return _whole(reader, known)
+            return _whole(reader, {**known, "notes": [*known["notes"], *_optimizer_beside(stored, record, weights)]})
         known |= _of_optimizer(path, record)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
         return _whole(
@@ -119,6 +120,16 @@ def _of_state(reader: Reader, weights: str) -> dict[str, Any]:
     from .of_state import of_state  # which imports what few files need
 
     return of_state(reader, weights)
+
+
+def _optimizer_beside(reader: Reader, record: Record, weights: str | None) -> list[str]:
+    """Say which optimizer's state lies beside the weights of a file, if its record does not say so."""
+    from convert.reading import optimizers
+
+    found = None if record.optimizer or weights else optimizers.find_any(reader)
+    part = label(found.top) if found else ""
+    state = _of_state(reader, part).get("state", {}) if part else {}
+    return [f"{part}: {kept(state)} ({option('weights', part)} describes it)"] if state and state["keeps"] else []
 
 
 def _of_optimizer(path: str, record: Record) -> dict[str, Any]:

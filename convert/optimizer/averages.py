@@ -169,7 +169,9 @@ def chosen(
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
         why = f"averages of the weights stay behind, as no training state has room for several: {', '.join(places)}"
-        return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
+        named = next((copy.part for copy in copies if copy.arrays), "")  # a list of arrays has no names of weights
+        how = f" ({option('weights', named)} converts one alone, without --with-optimizer)" * bool(named)
+        return None, {}, [f"{why}{how}"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)

@@ -134,7 +134,9 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if theirs[name] != shape
     ]
     if misfits:
-        what = "is of a model of another size than the target"
+        turned = all(theirs[name] == shapes[name][::-1] for name, _ in misfits)
+        transposed = "has arrays of the target transposed, as another framework stores them"
+        what = transposed if turned else "is of a model of another size than the target"
         raise ConvertError(f"--like {like}: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
     if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
         raise UsageError(f"--like {like}: {lost}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans.plan import Plan
-from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
+from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS, suffix_of
 from convert.reading.recognise import dialects
 from convert.records.record import IN_PART
 from convert.records.record import read as read_record
@@ -114,13 +113,9 @@ class OptimizerPlan:
         return {**facts, **supplied, "optimizer": dict(self.about)}
 
 
-def _suffix(out: str) -> str:
-    return os.path.splitext(out.rstrip(os.sep))[1].lower()
-
-
 def library_of(out: str) -> str:
     """Return the library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
-    suffix = _suffix(out)
+    suffix = suffix_of(out)
     if suffix not in LIBRARY:
         raise UsageError(f"{out}: --with-optimizer: a state of an optimizer goes into one of {' '.join(LIBRARY)}")
     return LIBRARY[suffix]
@@ -133,7 +128,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
       stack: closes the optimizer's own file.
     Raises: ConvertError for what no other library can hold; UsageError for what the user has to state.
     """
-    library, suffix = library_of(out), _suffix(out)
+    library, suffix = library_of(out), suffix_of(out)
     numbered = suffix != ".dcp"
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)

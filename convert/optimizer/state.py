@@ -162,6 +162,12 @@ def _value(name: str, value: str, text: str) -> Any:
     except ValueError:
         number = -1
     example = {"lr": 0.001, "eps": 1e-8, "weight_decay": 0.01}.get(name, 20 if name in COUNTS else 0.9)
-    if not 0 <= number < float("inf"):
-        raise UsageError(f"--hyper {text}: {name} is a number from 0 on, as in {name}={example}")
+    limits, end = range_of(name)
+    if not 0 <= number < end:
+        raise UsageError(f"--hyper {text}: {name} is a number {limits}, as in {name}={example}")
     return number
+
+
+def range_of(name: str) -> tuple[str, float]:
+    """Return what an optimizer takes for a hyperparameter that is a number: in words, and below what it is."""
+    return ("from 0 to below 1", 1.0) if name.startswith("beta") else ("from 0 on", float("inf"))

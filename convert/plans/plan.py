@@ -265,7 +265,7 @@ class Plan:
         lines = list(self.configuration.remarks)
         marked = self.configuration.marked
         lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
-        if not self.config.classes and self.origins.get("classes") == "shapes":
+        if not self.config.classes and self.origins.get("classes") in ("shapes", "user"):
             lines.append(headless(without_array(self.reading, self.reader.skipped)))
         lines += self._assumed("assumed{} when the record was written, not known", marked)
         for name, (fixed, own) in restrictions(self.architecture, self.config, self.src).items():
