@@ -27,7 +27,7 @@ from specs.words import count
 
 from .deriving import derive
 from .findings.derivation import Derivation, Line, converting
-from .findings.remarks import stated
+from .findings.remarks import exceptions, stated
 from .fold.rows import DerivedTable
 from .prove.prove import DRAWS
 from .search.candidates import SEED
@@ -110,7 +110,8 @@ def _print(found: Derivation, out: str | None, quiet: bool, table: bool, report:
     if table:
         print(found.table.print().rstrip())
     if not quiet:
-        _say(line for line in _summary(found, out, report) if not (table and stated(found.table, line.text)))
+        lines = _summary(found, out, report)
+        _say(line for line in lines if line.kind or not (table and stated(found.table, line.text)))
     elif not found.proven:
         _say(found.judgement)
 
@@ -188,12 +189,13 @@ def _started(path: str | None) -> Table | None:
 
 
 def _summary(found: Derivation, out: str | None, report: str | None = None) -> list[Line]:
-    """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
-    verdict, *others = found.summary
+    """Return what is printed: the verdict with its exceptions, then where the Table was written; the page last."""
+    known = 1 + len(exceptions(found))
+    verdict, others = found.summary[:known], found.summary[known:]
     lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
     page = [] if report is None else [Line(f"report: {report}", "head")]
-    return [verdict, *written, *_converting(found, out), *others, *page]
+    return [*verdict, *written, *_converting(found, out), *others, *page]
 
 
 def _converting(found: Derivation, out: str | None) -> list[Line]:

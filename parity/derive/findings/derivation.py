@@ -28,7 +28,7 @@ from specs.words import count, in_a_row, in_words
 
 from .comments import agreeing
 from .evidence import Evidence
-from .remarks import remarks
+from .remarks import exceptions, remarks
 
 NEXT = (
     "make both models compute the same at whichever of these places runs first, and derive again; or write the missing "
@@ -340,8 +340,10 @@ class Derivation(Evidence):
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        said = (Line(remark.text) for remark in remarks(self))
-        return [*self._unproven, *dropped_lines(self.table), *said, Line(self.took), *self._next]
+        first = [Line(text, "head") for text in exceptions(self)]
+        verdict, *others = self._unproven
+        said = (Line(remark.text) for remark in [*remarks(self)][len(first) :])
+        return [verdict, *first, *others, *dropped_lines(self.table), *said, Line(self.took), *self._next]
 
     @property
     def took(self) -> str:

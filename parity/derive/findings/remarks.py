@@ -125,7 +125,8 @@ class Remark(NamedTuple):
 
 
 def remarks(found: Evidence) -> Iterator[Remark]:
-    """Yield all that is known beside the verdict, what concerns the user's parameters first."""
+    """Yield what is known beside the verdict: inputs with which proven models differ, then what is of parameters."""
+    yield from map(Remark, exceptions(found))
     for kind in KINDS:
         if names := folded_names(getattr(found, kind.key)):
             after = kind.after if isinstance(kind.after, str) else kind.after(found.table)
@@ -157,14 +158,18 @@ def remarks(found: Evidence) -> Iterator[Remark]:
         yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in found.voided])))
     if found.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {found.remark}", False)
-    if found.absent:
-        yield Remark(f"equal only for inputs without {found.absent}")
-    if found.over_one:
-        yield Remark(f"equal only for one value along an axis: {found.over_one}")
     if found.tested:
         shapes = in_a_row(f"{list(shape)}" for shape in found.tested)
         alone = all(shape[:1] == (1,) for shape in found.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
+
+
+def exceptions(found: Evidence) -> list[str]:
+    """Say for which inputs the models differ though they are proven equal; [] if for none that was tried."""
+    if not found.proven:
+        return []
+    known = {"not equal for inputs with": found.absent, "equal only for one value along an axis:": found.over_one}
+    return [f"{what} {which}" for what, which in known.items() if which]
 
 
 def stated(table: Table, text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from parity.derive.findings.derivation import Derivation, dropped_lines
-from parity.derive.findings.remarks import remarks, stated
+from parity.derive.findings.remarks import exceptions, remarks, stated
 from parity.page.cards import models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill
@@ -40,14 +40,14 @@ def page(
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'array')} of the right model"
-    totals = f"The Table has {lines}{filled if number else ''}."  # "Measured differences" has the errors
+    totals = [f"The Table has {lines}{filled if number else ''}", *map(begun, exceptions(found))]
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
         title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
         state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(f"{_verdict(found, *names)}."),
-        totals=prose(totals),
+        totals=prose(" ".join(f"{text}." for text in totals)),  # "Measured differences" has the errors
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(cards(found), measures(found)),
         results=table(found, out),
