@@ -36,7 +36,7 @@ def page(
     """
     absences, results = summary.absences(results), summary.present(results)
     own = about.get("models", "own models")
-    subject = summary.compared(results, own)
+    subject = summary.compared(summary.apart(results)[0] or results, own)
     verdict = summary.verdict(results, alone=True)
     is_named = subject == own and OWN in {r.architecture for r in results}  # by the verdict and in the head
     if subject and not is_named:
