@@ -23,7 +23,7 @@ from convert.running import dumps
 from convert.table.file import load
 from parity.report import check_page, write_page
 from specs.table import Table
-from specs.words import count
+from specs.words import count, in_words
 
 from .deriving import derive
 from .findings.derivation import Derivation, Line, converting
@@ -95,7 +95,10 @@ def _write_page(
     for k, side in enumerate(("left", "right")):
         size = f"{count(found.arrays[k], 'array')}, {count(found.elements[k], 'element')}"
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
-    about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
+    about |= {
+        "inputs": built[2],
+        "seed": f"{SEED} and those after it for the search, {in_words(DRAWS)} other seeds for the proof",
+    }
     about |= {"time": found.took} | ({"Table": saved} if saved else {})
     left, right = (f"{name} ({of})" for name, of in zip(side_names(*sides), frameworks, strict=True))
     write_page(report, page(found, about, saved, (left, right)))

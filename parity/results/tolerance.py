@@ -101,9 +101,8 @@ FIXED = {
 }
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
 TWINS = (
-    f"{TWIN_FACTOR:.0f} times what float32 rounds, as a model may compute parts in float32; the float64 copies of both "
-    "models are compared, because these differ already; each feature has its own limit, and the error is that of the "
-    "feature nearest to it or furthest beyond, which may be another one than in float64"
+    f"{TWIN_FACTOR:.0f} times the measured rounding of float32, as a model may compute parts in it; the float64 copies "
+    "of both are compared, as these differ already; the error is of the feature with the largest share of its limit"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
 

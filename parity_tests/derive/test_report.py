@@ -358,7 +358,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
         "Sequential (torch), 4 arrays, 26 elements",
         "inputs(2, 3)",
         f"to repeatpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet --force",
-        "seed7 and following for the search, 2 others for the proof",
+        "seed7 and those after it for the search, two other seeds for the proof",
     ):
         assert stated in text, stated
     command = f"commandpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet"

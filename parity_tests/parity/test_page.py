@@ -323,5 +323,5 @@ def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
 def test_a_remark_names_its_model_as_other_parts_of_the_page_do() -> None:
     some = Report([row(("a",), variant="tiny A", cause="it ran slowly"), row(("a",), variant="tiny B")])
     remarks = unbound(some.to_html()).partition("<h2>Remarks</h2>")[2].partition("</section>")[0]
-    assert re.findall("<li>(.*?)</li>", remarks) == ["It ran slowly (a-b; <code>x:tiny A</code>)"]
+    assert re.findall("<li>(.*?)</li>", remarks) == ["It ran slowly (a-b; <code>x:tiny A</code>)."]
     assert "note: it ran slowly (a-b; 'x:tiny A')" in str(some)

@@ -31,8 +31,8 @@ from .evidence import Evidence
 from .remarks import exceptions, remarks
 
 NEXT = (
-    "make both models compute the same at whichever of these places runs first, and derive again; or write the missing "
-    "lines yourself and pass them by --table FILE"
+    "make both models compute the same at the place that runs first, and derive again; or write the missing lines "
+    "yourself and pass them by --table FILE"
 )
 CUT = (
     "look at what changes or cuts gradients there in one model, though outputs are equal: padding_idx, detach, "

@@ -89,4 +89,4 @@ def _remarks(found: Derivation) -> Markup:
     rows = [begun(text) for text in [*(line.text for line in dropped_lines(found.table)), *said]]
     if not rows:
         return Markup()
-    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(f"{row}.")) for row in rows)), id="remarks")
