@@ -15,7 +15,7 @@ from convert.table.like import dropped
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
 from parity.derive.fold.fold import UNMATCHED
-from parity.derive.fold.rows import DerivedTable
+from parity.derive.fold.rows import DerivedTable, of_it
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
@@ -137,7 +137,8 @@ class Derivation(Evidence):
             why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
             common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
             return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
-        return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
+        folded = [(folded_names(names), why) for names, why in self.alone]
+        return [f"{', '.join(names)}: {of_it(why, names)}" for names, why in folded]
 
     @property
     def explained(self) -> str:
