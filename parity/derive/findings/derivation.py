@@ -198,7 +198,10 @@ class Derivation(Evidence):
         where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
         what = "the sums behind the products of" if place.behind else "what both models compute before"
         agree = ", which agree" * place.behind
-        return f"compare {what} {where}{agree}: {place.advice}; then derive again"
+        known = (
+            "make both models equal where a cause is named, and " if any(at.cause for at in self.divergences) else ""
+        )
+        return f"{known}compare {what} {where}{agree}: {place.advice}; then derive again"
 
     @property
     def matched(self) -> str:
@@ -260,7 +263,7 @@ class Derivation(Evidence):
                 f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
             )
             where += size + f" ({LATE})" * place.late
-            lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
+            lines.append(Line(f"{where}: {place.cause}" if place.cause else where, "head"))
             lines += [Line(place.everywhere)] if place.everywhere else []
         if at := self.stopped:
             lines += self._stop(at)

@@ -10,6 +10,8 @@ from parity.page.cards import models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill
 from parity.page.markup import Markup, join, prose, tag
+from specs.notation.paths import Hole
+from specs.table import Table
 from specs.words import begun, count
 
 from .cards import cards
@@ -19,7 +21,7 @@ from .trees import trees
 
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
-SIZES = "The Table also converts deeper and wider models, but they were not tested."
+SIZES = "The Table also converts {} models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
     "Branches that other inputs would take are not covered, nor is what training mode alone computes, nor state that "
@@ -77,7 +79,14 @@ def _caveats(found: Derivation) -> list[str]:
     ran, *others = CAVEATS
     convertible = found.table.lines and not found.missing
     shown = found.proven or found.holds_without_causes
-    return [*([] if shown else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+    sizes = SIZES.format("deeper and wider" if _counts_blocks(found.table) else "wider")
+    return [*([] if shown else [UNPROVEN]), f"{ran} {sizes}" if convertible else ran, *others]
+
+
+def _counts_blocks(table: Table) -> bool:
+    """Tell whether a line has a {i} that counts, and no list of names."""
+    paths = (line.resolved(array).path for line in table.lines for array in line.arrays)
+    return any(isinstance(piece, Hole) and not piece.values for path in paths for piece in path)
 
 
 def _remarks(found: Derivation) -> Markup:

@@ -48,7 +48,7 @@ KEYS = (
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
     ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
 )
-LONE = "lone", NONE, "no partner on this side; what only the right model has stands where it runs"
+LONE = "lone", f"{NONE}, -", "no partner, so no difference; what only the right model has stands where it runs"
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
