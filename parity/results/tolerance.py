@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from specs.numbers import short
+from specs.numbers import measured
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 
@@ -134,7 +134,7 @@ def below(noise: float, typical: float, dtype: str, check: str) -> Limit:
     """
     units = TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR[dtype]
     factor = LOTTERY_FACTOR if _lottery(dtype, check) else NOISE_FACTOR[dtype]
-    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {short(ROUNDOFF[dtype])}"
+    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {measured(ROUNDOFF[dtype])}"
     fed_back = " in training, which feeds it back" if check == "train" else ""
     most = "the largest" if _lottery(dtype, check) else "the median"
     measure, reason = max(

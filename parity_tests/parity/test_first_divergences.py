@@ -189,11 +189,11 @@ def test_models_that_part_alike_share_a_card_which_leads_to_each() -> None:
 
 def test_pairs_that_part_at_one_array_say_together_what_each_model_computes() -> None:
     first = Guess.of({"paddle": "epsilon 1e-5", "flax": "epsilon 1e-6"}, 1e-16)
-    assert first == "epsilon is 1e-5 in paddle, 1e-6 in flax (recomputing both reproduces their outputs to 1e-16)"
+    assert first == "epsilon is 1e-5 in paddle, 1e-6 in flax (recomputing both reproduces their outputs to 1.0e-16)"
     other = Guess.of({"paddle": "epsilon 1e-5", "my torch": "epsilon 1e-6"}, 3e-16)
     both = joined([first, other])
     assert both.partition(" (")[0] == "epsilon is 1e-5 in paddle, 1e-6 in flax and 'my torch'"
-    assert both.endswith(" to 3e-16)")
+    assert both.endswith(" to 3.0e-16)")
     assert joined([first, Guess.of({"paddle": "epsilon 1e-4", "torch": "epsilon 1e-6"}, 0)]) == first
     assert joined([Guess(""), Guess("")]) == ""
 
