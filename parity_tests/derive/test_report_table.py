@@ -111,6 +111,13 @@ def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
     assert [unescape(re.sub("<.*?>", "", line)) for line in lines] == ["l.{i}.w: c <-> b{i}/w: c"]
 
 
+def test_right_arrays_that_one_left_array_fills_are_a_remark():
+    table = Table.parse("table 1\na.{i}: c <-> side/{i}: c = up/{i}: c\nb: c = d: c <-> b: c = d: c\n")
+    found = replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders))
+    said = "filled from one left array: side/{i} = up/{i}: --reverse converts these only while they are equal"
+    assert said in str(found) and said[1:] in unescape(re.sub("<.*?>", "", page_of(found, {})))
+
+
 def test_a_line_of_the_table_is_broken_before_its_arrow():
     page = page_of(DERIVED, {}).replace("<wbr>", "")
     assert (

@@ -292,6 +292,12 @@ class Evidence(Given, Matching, Judgement, Differences):
         return [(right if left.join == "+" else left).arrays[0].label for left, right in sides]
 
     @property
+    def copied(self) -> list[str]:
+        """List the right arrays that one left array fills together, as "a = b", where the left model has it once."""
+        ties = (line.right for line in self.table.lines if line.right.join == "=" and line.left.join != "=")
+        return [" = ".join(array.label for array in right.arrays) for right in ties]
+
+    @property
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names))

@@ -45,6 +45,7 @@ NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
     "freeze them, or add such a bias to the left model"
 )
+ONE_ARRAY = "--reverse converts these only while they are equal"
 NO_STATE = (
     "their weights convert in both directions, the state of an optimizer does not, as a term takes a step of its own"
 )
@@ -99,6 +100,7 @@ KINDS = (
     ),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
+    Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
