@@ -181,7 +181,7 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ its row</a>', page) and f"in {OWN}" not in page
     assert "<h3>Right parameter without a partner</h3>" in page
     assert '"first">✗ one side</span></dt><dd>only the right model computes' in page
-    assert '"lone">none, -</span></dt><dd>no partner, so no difference' in page
+    assert '<dt><span class="">none</span></dt><dd>no partner on this side' in page
     assert "the models differ here" not in page_of(replace(found, divergences=[], uses=[]), {})
 
 

@@ -49,6 +49,7 @@ KEYS = (
     ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
 )
 LONE = "lone", f"{NONE}, -", "no partner, so no difference; what only the right model has stands where it runs"
+LACKING = "", NONE, "no partner on this side; what only the right model has stands where it runs"
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
@@ -69,9 +70,11 @@ def trees(found: Derivation) -> Markup:
         aria_label="modules of both models",
     )
     parted = f" {PARTED}" if found.agreeing < len(found.compared) else ""
-    both = [row for row in rows if ALONE not in row]
+    both, lacks = [row for row in rows if ALONE not in row], any(f">{NONE}<" in row for row in rows)
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
-    keys += [ONE_SIDE] * (len(both) < len(rows)) + [LONE] * any(f">{NONE}<" in row for row in rows)
+    keys += [ONE_SIDE] * (len(both) < len(rows)) + [
+        LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING
+    ] * lacks
     keys += [("", *FOLDED)] * folded
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
