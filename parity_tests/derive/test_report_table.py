@@ -115,7 +115,9 @@ def test_right_arrays_that_one_left_array_fills_are_a_remark():
     table = Table.parse("table 1\na.{i}: c <-> side/{i}: c = up/{i}: c\nb: c = d: c <-> b: c = d: c\n")
     found = replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders))
     said = "filled from one left array: side/{i} = up/{i}: --reverse converts these only while they are equal"
-    assert said in str(found) and said[1:] in unescape(re.sub("<.*?>", "", page_of(found, {})))
+    page, proven = page_of(found, {}), page_of(replace(found, proven=True), {})
+    assert said in str(found) and said[1:] in unescape(re.sub("<.*?>", "", page))
+    assert (page.count('doubted">'), proven.count('doubted">')) == (1, 0)
 
 
 def test_a_line_of_the_table_is_broken_before_its_arrow():

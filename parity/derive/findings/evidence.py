@@ -17,6 +17,7 @@ from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
+from specs.notation.lines import Line
 
 from .exchanged import exchanged, reordered
 from .lone import lone
@@ -294,8 +295,7 @@ class Evidence(Given, Matching, Judgement, Differences):
     @property
     def copied(self) -> list[str]:
         """List the right arrays that one left array fills together, as "a = b", where the left model has it once."""
-        ties = (line.right for line in self.table.lines if line.right.join == "=" and line.left.join != "=")
-        return [" = ".join(array.label for array in right.arrays) for right in ties]
+        return [" = ".join(array.label for array in line.right.arrays) for line in self.table.lines if copies(line)]
 
     @property
     def left_over(self) -> list[str]:
@@ -330,6 +330,11 @@ class Evidence(Given, Matching, Judgement, Differences):
                 for use in self.uses
             ],
         }
+
+
+def copies(line: Line) -> bool:
+    """Tell whether a line fills several right arrays from one left array, which the left model has once."""
+    return line.right.join == "=" and line.left.join != "="
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 
 from parity.derive.findings.derivation import MEANT, Derivation, converting
+from parity.derive.findings.evidence import copies
 from parity.page.markup import MARKS, Markup, command, join, prose, tag
 from specs.notation.lines import Line
 from specs.notation.paths import Hole, normal, spelt
@@ -28,7 +29,8 @@ def table(found: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    lines = _lines(found.table, {normal(name) for name in (*found.doubtful, *found.chosen)})
+    copied = [name for line in found.table.lines if copies(line) and not found.proven for name in _right_names(line)]
+    lines = _lines(found.table, {normal(name) for name in (*found.doubtful, *found.chosen, *copied)})
     commands = converting(found.table, out or "FILE.table") if found.table.lines and not found.missing else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     if converts and not found.proven and MEANT not in found.following:  # which stands below the cards
