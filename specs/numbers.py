@@ -50,7 +50,7 @@ def measured(value: complex, digits: int = 3) -> str:
 
 
 def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
-    """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
+    """Write two measured values in the least number of digits whose difference is theirs, as `measured` writes it.
 
     Integers are written in full, also beside a float that is a whole number; where one value is not finite, both have
     the least number of digits.
@@ -66,7 +66,8 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     write = measured if max(abs(left), abs(right)) < SMALL else _fixed
 
     def shows(digits: int) -> bool:
-        return abs(abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
+        shown = abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}"))
+        return f"{shown:.2e}" == f"{gap:.2e}"
 
     digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
     return write(left, digits), write(right, digits)

@@ -358,7 +358,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
         "Sequential (torch), 4 arrays, 26 elements",
         "inputs(2, 3)",
         f"to repeatpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet --force",
-        "seed7 and following for the search, 2 others for the proof",
+        "seed7 and those after it for the search, two other seeds for the proof",
     ):
         assert stated in text, stated
     command = f"commandpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet"
@@ -419,6 +419,22 @@ def test_a_place_without_a_cause_names_the_parameters_of_one_side():
     )  # fmt: skip
     text = unescape(re.sub("<.*?>", "", page_of(found, {})))
     assert "only the left hasbias" in text and "only the right has" not in text
+
+
+def test_what_has_a_cause_is_a_next_step_beside_what_has_none():
+    places = [
+        Divergence("a", "b", 1.0, "the right applies sin", kind="activation"),
+        Divergence("c", "d", 1.2, advice="x"),
+    ]
+    found = replace(DERIVED, divergences=places)
+    assert found.following.startswith("make both models equal where a cause is named, and compare what both models")
+    assert {line.kind for line in found.places} == {"head"}
+
+
+def test_a_table_without_a_number_of_blocks_converts_no_deeper_models():
+    line = Table.parse("table 1\nfc.weight: o i <-> w: i o\n")
+    page = page_of(replace(DERIVED, proven=True, table=DerivedTable(line.lines, line.sides, line.orders)), {})
+    assert "converts wider models" in page and "converts deeper and wider models" in page_of(DERIVED, {})
 
 
 def test_what_to_make_equal_counts_places_as_the_verdict_does():

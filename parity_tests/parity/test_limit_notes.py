@@ -122,7 +122,7 @@ def test_the_limit_of_a_row_has_its_letter() -> None:
 
 def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:
     value, reason = below(0.0, 0.0, "float32", "layers")
-    assert reason.startswith("24 times 4 float32 roundoffs of 6.0e-8,")
+    assert reason.startswith("24 times 4 float32 roundoffs of 5.96e-8,")
     made = [replace(row(("a", "b")), basis=reason, tolerance=value, error=1e-12)]
     made.append(replace(made[0], pair="a-c"))
     page = Report(made).to_html()

@@ -303,6 +303,22 @@ def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -
     assert f": {said}.</title>" in Report([off]).to_html()
 
 
+def test_a_model_that_agrees_is_named_apart_from_those_that_differ() -> None:
+    made = [*results(1e-3, ("v",)), *results(1e-15, ("w",))]
+    said = "torch differs from flax and paddle in 8 of 12 comparisons, first at `blocks.1.norm1`. `mlp_mixer:w` agrees."
+    assert summary.verdict(made, alone=True) == said
+    title = Report(made).to_html().partition("<title>")[2].partition("</title>")[0]
+    assert title.startswith("mlp_mixer:v: torch differs from flax")
+
+
+def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> None:
+    (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
+    assert off.first_divergence is not None
+    off.first_divergence.weights = "blocks.1.fc.kernel (fc.weight): 1 of 1,288 elements differs, by up to 0.1"
+    said = "first at `blocks.1.norm1`: 1 of 1,288 elements of its kernel differs."
+    assert summary.verdict([off], alone=True).endswith(said)
+
+
 def test_what_did_not_run_is_no_part_of_all() -> None:
     (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
     skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "is not installed"),))

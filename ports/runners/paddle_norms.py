@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from paddle import _C_ops
 
-NOTE = "paddle's norms round epsilon and momentum to float32; computed in float64 without this rounding"
+NOTE = "paddle's norms round epsilon and momentum to float32; here they compute in float64 without this rounding"
 
 
 @contextmanager

@@ -80,14 +80,3 @@ def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> I
 def key(use: Step) -> tuple[str, ...]:
     """Return what tells a use from the others in the rows."""
     return use.kind, *use.right, *where(use)
-
-
-def measured(derivation: Derivation) -> list[Step]:
-    """Return the uses; where they differ in a place that has a card, with the number of the card."""
-    cards = {(card.left, card.right): card.size for card in derivation.divergences}
-
-    def with_card(use: Step) -> Step:
-        place = where(use)
-        return use._replace(gap=cards[place]) if use.gap > PARTED_USES and place in cards else use
-
-    return [with_card(use) for use in derivation.compared]
