@@ -52,8 +52,12 @@ def path_of(plan: Writable) -> str | None:
     return plan.reader.path if plan.reader.on_disk else None
 
 
-def target_of(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
-    """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
+def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, others: Iterable[str] = ()) -> Target:
+    """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read.
+
+    Args:
+      others: further sources of the same command, which its targets do not replace either.
+    """
     folder_of(out)  # an error in the folder's name is reported before one in the suffix
     out = os.path.normpath(out)  # after the check: it would change a URL
     indexed = out.endswith(INDEX)
@@ -65,12 +69,16 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None) -> 
     sharded = indexed or len(shards) > 1
     names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
     _check_format(plan, out, writer, sharded)
-    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
+    read = dict.fromkeys(path for path in (path_of(plan), *others) if path and not URL.match(path))
+    folders = [path for path in read if os.path.isdir(path) or not writer.one_file]
+    for path in folders:
+        atomic_folder.check_apart(path, out)
+    sources = [file for path in read for file in _files_of(path)]
     if not writer.one_file:
         check_path([], out, force)
-        atomic_folder.check(path_of(plan), out, force, writer, record.is_record)
+        atomic_folder.check(out, force, writer, record.is_record)
         return Target(out, writer, shards, names, [], sharded)
-    _check_files(path_of(plan), sources, out, force, names, record_beside=not writer.keeps_metadata and not sharded)
+    _check_files(sources, out, force, names, record_beside=not writer.keeps_metadata and not sharded)
     outdated = replacing.outdated(out, names) if force else []
     for name in outdated:
         check_path(sources, name, force)
@@ -101,17 +109,21 @@ def _check_format(plan: Writable, out: str, writer: type[Writer], sharded: bool)
         raise UsageError(f"{out}: {what} arrays alone, and neither an optimizer's state nor paddle's own names of them")
 
 
-def _check_files(
-    source: str | None, sources: list[str], out: str, force: bool, names: list[str], record_beside: bool
-) -> None:
+def _files_of(path: str) -> list[str]:
+    """List every file of a source; one that cannot be read is refused where it is converted."""
+    try:
+        return files_of(path)
+    except ConvertError:
+        return [path]
+
+
+def _check_files(sources: list[str], out: str, force: bool, names: list[str], record_beside: bool) -> None:
     """Check that the files of a target may be written. Raises: ConvertError before anything is read.
 
     Args:
-      source: the path that is read. sources: all files that are read.
+      sources: all files that are read.
       record_beside: the target's record is a file of its own, OUT.json.
     """
-    if source and os.path.isdir(source):
-        atomic_folder.check_apart(source, out)
     for name in dict.fromkeys([*names, index_of(out), out, *([f"{out}.json"] if record_beside else [])]):
         check_path(sources, name, force)
         if os.path.isdir(name):
@@ -127,9 +139,10 @@ def check_path(sources: Iterable[str], out: str, force: bool) -> None:
       sources: all files that are read.
     """
     folder = folder_of(out)
-    if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
+    there = filter(os.path.exists, sources) if os.path.exists(out) else ()
+    if any(os.path.samefile(source, out) for source in there):
         elsewhere = command_or_call("give another -o", "give another path")
-        raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
+        raise UsageError(f"{out}: is a source itself, or a part of one: {elsewhere}")
     if os.path.lexists(out) and not force:
         raise Exists(out)
     if not os.access(folder, os.W_OK):

@@ -147,6 +147,32 @@ def test_from_paddle_to_paddle_names_stay(trained, new, run, tmp_path):
         assert one.tensors.keys() == other.tensors.keys()
 
 
+def test_moments_of_bfloat16_are_read_as_such(trained, new, run, tmp_path):
+    """paddle stores them as uint16: torch and paddle itself get the numbers, by a route as by a Table."""
+    import torch
+
+    file, config = trained
+    words = ["--config", config, OPTIMIZER, "--like", new("new.pdparams")]
+    assert run("torch2paddle", file, *words, "--dtype", "bfloat16", "-o", tmp_path / "b.pdparams")[0] == 0
+    expected = torch.load(file, weights_only=True)["optimizer"]["state"]
+    weights = torch.load(file, weights_only=True)["model"]
+    lines = [f"{name}: {' '.join('abcd'[: array.ndim])}" for name, array in weights.items()]
+    assert run("paddle2paddle", tmp_path / "b.pdparams", OPTIMIZER, "-o", tmp_path / "c.pdparams")[0] == 0
+    for name in ("b.pdparams", "c.pdparams"):
+        code, _, err = run("paddle2torch", tmp_path / name, OPTIMIZER, "-o", tmp_path / "x.pt", "--force")
+        assert code == 0 and "uint16, read as the bfloat16 that paddle stores so: moment{1..2}\n" in err, err
+        state = torch.load(tmp_path / "x.pt", weights_only=True)["optimizer"]["state"]
+        for number, arrays in expected.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                assert torch.equal(state[number][moment], arrays[moment].bfloat16())
+    (tmp_path / "same.table").write_text("table 1\n" + "".join(f"{line} <-> {line}\n" for line in lines))
+    table = ["--table", tmp_path / "same.table", tmp_path / "b.pdparams", "--weights", "model", OPTIMIZER]
+    assert run(*table, "-o", tmp_path / "y.msgpack")[0] == 0
+    with open_checkpoint(tmp_path / "y.msgpack") as reader:
+        dtypes = {t.dtype for t in reader.tensors.values() if t.name.startswith("opt_state/0/mu")}
+        assert dtypes == {"bfloat16"}
+
+
 def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trained, run, tmp_path):
     """A file that was trained further lies beside the record of its earlier steps."""
     file, config = trained

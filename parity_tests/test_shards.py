@@ -251,7 +251,7 @@ def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
     else:
         assert code == 2
-        assert "is the source itself, or a part of it" in err
+        assert "is a source itself, or a part of one" in err
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert run("inspect", source)[0] == 0
 

@@ -37,7 +37,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(run, tmp_path):
     source = shutil.copy(GOOGLE, tmp_path / "mixer.npz")
     for words in ([], ["--dry-run"]):
         code, _, err = run("google2big_vision", source, "-o", source, "--force", *words)
-        assert code == 2 and "is the source itself" in err
+        assert code == 2 and "is a source itself" in err
 
 
 def test_a_target_is_named_plainly(run, tmp_path):
@@ -243,6 +243,31 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
     assert code == 1
     assert "1 of 2 converted" in printed
     assert f"from {sources[0]}: convert one of them to another -o" in err
+
+
+def test_a_source_of_a_call_is_no_target_of_another_source(run, tmp_path):
+    """In either order, one by one and in their folder."""
+    arrays = {"w": np.ones((2, 3), np.float32)}
+    np.savez(tmp_path / "m.npz", **arrays), save_file({"w": arrays["w"] + 1}, tmp_path / "m.safetensors")
+    (tmp_path / "x.table").write_text("table 1\nw: i o <-> w: i o\n")
+    words = ["--table", tmp_path / "x.table", "--force"]
+    both = [tmp_path / "m.npz", tmp_path / "m.safetensors"]
+    kept = [file.read_bytes() for file in both]
+    for files in (both, both[::-1], [tmp_path / "nothing.npz", *both], [tmp_path, "-o", tmp_path]):
+        code, _, err = run(*words, *files)
+        assert code == 1 and err.count("m.safetensors: is a source itself, or a part of one: give another -o") == 2, err
+        assert [file.read_bytes() for file in both] == kept
+
+
+def test_shards_of_a_source_of_a_call_are_not_replaced_by_another_target(run, tmp_path):
+    np.savez(tmp_path / "n.npz", w=np.ones((2, 3), np.float32), v=np.ones((2, 3), np.float32))
+    (tmp_path / "x.table").write_text("table 1\nw: i o <-> w: i o\nv: i o <-> v: i o\n")
+    words, index = ["--table", tmp_path / "x.table", tmp_path / "n.npz"], tmp_path / "n.safetensors.index.json"
+    assert run(*words, "-o", tmp_path / "n.safetensors", "--shard-size", "24B")[0] == 0
+    before = listing(tmp_path)
+    code, _, err = run(*words, index, "--force")
+    assert code == 1 and f"{index}: is a source itself, or a part of one" in err, err
+    assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize(("source", "expected"), [

@@ -100,7 +100,8 @@ def _convert_each(one: OneFile[Any], given: Sources, notes: Notes, json: bool) -
     for file in given.files:
         notes.of(file if several else "")
         try:
-            results.append(one(file, {result["out"]: result["source"] for result in results if "out" in result}))
+            earlier = {result["out"]: result["source"] for result in results if "out" in result}
+            results.append(one(file, given.files, earlier))
         except ConvertError as error:
             if error.fits_as and file in given.found:
                 others[file] = f"dialect {error.fits_as}"

@@ -8,7 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -48,11 +48,11 @@ class OneFile(ABC, Generic[P]):
     # What the optimizer's state lacks is one of these, where its weights are planned with any values for open ones.
     lacks: ClassVar[type[ConvertError]] = ConvertError
 
-    def __call__(self, file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
+    def __call__(self, file: str, sources: Sequence[str], earlier: Mapping[str, str]) -> dict[str, Any]:
         """Convert a file, and return what there is to print of it.
 
         Args:
-          earlier: {target made so far: its source}.
+          sources: all files that the command converts. earlier: {target made so far: its source}.
         """
         with contextlib.ExitStack() as stack:
             source = self._hashed(file, stack)
@@ -62,7 +62,7 @@ class OneFile(ABC, Generic[P]):
             out = self.target(file, plan, earlier)
             whole, about = self._whole(plan, out, stack)
             result = {"source": file, "out": out, **self.describe(plan, whole), **about}
-            self._check_target(whole, out)
+            self._check_target(whole, out, sources)
             notes = whole.notes()
             lines = [*notes, *self._state_aside(plan, out, notes)]
             for line in sorted(lines, key=lambda line: line.startswith(WARNING)):  # warnings come last
@@ -158,7 +158,7 @@ class OneFile(ABC, Generic[P]):
         is_absent = state.isdisjoint(plan.reader.tensors)
         return [] if is_absent else ["--with-optimizer takes the optimizer's state along"]
 
-    def _check_target(self, whole: P | OptimizerPlan, out: str) -> None:
+    def _check_target(self, whole: P | OptimizerPlan, out: str, sources: Sequence[str]) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""
         arguments = self.arguments
         for name in ("table", "like", "config", "optimizer", "spec"):
@@ -167,7 +167,7 @@ class OneFile(ABC, Generic[P]):
                 if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
                     raise UsageError(f"{out}: is the file of --{name}: give another -o")
         try:
-            target_of(whole, out, arguments.force, _byte_count(arguments.shard_size))
+            target_of(whole, out, arguments.force, _byte_count(arguments.shard_size), sources)
         except Exists as error:
             if not arguments.dry_run:  # which writes nothing
                 raise error if arguments.out else Exists(error.path, ", or give another -o") from None

@@ -21,16 +21,14 @@ EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(source: str | None, out: str, force: bool, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
-    """Check that a folder target destroys neither its source nor what is not its own.
+def check(out: str, force: bool, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
+    """Check that a folder target destroys nothing that is not its own.
 
     Args:
-      source: the path that is read; None where the arrays come from memory.
       is_record: whether a file is a record of ours.
     Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
     in it that its format's writer does not write.
     """
-    check_apart(source, out)
     if not force or not os.path.lexists(out):
         return
     if os.path.islink(out) or not os.path.isdir(out):
@@ -43,10 +41,10 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer], is_re
         raise ConvertError(f"{out}: {', and '.join(what)}, so {option('force')} does not replace it: move it away")
 
 
-def check_apart(source: str | None, out: str) -> None:
+def check_apart(source: str, out: str) -> None:
     """Check that neither of target and source lies in the other, where one is a folder. Raises: UsageError."""
-    ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
-    if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
+    ours, theirs = os.path.realpath(out), os.path.realpath(source)
+    if os.path.commonpath([ours, theirs]) in (ours, theirs):
         elsewhere = command_or_call("give another -o", "give another path")
         how = "is" if ours == theirs else "contains" if theirs.startswith(ours) else "lies in"
         raise UsageError(f"{out}: {how} the source {source}: {elsewhere}")

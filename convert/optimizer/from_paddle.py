@@ -10,7 +10,7 @@ from typing import Any
 from convert import folding
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, option
-from convert.files.base import Reader, Tensor
+from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
@@ -64,10 +64,12 @@ def read_paddle(
         step, betas, counts = _paddle_steps(reader, slots, stated)
     steps = {name: steps_taken for key, steps_taken in counts.items() for name in ours.get(key, ())}
     stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
+    kept = {slot: {reader.tensors[tensor.name].dtype for tensor in its.values()} for slot, its in slots.items()}
+    bits = [slot for slot, dtypes in kept.items() if PADDLE_BFLOAT16 in dtypes]
     return State(
         "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
-        assumed=(KIND,) if family == "sgd" else (),
+        assumed=(KIND,) if family == "sgd" else (), notes=tuple(folding.bfloat16(bits, 1)),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
 
@@ -86,7 +88,7 @@ def _stored(reader: Reader, location: Found) -> tuple[dict[str, dict[str, Tensor
             if match := PADDLE.fullmatch(rest):
                 if match["own"] in slots.setdefault(match["slot"], {}):
                     raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
-                slots[match["slot"]][match["own"]] = tensor
+                slots[match["slot"]][match["own"]] = tensor._replace(dtype=meant(tensor.dtype))
                 used.add(name)
             elif location.root or "/" in rest:
                 strangers.append(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from convert import folding
 from convert.errors import ConvertError
-from convert.files.base import Reader, Tensor, meant
+from convert.files.base import Reader, Tensor
 from convert.reading.families import MOMENTS
 from convert.reading.optimizers import Found
 from specs.notation.dtype_kinds import kind
@@ -53,7 +53,7 @@ def read(
             what = f"has {one} of {folding.listed(lacking)} and no {missing}"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():
-            if kind(meant(moment.dtype)) not in ("float", "complex"):
+            if kind(moment.dtype) not in ("float", "complex"):
                 what = f"{moment.name} has dtype {moment.dtype}, and moments are floating-point numbers"
                 raise ConvertError(f"{reader.path}: {what}: its optimizer quantizes them, or is another one")
             if moment.shape != parameters[name].shape:
