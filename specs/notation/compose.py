@@ -123,6 +123,8 @@ class _Work:
         """Return what becomes of a line of the first table."""
         if not line.right.arrays:
             return [line]
+        if line.kind == "tie":
+            return self._tied(line)
         groups: list[list[Line]] = []
         for array in line.right.arrays:
             lines, problems = self._meetings(line, array)
@@ -131,6 +133,16 @@ class _Work:
         if line.right.join == "," or not all(groups):
             return [each for lines in groups for each in lines]
         return self._joined(line, groups)
+
+    def _tied(self, line: Line) -> list[Line]:
+        """Return no line for arrays of B that both tables tie; others are a problem."""
+        every = self.places.get(_shape(line.right.arrays[0]), [])
+        tie = next((k for k, _ in every if self.second[k].kind == "tie"), None)
+        ties = self.second[tie].left.arrays if tie is not None else ()
+        self.met.update((tie, position) for position in range(len(ties)) if tie is not None)
+        if list(map(_shape, ties)) != list(map(_shape, line.right.arrays)):
+            self.problems.append(f"{self.one.where(line)}: {line}: {self.two.name} does not tie the same")
+        return []
 
     def _joined(self, line: Line, groups: list[list[Line]]) -> list[Line]:
         """Return the lines of tied arrays, or of the terms of a sum, in one line."""
@@ -157,6 +169,8 @@ class _Work:
         self.met.update(places)
         for k, position in places:
             other = self.second[k]
+            if other.kind == "tie":
+                continue
             try:
                 made = _meet(line, array, other, other.left.arrays[position])
             except ValueError as error:
@@ -169,7 +183,8 @@ class _Work:
         for other in (self.second[k] for k, _ in places):
             if value and other.left.constant and value.value != other.left.constant.value:
                 return [], [f"is {value} here and {other.left.constant} there ({self.two.where(other)})"]
-        if places and line.kind in ("constant", "drop"):
+        tied = line.right.join == "=" and any(self.second[k].kind == "tie" for k, _ in places)
+        if places and (tied or line.kind in ("constant", "drop")):
             return [Line(Side(), Side())], []
         of = "its elements" if places else "it"
         return [], [f"no line of {self.two.name} speaks of {of}: add one"]

@@ -16,7 +16,7 @@ def check_line(line: Line) -> None:
             raise ValueError(f"{array}: {repeated[0]} stands in it twice")
         if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):
             raise ValueError(f"{array}: a window stands at a single axis or sum, or inside a composition: (h[2:] d)")
-        if array.axes is None and line.kind != "drop":
+        if array.axes is None and line.kind not in ("drop", "tie"):
             raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
     _check_arrow(line)
     for part in (part for array in line.arrays for part in array.parts() if part.length):
@@ -46,6 +46,9 @@ def _check_arrow(line: Line) -> None:
             raise ValueError(
                 "a constant has no array on the other side, as in `<-> bias: o = 0` or `drop <- bias: o = 0`"
             )
+    elif line.kind == "tie":
+        if any(array.axes is not None for array in line.arrays):
+            raise ValueError("what ties arrays of one side alone has no axes: write first = second <->")
     elif line.kind == "drop":
         kept, arrow = (line.left, "->") if line.left.arrays else (line.right, "<-")
         if line.arrow != arrow or not kept.arrays or kept.join != ",":

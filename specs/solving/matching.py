@@ -11,7 +11,7 @@ from specs.notation.lines import Line, Lines, TableError
 from specs.notation.paths import Hole, Path, joined, match, normal
 from specs.notation.signature import Signature
 
-from .ranges import Index, Key, Ranges, key_of
+from .ranges import Index, Key, Ranges, fill, key_of
 
 MAX_TEMPLATES = 200_000  # paths of a table with every listed value written out
 JUMP = 1_000  # missing numbers that are listed one by one
@@ -111,7 +111,12 @@ class Matcher:
             loop = key_of(index, index.keys() - axes)
             group = groups.setdefault(loop, [{} for _ in line.left.arrays])
             group[position][key_of(index, index.keys() & axes)] = name
-        if line.kind == "drop":
+        if line.kind == "tie":
+            later = list(map(line.resolved, line.left.arrays))[1:]
+            for loop, (first, *others) in groups.items():
+                absent = (array for array, named in zip(later, others, strict=True) if first and not named)
+                found.absent += [fill(line, array, dict(loop)) for array in absent]
+        if line.kind in ("drop", "tie"):
             return
         there: dict[Key, int] = {}
         wanted: dict[Key, list[str]] = {}
