@@ -37,7 +37,7 @@ def find_layouts(
     Args:
       feature_maps: the modules that return images, if the user names them.
     """
-    flax = {label: port for label, port in ports.items() if is_flax(port)}
+    flax = {label: port for label, port in ports.items() if isinstance(port, Own) and is_flax(port)}
     own = [port for port in ports.values() if isinstance(port, Own)]
     is_tabled = any(port.paired is not None for port in own)
     others = [label for label in ports if label not in flax]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -360,7 +360,7 @@ class Own(Model):
         return [layer for layer in layers if layer is not None]
 
 
-def is_flax(port: object) -> TypeGuard[Own]:
+def is_flax(port: object) -> bool:
     """Tell whether a user's own model runs in JAX."""
     return isinstance(port, Own) and port.framework == "flax"
 
