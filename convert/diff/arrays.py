@@ -82,7 +82,7 @@ def by_names(
         has_state = any(training(one.prefix + name) for name in one.sources)
         is_unknown = STATE in aside and not match.known
         numbers = match.notes if has_state or is_unknown else ()
-        notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
+        notes = [*nested, *averages, *numbers, *outside, *values.notes(entries), *arrays.notes()]
         return arrays, [*notes, *_optimizers_beside(one, two), *_renamed(one, two), *_terms(arrays, first, second)]
 
 

@@ -142,9 +142,11 @@ def compare(
         if everything:
             comparison = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
         else:
-            comparison = _compared(left, right, tolerance, values)
-            differences = [*counts.entries(), *comparison.differences]
-            comparison = replace(comparison, differences=differences, but=(*comparison.but, *uncounted))
+            of_counts = counts.entries()
+            comparison = _compared(left, right, tolerance, values, of_counts)
+            comparison = replace(
+                comparison, differences=[*of_counts, *comparison.differences], but=(*comparison.but, *uncounted)
+            )
         if (
             os.path.realpath(a) == os.path.realpath(b) and weights[0] == weights[1]
         ):  # what a file leaves open agrees with itself
@@ -162,13 +164,19 @@ def of_arrays(
     )  # fmt: skip
 
 
-def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues) -> Comparison:
-    """Compare the arrays and Configs of two files of one architecture. Args: values: plain ones, as compared."""
+def _compared(
+    left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues, counts: Sequence[dict[str, Any]]
+) -> Comparison:
+    """Compare the arrays and Configs of two files of one architecture.
+
+    Args:
+      values: plain ones, as compared. counts: entries of those of them that are differences.
+    """
     counters = _unlike_counters(left, right)
     skip = {*left.uncounted, *right.uncounted}
     arrays = differences(left, right, tolerance, skip=skip.__contains__)
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
-    notes += [*arrays.notes(), *values.notes(), *_optimizers(left, right)]
+    notes += [*arrays.notes(), *values.notes(counts), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
     but = (*([BESIDE] if beside else []), *([COUNTERS] if counters else []))
     return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)

@@ -28,7 +28,7 @@ from convert.plans.plan import Plan
 from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
 from convert.reading.masters import left_beside
-from convert.reading.nesting import label
+from convert.reading.nesting import label, training
 from convert.reading.readings import Ambiguous, Names, Reading
 from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
 from convert.reading.spelling import out_of_modules, respelled
@@ -124,9 +124,11 @@ def _of_state(reader: Reader, weights: str) -> dict[str, Any]:
 
 def _optimizer_beside(reader: Reader, record: Record, weights: str | None) -> list[str]:
     """Say which optimizer's state lies beside the weights of a file, if its record does not say so."""
-    from convert.reading import optimizers
+    if record.optimizer or weights or not any(map(training, reader.tensors)):
+        return []
+    from convert.reading import optimizers  # which few files need
 
-    found = None if record.optimizer or weights else optimizers.find_any(reader)
+    found = optimizers.find_any(reader)
     part = label(found.top) if found else ""
     state = _of_state(reader, part).get("state", {}) if part else {}
     return [f"{part}: {kept(state)} ({option('weights', part)} describes it)"] if state and state["keeps"] else []
