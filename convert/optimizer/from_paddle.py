@@ -9,7 +9,7 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
@@ -48,7 +48,7 @@ def read_paddle(
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         left = [name for name in parameters if own.get(name, name) not in arrays]
-        raise ConvertError(f"{reader.path}: {_unexplained(unknown, left, own)}")
+        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own)}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -134,18 +134,21 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
     """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
 
     Args:
-      unknown: paddle's names of them. left: parameters without moments.
+      path: of the optimizer's file. unknown: paddle's names of them. left: parameters without moments.
     """
     which = f"has moments of {folding.listed(unknown)}"
     if lost := lost_names(own):
         return f"{which}: {lost}"
     if not own:
         like = option("like", "new.pdparams")
-        return f"{which}, and the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+        optimizer = command_or_call(f"--optimizer {path}", f"Request(file={path!r}, ...)")
+        first = f"first convert the weights alone to a .pdparams with {like}, a model with these names"
+        lacks = "the weights have no names of paddle's"
+        return f"{which}, and {lacks}: {SAME_PROCESS}, or {first}, and then that file with {optimizer}"
     which += ", which the weights lack"
     named = ", ".join(f"{own.get(name, 'without a name')} ({name})" for name in left[:NAMED])
     more = f" and {len(left) - NAMED:,} more" if left[NAMED:] else ""
