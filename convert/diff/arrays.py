@@ -6,6 +6,7 @@ Nothing is known of a model: equal arrays compute the same only in code that mea
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -13,9 +14,10 @@ from itertools import takewhile
 from convert import folding
 from convert.arrays.steps import Promise, Step
 from convert.documents import document
-from convert.errors import ConvertError, option
+from convert.errors import ConvertError, called, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
+from convert.reading.masters import optimizer_file
 from convert.reading.nesting import ROOT, by_container, copied_place, training, within
 from convert.reading.optimizers import find_any, state_names
 from convert.reading.spelling import out_of_modules
@@ -81,7 +83,7 @@ def by_names(
         is_unknown = STATE in aside and not match.known
         numbers = match.notes if has_state or is_unknown else ()
         notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
-        return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
+        return arrays, [*notes, *_optimizers_beside(one, two), *_renamed(one, two), *_terms(arrays, first, second)]
 
 
 def _state_alone(first: Reader, second: Reader) -> str | None:
@@ -117,6 +119,23 @@ def _may_be_aside(one: Arrays, two: Arrays, match: Match, whole: bool) -> Sequen
         remedy = f"{document('training')}, Names for torch's parameters, shows how to add them"
         raise ConvertError(f"{one.reader.path} and {two.reader.path}: {match.notes[0]}: {remedy}")
     return [aside for aside in ASIDE if STATE in aside]
+
+
+def _optimizers_beside(one: Arrays, two: Arrays) -> list[str]:
+    """Say how to compare a state of paddle's that lies beside one file's weights with the one inside the other file."""
+    paths = [side.reader.path for side in (one, two)]
+    parts = [next(filter(None, map(training, side.reader.tensors)), "").rstrip("/") for side in (one, two)]
+    lines = []
+    for k, side in enumerate((one, two)):
+        path, part = optimizer_file(side.reader), parts[1 - k]
+        if path and part and not parts[k]:
+            files = [shlex.quote(path if n == k else other) for n, other in enumerate(paths)]
+            options = [f"--weights {ROOT if n == k else part}" for n in (0, 1)]
+            command = " ".join([called("convert diff"), *files, *options])
+            lines.append(
+                f"{path} lies beside {paths[k]}, by its name the state of the optimizer: {command} compares it"
+            )
+    return lines
 
 
 def _renamed(one: Arrays, two: Arrays) -> list[str]:
