@@ -243,9 +243,9 @@ def extreme(results: Iterable[Result]) -> str:
 
 
 def closing(results: Sequence[Result]) -> str:
-    """Say what a verdict does not: "6,310 arrays; error nearest to its limit: 1.9e-14 in float64 (limit 1e-10)"."""
-    arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
-    return "; ".join(filter(None, [count(arrays, "array") * bool(arrays), extremes(results)]))
+    """Say what a verdict does not: "9 pairs of arrays; error nearest to its limit: 1e-14 in float64 (limit 1e-10)"."""
+    pairs = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
+    return "; ".join(filter(None, [f"{count(pairs, 'pair')} of arrays" * bool(pairs), extremes(results)]))
 
 
 def _judged(results: Iterable[Result]) -> list[Result]:

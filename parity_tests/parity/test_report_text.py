@@ -25,13 +25,13 @@ def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-2:] == [
-        "96 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)",
+        "96 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
     narrow = report_text.render(results(), report="parity.html", width=40).splitlines()
     assert narrow[-3:] == [
-        "96 arrays; error nearest to its limit: 0",
-        "  in float64 (limit 1e-10)",
+        "96 pairs of arrays; error nearest to its",
+        "  limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
 
@@ -79,7 +79,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons.\n") and text.count("did not run") == 1
-    assert text.endswith("\n16 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n16 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
@@ -107,7 +107,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "torch failed: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("\n4 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n4 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -190,7 +190,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (flax-paddle)"
-    assert text.endswith("\n8 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n8 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
