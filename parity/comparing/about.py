@@ -9,7 +9,7 @@ from convert.versions import version
 from parity.given.own import OWN, Own
 from parity.report import Result
 from parity.running.provenance import fingerprint, script, surroundings
-from parity.running.recording import ACTIVATIONS
+from parity.running.recording import ACTIVATIONS, training
 from ports.port import Port
 from ports.runners.inputs import Inputs, is_numpy
 from specs.config import written
@@ -32,7 +32,7 @@ def describe(
     ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, steps: int, results: Sequence[Result]
 ) -> dict[str, str]:
     """Return what was run on what, by label."""
-    about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
+    about = {"check": check, **({"training": training(steps)} if check == "train" else {})}
     arrays = {label: of.named(is_numpy) for label, of in inputs.items()}
     texts = {label: listed(of) for label, of in inputs.items()}
     one = len(set(map(id, inputs.values()))) == 1  # the same for all
