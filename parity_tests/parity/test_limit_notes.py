@@ -178,7 +178,9 @@ def test_float64_copies_have_one_scale_in_each_dtype() -> None:
     (single,) = judge(Subject("x", "v", "layers", "float32", "cpu"), below64)
     assert (exact.error, exact.basis, single.basis) == (pytest.approx(1.2), FIXED["layers"], TWINS)
     assert single.error == exact.error and single.first_divergence is not None
-    assert single.first_divergence.worst.remark.startswith("relative to 0.5, the largest value of feature 1 alone")
+    assert single.first_divergence.worst.remark.startswith(
+        "relative to 0.5, the largest value of feature 1 alone in the first model"
+    )
 
 
 def test_the_reason_of_most_limits_stands_once_above_the_table_and_their_rows_bear_no_letter() -> None:

@@ -119,7 +119,7 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert facts["layer"] == "blocks.0.norm1"
     values = re.fullmatch(r"(\S+) in flax, (\S+) in torch at \[2\]", facts["values"])
     error = re.fullmatch(
-        r"1.0e-3: a difference of (\S+), relative to (\S+), the largest element",
+        r"1.0e-3: a difference of (\S+), relative to (\S+), the largest element in the first model",
         facts["error"],
     )
     assert values and error

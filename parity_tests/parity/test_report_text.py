@@ -57,6 +57,7 @@ def test_what_differs_is_marked_and_told_once_a_model() -> None:
     for line in (
         "  values        5.000 in flax, 5.005 in torch at [4]",
         "  error         1.0e-3: a difference of 5e-3, relative to 5, the largest element",
+        "                in the first model",
         "  limit         1e-10, fixed, as rounding of equal models stays at least a",
         "  layer before  blocks.0.norm1, error 0",
         "  agrees        flax-paddle",
