@@ -161,7 +161,7 @@ def _value(name: str, value: str, text: str) -> Any:
         number = int(value) if name in COUNTS else float(value)
     except ValueError:
         number = -1
-    example = {"lr": 0.001, "eps": 1e-8}.get(name, 20 if name in COUNTS else 0.9)
+    example = {"lr": 0.001, "eps": 1e-8, "weight_decay": 0.01}.get(name, 20 if name in COUNTS else 0.9)
     if not 0 <= number < float("inf"):
         raise UsageError(f"--hyper {text}: {name} is a number from 0 on, as in {name}={example}")
     return number
