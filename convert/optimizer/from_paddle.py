@@ -9,7 +9,7 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
@@ -146,7 +146,8 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
     if lost := lost_names(own):
         return f"{which}: {lost}"
     if not own:
-        like, optimizer = option("like", "new.pdparams"), option("optimizer", path)
+        like = option("like", "new.pdparams")
+        optimizer = command_or_call(f"--optimizer {path}", f"Request(file={path!r}, ...)")
         first = f"first convert the weights alone to a .pdparams with {like}, a model with these names"
         lacks = "the weights have no names of paddle's"
         return f"{which}, and {lacks}: {SAME_PROCESS}, or {first}, and then that file with {optimizer}"
