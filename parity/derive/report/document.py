@@ -61,10 +61,7 @@ def page(
 
 def _verdict(found: Derivation, left: str, right: str) -> str:
     if found.proven:
-        how = " by outputs alone, without gradients" if found.gradient is None else ""
-        idle = len(found.unobservable) + len(found.idle_parts)
-        how += f", but for {count(idle, 'array')} on which no output depends" if idle else ""
-        return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
+        return f"{VERDICTS['proven']}{found.covered}: the Table translates {left} into {right}"
     if found.missing:
         number = len(found.missing)
         lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
