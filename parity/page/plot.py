@@ -111,7 +111,7 @@ def _grid(scale: Scale, above: float) -> Markup:
     """
     step, top = max(math.ceil((scale.high - scale.low) / 5), 1), math.floor(scale.high)
     decades = [*range(scale.low, top + 1, step)]
-    if scale.y(10.0 ** decades[-1]) - scale.y(10.0**top) >= ROW:  # the largest errors have a decade beside them
+    if top - decades[-1] > 1:  # the largest errors have a decade beside them
         decades.append(top)
     rows = [(scale.y(10.0**d), f"1e{d}") for d in decades]
     beyond: list[tuple[float, str, float]] = [(scale.floor, scale.least, scale.bottom)] if scale.zero else []

@@ -105,7 +105,7 @@ def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Pat
     found.table.save(tmp_path / "my.table")
     save_file(_state(_net()), tmp_path / "left.safetensors")
     advice = "8 arrays of the right model without a line: add the lines that are missing, and remove this comment"
-    with pytest.raises(ConvertError, match=f"is incomplete, by its comment '# incomplete:': {advice}") as raised:
+    with pytest.raises(ConvertError, match=f"is incomplete, as its comment says: {advice}") as raised:
         plan(str(tmp_path / "left.safetensors"), str(tmp_path / "my.table"))
     assert "missing: 0.weight: it has 5 where 0.weight has 4" in raised.value.problems, raised.value.problems
     assert "missing: {1,3}.weight: no use of it was matched" in raised.value.problems, raised.value.problems

@@ -290,6 +290,8 @@ def test_what_no_proof_covers_is_a_remark_and_marked_in_its_row():
     parts = page_of(replace(found, unobservable=[], idle_parts={"layer_1/w": "blocks.1.fc.weight"}), {})
     assert [row[-1] for row in rows(parts) if row[0] == "weight"] == ["1.0e-16", "unobservable 1.0e-16"]
     assert "but for 1 array on which no output depends" in re.sub("<[^>]*>", "", parts)
+    printed = str(replace(DERIVED, proven=True, gradient=0.0, error=0.0))
+    assert printed.startswith("proven, but for 1 array on which no output depends: outputs ")
     assert "unobservable 1" not in re.sub("<[^>]*>", "", page_of(replace(found, unobservable=[]), {}))
 
 
@@ -312,8 +314,8 @@ def test_the_title_and_the_headline_name_both_sides():
     places = [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)]
     for found, title, headline in (
         (replace(DERIVED, proven=True, gradient=1e-16, unobservable=[]), "Proven",
-         f"Proven: the Table translates {left} into {right}."),
-        (replace(DERIVED, proven=True, gradient=1e-16), "Proven",
+         f"Proven in float64: the Table translates {left} into {right}."),
+        (replace(DERIVED, proven=True, gradient=1e-16, error=1e-16), "Proven",
          f"Proven, but for 1 array on which no output depends: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
          f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element."),

@@ -154,6 +154,15 @@ class Derivation(Evidence):
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
 
     @property
+    def covered(self) -> str:
+        """Say behind "proven" what a proof covers: " by outputs alone, but for 2 arrays on which no output depends"."""
+        if not self.proven:
+            return ""
+        idle = len(self.unobservable) + len(self.idle_parts)
+        how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
+        return how + f", but for {count(idle, 'array')} on which no output depends" * bool(idle)
+
+    @property
     def following(self) -> str:
         """Say what to do next; "" where everything is proven or explained."""
         if self.depths:
@@ -323,8 +332,7 @@ class Derivation(Evidence):
     @property
     def _unproven(self) -> list[Line]:
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
-        verdict += " in float64" if self.rounded else ""
-        verdict += " by outputs alone" if self.proven and self.gradient is None else ""
+        verdict += self.covered
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "bad"  # as the page has it

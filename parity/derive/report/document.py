@@ -61,10 +61,7 @@ def page(
 
 def _verdict(derivation: Derivation, left: str, right: str) -> str:
     if derivation.proven:
-        how = " by outputs alone, without gradients" if derivation.gradient is None else ""
-        idle = len(derivation.unobservable) + len(derivation.idle_parts)
-        how += f", but for {count(idle, 'array')} on which no output depends" if idle else ""
-        return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
+        return f"{VERDICTS['proven']}{derivation.covered}: the Table translates {left} into {right}"
     if derivation.missing:
         number = len(derivation.missing)
         lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
