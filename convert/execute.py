@@ -120,6 +120,7 @@ def execute(
         progress = Progress(payload_bytes(plan.steps), os.path.basename(target.out))
         stack.callback(progress.close)
         source = source or stack.enter_context(hashing.Source(path_of(plan), verify))
+        hashing.check_unchanged(plan.reader.opened)  # since it was planned
         check_steps(plan)
         job = Job(plan, target, Options(force, prove, verify, removed, lossy), source, progress, Scratch())
         if not target.writer.one_file:
@@ -195,8 +196,13 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def _record(job: Job, facts: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
-    """Build the record of what was written; waits until the source is hashed."""
-    return new.complete(facts, lines, job.source.sha256())
+    """Build the record of what was written; waits until the source is hashed.
+
+    Raises: ConvertError where the source is no longer what it was.
+    """
+    complete = new.complete(facts, lines, job.source.sha256())
+    hashing.check_unchanged(job.plan.reader.opened)
+    return complete
 
 
 def _write_shards(job: Job) -> Outcome:

@@ -38,6 +38,28 @@ def test_a_plan_is_written_by_a_function(tmp_path):
     assert record["tensors"].keys() == {tensor.name for tensor, _ in plan.steps}
 
 
+@pytest.mark.parametrize("replaced", [True, False], ids=["by rename", "in place"])
+def test_a_file_that_changes_after_it_was_planned_is_refused(tmp_path, replaced):
+    """Offsets and checks of a plan are those of the file that was opened; a Table's plan is written alike."""
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        plan.write(tmp_path / "m.safetensors")
+        plan.table.save(tmp_path / "x.table")
+    new = (tmp_path / "m.safetensors").read_bytes() + bytes(8)
+    with (
+        convert.plan(tmp_path / "m.safetensors", dst="flax") as plan,
+        by_table.plan(str(tmp_path / "m.safetensors"), str(tmp_path / "x.table"), backwards=True) as by_lines,
+    ):
+        file = tmp_path / ("other" if replaced else "m.safetensors")
+        file.write_bytes(new)
+        file.replace(tmp_path / "m.safetensors")
+        for one in (plan, by_lines):
+            with pytest.raises(ConvertError, match=r"m\.safetensors: changed while it was read"):
+                convert.write(one, tmp_path / "out.msgpack")
+        with pytest.raises(ConvertError, match=r"m\.safetensors: changed while it was read"):
+            dict(plan.arrays())
+    assert not list(tmp_path.glob("*out*"))
+
+
 def change(arrays):
     del arrays["pre_head_layer_norm/scale"]
     arrays["pre_head_layer_norm/bias"] = arrays["pre_head_layer_norm/bias"][:2]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from convert.errors import ConvertError
+from convert.files import state
 from convert.files.base import URL
-from convert.files.hashing import sha256, state
+from convert.files.hashing import sha256
 
 
 @dataclass(frozen=True)

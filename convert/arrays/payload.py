@@ -54,15 +54,22 @@ class Scratch:
 
 
 def arrays(plan: Steps) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
+    """Yield (name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly.
+
+    Raises: ConvertError before the first or after the last one, where the source has changed since it was planned.
+    """
     import numpy as np
+
+    from convert.files.hashing import check_unchanged
 
     from .casting import NARROW
 
+    check_unchanged(plan.reader.opened)
     for tensor, filling in plan.steps:
         wide = Tensor(tensor.name, tensor.shape, "float32" if tensor.dtype in NARROW else tensor.dtype)
         data = bytearray(b"".join(chunks(plan, (wide, filling))))
         yield tensor.name, np.frombuffer(data, wide.dtype).reshape(tensor.shape)
+    check_unchanged(plan.reader.opened)
 
 
 def chunks(

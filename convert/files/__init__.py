@@ -30,7 +30,7 @@ from typing import NamedTuple
 from convert.errors import FormatError, UsageError
 
 from . import foreign, parts
-from .base import INCOMPLETE, PDOPT, URL, File, Reader, Writer
+from .base import INCOMPLETE, PDOPT, URL, File, Reader, State, Writer
 
 
 class Format(NamedTuple):
@@ -143,8 +143,11 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
 
 def _whole(name: str) -> Reader:
     """Open a checkpoint that is no part of a model; a warning is on its remarks where it may be one."""
-    warnings = parts.check(name)
+    warnings, before = parts.check(name), State()
+    with contextlib.suppress(OSError, ValueError, FormatError):  # which opening it reports
+        before = state(name)
     reader = _open(name)
+    reader.opened = {name: before}
     reader.remarks = (*reader.remarks, *warnings)
     return reader
 
@@ -233,6 +236,11 @@ def files_of(path: str) -> list[str]:
     if INDEX.search(path) and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
         return [path, *sharded.Index(path).shards.values()]
     return [path]
+
+
+def state(path: str) -> State:
+    """Return size and time of change of every file of a checkpoint. Raises: OSError, FormatError."""
+    return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, files_of(path))]
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

@@ -46,6 +46,8 @@ MAX_NAME = 4096  # characters in one tensor's name
 INCOMPLETE = "copy the whole folder again"  # the remedy for a folder that lacks a part
 MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
+State = list[tuple[int, int]]  # size and time of change of every file of a checkpoint
+
 
 def meant(dtype: str) -> str:
     """Return the dtype of weights that a file gives as `dtype`: Paddle's spelling of bfloat16 undone."""
@@ -84,6 +86,7 @@ class Reader(ABC):
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
     on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
     remarks: tuple[str, ...] = ()  # how it is read otherwise than it is stored, for people
+    opened: Mapping[str, State] = {}  # of each checkpoint that is read, by its path, when it was opened
     filled: frozenset[str] = frozenset()  # tensors with elements that the file does not store: read as its fill value
 
     @property
@@ -169,6 +172,7 @@ class Wrapped(Reader):
         self.reader, self.tensors, self.remarks = reader, tensors, (*reader.remarks, *remarks)
         self.format, self.path = reader.format, reader.path
         self.metadata, self.on_disk, self.filled = reader.metadata, reader.on_disk, reader.filled
+        self.opened = reader.opened
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:

@@ -10,16 +10,16 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import xxhash
 
 from convert.errors import ConvertError, FormatError
 
-from . import files_of
+from . import files_of, state
 from .background import Task
-from .base import URL, File, Reader, Tensor
+from .base import URL, File, Reader, State, Tensor
 
 BATCH = 1 << 17  # bytes of the source a read: they are still in the core's own cache when they are hashed
 HASH = "xxh3_128"  # what a record calls a payload's hash
@@ -46,22 +46,18 @@ class Source:
 
     def __init__(self, path: str | None, hashed: bool = True):
         path = None if path is not None and URL.match(path) else path
-        self.path, self.before = path, None
+        self.path, self.before = path, State()
         with contextlib.suppress(OSError):  # of a file that is not there, which opening it tells
-            self.before = state(path) if path is not None else None
+            self.before = state(path) if path is not None else self.before
         self._task = Task(lambda stop: sha256(path, stop) if hashed and path is not None else None)
 
     def sha256(self) -> str | None:
         """Return the hash, None if there is none. Raises: ConvertError where the source is no longer what it was."""
         if self.path is None:
             return None
-        try:
+        with _reported(self.path):
             sha = self._task.result()
-            unchanged = state(self.path) == self.before
-        except (OSError, FormatError) as error:
-            raise ConvertError(f"{self.path}: cannot be read any more: {error}") from None
-        if not unchanged:
-            raise ConvertError(f"{self.path}: changed while it was read: convert it again once it is complete")
+        check_unchanged({self.path: self.before})
         return sha
 
     def __enter__(self) -> Source:
@@ -71,9 +67,26 @@ class Source:
         self._task.__exit__(*reason)
 
 
-def state(path: str) -> list[tuple[int, int]]:
-    """Return size and time of change of every file of a checkpoint."""
-    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files_of(path))]
+def check_unchanged(opened: Mapping[str, State]) -> None:
+    """Check that checkpoints are what they were. Raises: ConvertError.
+
+    Args:
+      opened: see Reader.
+    """
+    for path, before in opened.items():
+        with _reported(path):
+            sha = state(path)
+        if sha != before:
+            raise ConvertError(f"{path}: changed while it was read: convert it again once it is complete")
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """Raise ConvertError that names a checkpoint which is not there any more."""
+    try:
+        yield
+    except (OSError, FormatError) as error:
+        raise ConvertError(f"{path}: cannot be read any more: {error}") from None
 
 
 class Digest:

@@ -66,6 +66,7 @@ class WithState(Wrapped):
     def __init__(self, first: Reader, second: Reader):
         others = {BESIDE + name: tensor._replace(name=BESIDE + name) for name, tensor in second.tensors.items()}
         super().__init__(first, {**first.tensors, **others})
+        self.opened = {**first.opened, **second.opened}
         self.second, self.filled = second, first.filled | {BESIDE + name for name in second.filled}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
