@@ -27,7 +27,7 @@ from .files import written_suffixes
 
 
 @cache
-def check(architecture: str) -> None:
+def check_dialects(architecture: str) -> None:
     """Check every dialect of an architecture.
 
     Raises: UsageError that names the page, each dialect and each wrong line, with what is wrong and the nearest name.
@@ -53,8 +53,8 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     if dialect.suffix and dialect.suffix not in (written := written_suffixes()):
         yield f"suffix: {unknown(dialect.suffix, written, listed=True)}"
     faults = readable(dialect.table)[1]
-    found = {number: re.sub(r"^line \d+", r"\g<0> of the table", fault) for number, fault in faults.items()}
-    dialect = _without(dialect, found)
+    named = {number: re.sub(r"^line \d+", r"\g<0> of the table", fault) for number, fault in faults.items()}
+    dialect = _without(dialect, named)
     lines = rules(dialect.table)
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
     for example in examples(architecture):
@@ -64,9 +64,9 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         users = chosen[line] or list(_users(architecture, dialect, line))
         problem = "; ".join(_meaning(line, users, dialect)) if users else _without_effect(architecture, line)
         if problem:
-            found[line.number] = f"line {line.number} of the table, {line.text!r}: {problem}"
-    yield from (found[number] for number in sorted(found))
-    yield from _doubles(architecture, _without(dialect, found), by_lines=bool(found))
+            named[line.number] = f"line {line.number} of the table, {line.text!r}: {problem}"
+    yield from (named[number] for number in sorted(named))
+    yield from _doubles(architecture, _without(dialect, named), by_lines=bool(named))
 
 
 def _without(dialect: Dialect, wrong: Collection[int]) -> Dialect:

@@ -209,6 +209,7 @@ class OpenFields(UsageError):
       fields: their names -> what to set them to, as in "gelu or relu".
       problems: every remedy.
       choices: the values of those that have a list of them, or a default.
+      shown: other fields, which the file's arrays show.
     """
 
     def __init__(
@@ -218,8 +219,9 @@ class OpenFields(UsageError):
         fields: Mapping[str, str],
         problems: Iterable[str],
         choices: Mapping[str, Sequence[Any]],
+        shown: Mapping[str, Any],
     ):
-        self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
+        self.architecture, self.fields, self.choices, self.shown = architecture, dict(fields), dict(choices), shown
         it = "it" if len(fields) == 1 else "them"
         stated = f"the model's arrays do not show {it}" if is_saving() else f"neither the file nor a record states {it}"
         self.why = f"{stated}, and outputs or training of {architecture} depend on {it}"

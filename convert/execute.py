@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from . import folding, replacing
 from .arrays.casting import Tally
-from .arrays.payload import Scratch, check, chunks
+from .arrays.payload import Scratch, check_steps, chunks
 from .arrays.steps import Step, Writable, tied
 from .errors import ConvertError, option
 from .files import atomic, atomic_folder, hashing
@@ -121,7 +121,7 @@ def execute(
         stack.callback(progress.close)
         source = source or stack.enter_context(hashing.Source(path_of(plan), verify))
         hashing.check_unchanged(plan.reader.opened)  # since it was planned
-        check(plan)
+        check_steps(plan)
         job = Job(plan, target, Options(force, prove, verify, removed, lossy), source, progress, Scratch())
         if not target.writer.one_file:
             return _write_folder(job)

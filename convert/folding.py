@@ -126,11 +126,11 @@ def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
     """
     others = [other for other in unused if other not in names][:MATCHED]
     pairs = [(_likeness(name, other), name, other) for name in names[:LINES] for other in others]
-    found: dict[str, str] = {}
+    partners: dict[str, str] = {}
     for likeness, name, other in sorted(pairs, key=lambda pair: -pair[0]):
-        if likeness >= SIMILARITY and name not in found and other not in found.values():
-            found[name] = other
-    return found
+        if likeness >= SIMILARITY and name not in partners and other not in partners.values():
+            partners[name] = other
+    return partners
 
 
 def _likeness(name: str, other: str) -> float:

@@ -8,7 +8,7 @@ import specs
 from specs.raised import line_of
 from specs.spec import SpecError, described
 
-from .dialect_faults import check
+from .dialect_faults import check_dialects
 from .errors import UsageError
 
 
@@ -24,7 +24,7 @@ def use(sources: Iterable[str]) -> None:
             architecture = specs.add(source)
         except SpecError as error:
             raise UsageError(f"--spec: {error.message}", error.problems) from None
-        check(architecture)
+        check_dialects(architecture)
 
 
 def fault(error: Exception) -> str:

@@ -68,13 +68,13 @@ class Arguments(argparse.ArgumentParser):
         """Parse them; a misspelt option is answered with the one that was meant."""
         self._given = sys.argv[1:] if args is None else list(args)
         self.stored.clear()
-        found, others = self.parse_known_args(args, namespace)
+        parsed, others = self.parse_known_args(args, namespace)
         if others:
             shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
             options = [name for one in shown if not isinstance(one, Version) for name in one.option_strings]
             wrong = next((other.partition("=")[0] for other in others if other.startswith("--")), "")
             self.error(f"unrecognized arguments: {' '.join(others)}{_meant(wrong, options) if wrong else ''}")
-        return found
+        return parsed
 
     def error(self, message: str) -> Any:
         given: list[str] = getattr(self, "_given", [])

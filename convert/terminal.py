@@ -72,9 +72,9 @@ def painted(text: str, code: str) -> str:
 def shortened(text: str) -> str:
     """Leave out the middle of lists of many numbers: "0,2,4,6,...,46"."""
 
-    def ends(found: re.Match[str]) -> str:
-        numbers = re.split(r"(?<=,) ?", found[0])
-        gap = " " if ", " in found[0] else ""
+    def ends(match: re.Match[str]) -> str:
+        numbers = re.split(r"(?<=,) ?", match[0])
+        gap = " " if ", " in match[0] else ""
         return gap.join([*numbers[:4], "...,", numbers[-1]])
 
     return re.sub(_NUMBERS, ends, text)
@@ -97,7 +97,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
 
 def marked(text: str, code: str, words: str) -> str:
     """Paint the first place that has these words, also where lines are broken between them."""
-    return re.sub(r"\s+".join(map(re.escape, words.split())), lambda found: painted(found[0], code), text, count=1)
+    return re.sub(r"\s+".join(map(re.escape, words.split())), lambda match: painted(match[0], code), text, count=1)
 
 
 def say(text: str, stream: Any = None, kind: str = "", indent: int = 2, words: str = "") -> None:
@@ -118,8 +118,8 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2, words: s
     if kind in GRADES and not words and (verdict := re.match(_VERDICT, text)):
         words = verdict[0]
     for line in shortened(text).split("\n"):
-        found = re.match(_INDENT, line)
-        parts = wrapped(line, width, rest=" " * ((len(found[0]) if found else 0) + indent))
+        match = re.match(_INDENT, line)
+        parts = wrapped(line, width, rest=" " * ((len(match[0]) if match else 0) + indent))
         if words:
             parts, words = [marked("\n".join(parts), code, words)], ""
         elif kind not in GRADES:

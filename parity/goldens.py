@@ -19,7 +19,7 @@ import numpy as np
 
 import ports
 import specs
-from convert.dialect_faults import check as check_dialects
+from convert.dialect_faults import check_dialects
 from convert.documents import document
 from convert.errors import ConvertError, OpenFields, UsageError, called
 from convert.files import open_checkpoint, writer_for

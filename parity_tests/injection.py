@@ -19,7 +19,7 @@ from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.records.record import read
-from convert.records.verification import check
+from convert.records.verification import list_damage
 
 CHANGES = (os.fsync, os.link, os.unlink, os.replace, os.rename)
 METHODS = ("write", "truncate")  # of files
@@ -82,7 +82,7 @@ def problems(folder: Path, out: Path, old: dict[str, bytes], new: dict[str, byte
             with open_checkpoint(out) as reader:
                 record = read(reader)
             recorded = bool(record.content) and not record.change
-            found += check(str(out)) if recorded else []
+            found += list_damage(str(out)) if recorded else []
         except ConvertError as error:
             found.append(str(error))
         beside = out.with_name(out.name + ".json")

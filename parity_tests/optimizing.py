@@ -1,4 +1,4 @@
-"""Train the same model in each framework by its own calls, save it with its optimizer, and load both again."""
+"""Train the same model in each framework by its own calls, save it with its optimizer, load both again, and compare."""
 
 from __future__ import annotations
 
@@ -232,3 +232,10 @@ class Paddle:
 
 
 TRAINERS = {"flax": Flax, "torch": Torch, "paddle": Paddle}
+
+
+def apart(printed, err):
+    """Return the plain values that a table of `diff` lists, as its notes spell them, and the notes: none is in both."""
+    rows = re.findall(r"^  (\S.*?)  +(\S.*?)  +(\S.*)$", printed.partition("  plain value")[2], re.MULTILINE)
+    assert not any(f"{name} is " in err for name, *_ in rows), err
+    return "".join(f"{name} is {ours} in A, {theirs} in B\n" for name, ours, theirs in rows) + err

@@ -163,7 +163,7 @@ def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
     (tmp_path / "config.json").write_text('{"depth": 4, "gelu": "tanh"}')
     words = ["google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--config", tmp_path / "config.json"]
     code, _, err = run(*words)
-    assert code == 2 and "but the file has depth=3: add --set depth=3, which goes above the file" in err
+    assert code == 2 and "the file has depth=3: if the model was built so, add --set depth=3, which goes above" in err
     assert run(*words, "--set", "depth=3")[0] == 0
     (tmp_path / "config.json").write_text('{"depth": 4, "width": 99, "classes": 5, "gelu": "tanh"}')
     code, _, err = run(*words)
@@ -273,7 +273,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
     (["google2torch", GOOGLE, "-o", "a.pt", "--out", "b.pt"], 2, "argument -o/--out: given twice, as 'b.pt' too"),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
-    (["torch-timm", GOOGLE], 2, "did you mean 'torch2timm'?"),
+    (["timm-torch", GOOGLE], 2, "did you mean 'timm2torch'?"),
     (["convrt", GOOGLE], 2, "'convrt' is neither a command nor a route (python -m convert --help lists"),
     (["parity", GOOGLE], 2, "'parity' is no command of convert, but a program of its own: python -m parity"),
     (["compare", GOOGLE, GOOGLE], 2, "did you mean python -m convert diff, which compares two files?"),
@@ -292,7 +292,8 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", "nowhere.npz"], 2, "nowhere.npz: there is no such file"),
     (["flax2torch", GOOGLE, "{}/x.pt"], 2, "x.pt: there is no such file: if it is the target, write -o /"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: use google2torch"),
-    (["timm2google", GOOGLE], 1, "it is google already, as every array fits; google2google changes its format"),
+    (["timm2google", GOOGLE], 1, "it is google already, as every array fits; google2google changes its format or dtype "
+     "alone, and google2timm converts it to timm"),
     (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),
     (["google2torch", GOOGLE, "--set", "dept=3"], 2, "did you mean 'depth'"),
     (["google2torch", GOOGLE, "--set", "gelu=relu"], 2, "gelu is erf or tanh"),

@@ -154,3 +154,16 @@ def test_outputs_of_other_shapes_are_named_by_their_shapes(run, tmp_path, monkey
     code, _, error = run("google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--prove")
     assert code == 1 and listing(tmp_path) == []
     assert "not proven: stem: shapes differ: [2, 3, 8, 8] in flax, [2, 3, 16, 16] in torch; nothing" in error
+
+
+def test_a_proof_says_that_its_source_is_not_what_was_written(run, tmp_path):
+    """Damage and training look alike, and source and target agree in either."""
+    needs("torch")
+    path = tmp_path / "x.safetensors"
+    assert run("google2torch", GOOGLE, "-o", path)[0] == 0
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    code, printed, err = run("torch2google", path, "-o", tmp_path / "x.npz", "--prove", "--image", "24x16")
+    assert code == 0 and err.splitlines()[-1].startswith("warning: its record no longer fits the file, whose "), err
+    assert "\nthis holds for the source as it is, whose " in printed and " was damaged, or changed as by" in printed

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import pickle
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -95,3 +98,20 @@ def test_all_parts_of_files_of_no_known_architecture_are_compared(run, tmp_path)
     (entry,) = json.loads(printed)["differences"]
     assert code == 1 and (entry["kind"], entry["tensor"]) == ("missing", "step")
     assert run("diff", a, a, "--weights", "/", "--weights", "/")[1].startswith(f"{ALL}\n")
+
+
+def test_an_optimizer_beside_the_weights_is_compared_with_one_inside_the_other_file(run, tmp_path):
+    """As paddle saves two files, and a conversion writes one: a note states the command."""
+    weights = {"a.weight": np.ones((2, 3), "f4"), "a.bias": np.ones(3, "f4")}
+    state = {f"linear_0.{name}_moment{k}_0": np.ones(2, "f4") for name in ("w_0", "b_0") for k in (1, 2)}
+    one, two = tmp_path / "one.pdparams", tmp_path / "two.pdparams"
+    one.write_bytes(pickle.dumps({"model": weights}, protocol=4))
+    one.with_suffix(".pdopt").write_bytes(pickle.dumps(state, protocol=4))
+    two.write_bytes(pickle.dumps({"model": weights, "optimizer": state}, protocol=4))
+    for pair in ((one, two), (two, one)):
+        code, _, err = run("diff", *pair, "--weights", "/")
+        found = re.search(r"one.pdopt lies beside .*: python -m convert (diff .*) compares it\n", err)
+        assert code == 1 and found, err
+        code, printed, err = run(*shlex.split(found[1]))
+        assert (code, printed.splitlines()[0]) == (0, "the same arrays"), err
+    assert "lies beside" not in run("diff", one, one, "--weights", "/")[2]

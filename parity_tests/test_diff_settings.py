@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 import specs
 
-from .commands import GOOGLE
+from .commands import GOOGLE, TIMM
 from .golden import Case
 from .test_diff import as_timm
 from .test_routes import write_numbers
@@ -71,9 +71,9 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert (code, printed.splitlines()[0]) == (1, "the same arrays; equal only if act agrees")
     assert printed.splitlines()[3].startswith("open: act, which neither file states")
     assert run("diff", bare, other, "--assume")[0] == 0
-    port = tmp_path / "port.safetensors"  # of a dialect whose numbers are open as well
-    save_file(load_file(out), port)
-    code, printed, _ = run("diff", port, port)
+    port, copy = (tmp_path / f"{name}.safetensors" for name in ("port", "copy"))  # whose numbers are open as well
+    save_file(load_file(out), port), save_file(load_file(out), copy)
+    code, printed, _ = run("diff", port, copy)
     assert (code, printed.startswith("the same arrays; equal only if act")) == (1, True)
     code, printed, _ = run("diff", bare, other, "--set", "act=gelu")
     assert (code, printed.splitlines()[0]) == (0, "the same model")
@@ -155,3 +155,40 @@ def test_a_size_that_is_stated_is_of_the_file_whose_arrays_show_it(run, tmp_path
         assert code == 1 and printed.startswith("different: the shape of 2 arrays\n"), printed + err
     code, _, err = run("diff", whole, bare, "--config", whole, "--set", "classes=6")
     assert code == 2 and "classes=6 was asked for" in err, err
+
+
+def test_a_configuration_of_one_size_serves_two_files_of_another(run, tmp_path):
+    """A size that it states is not asked of each file: how the shapes differ is what diff is to say."""
+    whole = tmp_path / "whole.safetensors"
+    assert run("google2torch", GOOGLE, "-o", whole)[0] == 0
+    arrays = load_file(whole)
+    save_file(arrays, tmp_path / "a.safetensors")
+    save_file({n: a[:5] if n.startswith("head") else a for n, a in arrays.items()}, tmp_path / "five.safetensors")
+    save_file({n: a for n, a in arrays.items() if not n.startswith("blocks.2.")}, tmp_path / "two.safetensors")
+    a, five, two = (tmp_path / f"{name}.safetensors" for name in ("a", "five", "two"))
+    for words in ((), ("--set", "classes=5")):
+        for files in ((a, five), (five, a)):
+            code, printed, err = run("diff", *files, "--config", whole, *words)
+            assert (code, printed.splitlines()[0]) == (1, "different: the shape of 2 arrays"), err
+    code, printed, err = run("diff", five, five, "--config", whole)
+    assert (code, printed.splitlines()[0]) == (0, "the same model"), err
+    code, printed, err = run("diff", a, two, "--config", whole)
+    assert (code, printed.splitlines()[0]) == (1, "different: 12 arrays only in A"), err
+    code, _, err = run("diff", a, five, "--config", whole, "--set", "classes=9")
+    assert code == 2 and "classes=9 was asked for, and its arrays show classes=7" in err, err
+
+
+def test_a_file_is_the_same_model_as_itself(run, tmp_path):
+    """Whatever it leaves open; a copy of it may be of another model."""
+    whole, bare, copy = (tmp_path / f"{name}.safetensors" for name in ("whole", "bare", "copy"))
+    assert run("google2torch", GOOGLE, "-o", whole)[0] == 0
+    for path in (bare, copy):
+        save_file(load_file(whole), path)
+    assert run("diff", bare, bare)[:2] == (0, run("diff", whole, whole)[1].replace(str(whole), str(bare)))
+    assert run("diff", bare, copy)[1].startswith("the same arrays; equal only if gelu and norm_eps agree\n")
+
+
+def test_a_setting_that_a_record_takes_from_its_dialects_code_is_marked(run, tmp_path):
+    assert run("timm2torch", TIMM, "-o", tmp_path / "x.safetensors")[0] == 0
+    _, printed, _ = run("diff", GOOGLE, tmp_path / "x.safetensors")
+    assert re.search(r"gelu +tanh \(assumed: google's own code\) +erf \(assumed: timm's own code\)\n", printed), printed

@@ -41,6 +41,7 @@ def test_measured_values_have_three_digits_or_as_many_as_show_their_difference()
     assert numbers.measured(5.3333e-5) == "5.33e-5"
     assert numbers.apart(0.81405, -1.08541) == ("0.814", "-1.09")
     assert numbers.apart(0.64042, 0.64106) == ("0.64042", "0.64106")  # 0.64 and 0.641 would differ by 0.001
+    assert numbers.apart(-1.991216, -1.9930526) == ("-1.991216", "-1.993053")  # 1.84e-3, and not 1.83e-3
     assert numbers.apart(2.0, 2.0) == ("2", "2") and numbers.apart(1.0, float("nan")) == ("1", "NaN")
     assert numbers.apart(-0.14988213777542114, float("nan")) == ("-0.15", "NaN")
     assert numbers.measured(float("-inf")) == "-inf"

@@ -230,6 +230,7 @@ def test_the_record_counts_averages_until_its_file_is_changed(five, run, tmp_pat
     record.write_text(record.read_text().replace('"averaged": 5', '"averaged": 6'))
     code, _, err = run(*words, there, "-o", tmp_path / "damaged.pt")
     assert code == 0 and "averaged=6" not in err and "the source does not count its averages" in err, err
+    assert "an equal average (SWA) needs the number of models in it" in err and "use_buffers" not in err
 
 
 def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
@@ -247,6 +248,7 @@ def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
     back = ["flax2torch", out, "--config", config, "-o", tmp_path / "back.pt", "--with-optimizer"]
     code, _, err = run(*back, "--hyper", "lr=0.5")
     assert code == 0 and "the average of the weights goes along: ema_params, ema_batch_stats -> model_ema" in err, err
+    assert "the average has running statistics, as norm.running_mean: " in err and "use_buffers=True" in err
     code, _, err = run(*back, "--weights", "ema_params")
     assert code == 2 and f"{out}: --weights ema_params takes an average of the weights" in err, err
     with plan(out) as again:
@@ -281,6 +283,9 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     assert "set aside state_dict_ema/num_updates (plain numbers)\n" in err, err
     code, _, err = run(*resaved(normed, tmp_path / "two.pt", swa=average))
     assert code == 0 and "as no training state has room for several: state_dict_ema, swa" in err
+    assert "(--weights state_dict_ema converts one alone, " in err
+    _, _, listed = run(*resaved(normed, tmp_path / "list.pt", swa=average, state_dict_ema=numbered))
+    assert "(--weights swa converts one alone, " in listed  # the other has numbers, and no names of weights
     record = json.loads((tmp_path / "two.msgpack.json").read_text())
     assert [line["to"] for line in record["optimizer"]["averages"]] == [None, None]
 

@@ -234,11 +234,12 @@ def test_the_momentum_of_sgd_moves_into_a_schedule():
         assert [int(count) for count in jax.tree.leaves(opt_state) if np.ndim(count) == 0] == [5]
 
 
-def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch):
-    """The average, the moments and the epoch go to torch and back."""
+def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch, capsys):
+    """The average, the moments, the epoch and, until torch goes on, the schedule go to torch and back."""
     needs("torch")
     needs("paddle")
     import paddle
+    import torch
 
     monkeypatch.chdir(tmp_path)
     config, rng = config_of("mlp_mixer"), np.random.default_rng(0)
@@ -246,10 +247,11 @@ def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch):
     batches = list(zip(rng.standard_normal(shape), rng.integers(0, 5, (5, 2)), strict=True))
     Path("config.json").write_text(json.dumps(configs.as_dict(config)))
     section = TEXT.partition("## A journey that starts in paddle")[2].partition("\n## ")[0]
-    train, commands, load = ("\n".join(re.findall(r"^    (.*)$|^$", block, re.MULTILINE)) for block in
+    train, commands, load, checks = ("\n".join(re.findall(r"^    (.*)$|^$", block, re.MULTILINE)) for block in
                              re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE))  # fmt: skip
     values = {"config": config, "batches": batches}
     exec(train, values)
+    assert all(average.stop_gradient for average in values["ema"].values())  # no graph is kept
     before = paddle.load("pd.pdparams"), paddle.load("pd.pdopt")
     for command in commands.split("\n"):
         assert main(shlex.split(command)[3:]) == 0 if command else True
@@ -258,5 +260,12 @@ def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch):
     assert after["epoch"] == before[0]["epoch"] == 1
     for place in ("model", "model_ema"):
         assert all((value == after[place][name]).all() for name, value in before[0][place].items())
-    state = {name: value for name, value in before[1].items() if name != "LR_Scheduler"}
-    assert state and all((value == after["optimizer"][name]).all() for name, value in state.items())
+    assert after["optimizer"]["LR_Scheduler"] == before[1].pop("LR_Scheduler")
+    assert before[1] and all((value == after["optimizer"][name]).all() for name, value in before[1].items())
+    assert [main(shlex.split(check)[3:]) for check in checks.strip().split("\n")] == [0, 0]
+    trained = torch.load("pd.pt")
+    trained["model"]["head.bias"] += 1
+    torch.save(trained, "pd.pt")
+    assert main([*shlex.split(commands.strip().split("\n")[-1])[3:], "--force"]) == 0
+    assert "LR_Scheduler" not in paddle.load("back.pdparams")["optimizer"]
+    assert "its learning-rate scheduler needs an entry: " in capsys.readouterr().err

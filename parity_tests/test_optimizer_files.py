@@ -445,6 +445,20 @@ def test_a_state_that_is_set_aside_comes_with_the_option_that_takes_it(trained, 
     assert option not in run("torch2flax", trained[0], *words, OPTIMIZER)[2]
     torch.save(torch.load(trained[0])["model"], tmp_path / "model.pt")
     assert option not in run("torch2flax", tmp_path / "model.pt", *words)[2]
+    assert option not in run("torch2flax", trained[0], *words[:2], "-o", tmp_path / "x.npz")[2]  # without room for it
+    saved = torch.load(trained[0])
+    torch.save({**saved, "model_ema": saved["model"]}, tmp_path / "averaged.pt")
+    assert option not in run("torch2flax", tmp_path / "averaged.pt", *words, "--weights", "model_ema")[2]
+
+
+def test_inspect_names_the_state_beside_weights_unless_its_record_does(trained, run, tmp_path):
+    code, printed, err = run("inspect", trained[0])
+    said = "note:         optimizer: Adam's two moments, as torch stores them, after 3 steps (--weights optimizer "
+    assert code == 0 and said in printed, printed + err
+    words = ("--config", trained[1], OPTIMIZER, "-o", tmp_path / "x.pt")
+    assert run("torch2torch", trained[0], *words)[0] == 0
+    _, printed, _ = run("inspect", tmp_path / "x.pt")
+    assert "optimizer:    adamw after 3 steps" in printed and "two moments" not in printed, printed
 
 
 def test_inspect_lists_the_state_that_weights_names(trained, run, tmp_path):

@@ -166,8 +166,12 @@ def test_adam_or_adamw_is_asked_for_with_all_else_that_is_missing(paddle):
 
 
 def test_a_rate_without_a_value_is_answered_with_an_example():
+    with pytest.raises(UsageError, match=r" as in weight_decay=0\.01$"):
+        given(["weight_decay"])
     with pytest.raises(UsageError, match=r"--hyper lr: lr is a number from 0 on, as in lr=0\.001$"):
         given(["lr"])
+    with pytest.raises(UsageError, match=r"--hyper beta1=1.5: beta1 is a number from 0 to below 1, as in beta1=0\.9$"):
+        given(["beta1=1.5"])
 
 
 def test_nesterov_is_spelt_as_the_printed_constructors_spell_it():

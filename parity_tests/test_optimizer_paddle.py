@@ -123,8 +123,15 @@ def test_moments_of_other_names_are_another_models(trained, new, run, tmp_path):
     assert code == 1, err
     assert "has moments of layer_0.w_0, which the weights lack; the weights without moments are layer_" in err, err
     assert "the optimizer is another model's, or of another process: convert the .pdparams that paddle.save(" in err
-    code, _, err = run("paddle2torch", new("nameless.pdparams", names=False), *words)
-    assert code == 1 and "the weights have no names of paddle's: " in err and "--like new.pdparams" in err, err
+    nameless, named = new("nameless.pdparams", names=False), tmp_path / "named.pdparams"
+    code, _, err = run("paddle2torch", nameless, *words)
+    assert code == 1 and "the weights have no names of paddle's: " in err, err
+    assert "or first convert the weights alone to a .pdparams with --like new.pdparams, a model with these names" in err
+    assert err.endswith(f", and then that file with --optimizer {tmp_path / 'x.pdopt'}\n"), err
+    code, _, err = run("paddle2paddle", nameless, "--config", config, "--like", tmp_path / "new.pdparams", "-o", named)
+    assert code == 0, err
+    code, _, err = run("paddle2torch", named, *words, "--hyper", "kind=adamw")
+    assert code == 0, err
 
 
 def test_from_paddle_to_paddle_names_stay(trained, new, run, tmp_path):
@@ -184,7 +191,7 @@ def test_a_record_of_earlier_steps_states_hyperparameters_where_it_is_named(trai
     remedy = f"(--config {path}.json takes all but lr from the record of its earlier steps)"
     assert code == 2 and "whether it is Adam's or AdamW's" in err and remedy in err, err
     code, _, err = run(*back[:-1], "--hyper", "kind=adamw")
-    assert code == 0 and "not what it says of the optimizer, which --config FILE takes" in err, err
+    assert code == 0 and f"is used; --config {path}.json also uses what it says of the optimizer" in err, err
     code, _, err = run(*back, config)
     assert code == 2 and f"(--config {config} says nothing of an optimizer: the record of a checkpoint of " in err, err
 

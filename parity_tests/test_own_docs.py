@@ -43,7 +43,7 @@ def test_the_table_of_the_page_is_well_defined(tmp_path, monkeypatch):
     page.write_text("".join(code for code in PYTHON if "parity" not in code))
     (tmp_path / "head_mixer_torch.py").write_text("class HeadMixer: ...")
     monkeypatch.setitem(sys.modules, "my_package.head_mixer_flax", type(sys)("head_mixer_flax"))
-    dialect_faults.check(specs.add(str(page)))
+    dialect_faults.check_dialects(specs.add(str(page)))
 
 
 @pytest.mark.parametrize("name", [

@@ -413,7 +413,7 @@ def test_the_snippets_of_the_quick_start(tmp_path, monkeypatch, run):
         name, arguments = documents.module(words)
         code, out, _ = run(*arguments)
         assert name == "convert" and code == 0
-    assert "image=[24, 16]" in out
+    assert "pixels: " in out and out.count("image=24x16") == 2, out
     space = {}
     with pytest.warns(UserWarning, match="assumed"):
         exec(compile(documents.python(text), "quick-start.md", "exec", dont_inherit=True), space)

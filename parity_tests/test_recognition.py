@@ -93,7 +93,7 @@ def test_an_array_beside_those_of_a_model_is_no_training_state(name, run, tmp_pa
     code, _, err = run("timm2torch", tmp_path / "more.safetensors")
     more, *rest = err.splitlines()[1:]
     assert (code, more) == (1, f"  - unexpected {name}"), err
-    how = "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network"
+    how = "all arrays of the model are there and fit: if what is unexpected is of it under another name, rename it"
     assert rest[0].startswith(f"  - {how}") and "convert by a Table (" in rest[0], err
     assert rest[1:] == ["  - convmixer has a dialect timm too"]  # the less likely cause comes last
     save_file({**arrays, "step": np.ones(1, "f4")}, tmp_path / "step.safetensors")

@@ -17,7 +17,7 @@ from convert.config.settings import read_config
 from convert.errors import ConvertError, command, option
 from convert.inspection import text as inspection_text
 from convert.plans.nnx import as_nnx
-from convert.records.verification import check
+from convert.records.verification import list_damage
 from convert.table import by_table
 
 from .commands import GOOGLE, ROOT, TIMM, spoiled
@@ -116,7 +116,7 @@ def test_what_is_there_already_or_lost_or_cannot_be_held(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write(source, "d.safetensors", "float16", lossy=True, verify=False)
-    assert "verify=False" in refusal(check, str(tmp_path / "d.safetensors"))
+    assert "verify=False" in refusal(list_damage, str(tmp_path / "d.safetensors"))
 
 
 def replaced_record(write, folder):
@@ -260,3 +260,60 @@ def test_a_head_that_is_none_in_the_file_is_named(run, tmp_path):
     torch.save(state | {"head.weight": None, "head.bias": None}, tmp_path / "x.pth")
     code, _, err = run("timm2flax", tmp_path / "x.pth", "-o", tmp_path / "x.msgpack")
     assert code == 0 and "has no head, as head.weight and head.bias are None in it: read as classes=0, " in err, err
+
+
+def test_what_a_file_lacks_is_named_before_a_smaller_model_is_offered(run, tmp_path):
+    """A renamed head and a lost block are no reason to drop them: a smaller model may be the right one all the same."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    head = ["head.weight", "head.bias"]
+    words = ["torch2google", tmp_path / "y.safetensors", "--config", tmp_path / "x.safetensors", "-o", "y.npz"]
+    save_file({name.replace("head", "classifier"): array for name, array in arrays.items()}, words[1])
+    code, _, err = run(*words)
+    listed = [line.removeprefix("  - ") for line in err.splitlines()[1:]]
+    assert code == 2 and listed[:2] == [f"missing {name}" for name in head], err
+    assert listed[2:4] == ["unexpected classifier.bias", "unexpected classifier.weight"], err
+    assert "rename it" in listed[-1] and "--set" not in err, err
+    code, _, err = run(*words, "--set", "classes=0")
+    assert code == 1 and "no array has the name of one of the head: head.weight and head.bias" in err, err
+
+    save_file({name: array for name, array in arrays.items() if name not in head}, words[1])
+    code, _, err = run(*words)
+    assert code == 2 and "missing head.weight" in err and "if the model was built so, add --set classes=0" in err, err
+    code, _, err = run(*words, "--set", "classes=0", "--dry-run")
+    assert code == 0 and "the file has no head: read as classes=0" in err, err
+
+    save_file({name: array for name, array in arrays.items() if not name.startswith("blocks.2.")}, words[1])
+    code, _, err = run(*words)
+    assert code == 2 and err.index("missing blocks.2.norm{1..2}.weight") < err.index("add --set depth=2"), err
+
+
+def test_python_takes_sizes_from_a_configuration_as_the_command_does(run, tmp_path):
+    needs("torch")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "x.safetensors")
+    other = {name: array[:5] if name.startswith("head") else array for name, array in arrays.items()}
+    save_file(other, tmp_path / "five.safetensors")
+    for known in (tmp_path / "x.safetensors", ports.load(tmp_path / "x.safetensors", "torch").config):
+        said = refusal(ports.load, tmp_path / "five.safetensors", "torch", config=known)
+        assert "the file has classes=5" in said, said
+        port = ports.load(tmp_path / "five.safetensors", "torch", config=known, classes=5)
+        assert port.config.classes == 5
+    said = refusal(ports.load, tmp_path / "five.safetensors", "torch", config=tmp_path / "x.safetensors")
+    assert said.endswith("add classes=5 to ports.load"), said
+
+
+def test_an_original_with_the_same_classes_is_the_first_record_to_take(run, tmp_path):
+    """Names of derived files may be more like that of the file, which may be another model's."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "mixer.safetensors")
+    config = ("--config", tmp_path / "mixer.safetensors")
+    assert run("torch2flax", tmp_path / "mixer.safetensors", "-o", tmp_path / "tuned2.npz")[0] == 0
+    save_file({name: array for name, array in arrays.items() if "head" not in name}, tmp_path / "a.safetensors")
+    words = ("torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "tuned.npz", *config, "--set", "classes=0")
+    assert run(*words)[0] == 0
+    save_file(arrays, tmp_path / "tuned.safetensors")
+    _, _, err = run("torch2flax", tmp_path / "tuned.safetensors")
+    (line,) = (line for line in err.splitlines() if "from a record" in line)
+    names = ("mixer.safetensors", "tuned2.npz.json", "tuned.npz.json")
+    assert line.endswith(" or ".join(f"--config {tmp_path / name}" for name in names)), line

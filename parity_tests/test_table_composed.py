@@ -37,6 +37,13 @@ COMPOSED = {
     "a tie splits": ("e: v d <-> w: v d = h: d v", "w: v d <-> x: v d\nh: d v <-> y: d v", numbers(e=(2, 3)), {}),
     "a tie meets": ("x: v d <-> w: v d\ny: d v <-> h: d v", "w: v d = h: d v <-> e: v d",
                     {"x": np.eye(2, 3), "y": np.eye(3, 2)}, {}),
+    "ties of one side": (
+        "a: o <-> b: o\n<-> b = d\na = aa <->", "b: o <-> c: o\nb = d <->\n<-> c = cc",
+        dict.fromkeys(("a", "aa"), np.arange(3)), {},
+    ),
+    "a tie of one side, in one line in the first": (
+        "a: o <-> b: o = d: o", "b: o <-> c: o\nb = d <->", numbers(a=(3,)), {}
+    ),
     "a sum": ("b: o <- i: o + h: o", "i: p <-> x: p\nh: p <-> y: p", numbers(b=(3,)), {}),
     "named holes": ("p.{s=q|k}: i h d <-> qk: (s h d) i", "qk: (s h d) i <-> r.{s=a|b}: h d i",
                     numbers(p__q=(2, 3, 4), p__k=(2, 3, 4)), {"h": 3, "d": 4}),
@@ -100,6 +107,13 @@ NOT_COMPOSED = {
     ),
     "a tie comes apart": (
         "x: o <-> b: o = c: o", "b: (p+q) <-> y: p, z: q\nc: o <-> w: o", "1:2: what its = joins is apart in 2"
+    ),
+    "a tie of one side comes apart": (
+        "x: o <-> b: o\n<-> b = c", "b: o <-> y: o\nc: o <-> z: o", "1:3: <-> b = c: 2 does not tie the same"
+    ),
+    "a tie of one side meets two": (
+        "x: o <-> b: o\ny: o <-> c: o\n<-> b = d", "b: o <-> z: o\nb = c <->\nd -> drop",
+        "1:3: c: o: no line of 2 speaks of its elements: add one",
     ),
     "two constants": (
         "a: o <-> b: o\n<-> n: o = 0", "b: o <-> c: o\nn: o = 1 <->", "1:3: n: o: is 0 here and 1 there (2:3)"

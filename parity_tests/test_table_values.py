@@ -13,8 +13,10 @@ from convert.arrays import payload
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.table import by_table
+from specs.notation.lines import Misfit, TableError
 from specs.table import Table
 
+from .test_table import same
 from .test_table_command import load, run, save
 
 
@@ -149,6 +151,47 @@ def test_tied_arrays_are_counted_once(tmp_path):
     save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
     with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
         assert (len(plan.steps), plan.parameters) == (4, 12)
+
+
+def test_a_tie_of_one_side_stands_beside_what_other_lines_say_of_its_first_array():
+    lines = "a: (s[:-1] c) + b: (s[:-1] c) -> {s=r|z}: c\na: (1[2:] c) <-> n: c\nb: (1[2:] c) <-> h: c\n"
+    table = Table.parse(f"table 1\n{lines}{{x=a|b}} = cell.{{x}} <->")
+    assert Table.parse(table.print()) == table
+    a, b = np.arange(6.0), np.arange(6.0) * 10
+    left = {"a": a, "b": b, "cell.a": a, "cell.b": b}
+    right = table.apply(left)
+    same(right, {"r": a[:2] + b[:2], "z": a[2:4] + b[2:4], "n": a[4:], "h": b[4:]})
+    first, second = np.concatenate([right["r"], right["z"], a[4:]]), np.where(np.arange(6) < 4, 0, b)
+    same(table.reverse().apply(right), {"a": first, "b": second, "cell.a": first, "cell.b": second})
+    same(table.apply({"a": a, "b": b}), right)
+    assert table.layout({"a": (6,), "b": (6,)}).absent == ("cell.a", "cell.b")
+    assert set(table.prove({name: array.shape for name, array in left.items()}).zeroed) == set()
+    assert table.reverse().layout({name: array.shape for name, array in right.items()}).zeroed == ("b", "cell.b")
+    with pytest.raises(TableError, match=r"line 5: b and cell.b are not equal"):
+        table.apply({**left, "cell.b": a})
+    with pytest.raises(Misfit, match=r"cell.b has shape \[2, 3\], and b, to which line 5 ties it, \[6\]"):
+        table.apply({**left, "cell.b": b.reshape(2, 3)})
+    with pytest.raises(Misfit, match=r"missing a"):
+        table.apply({name: array for name, array in left.items() if name != "a"})
+
+
+TIES = {
+    "alone": ("a = b <->", "ab", "b is tied to a, of which no other line speaks"),
+    "said twice": ("a = b <->\na: c <-> d: c\nb: c <-> e: c", "ab", "b is used twice, by line 2 and line 4"),
+    "made of nothing": ("<-> a = b", "", "b is tied to a by line 2, which no line fills"),
+    "made twice": ("<-> a = b\nd: c <-> a: c\ne: c <-> b: c", "de", "by line 2, and is filled by another line too"),
+    "of more blocks": ("a: c <-> d: c\n<-> e.{i} = f.{i}", "a", "counts what no other line counts"),
+    "with axes": ("a: c = b: c <->", "", "has no axes: write first = second <->"),
+    "of other blocks": ("a.{i} = b <->", "", "not every array of the line has i"),
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+def test_a_tie_without_meaning_is_refused(name):
+    text, names, message = TIES[name]
+    with pytest.raises(TableError) as caught:
+        Table.parse(f"table 1\n{text}").apply({one: np.ones(2) for one in names})
+    assert message in str(caught.value)
 
 
 def test_ties_of_like_are_noted(tmp_path, capsys):

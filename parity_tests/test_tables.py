@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import specs
 from convert import dialect_faults, plan
-from convert.dialect_faults import check
+from convert.dialect_faults import check_dialects
 from convert.errors import ConvertError
 from convert.reading import recognise
 from specs.dialects import place, shapes
@@ -84,7 +84,7 @@ def dialect(monkeypatch):
 
 
 def _forget():
-    for cached in (dialect_faults.check, recognise.lines, recognise.spellings):
+    for cached in (dialect_faults.check_dialects, recognise.lines, recognise.spellings):
         cached.cache_clear()
 
 
@@ -92,20 +92,20 @@ def _forget():
 def test_a_line_that_does_nothing_is_refused(table, dialect):
     dialect(table)
     with pytest.raises(ConvertError, match=re.escape(WRONG[table])) as error:
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
     assert str(error.value).startswith("mlp_mixer: dialect 'mine' ")
 
 
 def test_a_layer_of_another_depth_is_no_hint(dialect):
     dialect("norm1 <-> n")
     with pytest.raises(ConvertError) as error:
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
     assert error.value.problems == [
         "line 1 of the table, 'norm1 <-> n': layers yields no 'norm1', did you mean 'norm'?"
     ]
     dialect("fc1 <-> n")
     with pytest.raises(ConvertError) as error:
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
     assert error.value.problems == ["line 1 of the table, 'fc1 <-> n': layers yields no 'fc1'"]
 
 
@@ -120,7 +120,7 @@ def page(tmp_path, monkeypatch):
         'SPEC = replace(OURS, dialects={"mine": MINE}, readers={}, sign="")\n'
     )
     yield path
-    check.cache_clear()
+    check_dialects.cache_clear()
 
 
 FAULTS = (
@@ -148,7 +148,7 @@ def test_a_page_added_in_python_is_checked_before_it_is_used(page):
 
 @pytest.mark.parametrize("architecture", specs.names())
 def test_every_table_here_is_well_defined(architecture):
-    check(architecture)
+    check_dialects(architecture)
     for dialect, table in recognise.dialects(architecture).items():
         for config in specs.get(architecture).tiny.values():
             placed = [
@@ -196,7 +196,7 @@ def test_extras_may_have_the_sizes_of_the_config(mixer, run, tmp_path):
 def test_a_dialect_has_a_suffix_that_is_written(dialect):
     dialect("", suffix=".ptx")
     with pytest.raises(ConvertError, match=r"suffix: unknown name '.ptx', did you mean '.pt'\? \(one of"):
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
 
 
 def test_an_extra_has_a_name_of_its_own(dialect):
@@ -204,10 +204,10 @@ def test_an_extra_has_a_name_of_its_own(dialect):
     with pytest.raises(
         ConvertError, match=r"'spare.weight' would be two arrays: norm.scale \(line 1 of the table, .*; extras"
     ):
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
     dialect("norm <-> n", extras=lambda c: [dense("spare", c.widht, 1)])
     with pytest.raises(ConvertError, match=r"tiny 'S/32': .*widht"):
-        check("mlp_mixer")
+        check_dialects("mlp_mixer")
 
 
 def test_an_extra_that_a_file_ties_to_a_used_array_is_refused(mixer, run, tmp_path):

@@ -88,7 +88,8 @@ def load(
       step: which step of a training run's folder; None takes the newest.
       spec: a page of yours to add first, as `--spec` names it: a .py file or an entry point.
       config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
-        `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`.
+        `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`;
+        what the file's arrays show, as other classes, must agree with it, unless it is stated by name too.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
     file does not hold and that begin at 0, of what the dialect's own code computes and the file does not say, of what
     is assumed of the file, now or when it was written, where `config` contradicts its record, of arrays of several
@@ -143,9 +144,9 @@ def _stated(settings: Stated, config: dict[str, Any]) -> Settings:
     if (given := config.pop("config", None)) is not None:
         if settings is not None:
             raise UsageError("config and settings: both state the configuration: give one of them")
-        from .saving import settings_of
+        from .saving import stated_by
 
-        settings = settings_of(given)
+        settings = stated_by(given)
     return Settings.of(settings).above(config)
 
 
@@ -157,7 +158,9 @@ def _dtype_and_remarks(loaded: Plan, dtype: str | None) -> tuple[str, list[str]]
         return dtype, remarks
     dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
     dtype = widest(dtypes)
-    return dtype, remarks + [f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}"] * (len(dtypes) > 1)
+    if len(dtypes) > 1:
+        remarks.append(f"holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}")
+    return dtype, remarks
 
 
 def widest(dtypes: set[str]) -> str:

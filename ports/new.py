@@ -40,7 +40,7 @@ def write(name: str, folder: str, network: str = "") -> Iterator[str]:
     for template, path in paths.items():
         try:
             with open(path, "x", encoding="utf-8") as file:
-                file.write(re.sub(f"{NAME}|{NETWORK}", lambda found: names[found[0]], texts[template]))
+                file.write(re.sub(f"{NAME}|{NETWORK}", lambda match: names[match[0]], texts[template]))
         except OSError as error:
             raise ConvertError(f"{path}: {error.strerror}") from error
         yield path
@@ -95,15 +95,15 @@ def _shadowed(name: str) -> str:
     """
     if name in sys.stdlib_module_names or name == "__main__":
         return "the standard library"
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:  # a folder without __init__.py hides nothing
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:  # a folder without __init__.py hides nothing
         return ""
-    place = os.path.dirname(os.path.realpath(found.origin))
+    place = os.path.dirname(os.path.realpath(spec.origin))
     ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     here = os.path.realpath(os.curdir)
-    if found.submodule_search_locations is not None:
-        return "" if os.path.dirname(place) == here != ours else found.origin
-    return "" if place == here else found.origin
+    if spec.submodule_search_locations is not None:
+        return "" if os.path.dirname(place) == here != ours else spec.origin
+    return "" if place == here else spec.origin
 
 
 def _bound(texts: Mapping[str, str]) -> set[str]:

@@ -108,7 +108,7 @@ class Port(Model):
             array more; or a list of any of these, whose sizes may differ.
           native: return the layout that `port.model` takes, (n, h, w, c) in flax, and not the one that the port takes.
           stated: fields of specs.preprocessing.Preprocessing for this call, above those of `port.preprocessing`.
-        Returns: float32, (n, c, h, w); n = 1 for a single picture.
+        Returns: a NumPy array, float32, (n, c, h, w), for `torch.from_numpy` as well; n = 1 for a single picture.
         Warns of fields that are assumed of these weights.
         Raises: UsageError for fields that are not known or do not fit; ImagesError for what are no pictures.
         """

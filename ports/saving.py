@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.config.settings import Settings, read_config
+from convert.config.settings import Settings
 from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
 from convert.plans.planning import Asked, plan_read
@@ -78,18 +78,20 @@ def save(
 
 def settings_of(config: Any) -> Settings:
     """Return what is known of a model. Its arrays tell the number of classes, not what it was built from."""
+    settings = stated_by(config)
     if config is None or isinstance(config, Mapping | Settings):
+        return settings
+    return settings._replace(values={name: v for name, v in settings.values.items() if name != "classes"})
+
+
+def stated_by(config: Any) -> Settings:
+    """Return all that a Config, a mapping or the path of a configuration states. Raises: UsageError for other types."""
+    if config is None or isinstance(config, Mapping | Settings | str | os.PathLike):
         return Settings.of(config)
-    if isinstance(config, str | os.PathLike):
-        return _without_classes(read_config(os.fspath(config)))
     for name in specs.names():
         if isinstance(config, specs.get(name).config):
-            return _without_classes(Settings(as_dict(config), architecture=name))
+            return Settings(as_dict(config), architecture=name)
     raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
-
-
-def _without_classes(settings: Settings) -> Settings:
-    return settings._replace(values={name: v for name, v in settings.values.items() if name != "classes"})
 
 
 def arrays_of(model: Any) -> tuple[str, Arrays]:

@@ -34,11 +34,11 @@ class Source:
         if not self.state:
             return "not hashed"
         try:
-            found = self._sha256 if tuple(state(self.path)) == self.state else ""
+            known = self._sha256 if tuple(state(self.path)) == self.state else ""
             now = tuple(state(self.path))  # it may have changed while it was read
         except (OSError, ConvertError) as error:
             return f"cannot be read any more ({error})"
-        return f"sha256 {found}" if now == self.state else "has changed since it was loaded"
+        return f"sha256 {known}" if now == self.state else "has changed since it was loaded"
 
     @cached_property
     def _sha256(self) -> str:

@@ -174,8 +174,8 @@ def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, 
 def _first(table: str, places: bool, name: str) -> tuple[Rule, Mapping[str, int], str] | None:
     """Return the first line that applies, as `applied` does; `places`: of the lines with axes, or of the others."""
     for rule in rules(table):
-        if (rule.ours.axes is not None) == places and (found := match(rule.ours.path, name, whole=places)):
-            return rule, *found
+        if (rule.ours.axes is not None) == places and (matched := match(rule.ours.path, name, whole=places)):
+            return rule, *matched
     return None
 
 

@@ -53,7 +53,7 @@ class Config:
         """Return what each stage is built from."""
         blocks = sum(self.depths)
         ramp = iter([self.drop_path * b / max(blocks - 1, 1) for b in range(blocks)])
-        found, (rows, columns) = [], pair(self.grid)
+        levels, (rows, columns) = [], pair(self.grid)
         for s, depth in enumerate(self.depths):
             stage = StageConfig(
                 depth=depth,
@@ -67,10 +67,10 @@ class Config:
                 qkv_bias=self.qkv_bias,
                 skip_lam=self.skip_lam,
             )
-            found.append(stage)
+            levels.append(stage)
             if stage.downsample:
                 rows, columns = (stage.downsample.window.count(side) for side in (rows, columns))
-        return tuple(found)
+        return tuple(levels)
 
     def _downsample(self, s: int) -> "Downsample | None":
         """Return the convolution after stage s, which only widens if no transition follows the stage."""

@@ -25,14 +25,14 @@ def exact(value: Any) -> str:
     if isinstance(value, str):
         return value
     text = _LONG.sub(_decimal, str(value))
-    return _SMALL.sub(lambda found: _with_exponent(float(found[0]), len(found[1])), _short_exponents(text))
+    return _SMALL.sub(lambda match: _with_exponent(float(match[0]), len(match[1])), _short_exponents(text))
 
 
-def _decimal(found: re.Match[str]) -> str:
+def _decimal(match: re.Match[str]) -> str:
     """Return the decimal of at most DECIMALS digits that float32 rounds to a number; else the number as it is."""
-    value = float(found[0])
+    value = float(match[0])
     short = float(f"{value:.{DECIMALS}g}")
-    return str(short) if _single(short) == value else found[0]
+    return str(short) if _single(short) == value else match[0]
 
 
 def _single(value: float) -> float:
@@ -50,7 +50,7 @@ def measured(value: complex, digits: int = 3) -> str:
 
 
 def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
-    """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
+    """Write two measured values in the least number of digits whose difference is theirs, as `measured` writes it.
 
     Integers are written in full, also beside a float that is a whole number; where one value is not finite, both have
     the least number of digits.
@@ -66,7 +66,8 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
     write = measured if max(abs(left), abs(right)) < SMALL else _fixed
 
     def shows(digits: int) -> bool:
-        return abs(abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
+        shown = abs(complex(f"{left:.{digits}g}") - complex(f"{right:.{digits}g}"))
+        return f"{shown:.2e}" == f"{gap:.2e}"
 
     digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
     return write(left, digits), write(right, digits)
@@ -122,4 +123,4 @@ def _fixed(value: complex, digits: int) -> str:
 
 def _short_exponents(text: str) -> str:
     """Shorten exponents: "2e-06" to "2e-6", "1e+02" to "1e2"."""
-    return _EXPONENT.sub(lambda found: f"e{found[1].removeprefix('+')}", text)
+    return _EXPONENT.sub(lambda match: f"e{match[1].removeprefix('+')}", text)

@@ -44,9 +44,9 @@ def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
     return {key.removeprefix("MODEL."): value for key, value in given.items()}
 
 
-def fields(found: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
-    """Return the Config fields that one key makes, of what `stated` found."""
-    return {keys[key][0]: value for key, value in found.items() if key in keys and keys[key][0]}
+def fields(values: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
+    """Return the Config fields that one key makes, of what `stated` returns."""
+    return {keys[key][0]: value for key, value in values.items() if key in keys and keys[key][0]}
 
 
 def preprocessing(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,14 +51,14 @@ class Config:
     @property
     def levels(self) -> "tuple[LevelConfig, ...]":
         """Return what each level is built from."""
-        found, channels, (rows, columns) = [], self.channels, pair(self.image)
+        configs, channels, (rows, columns) = [], self.channels, pair(self.image)
         each = zip(self.depths, self.widths, self.patches, self.rafts, self.kernels, strict=True)
         for depth, width, patch, raft, kernels in each:
             rows, columns = -(-rows // patch), -(-columns // patch)
-            found.append(LevelConfig(channels=channels, width=width, depth=depth, patch=patch, raft=raft,
+            configs.append(LevelConfig(channels=channels, width=width, depth=depth, patch=patch, raft=raft,
                                      kernels=kernels, grid=(rows, columns)))  # fmt: skip
             channels = width
-        return tuple(found)
+        return tuple(configs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +112,12 @@ class LevelConfig:
     @property
     def windows(self) -> tuple[tuple[slice, int, int], ...]:
         """Return (features, k, margin to the largest on each side) of every window of the multi-scale embedding."""
-        found, start = [], 0
+        spans, start = [], 0
         for k in self.kernels:
             features = slice(start, start + self.channels * k * k)
-            found.append((features, k, (max(self.kernels) - k) // 2))
+            spans.append((features, k, (max(self.kernels) - k) // 2))
             start = features.stop
-        return tuple(found)
+        return tuple(spans)
 
     @property
     def padding(self) -> int:

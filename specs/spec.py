@@ -190,8 +190,8 @@ def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
 
 def _meaning(cls: type[Spec], name: str) -> str:
     """Quote what the docstring says of a field."""
-    found = re.search(rf"^ +{name}: (.+)$", cls.__doc__ or "", re.MULTILINE)
-    return found[1] if found else name
+    match = re.search(rf"^ +{name}: (.+)$", cls.__doc__ or "", re.MULTILINE)
+    return match[1] if match else name
 
 
 def _is_config(value: Any) -> bool:

@@ -132,7 +132,7 @@ def _added(plan: Steps, total: Sum, tensor: Tensor, tally: Tally | None) -> Iter
         raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
 
 
-def check(plan: Steps) -> None:
+def check_steps(plan: Steps) -> None:
     """Compare what a plan takes to be equal. Raises: ConvertError where it is not."""
     import numpy as np
 

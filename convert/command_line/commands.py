@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convert.config.settings import stated
+from convert.config.settings import stated_settings
 from convert.errors import ConvertError, PlanError, UsageError, option, printable
 from convert.files import open_checkpoint
 from convert.files.inside import look, looks
@@ -71,12 +71,12 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
     except UsageError:
         return None
     except ConvertError:
-        found = by_names(a, b, tolerance, parts)
+        pair = by_names(a, b, tolerance, parts)
         given = [f"--{name}" for name in ("set", "config", "assume") if getattr(arguments, name)]
-        if not found or not given:
-            return found
+        if not pair or not given:
+            return pair
         unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
-        return found[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *found[1]]
+        return pair[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *pair[1]]
     return None
 
 
@@ -112,12 +112,12 @@ def _everything(arguments: Namespace, tolerance: Tolerance) -> Comparison | None
         raise UsageError(f"{what}, and most of their names differ: {remedy}")
     arrays, notes = compared
     try:
-        found = compare(a, b, tolerance, stated(arguments), arguments.assume, everything=arrays)
+        comparison = compare(a, b, tolerance, stated_settings(arguments), arguments.assume, everything=arrays)
     except ConvertError as error:
         if isinstance(error, UsageError) and not isinstance(error, Ambiguous):
             raise
         return of_arrays(arrays, notes, tolerance, EVERYTHING)
-    return replace(found, notes=(*notes, *found.notes))
+    return replace(comparison, notes=(*notes, *comparison.notes))
 
 
 def _has_parts(path: str) -> bool:
@@ -131,12 +131,12 @@ def _compared(arguments: Namespace, tolerance: Tolerance) -> Comparison:
     from convert.diff.compare import compare, of_arrays
 
     a, b, parts = arguments.a, arguments.b, _sides(arguments.weights)
-    if parts == (ROOT, ROOT) and arguments.table is None and (found := _everything(arguments, tolerance)):
-        return found
+    if parts == (ROOT, ROOT) and arguments.table is None and (comparison := _everything(arguments, tolerance)):
+        return comparison
     compared = _by_arrays(arguments, tolerance)
     if compared is None:
         try:
-            return compare(a, b, tolerance, stated(arguments), arguments.assume, parts)
+            return compare(a, b, tolerance, stated_settings(arguments), arguments.assume, parts)
         except UsageError:
             raise
         except ConvertError as error:
@@ -153,13 +153,13 @@ def diff(arguments: Namespace) -> int:
     from convert.diff.array_differences import Tolerance
     from convert.optimizer.variances import apart
 
-    found = looks((arguments.a, arguments.b), arguments.step)
-    a, b = arguments.a, arguments.b = [one.path for one in found]
+    locations = looks((arguments.a, arguments.b), arguments.step)
+    a, b = arguments.a, arguments.b = [one.path for one in locations]
     tolerance = Tolerance(arguments.rtol, arguments.atol)
     for name, value in zip(("--rtol", "--atol"), tolerance, strict=True):
         if not 0 <= value < float("inf"):
             raise UsageError(f"{name} {value}: a number from 0 on, as in 1e-6")
-    notes = [note for one in found for note in one.notes]
+    notes = [note for one in locations for note in one.notes]
     comparison = _compared(arguments, tolerance)
     notes += [*comparison.notes, *apart(comparison.differences)]
     if arguments.json:
@@ -187,15 +187,15 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 
 
 def verify(arguments: Namespace) -> int:
-    from convert.records.verification import check
-    from convert.table.file import doubt
+    from convert.records.verification import list_damage
+    from convert.table.file import unproven_note
 
-    found = look(arguments.file, arguments.step)
-    problems = check(found.path)
-    notes = list(found.notes)
+    location = look(arguments.file, arguments.step)
+    problems = list_damage(location.path)
+    notes = list(location.notes)
     if not problems:  # else the file may not be readable
-        its = record.at(found.path)
-        notes += [*filter(None, [doubt(its.content)]), *altered.notes(its.place, its.content)]
+        stored = record.at(location.path)
+        notes += [*filter(None, [unproven_note(stored.content)]), *altered.notes(stored.place, stored.content)]
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0
@@ -203,7 +203,7 @@ def verify(arguments: Namespace) -> int:
         say_note(note)
     if problems or not arguments.quiet:
         verdict = "damaged or changed" if problems else "intact"
-        say(printable(f"{found.path}: {verdict}"), kind="bad" if problems else "good", words=verdict)
+        say(printable(f"{location.path}: {verdict}"), kind="bad" if problems else "good", words=verdict)
         for problem in problems:
             say(printable(f"  - {problem}"))
     return 1 if problems else 0

@@ -115,9 +115,9 @@ def _convert_each(one: OneFile[Any], given: Sources, notes: Notes, json: bool) -
     return Outcomes(results, failures, others)
 
 
-def _is_own_target(arguments: Namespace, its: Mapping[str, Any]) -> bool:
+def _is_own_target(arguments: Namespace, record: Mapping[str, Any]) -> bool:
     """Tell whether a checkpoint with this record is what these arguments make: by the same route or Table."""
     if arguments.table is None:
-        return (its.get("source", {}).get("dialect"), its.get("dialect")) == route(arguments.command)
-    table = its.get("table", {})
+        return (record.get("source", {}).get("dialect"), record.get("dialect")) == route(arguments.command)
+    table = record.get("table", {})
     return (table.get("file"), table.get("reversed")) == (os.path.basename(arguments.table), arguments.reverse)

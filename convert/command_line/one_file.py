@@ -17,8 +17,10 @@ from convert.execute import execute
 from convert.files import is_pdopt
 from convert.files.hashing import Source
 from convert.plans.plan import Plan
+from convert.reading.families import LIBRARY, suffix_of
 from convert.reading.masters import left_beside
-from convert.reading.nesting import training
+from convert.reading.nesting import COPIES, copied_place, training
+from convert.records.altered import WARNING
 from convert.targets import target_of
 
 from .dry_run import described
@@ -62,8 +64,9 @@ class OneFile(ABC, Generic[P]):
             result = {"source": file, "out": out, **self.describe(plan, whole), **about}
             self._check_target(whole, out, sources)
             notes = whole.notes()
-            for note in [*notes, *self._state_aside(plan, notes)]:
-                self.notes.add(note)
+            lines = [*notes, *self._state_aside(plan, out, notes)]
+            for line in sorted(lines, key=lambda line: line.startswith(WARNING)):  # warnings come last
+                self.notes.add(line)
             if self.arguments.dry_run:
                 result["plan"] = list(described(whole))
             else:
@@ -138,16 +141,22 @@ class OneFile(ABC, Generic[P]):
         whole = with_optimizer(plan, out, self.optimizer, stack)
         return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
 
-    def _state_aside(self, plan: P, notes: list[str]) -> list[str]:
-        """Say which option takes the state of an optimizer along, where it is set aside and no note says so."""
+    def _state_aside(self, plan: P, out: str, notes: list[str]) -> list[str]:
+        """Say which option takes the state of an optimizer along, where it is set aside and no note says so.
+
+        The target must have room for it, and the weights must be those that are trained, and no average of them.
+        """
         said = any("--with-optimizer" in note for note in notes)
-        if said or self.optimizer or not any(map(training, plan.reader.tensors)):
+        if said or self.optimizer or suffix_of(out) not in LIBRARY or not any(map(training, plan.reader.tensors)):
+            return []
+        if any(copied_place(tensor.name, COPIES) for tensor in plan.sources.values()):
             return []
         from convert.reading import optimizers
 
-        found = optimizers.find_any(plan.reader)
-        state = optimizers.state_names(plan.reader, found) if found else frozenset[str]()
-        return ["--with-optimizer takes the optimizer's state along"] * (not state.isdisjoint(plan.reader.tensors))
+        location = optimizers.find_any(plan.reader)
+        state = optimizers.state_names(plan.reader, location) if location else frozenset[str]()
+        is_absent = state.isdisjoint(plan.reader.tensors)
+        return [] if is_absent else ["--with-optimizer takes the optimizer's state along"]
 
     def _check_target(self, whole: P | OptimizerPlan, out: str, sources: Sequence[str]) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""

@@ -40,10 +40,10 @@ def request(arguments: Namespace, settings: Settings | None = None) -> Request |
 
 def _recorded(file: str) -> tuple[str, Mapping[str, Any]]:
     """Return what a checkpoint's record says of its optimizer. Raises: UsageError where it says nothing."""
-    its = record.at(look(file).path)
-    about = its.optimizer
-    if its.change and its.place != record.INSIDE:
-        raise UsageError(f"--config {file}: {its.changed}; to take its hyperparameters, --config {its.place}")
+    stored = record.at(look(file).path)
+    about = stored.optimizer
+    if stored.change and stored.place != record.INSIDE:
+        raise UsageError(f"--config {file}: {stored.changed}; to take its hyperparameters, --config {stored.place}")
     if not about:
         what = "has no record of an optimizer's state, whose hyperparameters are all that a conversion by a Table takes"
         raise UsageError(f"--config {file}: {what}")

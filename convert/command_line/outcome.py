@@ -16,6 +16,7 @@ from convert.folding import summarised
 from convert.plans.plan import Plan
 from convert.reading.aside import summary
 from convert.reading.families import CLASSES
+from convert.records.altered import SINCE
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
@@ -74,21 +75,21 @@ def odd_values(about: Mapping[str, Any], labels: Callable[[], Mapping[str, str]]
     Args:
       about: the target's record. labels: what tensors are, as the user knows them.
     """
-    found, note = not_finite(about["tensors"], labels)
+    lines, note = not_finite(about["tensors"], labels)
     if note:
         notes.add(note)
-    return found
+    return lines
 
 
 def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
     """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
-    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    losses = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
     for kind, became in LOSSES.items():
-        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        counts = {name: lost[kind] for name, lost in losses.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
             notes.add(f"{count(sum(counts.values()), 'value')} {became} in {dtypes}: {summarised(counts)}")
-    return found
+    return losses
 
 
 def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
@@ -104,8 +105,10 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
     """Print what --prove found, with what the proof does not cover; nothing where none was asked for."""
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
-        is_proven = proof["exact"] and proof["source"] != proof["target"]
+        is_proven = proof["exact"] and proof["source"] != proof["target"] and not plan.record.change
         say(_verdict(proof, lost), kind="good" if is_proven else "doubt")
+        if plan.record.change:
+            say(printable(f"this holds for the source as it is, {plan.record.change}: {SINCE}"), kind="doubt")
         if plan.conflicts():
             say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convert.config.pixels import sized
-from convert.config.settings import Settings, stated
+from convert.config.settings import Settings, stated_settings
 from convert.errors import OpenFields, OpenLengths
 from convert.plans import planning
 from convert.plans.plan import Plan
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def by_route(arguments: Namespace, notes: Notes) -> ByRoute:
     """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
-    settings = stated(arguments)
+    settings = stated_settings(arguments)
     notes.shared |= dict.fromkeys(settings.notes, False)
     return ByRoute(arguments, notes, request(arguments, settings), *route(arguments.command), settings)
 

@@ -50,8 +50,9 @@ def _meant(text: str) -> str:
     if text in OPTIONS:
         return f", did you mean the option --{OPTIONS[text]}, as in google2torch CKPT --{OPTIONS[text]}?"
     known = {*PORTS, *all_dialects()}
-    for found in re.finditer(r"(?i)[-_>=]*to[-_]*|[-_>=]+", text):
-        src, dst = text[: found.start()].lower(), text[found.end() :].lower()
+    separators = (r"(?i)[-_>=]*to[-_]*", "[-_>=]+")  # each by itself: of google-torch, "-to" is none
+    for match in (m for separator in separators for m in re.finditer(separator, text)):
+        src, dst = text[: match.start()].lower(), text[match.end() :].lower()
         if src in known and dst in known:
             return f", did you mean {f'{src}2{dst}'!r}?"
     return hint(text, filter(str.isalpha, COMMANDS))

@@ -61,7 +61,7 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
     files: list[str] = []
     passed_over: dict[str, str] = {}
     notes: list[str] = []
-    found, named = set[str](), set[str]()
+    inner, named = set[str](), set[str]()
     for path in given:
         for match in [path] if os.path.lexists(path) or not PATTERN.search(path) else matching(path):
             inside = _inside(match, step)
@@ -70,11 +70,11 @@ def sources(given: Iterable[str], step: int | None = None, made: Made | None = N
             files += inside.files
             passed_over |= inside.passed_over
             notes += inside.notes
-            found |= inside.found
+            inner |= inside.found
             named |= set(inside.files) - inside.found
     files = list(dict.fromkeys(files))
     read = _read_through(files)
-    return Sources([path for path in files if path not in read], passed_over, tuple(notes), frozenset(found - named))
+    return Sources([path for path in files if path not in read], passed_over, tuple(notes), frozenset(inner - named))
 
 
 def _without_targets(inside: Sources, made: Made) -> Sources:
@@ -83,9 +83,9 @@ def _without_targets(inside: Sources, made: Made) -> Sources:
     targets = []
     for path in inside.files:
         with suppress(ConvertError):  # one that cannot be read is refused where it is converted
-            its = record.at(path)
-            source = its.content.get("source", {}).get("file")
-            if not its.damage and not its.change and source in names - {os.path.basename(path)} and made(its.content):
+            stored = record.at(path)
+            source, altered = stored.content.get("source", {}).get("file"), stored.damage or stored.change
+            if not altered and source in names - {os.path.basename(path)} and made(stored.content):
                 targets.append(path)
     over = dict.fromkeys(targets, "which the same conversion of another file there wrote")
     return replace(
@@ -102,14 +102,14 @@ def _inside(path: str, step: int | None) -> Sources:
     if what := lacking(path) if not folder_format(path) else "":
         raise ConvertError(f"{path}: {what} ({INCOMPLETE})")
     try:
-        found = look(path, step)
+        location = look(path, step)
     except Several as error:
         if error.folder != path or not os.path.isdir(path):  # the user has to name a folder inside, or a suffix
             raise
         return _all_inside(path, error)
-    if found.path == path and os.path.isdir(path) and not folder_format(path):
+    if location.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
-    return Sources([found.path], {}, found.notes)
+    return Sources([location.path], {}, location.notes)
 
 
 def _reasons(path: str) -> dict[str, str]:

@@ -87,6 +87,6 @@ def _no_weights(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozens
     from convert.optimizer import copies
     from convert.reading import optimizers
 
-    found = optimizers.find(reader)
-    state = optimizers.state_names(reader, found) if found else frozenset[str]()
-    return state.union(optimizers.counts_beside(reader, found), copies.copy_names(reader, state, unused))
+    location = optimizers.find(reader)
+    state = optimizers.state_names(reader, location) if location else frozenset[str]()
+    return state.union(optimizers.counts_beside(reader, location), copies.copy_names(reader, state, unused))

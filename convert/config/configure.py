@@ -156,7 +156,7 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
         config = configs.build(spec.config, evidence.values)
     except ValueError as error:
         raise _impossible(path, reading, str(error), recorded.keys() - asked.keys()) from None
-    if problems := clashes(spec, config, asked, shown, settings.how):
+    if problems := clashes(spec, config, asked, shown, settings.how, reading):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the {subject()}", problems)
     if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)

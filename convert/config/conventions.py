@@ -31,8 +31,7 @@ def required(spec: Spec) -> set[str]:
 
 def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
     """Return fields of that origin that change what this network computes and that arrays do not show."""
-    names = (computing(spec) | required(spec)) - spec.immaterial(config)
-    return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
+    return [name for name in in_effect(spec, config, ()) if origins.get(name, "default") == origin]
 
 
 def in_effect(spec: Spec, config: Any, shown: Iterable[str]) -> list[str]:

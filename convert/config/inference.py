@@ -12,10 +12,11 @@ from convert import folding
 from convert.errors import ConvertError, PlanError
 from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
-from convert.reading.recognise import DialectLine, for_own_models, lines
+from convert.reading.recognise import DialectLine, dialects, for_own_models, lines
 from specs import config as configs
+from specs.dialects import extras, place
 from specs.kinds import BUFFERS
-from specs.layer import Sizes
+from specs.layer import Sizes, parameters
 from specs.notation.paths import fill, match, normal
 from specs.words import in_a_row
 
@@ -92,6 +93,19 @@ def headless(none: Collection[str]) -> str:
     return f"the file has no head{why}: read as classes=0, whose outputs are pooled features and no logits"
 
 
+def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
+    """Return the names that a dialect gives the arrays of a Config and a file lacks, and the file's other names."""
+    own, tensors = dialects(reading.architecture)[reading.dialect], reading.tensors
+    missing, used = list[str](), {name for one in extras(own, config) for name in one.names.values()}
+    for parameter in parameters(list(reading.spec.layers(config))):
+        if stored := place(parameter, own, config):
+            ties = [list(one.names.values()) for one in stored.alternatives]
+            used.update(chain.from_iterable(ties))
+            if parameter.leaf != "count" and all(tensors.keys().isdisjoint(names) for names in ties):
+                missing += ties[0]
+    return missing, [name for name in tensors if name not in used]
+
+
 def _placed(reading: Reading, name: str) -> bool:
     """Tell whether the dialect places an array of this very name: "fc2" has the form of "fc1", and is another one."""
     alike = lines(reading.architecture, reading.dialect).get(normal(name), ())
@@ -102,10 +116,10 @@ def _placed(reading: Reading, name: str) -> bool:
 def sizes(reading: Reading) -> Sizes:
     """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [
-        (line, found[0], tensor.shape)
+        (line, matched[0], tensor.shape)
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
+        if (matched := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
     ]
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
@@ -144,18 +158,18 @@ def _lengths(line: DialectLine, shape: tuple[int, ...], known: Mapping[str, int]
 def in_their_terms(reading: Reading, name: str) -> str | None:
     """Return one of our names as a file's dialect has it; None where that depends on the Config."""
     for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
-        if found := match(line.ours.path, name):
+        if matched := match(line.ours.path, name):
             with contextlib.suppress(AttributeError):  # the Config's, which is not known
-                return fill(line.theirs.path, found[0])
+                return fill(line.theirs.path, matched[0])
     return None
 
 
 def trained(reading: Reading) -> int:
     """Count trained parameters in a file by name: running statistics and what has no known name aside."""
     sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
-        (line.ours.label, *sorted(found[0].items()), *line.listed): tensor.size
+        (line.ours.label, *sorted(matched[0].items()), *line.listed): tensor.size
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
+        if (matched := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
     }
     return sum(sizes_of.values())

@@ -12,7 +12,7 @@ from convert.files import folder_format
 from convert.records import record as records
 from specs import config as configs
 from specs.numbers import exact
-from specs.spec import Spec
+from specs.spec import ADAPTED, Spec
 from specs.words import in_a_row
 
 from .settings import spelled
@@ -58,7 +58,7 @@ def open_error(
         page = command_or_call(f"{called('ports')} {architecture}", f"specs.get({architecture!r}).meanings")
         problems.append(f"{what}: {page}")
     if near := records_near(path, architecture, spec, shown):
-        problems += _by_value(path, near, names)
+        problems += _by_value(path, near, names, shown)
     if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
         default = "the default, which is" if len(names) == 1 else "the defaults, which are"
@@ -66,7 +66,7 @@ def open_error(
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: _wanted(spec, name, hints[name]) for name in names}
-    return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
+    return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices, shown)
 
 
 def _wanted(spec: Spec, name: str, hint: Any) -> str:
@@ -92,21 +92,25 @@ def _record(name: str) -> records.Record:
     return records.of_file(own) if own != name and os.path.isfile(own) else records.at(name)
 
 
-def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str]) -> Iterator[str]:
+def _by_value(
+    path: str, near: Mapping[str, records.Record], names: Iterable[str], shown: Mapping[str, Any]
+) -> Iterator[str]:
     """Yield a line for the files whose records state equal values of these fields.
 
-    Names like the file's own come first, behind them what was written from this file: its values were given then.
-    Values that a record only assumes come last.
+    Names like the file's own come first, behind them models with other classes, and what was written from this file or
+    from another one of these: its values were given then. Values that a record only assumes come last.
     """
     from difflib import SequenceMatcher
 
     own = os.path.basename(path)
+    sources = {own, *(os.path.basename(name.removesuffix(".json")) for name in near)}
 
-    def likeness(name: str) -> tuple[bool, bool, float]:
-        doubtful = bool(near[name].assumed or near[name].damage)
-        source = near[name].content.get("source")
-        is_made = isinstance(source, dict) and source.get("file") == own
-        return doubtful, is_made, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
+    def likeness(name: str) -> tuple[bool, bool, bool, float]:
+        doubtful, content = bool(near[name].assumed or near[name].damage), near[name].content
+        is_other = any(content["config"].get(field) != shown[field] for field in ADAPTED if field in shown)
+        source = content.get("source")
+        is_made = isinstance(source, dict) and source.get("file") in sources
+        return doubtful, is_other, is_made, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
 
     groups: dict[str, list[str]] = {}
     for name in sorted(near, key=likeness):
@@ -116,9 +120,9 @@ def _by_value(path: str, near: Mapping[str, records.Record], names: Iterable[str
         if values:
             groups.setdefault(", ".join(values), []).append(name)
     for stating, files in groups.items():
-        shown = [option("config", name) for name in files[:SUGGESTED]]
+        named = [option("config", name) for name in files[:SUGGESTED]]
         more = [f"{len(files) - SUGGESTED} more"] if files[SUGGESTED:] else []
-        yield f"or take {stating} from a record, if it is of the same model: {' or '.join([*shown, *more])}"
+        yield f"or take {stating} from a record, if it is of the same model: {' or '.join([*named, *more])}"
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> dict[str, records.Record]:

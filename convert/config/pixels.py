@@ -41,21 +41,21 @@ def known(
         size = "x".join(map(str, pair(asked.values["image"]))) if own and "image" in asked.values else ""
         raise UsageError(
             f"{path}: preprocessing: {problem}",
-            [f"image={own} is stated, by its record or --set: --set image={size} goes above it"] * bool(size),
+            ([f"image={own} is stated, by its record or --set: --set image={size} goes above it"] if size else []),
         )
     remarks: list[str] = []
-    found = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
-    if "image" in found.values and (problem := misfit(spec, config, found)):
+    values = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
+    if "image" in values.values and (problem := misfit(spec, config, values)):
         remarks.append(f"preprocessing: this dialect's size of images is not used: {problem}")
-        found = found.only(found.values.keys() - {"image"})
+        values = values.only(values.values.keys() - {"image"})
     for place, (stated, doubts) in {"config.json": _beside(path, config), record.place: _recorded(record)}.items():
         remarks += [f"{place}: preprocessing: {doubt}" for doubt in doubts]
         stated = stated.only(stated.values.keys() - asked.values.keys())
         if problem := misfit(spec, config, stated):
             remarks.append(f"{place}: preprocessing: it is of another model ({problem}) and not used")
         else:
-            found = stated.above(found)
-    return asked.above(found), remarks
+            values = stated.above(values)
+    return asked.above(values), remarks
 
 
 def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) -> Known:
@@ -63,9 +63,9 @@ def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) ->
 
     It is assumed of a Config that none of them has: of no official variant, or with another head.
     """
-    found = agreed(dialect.preprocessing.get(variant or "", dialect.preprocessing.get("", ())), config.channels)
+    pixels = agreed(dialect.preprocessing.get(variant or "", dialect.preprocessing.get("", ())), config.channels)
     official = variant is not None and spec.variants[variant].classes == config.classes
-    return found if official else found.all_assumed()
+    return pixels if official else pixels.all_assumed()
 
 
 def agreed(published: tuple[Preprocessing, ...], channels: int) -> Known:
@@ -135,18 +135,18 @@ def _beside(path: str, config: Any) -> tuple[Known, list[str]]:
     try:
         about = bounded_json.loads(record_at(beside) or "{}")
         about = about if isinstance(about, dict) else {}
-        found, remarks = from_timm(about)
+        pixels, remarks = from_timm(about)
     except (ValueError, FormatError) as error:
         return Known(), [f"cannot be used: {error}"]
-    if found.values and about.get("num_classes", config.classes) != config.classes:
+    if pixels.values and about.get("num_classes", config.classes) != config.classes:
         return Known(), [f"is of a model with {about['num_classes']} classes: it is not used"]
-    return found, remarks
+    return pixels, remarks
 
 
 def _recorded(record: Record) -> tuple[Known, list[str]]:
     """Read a record's preprocessing; of a damaged record it is assumed."""
-    found, remarks = record.preprocessing
-    return (found.all_assumed() if record.damage else found), remarks
+    pixels, remarks = record.preprocessing
+    return (pixels.all_assumed() if record.damage else pixels), remarks
 
 
 def from_timm(mapping: Mapping[str, Any]) -> tuple[Known, list[str]]:

@@ -137,7 +137,7 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def stated(arguments: Namespace) -> Settings:
+def stated_settings(arguments: Namespace) -> Settings:
     """Read --set and --config; what --set states goes above the file. Raises: ConvertError."""
     chosen: dict[str, Any] = {}
     for name, value in map(setting, arguments.set):
@@ -257,13 +257,13 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
 def _of_timm(path: str, values: Mapping[str, Any]) -> Settings:
     """Read the preprocessing in a config.json of timm's. Raises: ConvertError for what does not fit."""
     try:
-        found, remarks = from_timm(values)
+        pixels, remarks = from_timm(values)
     except ValueError as error:
         raise ConvertError(f"{path}: {PREPROCESSING}: {error}") from None
     ignored = ", ".join(name for name in values if name != "pretrained_cfg")
     remarks += [f"only its preprocessing is used; ignored: {ignored}"] if ignored else []
     notes = tuple(f"{option('config', path)}: {line}" for line in remarks)
-    return Settings(notes=notes, file=path, preprocessing=found)
+    return Settings(notes=notes, file=path, preprocessing=pixels)
 
 
 def _recorded(path: str, record: records.Record) -> Settings:

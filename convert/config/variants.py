@@ -9,8 +9,10 @@ from itertools import zip_longest
 from typing import Any
 
 import specs
+from convert import folding
 from convert.documents import document
 from convert.errors import command_or_call, is_saving, subject
+from convert.reading.readings import Reading
 from convert.reading.recognise import dialects
 from specs import config as configs
 from specs.layer import Layer, Sizes
@@ -18,6 +20,7 @@ from specs.numbers import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
+from .inference import unmatched
 from .settings import ASKED, spelled
 
 
@@ -112,12 +115,18 @@ def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tupl
 
 
 def clashes(
-    spec: Spec, config: Any, stated: Mapping[str, Any], shown: Mapping[str, Any], how: Callable[[str], str]
+    spec: Spec,
+    config: Any,
+    stated: Mapping[str, Any],
+    shown: Mapping[str, Any],
+    how: Callable[[str], str],
+    reading: Reading | None = None,
 ) -> list[str]:
     """List the fields in which a Config that was stated is of other arrays than the file's.
 
     Args:
       how: field -> how it was stated, as in "was asked for".
+      reading: of the file, where names of arrays that the Config has and the file lacks are to come first.
     """
     other = {k: shown[k] for k in stated if k in shown and configs.tuples(stated[k]) != configs.tuples(shown[k])}
     if not other:
@@ -129,25 +138,34 @@ def clashes(
     def write(name: str, value: Any) -> str:
         return exact(configs.as_hxw(spec.config, name, value))
 
-    from_file = [k for k in other if "--config" in how(k) or "config=" in how(k)]
+    from_file = [k for k in other if how(k).startswith(f"{ASKED} by")]
     is_another = len(from_file) > 1 and any(k not in ADAPTED for k in from_file)
+    missing, unused = unmatched(reading, config) if reading else ([], [])
+    has_renamed = bool(missing and unused)
     lines = [
         f"{k}={write(k, stated[k])} {how(k)}, but the {subject()} has {k}={write(k, value)}"
-        f"{'' if is_another and k in from_file else _remedy(how(k), k, value)}"
+        f"{'' if has_renamed or (is_another and k in from_file) else _remedy(how(k), k, value, bool(missing))}"
         for k, value in other.items()
     ]
-    return [*lines, *["this configuration is of another model"] * is_another]
+    if is_another:
+        return [*lines, "this configuration is of another model"]
+    renaming = ["if an unexpected array is one of those that are missing, rename it"] if has_renamed else []
+    return [*folding.missing(missing, unused), *folding.unexpected(unused if missing else []), *lines, *renaming]
 
 
-def _remedy(how: str, name: str, value: Any) -> str:
-    """Name the option that goes above a configuration file, or how to give a model another head; "" for neither."""
+def _remedy(how: str, name: str, value: Any, is_less: bool) -> str:
+    """Name the option that goes above a configuration file, or how to give a model another head; "" for neither.
+
+    Args:
+      is_less: whether the file has fewer arrays than are stated: it may have lost some.
+    """
     if how == ASKED and name == "classes" and not is_saving():
         return f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
-    return (
-        command_or_call(f": add {spelled(name, value)}, which goes above the file that --config names", "")
-        if "--config" in how
-        else ""
-    )
+    built = "if the model was built so, " * is_less
+    if not how.startswith(f"{ASKED} by") or is_saving():
+        return ""
+    above = "which goes above the file that --config names"
+    return f": {built}{command_or_call(f'add {spelled(name, value)}, {above}', f'add {name}={value!r} to ports.load')}"
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

@@ -49,9 +49,9 @@ def across(
     """
     with contextlib.ExitStack() as stack:
 
-        def planned(path: str, turned: bool, part: str | None, like: str | None, its: str | None) -> TablePlan:
-            """Plan the conversion of a file. Args: like: a file of the other side. part, its: their parts."""
-            plan = by_table.plan(path, table, turned, like, sizes, weights=part, like_weights=its, complete=False)
+        def planned(path: str, turned: bool, part: str | None, like: str | None, like_part: str | None) -> TablePlan:
+            """Plan the conversion of a file. Args: like: a file of the other side. part, like_part: their parts."""
+            plan = by_table.plan(path, table, turned, like, sizes, weights=part, like_weights=like_part, complete=False)
             return stack.enter_context(plan)
 
         of_a, of_b = weights
@@ -65,7 +65,7 @@ def across(
             raise error.compared() from None
         except OpenLengths as error:
             raise error.by_lengths() from None
-        payload.check(left)
+        payload.check_steps(left)
         stored = stack.enter_context(open_checkpoint(b))
         check_record(b, record.read(stored), left.table, left.layout.sizes)
         return _of_both_sides(left, turned, as_it_is(stored, of_b, left.table.reverse()), tolerance)
@@ -99,7 +99,7 @@ def _is_of_read_side(path: str, table: str, backwards: bool, weights: str | None
 def _of_one_side(left: TablePlan, right: TablePlan, tolerance: Tolerance) -> Compared:
     """Compare what a Table makes of two files of the side that it reads."""
     arrays = differences(left, right, tolerance)
-    but = [DROPPED] * bool(left.layout.dropped or left.layout.cut) + [DIVIDED] * bool(left.layout.sums)
+    but = ([DROPPED] if left.layout.dropped or left.layout.cut else []) + ([DIVIDED] if left.layout.sums else [])
     notes = of_both(left.reader.path, left.notes(), right.reader.path, right.notes())
     arrays = arrays._replace(but=tuple(but), of=" that the Table makes of each file", layout="what the Table makes")
     return arrays, [*notes, *arrays.notes()]
@@ -126,7 +126,7 @@ def _notes(left: TablePlan, path: str) -> list[str]:
     own = [note if note.startswith(left.table.name) else f"{left.reader.path}: {note}" for note in planned.notes()]
     unread = f"{path}: not compared, as the table drops them: {folding.listed(layout.unread)}"
     sums = f"{path}: added, as the table says, and their sums are compared: {folding.listed(layout.zeroed)}"
-    return [*own, *[unread] * bool(layout.unread), *[sums] * bool(layout.zeroed)]
+    return [*own, *([unread] if layout.unread else []), *([sums] if layout.zeroed else [])]
 
 
 def _without_counters(arrays: Differences, left: Steps) -> tuple[Differences, list[str]]:

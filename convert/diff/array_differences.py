@@ -93,7 +93,7 @@ def differences(
     Raises: ConvertError for a side with tied arrays that differ, or without a constant that its table states.
     """
     for side in (left, right):
-        payload.check(side)
+        payload.check_steps(side)
     ours, theirs = (
         {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
         for side in (left, right)
@@ -105,12 +105,12 @@ def differences(
     dtypes: dict[tuple[str, str], list[str]] = {}
     for name, step in ours.items():
         if name in theirs:
-            found, both = _arrays(left, step, right, theirs[name], tolerance)
+            difference, both = _arrays(left, step, right, theirs[name], tolerance)
             names = own_names(left, step)
-            if found:
-                accepted = tolerance != EXACT and found["differing"] == 0
+            if difference:
+                accepted = tolerance != EXACT and difference["differing"] == 0
                 ours_names = [] if isinstance(step[1], ConstantFilling) else names  # which A does not store
-                named = {**found, "a": ours_names, "b": own_names(right, theirs[name])}
+                named = {**difference, "a": ours_names, "b": own_names(right, theirs[name])}
                 (within if accepted else entries).append(named)
             if both:
                 nans[" + ".join(fold(names))] = both
@@ -243,8 +243,8 @@ def own_position(side: Steps, step: Step, at: int) -> list[int] | None:
         return None
     for move in moves:
         inside: list[int] = []
-        found = np.unravel_index(at, move.target_atoms)
-        for place, index, size in zip(move.place, map(int, found), move.target_atoms, strict=True):
+        position = np.unravel_index(at, move.target_atoms)
+        for place, index, size in zip(move.place, map(int, position), move.target_atoms, strict=True):
             places = range(size)[place] if isinstance(place, slice) else (place,)
             if index not in places:
                 break

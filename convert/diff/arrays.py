@@ -6,6 +6,7 @@ Nothing is known of a model: equal arrays compute the same only in code that mea
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -13,9 +14,10 @@ from itertools import takewhile
 from convert import folding
 from convert.arrays.steps import Promise, Step
 from convert.documents import document
-from convert.errors import ConvertError, option
+from convert.errors import ConvertError, called, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
+from convert.reading.masters import optimizer_file
 from convert.reading.nesting import ROOT, by_container, copied_place, training, within
 from convert.reading.optimizers import find_any, state_names
 from convert.reading.spelling import out_of_modules
@@ -58,7 +60,7 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages, uncounted = _average_alike(one, two)
+        one, two, averages, uncounted = _average_alike(one, two, whole)
         tried = _may_be_aside(one, two, match, whole)
         trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
         trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
@@ -74,14 +76,14 @@ def by_names(
         asked = root if named else _state_alone(first, second) if weights == (None, None) else None
         values = PlainValues.of(one.reader, two.reader, match, parts, asked)
         entries = [*values.part(asked).entries(), *arrays.entries]
-        left_out = [BESIDE] * (whole and any(_not_plain(side.reader, values.names) for side in (one, two)))
+        left_out = [BESIDE] if whole and any(_not_plain(side.reader, values.names) for side in (one, two)) else []
         arrays = arrays._replace(entries=entries, but=(*_not_compared(aside), *uncounted, *values.verdict(), *left_out))
         outside = of_both(a, beside(one, values.names), b, beside(two, values.names))
         has_state = any(training(one.prefix + name) for name in one.sources)
         is_unknown = STATE in aside and not match.known
         numbers = match.notes if has_state or is_unknown else ()
-        notes = [*nested, *averages, *numbers, *outside, *values.notes(), *arrays.notes()]
-        return arrays, [*notes, *_renamed(one, two), *_terms(arrays, first, second)]
+        notes = [*nested, *averages, *numbers, *outside, *values.notes(entries), *arrays.notes()]
+        return arrays, [*notes, *_optimizers_beside(one, two), *_renamed(one, two), *_terms(arrays, first, second)]
 
 
 def _state_alone(first: Reader, second: Reader) -> str | None:
@@ -89,9 +91,9 @@ def _state_alone(first: Reader, second: Reader) -> str | None:
 
     None where either file has other arrays, or the two have the state in different places.
     """
-    found = [find_any(first), find_any(second)]
+    states = [find_any(first), find_any(second)]
     tops = {one.top if one and reader.tensors.keys() <= state_names(reader, one) else None
-            for reader, one in zip((first, second), found, strict=True)}  # fmt: skip
+            for reader, one in zip((first, second), states, strict=True)}  # fmt: skip
     return tops.pop() if len(tops) == 1 else None
 
 
@@ -119,6 +121,23 @@ def _may_be_aside(one: Arrays, two: Arrays, match: Match, whole: bool) -> Sequen
     return [aside for aside in ASIDE if STATE in aside]
 
 
+def _optimizers_beside(one: Arrays, two: Arrays) -> list[str]:
+    """Say how to compare a state of paddle's that lies beside one file's weights with the one inside the other file."""
+    paths = [side.reader.path for side in (one, two)]
+    parts = [next(filter(None, map(training, side.reader.tensors)), "").rstrip("/") for side in (one, two)]
+    lines = []
+    for k, side in enumerate((one, two)):
+        path, part = optimizer_file(side.reader), parts[1 - k]
+        if path and part and not parts[k]:
+            files = [shlex.quote(path if n == k else other) for n, other in enumerate(paths)]
+            options = [f"--weights {ROOT if n == k else part}" for n in (0, 1)]
+            command = " ".join([called("convert diff"), *files, *options])
+            lines.append(
+                f"{path} lies beside {paths[k]}, by its name the state of the optimizer: {command} compares it"
+            )
+    return lines
+
+
 def _renamed(one: Arrays, two: Arrays) -> list[str]:
     """Say how to compare arrays that may differ in their names alone, as of one model in two implementations."""
     alone = [
@@ -135,16 +154,16 @@ def _terms(arrays: Differences, *files: Reader) -> list[str]:
     """Say how to compare sums, where arrays differ of which a file's own Table counts the sum alone."""
     differing = {one["tensor"] for one in arrays.entries if one["kind"] == "value"}
     for file in files if differing else ():
-        its = record.read(file)
-        table = recorded_table(its)
-        if table is None or its.change:
+        stored = record.read(file)
+        table = recorded_table(stored)
+        if table is None or stored.change:
             continue
-        backwards = bool(its.content["table"].get("reversed"))  # then the file is of the Table's left side
+        backwards = bool(stored.content["table"].get("reversed"))  # then the file is of the Table's left side
         lines = table if backwards else table.reverse()
         with contextlib.suppress(TableError):
             sums = lines.layout({name: tensor.shape for name, tensor in file.tensors.items()}).sums
             if terms := folding.listed(name for name in sums if name in differing):
-                command = option("table", its.file(file.path)) + f" {option('reverse')}" * (not backwards)
+                command = option("table", stored.file(file.path)) + f" {option('reverse')}" * (not backwards)
                 return [f"the Table in the record of {file.path} adds {terms}: {command} compares the sums"]
     return []
 
@@ -205,10 +224,11 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
     return replace(side, sources=sources, steps=copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str], list[str]]:
+def _average_alike(one: Arrays, two: Arrays, whole: bool) -> tuple[Arrays, Arrays, list[str], list[str]]:
     """Name the average of the weights in B as in A, where its place has another name.
 
-    How often it was averaged is set aside where one file alone says it.
+    How often it was averaged is set aside where one file alone says it, unless the whole files are compared: at a count
+    of 0 the next average copies the weights.
     Returns: both files, notes, and what is not compared in words of the verdict.
     """
     names, alone = averaged.matched(one.sources, two.sources)
@@ -217,15 +237,16 @@ def _average_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str],
     new, old = next((new, old) for old, new in names.items() if new != old)
     where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
     notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
+    alone = set() if whole else alone
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    uncounted = [averaged.UNCOUNTED] * bool(alone)
+    uncounted = [averaged.UNCOUNTED] if alone else []
     return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 
 def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
-    libraries = [found.library if (found := find_any(side.reader)) else "" for side in (one, two)]
+    libraries = [location.library if (location := find_any(side.reader)) else "" for side in (one, two)]
     if all(libraries) and len(set(libraries)) == 2:
         what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
         remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
@@ -245,10 +266,10 @@ def _like(side: Arrays, reader: Reader, other: Arrays) -> Arrays:
 
     if len(side.sources.keys() & other.sources.keys()) * 2 > min(len(side.sources), len(other.sources)):
         return side
-    found = places(side.sources, other.sources)
-    if len(found) != 1:
+    prefixes = places(side.sources, other.sources)
+    if len(prefixes) != 1:
         return side
-    part_of = as_it_is(reader, found[0])
+    part_of = as_it_is(reader, prefixes[0])
     alone = all(name.startswith(part_of.prefix) for name in reader.tensors)  # else what is set aside says it
     notes = [f"took the arrays under {part_of.prefix!r}"] if alone else []
     return replace(part_of, notes=(*part_of.notes, *notes))
@@ -270,20 +291,20 @@ def _are_alike(one: Arrays, two: Arrays, whole: bool) -> bool:
 def _found(side: Arrays, what: str) -> dict[str, str]:
     """Return {name: its container} of a file's training state or copies, by names; {} of a file of nothing else."""
     place = PLACE[what]
-    found = {name: container for name in side.sources if (container := place(name))}
-    return found if len(found) < len(side.sources) and not place(side.prefix) else {}
+    containers = {name: container for name in side.sources if (container := place(name))}
+    return containers if len(containers) < len(side.sources) and not place(side.prefix) else {}
 
 
 def _without(side: Arrays, aside: Sequence[str]) -> Arrays:
     """Set aside what two files name otherwise, as where optimizers are nested otherwise."""
     for what in aside:
-        found = _found(side, what)
-        sources = {name: tensor for name, tensor in side.sources.items() if name not in found}
-        listed = folding.listed(by_container(found))
-        note = [f"set aside {listed}, {what} of which not all names are in both files"] if found else []
+        containers = _found(side, what)
+        sources = {name: tensor for name, tensor in side.sources.items() if name not in containers}
+        listed = folding.listed(by_container(containers))
+        note = [f"set aside {listed}, {what} of which not all names are in both files"] if containers else []
         side = replace(
             side, sources=sources, steps=[step for step in side.steps if step[0].name in sources],
-            taken=side.taken.union(side.sources[name].name for name in found), notes=(*side.notes, *note),
+            taken=side.taken.union(side.sources[name].name for name in containers), notes=(*side.notes, *note),
         )  # fmt: skip
     return side
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from convert.reading.nesting import ROOT
 from convert.records.record import DIALECT, marked_by, suggested_by
 from specs.config import as_dict, pair, tuples
 from specs.numbers import exact
+from specs.spec import ADAPTED
 from specs.words import in_a_row
 
 from . import averaged
@@ -138,12 +140,18 @@ def compare(
         notes += _scales((a, left), (b, right))
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
         if everything:
-            found = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
+            comparison = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
         else:
-            found = _compared(left, right, tolerance, values)
-            differences = [*counts.entries(), *found.differences]
-            found = replace(found, differences=differences, but=(*found.but, *uncounted))
-        return replace(found, assumed=assumed, notes=(*notes, *found.notes), accepted=assume)
+            of_counts = counts.entries()
+            comparison = _compared(left, right, tolerance, values, of_counts)
+            comparison = replace(
+                comparison, differences=[*of_counts, *comparison.differences], but=(*comparison.but, *uncounted)
+            )
+        if (
+            os.path.realpath(a) == os.path.realpath(b) and weights[0] == weights[1]
+        ):  # what a file leaves open agrees with itself
+            assumed = [one for one in assumed if "stated" in one]
+        return replace(comparison, assumed=assumed, notes=(*notes, *comparison.notes), accepted=assume)
 
 
 def of_arrays(
@@ -156,15 +164,21 @@ def of_arrays(
     )  # fmt: skip
 
 
-def _compared(left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues) -> Comparison:
-    """Compare the arrays and Configs of two files of one architecture. Args: values: plain ones, as compared."""
+def _compared(
+    left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues, counts: Sequence[dict[str, Any]]
+) -> Comparison:
+    """Compare the arrays and Configs of two files of one architecture.
+
+    Args:
+      values: plain ones, as compared. counts: entries of those of them that are differences.
+    """
     counters = _unlike_counters(left, right)
     skip = {*left.uncounted, *right.uncounted}
     arrays = differences(left, right, tolerance, skip=skip.__contains__)
     notes = [note for path, names in counters for note in uncounted_norms(path, names)]
-    notes += [*arrays.notes(), *values.notes(), *_optimizers(left, right)]
+    notes += [*arrays.notes(), *values.notes(counts), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
-    but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
+    but = (*([BESIDE] if beside else []), *([COUNTERS] if counters else []))
     return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
 
 
@@ -244,10 +258,12 @@ def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened:
     """Check that no setting contradicts the files: that it is open in one, or what both say. Raises: UsageError.
 
     One that the arrays of the other file show is meant for that one, as the classes of a model with another head.
+    Of a configuration file, both may have other classes.
     """
     for plan, other in ((left, right), (right, left)):
         own, idle = as_dict(plan.config), plan.reading.spec.immaterial(plan.config) & settings.values.keys()
-        ignored = {k for k in idle if settings.of_file(k) and _alike(plan, {k: settings.values[k]})}
+        ignored = {k for k in idle if _alike(plan, {k: settings.values[k]})}.union(ADAPTED)
+        ignored = {k for k in ignored if settings.of_file(k)}
         stated = {k: value for k, value in settings.values.items() if k in own and k not in opened | ignored}
         theirs = as_dict(other.config) if other.architecture == plan.architecture else {}
         shown = theirs.keys() - set(unshown(other.reading))
@@ -288,8 +304,9 @@ def _setting(name: str, kind: str, a: Any, b: Any, detail: str) -> dict[str, Any
 
 
 def _value(plan: Plan, name: str, value: Any) -> str:
-    """Write a field's value, with where it comes from if the file does not state it."""
-    return exact(value) + f" ({marked_by(DIALECT + plan.src)})" * (name in by_dialect(plan))
+    """Write a field's value, with what suggests it if neither the file nor the user states it."""
+    origin = plan.suggested.get(name, "")
+    return exact(value) + f" ({marked_by(origin)})" * bool(origin)
 
 
 def _idle(left: Plan, right: Plan) -> Iterator[str]:
@@ -304,9 +321,9 @@ def _idle(left: Plan, right: Plan) -> Iterator[str]:
 
 def _optimizers(left: Plan, right: Plan) -> Iterator[str]:
     """Say that the states of optimizers in both files are not compared, and how to compare them."""
-    found = [optimizers.find_any(plan.reader) for plan in (left, right)]
-    parts = [one.top.rstrip("/") for one in found if one and one.top]
-    if len(parts) == 2 and len({one.library for one in found if one}) == 1:
+    locations = [optimizers.find_any(plan.reader) for plan in (left, right)]
+    parts = [one.top.rstrip("/") for one in locations if one and one.top]
+    if len(parts) == 2 and len({one.library for one in locations if one}) == 1:
         options = " ".join(option("weights", part) for part in dict.fromkeys(parts))
         every = f"{option('weights', ROOT)} all parts of files that are laid out alike"
         yield f"the states and hyperparameters of the optimizers are not compared: {options} compares them, {every}"

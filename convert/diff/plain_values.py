@@ -63,8 +63,8 @@ class PlainValues:
         pairs = {name: values for name, values in pairs.items() if name not in left_out}
         differing = {name: values for name, values in pairs.items() if name in alone or not same(*values)}
         alike = {name: value for name, (value, _) in pairs.items() if name not in differing}
-        found = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
-        return cls(frozenset(found), {**differing, **of_groups}, alike)
+        both = {*grouped, *pairs, *(one for name in pairs for one in of_files[name])}
+        return cls(frozenset(both), {**differing, **of_groups}, alike)
 
     def beside(self, others: PlainValues) -> PlainValues:
         """Return these and other values."""
@@ -95,13 +95,14 @@ class PlainValues:
         number = len(self.differing)
         return [f"{count(number, 'plain value')} that differ{'s' if number == 1 else ''}"] if number else []
 
-    def notes(self) -> list[str]:
-        """List the values that agree, and those that differ."""
+    def notes(self, entries: Iterable[Mapping[str, Any]]) -> list[str]:
+        """List the values that agree, and those that differ and are none of these differences, which are shown."""
         same_ones = [f"{name}={_shortened(value)}" for name, value in self.alike.items()]
         agree = [f"plain values that agree: {_listed(same_ones)}"] if same_ones else []
-        shown = {name: _apart(*values) for name, values in self.differing.items()}
-        apart = [f"{name} is {ours} in A, {theirs} in B" for name, (ours, theirs) in shown.items()]
-        return [*agree, *[f"plain values that differ: {_listed(apart)}"] * bool(apart)]
+        shown = {entry.get("setting") for entry in entries}
+        others = {name: _apart(*values) for name, values in self.differing.items() if name not in shown}
+        apart = [f"{name} is {ours} in A, {theirs} in B" for name, (ours, theirs) in others.items()]
+        return [*agree, *([f"plain values that differ: {_listed(apart)}"] if apart else [])]
 
 
 def common(parts: tuple[str, str]) -> str:

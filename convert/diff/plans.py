@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from itertools import islice, product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from convert.config.conventions import same
@@ -12,7 +14,7 @@ from convert.errors import ConvertError, OpenFields
 from convert.plans import planning
 from convert.plans.plan import Plan
 from convert.records.record import likely
-from specs.config import as_dict
+from specs.config import as_dict, tuples
 from specs.dialects import HUB
 
 # What an assumed value is taken from, unless it is a file.
@@ -41,6 +43,7 @@ class Alone(NamedTuple):
       stated: the plan with what the user states of those.
       still_open: those of `opened` that the user does not state.
       architecture: of the file.
+      shown: fields that its arrays show, where there is no plan.
     """
 
     plan: Plan | None
@@ -48,6 +51,7 @@ class Alone(NamedTuple):
     stated: Plan | None
     still_open: tuple[str, ...]
     architecture: str
+    shown: Mapping[str, Any] = MappingProxyType({})
 
 
 def plan_both(
@@ -130,9 +134,11 @@ def _of_open(settings: Settings, known: Alone) -> dict[str, Any]:
     """Return what the user states of a file: the fields that it does not state, and all that is not in our terms.
 
     These are the fields that it leaves open, and those that its dialect's own code fixes: the file itself is silent.
+    A size that contradicts its arrays is not stated of it: it may be that of the other file.
     """
     if known.plan is None:
-        return dict(settings.values)
+        shown, stated = known.shown, {k: tuples(v) for k, v in settings.values.items()}
+        return {k: v for k, v in stated.items() if k not in shown or type(v) is not type(shown[k]) or v == shown[k]}
     silent = {*known.opened, *by_dialect(known.plan)}
     return {k: v for k, v in settings.values.items() if k in silent or not k.islower()}
 
@@ -174,7 +180,7 @@ def _as_it_is(stack: contextlib.ExitStack, file: Input, settings: Settings | Non
     try:
         plan = stack.enter_context(_plan(file, settings))
     except OpenFields as error:
-        return Alone(None, tuple(error.fields), None, tuple(error.fields), error.architecture)
+        return Alone(None, tuple(error.fields), None, tuple(error.fields), error.architecture, error.shown)
     return Alone(plan, plan.assumed, plan, plan.assumed, plan.architecture)
 
 

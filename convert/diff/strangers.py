@@ -91,8 +91,8 @@ def _described(path: str) -> Described:
         page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
         place = record.place if record.place.endswith(".json") else path
         model = f"{with_article(reading.architecture)} ({reading.dialect})" if reading else ""
-        found = find_any(reader)
-        state = found.library if found and state_names(reader, found).issuperset(reader.tensors) else ""
+        location = find_any(reader)
+        state = location.library if location and state_names(reader, location).issuperset(reader.tensors) else ""
         return Described(share, model, page, place if table else "", list(reader.tensors), state)
 
 
@@ -101,10 +101,10 @@ def _moments(names: list[str]) -> str:
     from convert.reading.families import FAMILIES, KEEPS, MOMENTS
     from convert.reading.optimizers import PADDLE
 
-    found = [PADDLE.fullmatch(name) for name in names]
-    slots = {match["slot"] for match in found if match}
+    matches = [PADDLE.fullmatch(name) for name in names]
+    slots = {match["slot"] for match in matches if match}
     kept = [KEEPS[family].paddle for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
-    return kept[0] if kept and all(found) else ""
+    return kept[0] if kept and all(matches) else ""
 
 
 def _weights(a: list[str], b: list[str]) -> str:
@@ -137,5 +137,5 @@ def places(names: Collection[str], inner: Collection[str]) -> list[str]:
     if not inner:
         return []
     listed, known = set(names), next(iter(inner))
-    found = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
-    return [place[:-1] for place in found if 2 * sum(place + name in listed for name in inner) > len(inner)]
+    prefixes = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
+    return [place[:-1] for place in prefixes if 2 * sum(place + name in listed for name in inner) > len(inner)]

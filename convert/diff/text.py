@@ -99,7 +99,7 @@ def _layouts(comparison: Comparison) -> Iterator[str]:
 
 
 def _what(kinds: Collection[str]) -> str:
-    return " and ".join(["shapes"] * ("shape" in kinds) + ["positions"] * ("value" in kinds))
+    return " and ".join((["shapes"] if "shape" in kinds else []) + (["positions"] if "value" in kinds else []))
 
 
 def order(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]] = ()) -> str:
@@ -126,7 +126,7 @@ def tally(comparison: Comparison) -> str:
     apart = counts["shape"] + counts["value"]
     every = "all " * (1 < apart == comparison.arrays)
     relative, absolute = comparison.tolerance
-    limits = [exact(relative)] * bool(relative) + [f"--atol {exact(absolute)}"] * bool(absolute)
+    limits = ([exact(relative)] if relative else []) + ([f"--atol {exact(absolute)}"] if absolute else [])
     off = [entry for entry in comparison.differences if entry["kind"] in ("shape", "value")]
     numbers = all(entry["kind"] == "value" and entry["error"] is not None for entry in off)  # no NaN, no shape
     beyond = f" by more than {' and '.join(limits)}" if limits and numbers else ""
@@ -142,7 +142,7 @@ def tally(comparison: Comparison) -> str:
             more = "more " if parts else ""
             what = f"{len(entries):,} {more}{_differ(len(entries))} by at most {short(gap_of(worst))}"
             parts.append(f"{what}, within {limit} ({_name(worst)})")
-    parts = parts or ["every element equal"] * bool(comparison.arrays)
+    parts = parts or (["every element equal"] if comparison.arrays else [])
     parts += [f"{counts[kind]:,} more{KINDS[kind][2]}" for kind in ("missing", "unexpected") if counts[kind]]
     return ", ".join([f"{count(comparison.arrays, 'array')}{comparison.of} compared", *parts])
 
@@ -188,16 +188,18 @@ def counted(differences: list[dict[str, Any]]) -> str:
 def rows(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]] = ()) -> list[str]:
     """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row.
 
+    An array of tiny values shares none with others: a row shows the largest error of its arrays.
+
     Args:
       within: entries of arrays that differ by no more than is accepted.
     """
     lines: list[str] = []
     tops = _tops([*differences, *within])
     for kind, heads in HEADS.items():
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        groups: dict[tuple[str, str | bool], list[dict[str, Any]]] = {}
         for entry in differences:
             if entry["kind"] == kind:
-                detail = "" if kind == "value" else entry["detail"]
+                detail = _is_tiny(entry, tops) if kind == "value" else entry["detail"]
                 groups.setdefault((normal(_name(entry)), detail), []).append(entry)
         if groups:
             worst = [max(group, key=lambda entry: _rank(entry, tops)) for group in groups.values()]
@@ -205,7 +207,7 @@ def rows(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]]
                 zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], tops), reverse=True
             )
             cells = [_cells(group, entry) for entry, group in ranked]
-            lines += [""] * bool(lines) + (
+            lines += ([""] if lines else []) + (
                 [f"  {heads[0]}", *(f"    {name}" for (name,) in cells)]
                 if len(heads) == 1
                 else table(heads, cells, NUMBERS if kind == "value" else ())

@@ -131,13 +131,13 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
         return remote
     if not _needs_search(name, step):
         return _whole(name)
-    found = import_module(f"{__name__}.inside").look(name, step)
-    if found.path == name and os.path.isdir(name) and not lacking(name):
+    place = import_module(f"{__name__}.inside").look(name, step)
+    if place.path == name and os.path.isdir(name) and not lacking(name):
         foreign.check_folder(name)
         problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
         raise FormatError(name, problem)
-    reader = _whole(found.path)
-    reader.remarks = (*found.notes, *reader.remarks)
+    reader = _whole(place.path)
+    reader.remarks = (*place.notes, *reader.remarks)
     return reader
 
 

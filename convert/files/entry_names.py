@@ -53,17 +53,17 @@ SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
 
 def index_of(names: Iterable[str]) -> str:
     """Return the name of the index that lists these files, if all are named as shards of one model; else ""."""
-    indices = {f"{found[1]}{found[2]}.index.json" if (found := SHARD.fullmatch(name)) else "" for name in names}
+    indices = {f"{match[1]}{match[2]}.index.json" if (match := SHARD.fullmatch(name)) else "" for name in names}
     return indices.pop() if len(indices) == 1 else ""
 
 
 def is_shard(name: str, names: Set[str]) -> bool:
     """Tell whether a file is one of the shards that an index among `names` lists."""
-    found = SHARD.fullmatch(name)
-    if found is None:
+    match = SHARD.fullmatch(name)
+    if match is None:
         return False
-    stem, _, variant = found[1].rpartition(".")
-    return not names.isdisjoint((f"{found[1]}{found[2]}.index.json", f"{stem}{found[2]}.index.{variant}.json"))
+    stem, _, variant = match[1].rpartition(".")
+    return not names.isdisjoint((f"{match[1]}{match[2]}.index.json", f"{stem}{match[2]}.index.{variant}.json"))
 
 
 def is_training(name: str) -> bool:
@@ -91,10 +91,10 @@ def preferred(models: list[str]) -> str | None:
 def _newest(names: list[str]) -> str | None:
     """Return the last of several steps, if every way to read their numbers says so."""
     numbers = {name: _numbers(name) for name in names}
-    words = {word for found in numbers.values() for word in found if not re.fullmatch(METRIC, word)}
+    words = {word for words_of in numbers.values() for word in words_of if not re.fullmatch(METRIC, word)}
     last = set(names)
     for word in words:
-        values = {name: found.get(word, -1) for name, found in numbers.items()}
+        values = {name: words_of.get(word, -1) for name, words_of in numbers.items()}
         is_count = word.isdigit() or re.fullmatch(COUNT, word)
         if not is_count and len({*values.values()}) > 1:  # as seed1 and seed2, which are no steps of one run
             return None
@@ -109,8 +109,8 @@ def _numbers(name: str) -> dict[str, int]:
     "checkpoint_1_900". A number with a decimal point is a metric.
     """
     stem = re.sub(SUFFIX, "", name.lower())
-    found = enumerate((match[1] or match[2], match[3]) for match in NUMBER.finditer(stem))
-    return {word or str(place): int(number) for place, (word, number) in found if number.isdigit()}
+    words = enumerate((match[1] or match[2], match[3]) for match in NUMBER.finditer(stem))
+    return {word or str(place): int(number) for place, (word, number) in words if number.isdigit()}
 
 
 def steps_of(names: Iterable[str]) -> dict[str, int]:

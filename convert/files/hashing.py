@@ -56,9 +56,9 @@ class Source:
         if self.path is None:
             return None
         with _reported(self.path):
-            found = self._task.result()
+            sha = self._task.result()
         check_unchanged({self.path: self.before})
-        return found
+        return sha
 
     def __enter__(self) -> Source:
         return self
@@ -75,8 +75,8 @@ def check_unchanged(opened: Mapping[str, State]) -> None:
     """
     for path, before in opened.items():
         with _reported(path):
-            found = state(path)
-        if found != before:
+            sha = state(path)
+        if sha != before:
             raise ConvertError(f"{path}: changed while it was read: convert it again once it is complete")
 
 
@@ -109,9 +109,9 @@ class Digest:
         return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
 
 
-def described(tensor: Tensor, found: str | None) -> dict[str, Any]:
+def described(tensor: Tensor, content_hash: str | None) -> dict[str, Any]:
     """Return a tensor's line of the record, with this hash if any."""
-    return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: found} if found else {})
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: content_hash} if content_hash else {})
 
 
 EXPONENT = {
@@ -166,7 +166,7 @@ def _file_sha256(path: str, stop: threading.Event | None) -> str:
 
 def digest(reader: Reader, name: str) -> str:
     """Hash of one tensor's payload, as it is on disk."""
-    found = xxhash.xxh3_128()
+    hasher = xxhash.xxh3_128()
     for piece in reader.pieces(name):
-        found.update(piece)
-    return found.hexdigest()
+        hasher.update(piece)
+    return hasher.hexdigest()

@@ -92,8 +92,8 @@ def _matching(pattern: str, step: int | None) -> Found:
     matches = [name for name in matching(pattern) if not _is_record(name)]
     if len(matches) > 1:
         raise Several(pattern, f"means several checkpoints: {listed(matches)}", "give one of them")
-    found = look(matches[0], step)
-    return Found(found.path, (f"{pattern} means {matches[0]}", *found.notes))
+    location = look(matches[0], step)
+    return Found(location.path, (f"{pattern} means {matches[0]}", *location.notes))
 
 
 def matching(pattern: str) -> list[str]:
@@ -240,7 +240,7 @@ def _described(path: str) -> list[str]:
 def _prefix(path: str, models: list[str]) -> str:
     """Return what stands before the numbers of the steps that one CheckpointManager of Orbax wrote: its step_prefix."""
     names = [re.fullmatch(r"(.+_)\d{1,18}", name) for name in models]
-    prefixes = {found[1] if found else "" for found in names}
+    prefixes = {match[1] if match else "" for match in names}
     managed = all(os.path.isfile(os.path.join(path, name, "_CHECKPOINT_METADATA")) for name in models)
     return prefixes.pop() if len(prefixes) == 1 and managed else ""
 
@@ -257,12 +257,12 @@ def _chosen(path: str, models: list[str], step: int | None, prefix: str = "") ->
     steps = steps_of(models)
     if step is None or not steps:
         return preferred(models)
-    if not (found := [name for name, number in steps.items() if number == step]):
+    if not (names := [name for name, number in steps.items() if number == step]):
         have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
         raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
-    if len(found) > 1:
-        raise Several(path, f"has several checkpoints of step {step}: {listed(found)}", "give one of them")
-    return found[0]
+    if len(names) > 1:
+        raise Several(path, f"has several checkpoints of step {step}: {listed(names)}", "give one of them")
+    return names[0]
 
 
 class _Walk:

@@ -94,9 +94,9 @@ class Tokens:
 
     def expect(self, kind: str, what: str, number: int | None = None) -> int:
         """Return the number of the next token, which must be of this kind (and number)."""
-        found, value = self.token()
-        if found != kind or (number is not None and value != number):
-            raise self.bad(f"{what} is {found} {value} where {kind}{'' if number is None else f' {number}'} belongs")
+        got, value = self.token()
+        if got != kind or (number is not None and value != number):
+            raise self.bad(f"{what} is {got} {value} where {kind}{'' if number is None else f' {number}'} belongs")
         return value
 
 
@@ -273,10 +273,10 @@ class MsgpackTree(Tokens):
         if self._key() != name:
             raise self.bad(f"a chunked array has no {name} here")
         count = self.expect("map", name)
-        found = {self._key(): item() for _ in range(count)}
-        if found.keys() != {str(index) for index in range(count)}:
+        items = {self._key(): item() for _ in range(count)}
+        if items.keys() != {str(index) for index in range(count)}:
             raise self.bad(f"the keys of the {name} of a chunked array are not numbered from 0")
-        return [found[str(index)] for index in range(count)]
+        return [items[str(index)] for index in range(count)]
 
     def _chunk(self) -> tuple[str, tuple[int, int]]:
         size = self.expect("ext", "a chunk")

@@ -68,13 +68,13 @@ def _named(name: str, patterns: Iterable[re.Pattern[str]]) -> bool:
 
 def _alike(name: str, names: Iterable[str], patterns: Iterable[re.Pattern[str]]) -> list[str]:
     """Return the names that differ from `name` in its number alone, if the numbers begin at 0, or are all from 1 on."""
-    others, found = list(names), set[str]()
+    others, numbered = list(names), set[str]()
     for match in (match for pattern in patterns for match in pattern.finditer(name) if not ZERO.search(name)):
         same = re.compile(re.escape(name[: match.start(1)]) + r"(\d+)" + re.escape(name[match.end(1) :]))
         numbers = {other: int(number[1]) for other in others if (number := same.fullmatch(other))}
         all_from_1 = sorted(numbers.values()) == [*range(1, len(numbers) + 1)]
-        found.update(numbers if 0 in numbers.values() or all_from_1 else ())
-    return sorted(found - {name})
+        numbered.update(numbers if 0 in numbers.values() or all_from_1 else ())
+    return sorted(numbered - {name})
 
 
 def listed(names: list[str]) -> str:

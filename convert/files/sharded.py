@@ -179,13 +179,13 @@ def shard_name(out: str, number: int, count: int) -> str:
 
 def remedy(path: str) -> str:
     """Return the remedy for a file that is named as one of several shards; "" for any other."""
-    found = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", os.path.basename(path))
-    if not found or int(found[3]) < 2:
+    match = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", os.path.basename(path))
+    if not match or int(match[3]) < 2:
         return ""
-    index = f"{found[1]}{found[4]}.index.json"
+    index = f"{match[1]}{match[4]}.index.json"
     beside = os.path.join(os.path.dirname(path), index)
     what = ": give that" if os.path.exists(beside) else ", which is not beside it: download it too"
     with contextlib.suppress(FormatError):  # of a damaged index, which giving it will report
         if os.path.exists(beside) and os.path.basename(path) not in Index(beside).shards:
             what = f", which does not list it: {REMEDY}"
-    return f"it is shard {int(found[2])} of {int(found[3])}, which are read through {index}{what}"
+    return f"it is shard {int(match[2])} of {int(match[3])}, which are read through {index}{what}"

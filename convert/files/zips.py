@@ -124,14 +124,14 @@ class ZipDirectory:
     def _listed(self) -> list[zipfile.ZipInfo]:
         try:
             with zipfile.ZipFile(_Stream(self.file)) as archive:
-                found, start = archive.infolist(), archive.start_dir
+                members, start = archive.infolist(), archive.start_dir
         except UnicodeDecodeError:
             raise self.bad("has a member whose name is not UTF-8") from None
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
             raise self.bad(f"has a damaged zip directory: {shown(str(error))[1:-1]}") from None
         if start != self.start:
             raise self.bad(f"has a zip directory at byte {start}, its end record says {self.start}")
-        return found
+        return members
 
     def _member(self, info: zipfile.ZipInfo) -> Member:
         name = info.orig_filename  # as the directory has it: `filename` ends at a zero byte

@@ -17,9 +17,9 @@ from convert.config import module_settings
 from convert.config.conventions import computing, same
 from convert.config.inference import inferred, trained, unshown
 from convert.config.pixels import sized
-from convert.config.settings import Settings, stated
+from convert.config.settings import Settings, stated_settings
 from convert.config.variants import variant_names
-from convert.errors import ConvertError, OpenFields, PlanError, UsageError, printable
+from convert.errors import ConvertError, OpenFields, PlanError, UsageError, option, printable
 from convert.files import is_pdopt, open_checkpoint
 from convert.files.base import Reader
 from convert.files.inside import look
@@ -28,6 +28,7 @@ from convert.plans.plan import Plan
 from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
 from convert.reading.masters import left_beside
+from convert.reading.nesting import label, training
 from convert.reading.readings import Ambiguous, Names, Reading
 from convert.reading.recognise import NEAR, USUAL, candidates, dialects, far, known_misfit, nearest, unknown_page
 from convert.reading.spelling import out_of_modules, respelled
@@ -41,7 +42,7 @@ from specs.dialects import HUB
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .text import BY_TABLE, HEADS, lines
+from .text import BY_TABLE, HEADS, kept, lines
 
 CHOICES = 64  # values of open fields that are tried: each is a plan
 LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
@@ -49,7 +50,7 @@ LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": 
 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
-    found = look(arguments.file, arguments.step)
+    location = look(arguments.file, arguments.step)
     if arguments.table is not None:
         from .table_fit import inspect_by_table
 
@@ -57,25 +58,25 @@ def inspect(arguments: Namespace) -> int:
             raise UsageError(
                 "--config is of an architecture known here, and --table of any other: leave one of them out"
             )
-        return inspect_by_table(found.path, arguments)
+        return inspect_by_table(location.path, arguments)
     if arguments.reverse:
         raise UsageError("--reverse is of a Table: give it too, by --table FILE")
-    settings = stated(arguments)
-    about = describe(found.path, arguments.weights, settings)
+    settings = stated_settings(arguments)
+    about = describe(location.path, arguments.weights, settings)
     unused = [f"--{name}" for name in ("config", "set") if getattr(arguments, name)] * (about["architecture"] is None)
     ignored = [f"{' and '.join(unused)} not used, as the file fits no architecture"] if unused else []
-    about["notes"] = [*found.notes, *settings.notes, *ignored, *about["notes"]]
+    about["notes"] = [*location.notes, *settings.notes, *ignored, *about["notes"]]
     if arguments.hash:
         from convert.files.hashing import sha256
 
-        about["sha256"] = sha256(found.path)
+        about["sha256"] = sha256(location.path)
     if arguments.json:
         print(dumps({**about, "open": str(about["open"] or "")}))
     elif arguments.quiet:
         for note in about["notes"]:
             say_note(note)
     else:
-        for line in lines(about, found.path):
+        for line in lines(about, location.path):
             _say(printable(line))
     return 0
 
@@ -106,7 +107,7 @@ def describe(path: str, weights: str | None, settings: Settings) -> dict[str, An
         known["optimizer"] = record.optimizer
         known["record"] = _recorded(record) or _used(record, bool(known.get("architecture")) or is_pdopt(path))
         if known.get("architecture") or known.get("open"):
-            return _whole(reader, known)
+            return _whole(reader, {**known, "notes": [*known["notes"], *_optimizer_beside(stored, record, weights)]})
         known |= _of_optimizer(path, record)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
         return _whole(
@@ -119,6 +120,18 @@ def _of_state(reader: Reader, weights: str) -> dict[str, Any]:
     from .of_state import of_state  # which imports what few files need
 
     return of_state(reader, weights)
+
+
+def _optimizer_beside(reader: Reader, record: Record, weights: str | None) -> list[str]:
+    """Say which optimizer's state lies beside the weights of a file, if its record does not say so."""
+    if record.optimizer or weights or not any(map(training, reader.tensors)):
+        return []
+    from convert.reading import optimizers  # which few files need
+
+    found = optimizers.find_any(reader)
+    part = label(found.top) if found else ""
+    state = _of_state(reader, part).get("state", {}) if part else {}
+    return [f"{part}: {kept(state)} ({option('weights', part)} describes it)"] if state and state["keeps"] else []
 
 
 def _of_optimizer(path: str, record: Record) -> dict[str, Any]:
@@ -138,11 +151,11 @@ def _recorded(record: Record) -> list[str]:
     table, source = (record.content.get(key) for key in ("table", "source"))
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
-    from convert.table.file import doubt
+    from convert.table.file import unproven_note
 
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
     line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
-    return [line, *filter(None, [doubt(record.content)])]
+    return [line, *filter(None, [unproven_note(record.content)])]
 
 
 def _used(record: Record, known: bool) -> list[str]:
@@ -350,7 +363,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     else:
         reading, asked = nearest(reader, weights), False
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
-        why = [*filter(None, [parts]), *[message] * (known_misfit(reader) is not None)]
+        why = [*filter(None, [parts]), *([message] if known_misfit(reader) is not None else [])]
         if reading and reading.score < NEAR:
             return {"notes": [*reader.remarks, *why, far(reader, weights)], **_beside(reader)}
         if reading:

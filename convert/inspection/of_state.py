@@ -27,8 +27,8 @@ def of_state(reader: Reader, weights: str) -> dict[str, Any]:
     values = {name: value for name, value in reader.skipped.load().items() if name.startswith(place)}
     part = label(place)
     compares = f"{option('weights', part)} of diff compares it with another file's"
-    found = optimizers.find_any(reader)
-    keeps = _keeps(reader, found) if found and found.top.startswith(place) else ""
+    location = optimizers.find_any(reader)
+    keeps = _keeps(reader, location) if location and location.top.startswith(place) else ""
     moves = "; a conversion with --with-optimizer takes it along with the weights" if keeps else ""
     return {
         "part": part,
@@ -42,13 +42,13 @@ def of_state(reader: Reader, weights: str) -> dict[str, Any]:
     }
 
 
-def _keeps(reader: Reader, found: optimizers.Found) -> str:
+def _keeps(reader: Reader, location: optimizers.Found) -> str:
     """Say which arrays of an optimizer a file has: "Adam's two moments, as torch stores them"; "" of others."""
-    names = [f"/{name}" for name in reader.tensors if name.startswith(found.root)]
-    own = {slot: its.of(found.library) for slot, its in MOMENTS.items()}
+    names = [f"/{name}" for name in reader.tensors if name.startswith(location.root)]
+    own = {slot: its.of(location.library) for slot, its in MOMENTS.items()}
     slots = {slot for slot, word in own.items() if any(f"/{word}" in name or f"_{word}_" in name for name in names)}
-    kept = [KEEPS[family].of(found.library) for family, its in FAMILIES.items() if set(its) <= slots]
-    return f"{kept[0]}, as {found.library} stores them" if kept else ""
+    kept = [KEEPS[family].of(location.library) for family, its in FAMILIES.items() if set(its) <= slots]
+    return f"{kept[0]}, as {location.library} stores them" if kept else ""
 
 
 def _steps(reader: Reader, names: list[str], values: dict[str, Any]) -> list[int]:
@@ -56,9 +56,9 @@ def _steps(reader: Reader, names: list[str], values: dict[str, Any]) -> list[int
     ends = {name: name.removesuffix(optimizers.VALUE).rpartition("/")[2] for name in [*names, *values]}
     counts = [name for name, last in ends.items() if last in COUNTS]
     arrays = [reader.tensors[name] for name in counts if name in reader.tensors]
-    found = [read(reader, tensor).value for tensor in arrays if tensor.size == 1]
-    found += [values[name] for name in counts if type(values.get(name)) is int]
-    return sorted({step for step in found if step is not None})
+    counted = [read(reader, tensor).value for tensor in arrays if tensor.size == 1]
+    counted += [values[name] for name in counts if type(values.get(name)) is int]
+    return sorted({step for step in counted if step is not None})
 
 
 def _outside(reader: Reader, place: str) -> list[Aside]:

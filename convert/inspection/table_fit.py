@@ -68,9 +68,9 @@ def _described(plan: TablePlan, open_: OpenLengths | None) -> Iterator[dict[str,
 
     A length is None where it is open; lengths that differ from block to block are left out.
     """
-    found = Matcher(plan.table, plan.sources).match()
+    match = Matcher(plan.table, plan.sources).match()
     for line in plan.table.lines:
-        groups = [[name for named in arrays for name in named.values()] for _, arrays in found.groups(line)]
+        groups = [[name for named in arrays for name in named.values()] for _, arrays in match.groups(line)]
         shapes = list(dict.fromkeys(tuple(plan.sources[name].shape for name in names) for names in groups))
         unknown = open_.axes.get(line.number, frozenset()) if open_ else frozenset[str]()
         known = plan.layout.sizes.get(line.number, {}) if len(shapes) < 2 else {}

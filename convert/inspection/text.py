@@ -79,6 +79,8 @@ def _pixels(known: dict[str, Any]) -> Iterator[str]:
     """Say with which pixels the model is fed, as far as that is known, but for an assumed size that the Config has."""
     if known and not (known.keys() == {"image", "assumed"} and known["assumed"]):
         assumed = known.pop("assumed")
+        if "image" in known:
+            known["image"] = "x".join(map(str, configs.pair(known["image"])))  # as the Config is written
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
         yield from ([f"{'':14}of these, not stated but assumed: {', '.join(assumed)}"] if assumed else [])
 
@@ -100,12 +102,17 @@ def _optimizer(known: dict[str, Any]) -> Iterator[str]:
             yield f"{'averages:':14}{one['to'][:80]}, of {count(one['averaged'], 'average')}, as its record says"
 
 
-def _state(state: dict[str, Any]) -> Iterator[str]:
-    """Say what training state a part is, how many steps it counts, and what plain values it has."""
+def kept(state: dict[str, Any]) -> str:
+    """Say what training state a part is, and how many steps it counts; "" where it shows neither."""
     *others, last = state["steps"] or [None]
     steps = [f"after {in_a_row([*(f'{step:,}' for step in others), count(last, 'step')])}"] if last is not None else []
-    if known := [*filter(None, [state["keeps"]]), *steps]:
-        yield f"{'state:':14}{', '.join(known)}"
+    return ", ".join([*filter(None, [state["keeps"]]), *steps])
+
+
+def _state(state: dict[str, Any]) -> Iterator[str]:
+    """Say what training state a part is, how many steps it counts, and what plain values it has."""
+    if known := kept(state):
+        yield f"{'state:':14}{known}"
     if values := state["values"]:
         yield f"{'values:':14}{len(values):,}"
         yield from table(("value", "name"), [(cut(exact(value)), name) for name, value in values.items()])

@@ -19,12 +19,13 @@ from .averages import Averages
 from .builder import Written
 from .holding import Held
 from .plain_numbers import PlainNumbers
-from .state import NO_INITIAL, UNLISTED, State
+from .state import ENTRY, NO_INITIAL, UNLISTED, State, is_plain
 
 SCHEDULER = "scheduler"  # in the record: what schedulers of the training that were set aside count, as far as known
 LAST = "last_epoch"  # what schedulers of torch and paddle count: steps, or epochs
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 REACHED = "the learning rate of the source is the one that its schedule had reached, not the one that it began with"
+IN_RECORD = ", except in the record, from which a conversion back restores it, unless the file is trained further"
 STATED = "the learning rate is the one that you state, not the one that its schedule had reached"
 SCHEDULED = (
     "its learning-rate scheduler needs an entry: call step() on a new one {}, and load the state by "
@@ -78,6 +79,7 @@ class Moves:
             **({"assumed": list(state.assumed)} if state.assumed else {}),
             **self.numbers.about(),
             **({SCHEDULER: sorted(counts)} if (counts := self._scheduler_counts()) is not None else {}),
+            **({ENTRY: dict(state.scheduler)} if self._keeps_entry() else {}),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
@@ -120,13 +122,19 @@ class Moves:
         return f"the optimizer's state{counted} goes along: {self._ends()}"
 
     def _schedules_aside(self) -> Iterator[str]:
-        """Say which learning-rate schedulers, or rates that they began at, are set aside."""
+        """Say which learning-rate schedulers, or rates that they began at, are set aside, and which is restored."""
         state = self.state
         rate = STATED if "lr" in state.changed else REACHED
-        if state.scheduler and self.library != "paddle":
+        if state.scheduler:
             last = state.scheduler.get(LAST)
-            at = f", which counts {last:,}" if type(last) is int else ""
-            yield f"set aside: paddle's learning-rate scheduler{at} (LR_Scheduler); {rate}"
+            what = (
+                f"paddle's learning-rate scheduler{f', which counts {last:,}' if type(last) is int else ''} ({ENTRY})"
+            )
+            if self.library != "paddle":
+                yield f"set aside: {what}{IN_RECORD * self._keeps_entry()}; {rate}"
+            elif state.library != "paddle":
+                yield f"from the record: {what}"
+            return
         began = in_a_row(dict.fromkeys(exact(rate) for rate in state.initial if rate is not None))
         if places := self._schedulers():
             first = f", which began at {began} (initial_lr)" if began and self.library != "torch" else ""
@@ -139,6 +147,10 @@ class Moves:
         elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
             wanted = f"; {self._entry_wanted()}" if self._lacks_entry() and self._scheduler_counts() is None else ""
             yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}{wanted}"
+
+    def _keeps_entry(self) -> bool:
+        """Tell whether the record has the entry of paddle's scheduler, for which the target has no place."""
+        return self.library != "paddle" and bool(self.state.scheduler) and is_plain(self.state.scheduler)
 
     def _scheduler_wanted(self) -> Iterator[str]:
         """Say how paddle's scheduler goes on where there was one, or maybe a schedule of optax."""
@@ -198,7 +210,7 @@ class Moves:
 
     def _step(self) -> str:
         """Name the plain number beside the state that is the state's own count of steps; "" where there is none."""
-        name = step_beside(self.held.found)
+        name = step_beside(self.held.location)
         values = {} if self.held.path else self.held.reader.skipped.values
         return name if self.state.step is not None and values.get(name) == self.state.step else ""
 

@@ -17,7 +17,7 @@ from convert.records.altered import WARNING
 from specs.applied.moves import Fill, Move
 
 from .copies import Copy
-from .ties import of as ties_of
+from .ties import tied_names
 
 if TYPE_CHECKING:
     from convert.plans.plan import Plan
@@ -129,7 +129,7 @@ def _tied(weights: Plan | TablePlan, own: Collection[str]) -> dict[str, str]:
         name: next(
             (one for one in names if one in own and weights.sources[one].shape == weights.sources[name].shape), ""
         )
-        for name, names in ties_of(weights).items()
+        for name, names in tied_names(weights).items()
         if name not in own
     }
     return {name: other for name, other in pairs.items() if other}
@@ -169,7 +169,9 @@ def chosen(
     places = [label(copy.place) for copy in copies]
     if len(copies) > 1:
         why = f"averages of the weights stay behind, as no training state has room for several: {', '.join(places)}"
-        return None, {}, [f"{why} ({option('weights', copies[0].part)} converts one alone, without --with-optimizer)"]
+        named = next((copy.part for copy in copies if copy.arrays), "")  # a list of arrays has no names of weights
+        how = f" ({option('weights', named)} converts one alone, without --with-optimizer)" * bool(named)
+        return None, {}, [f"{why}{how}"]
     for copy in copies:
         try:
             filled, sources = fill(copy, plan, trained, dtype)
@@ -189,7 +191,7 @@ def _counted(average: Averages, stated: Mapping[str, Any], record: Mapping[str, 
         return replace(average, count=known, notes=(*average.notes, *notes))
     count = stated["averaged"]
     notes = [f"averaged={count} as you state; the {source} has {known}"] if known not in (None, count) else []
-    return replace(average, count=count, notes=(*average.notes, *notes, *[COPIED] * (count == 0)))
+    return replace(average, count=count, notes=(*average.notes, *notes, *([COPIED] if count == 0 else [])))
 
 
 def _recorded(place: str, record: Mapping[str, Any]) -> int | None:

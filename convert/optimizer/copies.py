@@ -60,7 +60,7 @@ def find(reader: Reader, state_names: Collection[str], weights: Collection[str])
       state_names: names of the optimizer's state.
       weights: names of the weights in the file.
     """
-    arranged = exchanged.of(reader)
+    arranged = exchanged.exchange_of(reader)
     trained = arranged and any(name.startswith(arranged.trained) for name in weights)
     known = arranged.average if arranged and trained else ""
     no_copies = {*state_names, *weights}
@@ -132,11 +132,11 @@ def copy_names(reader: Reader, state_names: Collection[str], unused: Callable[[]
       unused: names the arrays that no line of the Table speaks of; not called where nothing is named as a copy is.
     """
     names = reader.tensors.keys() - set(state_names)
-    if not (any(copied_place(name, WORDS) for name in names) or exchanged.of(reader)):
+    if not (any(copied_place(name, WORDS) for name in names) or exchanged.exchange_of(reader)):
         return frozenset()
     others = unused()
-    found = find(reader, state_names, names - others)
-    return others.intersection(name for copy in found for name in (*copy.used, *copy.strangers))
+    averages = find(reader, state_names, names - others)
+    return others.intersection(name for copy in averages for name in (*copy.used, *copy.strangers))
 
 
 def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]) -> list[Tensor]:
@@ -156,7 +156,7 @@ def of_plan(plan: Plan | TablePlan, reader: Reader, state_names: frozenset[str])
     """
     exchanged.check_trained(reader, plan.sources.values())
     weights = {tensor.name for tensor in plan.sources.values()}
-    if exchanged.of(reader) is None and any(copied_place(name, WORDS) for name in weights):
+    if exchanged.exchange_of(reader) is None and any(copied_place(name, WORDS) for name in weights):
         elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, WORDS)}
         for copy in find(reader, state_names, elsewhere):
             if weights <= {*copy.used, *copy.strangers}:

@@ -19,18 +19,16 @@ MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without mome
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 
 
-def read_optax(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
-) -> State:
+def read_optax(reader: Reader, location: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any]) -> State:
     """Read the state of an optax optimizer, nested as chains nest it, also within nnx.Optimizer."""
-    used = state_names(reader, found)
-    entries = _sorted(reader, found, used)
+    used = state_names(reader, location)
+    entries = _sorted(reader, location, used)
     family = family_of(reader, entries.slots, "optax", {})
     if entries.hyper.get("eps_root"):
         raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
     named = {s: _matched(reader, entries.slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
-    without = _without_moments(reader, found, parameters, named[FAMILIES[family][0]])
-    buffers = frozenset() if MASKED in f"/{found.root}" else without
+    without = _without_moments(reader, location, parameters, named[FAMILIES[family][0]])
+    buffers = frozenset() if MASKED in f"/{location.root}" else without
     spelt = {name: HYPERPARAMETERS[name].optax for name in NEEDED[family]}
     known = {name: entries.hyper[theirs] for name, theirs in spelt.items() if theirs in entries.hyper}
     notes: tuple[str, ...] = ()
@@ -39,9 +37,9 @@ def read_optax(
     if family == "sgd":
         notes = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
         known["kind"] = "sgd"
-    steps, plain = dict(entries.steps), reader.skipped.load().get(step_beside(found))
+    steps, plain = dict(entries.steps), reader.skipped.load().get(step_beside(location))
     if family == "sgd" and type(plain) is int:  # Adam itself counts
-        steps[step_beside(found)] = plain
+        steps[step_beside(location)] = plain
     counts = set(steps.values())
     if family != "sgd" or "step" in stated or len(counts) == 1:
         step = one_step(reader, counts, stated)
@@ -65,24 +63,24 @@ class Entries(NamedTuple):
     counted: bool
 
 
-def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
+def _sorted(reader: Reader, location: Found, used: Collection[str]) -> Entries:
     """Sort the arrays of a state by what they are. Raises: ConvertError for any that no known optimizer keeps."""
     slots: dict[str, dict[str, Tensor]] = {}
-    beside = step_beside(found)
+    beside = step_beside(location)
     steps, hyper, strangers, counted = dict[str, float](), dict[str, Any](), list[str](), False
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue
-        slot, _, tail = name.removeprefix(found.root).partition("/")
+        slot, _, tail = name.removeprefix(location.root).partition("/")
         base = name.removesuffix(VALUE)
         last = base.rpartition("/")[2]
-        if name.startswith(found.root) and tail and slot != "count":
+        if name.startswith(location.root) and tail and slot != "count":
             slots.setdefault(slot, {})[tail] = tensor
         elif "/hyperparams/" in f"/{base}":
             hyper[last] = scalar(reader, tensor)
         elif (last in ("count", "step") or name == beside) and tensor.size == 1 and "int" in tensor.dtype:
             steps[name] = scalar(reader, tensor)
-            counted = counted or (last == "count" and base != f"{found.root}count")
+            counted = counted or (last == "count" and base != f"{location.root}count")
         else:
             strangers.append(name)
     if strangers:
@@ -92,11 +90,11 @@ def _sorted(reader: Reader, found: Found, used: Collection[str]) -> Entries:
 
 
 def _without_moments(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], moments: Collection[str]
+    reader: Reader, location: Found, parameters: Mapping[str, Tensor], moments: Collection[str]
 ) -> frozenset[str]:
     """Return the parameters without moments. Raises: ConvertError where another optimizer of optax may train these."""
     others = frozenset(name for name in parameters if name not in moments)
-    if PARTITION in f"/{found.root}" and others:
+    if PARTITION in f"/{location.root}" and others:
         weights = folding.listed([name for name in parameters if name in others])
         what = f"optax.multi_transform keeps no moments of {weights}, as several optimizers train or freeze parts"
         raise ConvertError(f"{reader.path}: {what}, of which this file shows one: leave --with-optimizer out")

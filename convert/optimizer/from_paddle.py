@@ -9,7 +9,7 @@ from typing import Any
 
 from convert import folding
 from convert.documents import document
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
 from convert.reading.optimizers import PADDLE, Found
@@ -34,13 +34,13 @@ Powers = dict[str, tuple[float, str]]  # beta -> its power, and the dtype of tha
 
 
 def read_paddle(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
+    reader: Reader, location: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
 ) -> State:
     """Read the state_dict of a paddle.optimizer."""
-    slots, strangers, used = _stored(reader, found)
+    slots, strangers, used = _stored(reader, location)
     called = {key: key for arrays in slots.values() for key in arrays} | {key: name for name, key in own.items()}
-    others = {name for name in reader.tensors.keys() - used if any(key in called for key, _ in _split(name, found))}
-    _check_others(reader, found, sorted({*strangers, *others}), called)
+    others = {name for name in reader.tensors.keys() - used if any(key in called for key, _ in _split(name, location))}
+    _check_others(reader, location, sorted({*strangers, *others}), called)
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours: dict[str, list[str]] = {}  # a parameter may have several names in a state_dict, as those of GRU and LSTM
     for name in parameters:
@@ -48,7 +48,7 @@ def read_paddle(
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         left = [name for name in parameters if own.get(name, name) not in arrays]
-        raise ConvertError(f"{reader.path}: {_unexplained(unknown, left, own)}")
+        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own)}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -74,7 +74,7 @@ def read_paddle(
     )  # fmt: skip
 
 
-def _stored(reader: Reader, found: Found) -> tuple[dict[str, dict[str, Tensor]], list[str], set[str]]:
+def _stored(reader: Reader, location: Found) -> tuple[dict[str, dict[str, Tensor]], list[str], set[str]]:
     """Return paddle's arrays as {slot: {parameter's own name: array}}, those that are no such, and the former's names.
 
     Raises: ConvertError where there are two of one.
@@ -83,14 +83,14 @@ def _stored(reader: Reader, found: Found) -> tuple[dict[str, dict[str, Tensor]],
     strangers: list[str] = []
     used = set[str]()
     for name, tensor in reader.tensors.items():
-        if name.startswith(found.root):
-            rest = name.removeprefix(found.root)
+        if name.startswith(location.root):
+            rest = name.removeprefix(location.root)
             if match := PADDLE.fullmatch(rest):
                 if match["own"] in slots.setdefault(match["slot"], {}):
                     raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
                 slots[match["slot"]][match["own"]] = tensor._replace(dtype=meant(tensor.dtype))
                 used.add(name)
-            elif found.root or "/" in rest:
+            elif location.root or "/" in rest:
                 strangers.append(name)
     return slots, strangers, used
 
@@ -103,13 +103,13 @@ def _nested(entries: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _split(name: str, found: Found) -> Iterator[tuple[str, str]]:
+def _split(name: str, location: Found) -> Iterator[tuple[str, str]]:
     """Yield what may be paddle's name of a parameter in a name, and what is kept of it: linear_0.w_0, moment2_max."""
-    name = name.removeprefix(found.root)
+    name = name.removeprefix(location.root)
     return ((name[: at.start()], at[1]) for at in re.finditer(r"_(?=([a-z]\w*)_\d+$)", name))
 
 
-def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Mapping[str, str]) -> None:
+def _check_others(reader: Reader, location: Found, names: Sequence[str], called: Mapping[str, str]) -> None:
     """Check that an optimizer keeps nothing but what is converted.
 
     Args:
@@ -121,7 +121,7 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
     kept: dict[str, list[str]] = {}  # slot -> parameters
     unknown = []
     for name in names:
-        if split := next(((called[key], slot) for key, slot in _split(name, found) if key in called), None):
+        if split := next(((called[key], slot) for key, slot in _split(name, location) if key in called), None):
             kept.setdefault(split[1], []).append(split[0])
         else:
             unknown.append(name)
@@ -136,18 +136,21 @@ def _check_others(reader: Reader, found: Found, names: Sequence[str], called: Ma
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _unexplained(unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
     """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
 
     Args:
-      unknown: paddle's names of them. left: parameters without moments.
+      path: of the optimizer's file. unknown: paddle's names of them. left: parameters without moments.
     """
     which = f"has moments of {folding.listed(unknown)}"
     if lost := lost_names(own):
         return f"{which}: {lost}"
     if not own:
         like = option("like", "new.pdparams")
-        return f"{which}, and the weights have no names of paddle's: {SAME_PROCESS}, or convert them with {like}"
+        optimizer = command_or_call(f"--optimizer {path}", f"Request(file={path!r}, ...)")
+        first = f"first convert the weights alone to a .pdparams with {like}, a model with these names"
+        lacks = "the weights have no names of paddle's"
+        return f"{which}, and {lacks}: {SAME_PROCESS}, or {first}, and then that file with {optimizer}"
     which += ", which the weights lack"
     named = first_few([f"{own.get(name, 'without a name')} ({name})" for name in left], NAMED)
     others = f"the weights without moments are {named}" if left else "all weights have moments"
@@ -189,71 +192,71 @@ def _paddle_step(
     Returns: the steps, and the betas that are stated or that the powers determine.
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
-    found: Powers = {}
+    kept: Powers = {}
     for beta in USUAL_BETAS:
         first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
-        found[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
+        kept[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
     betas = {beta: float(stated[beta]) for beta in USUAL_BETAS if beta in stated}
-    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in found.items())
-    readings = _readings(found, betas)
+    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in kept.items())
+    readings = _readings(kept, betas)
     if "step" not in stated:
-        if len(readings) != 1 or (len(_large(found)) == 1 and not betas.keys() & _large(found)):
+        if len(readings) != 1 or (len(_large(kept)) == 1 and not betas.keys() & _large(kept)):
             kind = "" if "kind" in stated else f"paddle's state does not say {open_kind('paddle')}; and "
-            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(found, betas)}")
+            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(kept, betas)}")
         return next(iter(readings.items()))
     step = int(stated["step"])
-    shown = _betas(found, betas, step)
-    if (shown is None or _large(found) - shown.keys()) and readings and step not in readings:
+    shown = _betas(kept, betas, step)
+    if (shown is None or _large(kept) - shown.keys()) and readings and step not in readings:
         other, its = next(iter(readings.items()))
-        written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(found))
+        written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(kept))
         raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {other:,} steps with {written}")
     if shown is None:
-        unlike = [beta for beta, value in betas.items() if not _agrees(found[beta], value, step)]
+        unlike = [beta for beta, value in betas.items() if not _agrees(kept[beta], value, step)]
         raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
     return step, shown
 
 
-def _large(found: Powers) -> set[str]:
+def _large(stored: Powers) -> set[str]:
     """Name the betas whose powers are large enough to count steps by."""
-    return {beta for beta, (power, dtype) in found.items() if steps_of(power, USUAL_BETAS[beta], dtype) is not None}
+    return {beta for beta, (power, dtype) in stored.items() if steps_of(power, USUAL_BETAS[beta], dtype) is not None}
 
 
-def _readings(found: Powers, betas: Mapping[str, float]) -> dict[int, dict[str, float]]:
+def _readings(stored: Powers, betas: Mapping[str, float]) -> dict[int, dict[str, float]]:
     """Return {steps: betas} that explain all powers: by the stated betas, else by one that is usual, to the last bit.
 
     One power alone has a usual beta in 1 of some thousand cases by chance.
     """
-    known = {beta: betas[beta] for beta in betas if beta in _large(found)}
+    known = {beta: betas[beta] for beta in betas if beta in _large(stored)}
     readings = {}
-    for beta, value in (known or {beta: USUAL_BETAS[beta] for beta in sorted(_large(found))}).items():
-        steps = round(steps_of(found[beta][0], value, found[beta][1]) or 0)
-        shown = _betas(found, betas, steps)
-        if shown is not None and shown.keys() >= _large(found) and (beta in betas or shown[beta] == value):
+    for beta, value in (known or {beta: USUAL_BETAS[beta] for beta in sorted(_large(stored))}).items():
+        steps = round(steps_of(stored[beta][0], value, stored[beta][1]) or 0)
+        shown = _betas(stored, betas, steps)
+        if shown is not None and shown.keys() >= _large(stored) and (beta in betas or shown[beta] == value):
             readings[steps] = shown
     return readings
 
 
-def _betas(found: Powers, betas: Mapping[str, float], steps: int) -> dict[str, float] | None:
+def _betas(stored: Powers, betas: Mapping[str, float], steps: int) -> dict[str, float] | None:
     """Return the stated betas and those that powers determine after some steps; None if a stated one does not agree."""
-    if steps < 0 or not all(_agrees(found[beta], value, steps) for beta, value in betas.items()):
+    if steps < 0 or not all(_agrees(stored[beta], value, steps) for beta, value in betas.items()):
         return None
-    large = _large(found)
+    large = _large(stored)
     each = {beta: betas.get(beta) or (beta_of(power, steps, dtype) if beta in large else None)
-            for beta, (power, dtype) in found.items()}  # fmt: skip
+            for beta, (power, dtype) in stored.items()}  # fmt: skip
     return {beta: value for beta, value in each.items() if value is not None}
 
 
-def _agrees(found: tuple[float, str], beta: float, steps: int) -> bool:
+def _agrees(stored: tuple[float, str], beta: float, steps: int) -> bool:
     """Tell whether a power may be that of a beta after some steps; one that is too small may be of any later one."""
-    value, dtype = found
+    value, dtype = stored
     if (counted := steps_of(value, beta, dtype)) is not None:
         return abs(counted - steps) < NEAR
     return not 0 <= value < 1 or beta ** (steps + 1) < 2 * smallest(dtype)
 
 
-def _uncounted(found: Powers, betas: Mapping[str, float]) -> str:
+def _uncounted(stored: Powers, betas: Mapping[str, float]) -> str:
     """Say why powers show no number of steps, and with which other betas than the stated ones they would."""
-    large = _large(found)
+    large = _large(stored)
     asked = [beta for beta in USUAL_BETAS if beta in large - betas.keys()]
     vanished = [beta for beta in USUAL_BETAS if beta not in large | betas.keys()]
     whose, them = ("power is", "it") if len(vanished) == 1 else ("powers are", "them")
@@ -263,16 +266,16 @@ def _uncounted(found: Powers, betas: Mapping[str, float]) -> str:
         return f"too small to show a number of steps: state --hyper step=...{beside}"
     if len(large) == len(asked) == 1:
         steps = "".join(f"; with {asked[0]}={exact(its[asked[0]])} it is {count(n, 'step')}"
-                        for n, its in _readings(found, betas).items())  # fmt: skip
+                        for n, its in _readings(stored, betas).items())  # fmt: skip
         return f"one power does not show both {asked[0]} and the steps{steps}: {others}"
-    written = " and ".join(f"{beta} {exact(betas.get(beta, USUAL_BETAS[beta]))}" for beta in found if beta in large)
+    written = " and ".join(f"{beta} {exact(betas.get(beta, USUAL_BETAS[beta]))}" for beta in stored if beta in large)
     what = f"no whole number of steps with {written}"
     for some in dict.fromkeys([*((beta,) for beta in betas), tuple(betas)]):
         usual = {beta: USUAL_BETAS[beta] for beta in some}
-        if some and (readings := _readings(found, {**betas, **usual})):
+        if some and (readings := _readings(stored, {**betas, **usual})):
             each = in_a_row([f"{beta}={exact(value)}" for beta, value in usual.items()])
             return f"{what}; with {each} it is {count(next(iter(readings)), 'step')}"
-    if rounded := _readings({beta: (power, "float32") for beta, (power, _) in found.items()}, betas):
+    if rounded := _readings({beta: (power, "float32") for beta, (power, _) in stored.items()}, betas):
         number, its = next(iter(rounded.items()))
         way = " ".join([f"--hyper step={number}", *(f"--hyper {b}={exact(v)}" for b, v in its.items() if b in asked)])
         lamb = "as Lamb, which is not converted, rounds them: if it is another optimizer's"

@@ -24,7 +24,7 @@ LEFT = "is converted to no library: leave --with-optimizer out"
 
 def read_torch(
     reader: Reader,
-    found: Found,
+    location: Found,
     parameters: Mapping[str, Tensor],
     stated: Mapping[str, Any],
     ordered: bool,
@@ -32,15 +32,15 @@ def read_torch(
     repeated: Collection[str] = (),
 ) -> State:
     """Read the state_dict of a torch.optim optimizer; see `reading.read`."""
-    groups = _groups(reader, found.root)
+    groups = _groups(reader, location.root)
     first = next((group for group in groups if group["params"]), groups[0])
     numbers = [number for group in groups for number in group["params"]]
     if given := _stored_names(reader, groups, numbers):
         names, notes, assumed = _named(reader, given, parameters)
     else:
-        root = found.root
+        root = location.root
         names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
-    slots, counts, others, used = _stored(reader, found.root)
+    slots, counts, others, used = _stored(reader, location.root)
     family = family_of(reader, [*slots, *others], "torch", first)
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]

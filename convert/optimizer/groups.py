@@ -79,7 +79,9 @@ def alike(state: State) -> str:
     return f"{stated} states one for all" if stated else "make the optimizer's groups alike"
 
 
-def of(plan: Plan | TablePlan, state: State, trained: Sequence[str]) -> list[tuple[list[str], Mapping[str, Any]]]:
+def regrouped(
+    plan: Plan | TablePlan, state: State, trained: Sequence[str]
+) -> list[tuple[list[str], Mapping[str, Any]]]:
     """Return the target's weights by the groups of their sources. Raises: ConvertError where one has sources of two."""
     number_of = {name: number for number, group in enumerate(state.groups) for name in group.parameters}
     members: list[list[str]] = [[] for _ in state.groups]

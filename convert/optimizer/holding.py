@@ -45,7 +45,7 @@ class Held(NamedTuple):
 
     reader: Reader
     path: str | None
-    found: optimizers.Found
+    location: optimizers.Found
     state_names: frozenset[str]
     averages: Sequence[copies.Copy]
     remarks: tuple[str, ...]
@@ -104,18 +104,18 @@ def held(
     """
     path = file or _beside(plan.reader)
     reader = stack.enter_context(_opened(path)) if path else plan.reader
-    found = optimizers.find(reader)
-    if found is None:
+    location = optimizers.find(reader)
+    if location is None:
         raise ConvertError(_without_state(plan.reader, path, reader))
-    _check_library(plan, reader, found)
-    if found.library == "torch":
+    _check_library(plan, reader, location)
+    if location.library == "torch":
         masters.check(reader, plan.sources.values())
-    state_names = frozenset[str]() if path else optimizers.state_names(reader, found)
+    state_names = frozenset[str]() if path else optimizers.state_names(reader, location)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
     remarks += left_beside(plan.reader, optimizer=False)
     one_of_many = False
-    if replicas := optimizers.replicated(reader, found, trained):
+    if replicas := optimizers.replicated(reader, location, trained):
         reader, one_of_many = _first_replica(reader, replicas, unreplicate), True
         remarks.append(reader.remarks[-1])
     if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
@@ -124,15 +124,15 @@ def held(
         averages = copies.of_plan(plan, reader, state_names)
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise NotReplicated(reader.path)
-    return Held(reader, path, found, state_names, averages, tuple(remarks))
+    return Held(reader, path, location, state_names, averages, tuple(remarks))
 
 
-def _check_library(plan: Plan | TablePlan, reader: Reader, found: optimizers.Found) -> None:
+def _check_library(plan: Plan | TablePlan, reader: Reader, location: optimizers.Found) -> None:
     """Check that a state is of the framework of the weights. Raises: ConvertError where another lays arrays out.
 
     The shapes of square arrays do not show it. A Table says nothing of frameworks, but the format may.
     """
-    own, state = _framework(plan), FRAMEWORK[found.library]
+    own, state = _framework(plan), FRAMEWORK[location.library]
     if reader is not plan.reader and own not in (None, state):
         problem = f"{reader.path} holds {state}'s state, {plan.reader.path} is {own}'s"
         remedy = "their layouts differ: give the file that the training saved beside the weights"

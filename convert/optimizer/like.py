@@ -108,14 +108,14 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if library == "torch" and not keeps_order(reader):
             what = f"{with_article(reader.called)} does not keep the order in which torch counts parameters"
             raise UsageError(f"--like {like}: {what}: give what {saved('torch', NEW)} writes")
-        its = record.read(reader)
-        if library == "torch" and its.content and not (its.change or its.damage or its.optimizer):
+        stored = record.read(reader)
+        if library == "torch" and stored.content and not (stored.change or stored.damage or stored.optimizer):
             what = "is written by a conversion, in an order that need not be torch's"
             raise UsageError(f"--like {like}: {what}: {_wanted(plan, library)}")
-        found = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
-        if found is None and reader.tensors.keys() != shapes.keys():
+        part = weights_of(reader, shapes.keys()) if library in SAVED or not isinstance(plan, Plan) else None
+        if part is None and reader.tensors.keys() != shapes.keys():
             optimizers.check_like(reader)
-        place, inside = found or ("", {name: name for name in reader.tensors})
+        place, inside = part or ("", {name: name for name in reader.tensors})
         theirs = {name: reader.tensors[key].shape for name, key in inside.items()}
         own = {name: reader.parameter_names[key] for name, key in inside.items() if key in reader.parameter_names}
         aliases = dict(reader.ties({name: reader.tensors[key] for name, key in inside.items()}))
@@ -125,8 +125,8 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
             notes.append(f"--like {like}: has its weights under 'state_dict', the target has them under 'model': {how}")
     if theirs.keys() != shapes.keys():
         lacking, beside = sorted(shapes.keys() - theirs.keys()), sorted(theirs.keys() - shapes.keys())
-        sides = [f"it lacks {folding.listed(lacking)} of the target"] * bool(lacking)
-        sides += [f"it has {folding.listed(beside)} beside"] * bool(beside)
+        sides = [f"it lacks {folding.listed(lacking)} of the target"] if lacking else []
+        sides += [f"it has {folding.listed(beside)} beside"] if beside else []
         raise ConvertError(f"--like {like}: is of another model than the target: {_wanted(plan, library)}", sides)
     misfits = [
         (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
@@ -134,7 +134,9 @@ def _read(like: str, plan: Plan | TablePlan, library: str) -> Names:
         if theirs[name] != shape
     ]
     if misfits:
-        what = "is of a model of another size than the target"
+        turned = all(theirs[name] == shapes[name][::-1] for name, _ in misfits)
+        transposed = "has arrays of the target transposed, as another framework stores them"
+        what = transposed if turned else "is of a model of another size than the target"
         raise ConvertError(f"--like {like}: {what}: {_wanted(plan, library)}", folding.misfits(misfits))
     if lost := lost_names(own) or (NAMELESS if library == "paddle" and not own else ""):
         raise UsageError(f"--like {like}: {lost}")

@@ -176,16 +176,16 @@ def _moved_slot(
     if kept != set(names):
         lacking = ", ".join(sorted(set(names) - kept))
         raise ConvertError(f"{path}: {tensor.name} joins parameters, and the optimizer has no state of {lacking}")
-    found = {sources[f"{slot}: {name}"].dtype for name in names}
-    if len(found) > 1:
+    dtypes = {sources[f"{slot}: {name}"].dtype for name in names}
+    if len(dtypes) > 1:
         raise ConvertError(
-            f"{path}: {tensor.name} joins moments of {' and '.join(sorted(found))}: make them alike first"
+            f"{path}: {tensor.name} joins moments of {' and '.join(sorted(dtypes))}: make them alike first"
         )
     parts: list[Move | Fill] = [
         part._replace(source=f"{slot}: {part.source}") if isinstance(part, Move) else part._replace(value=0.0)
         for part in filling
     ]
-    return parts, found.pop()
+    return parts, dtypes.pop()
 
 
 def cast(state: State, averaged: Iterable[Tensor], dtype: str | None) -> list[str]:

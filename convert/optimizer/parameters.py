@@ -95,7 +95,7 @@ def with_ties(plan: Plan | TablePlan, state: State, library: str) -> State:
     Args:
       library: of the target.
     """
-    tied = ties.of(plan)
+    tied = ties.tied_names(plan)
     buffers = frozenset(name for name in state.buffers if tied.get(name, frozenset({name})) <= state.buffers)
     unlisted = frozenset() if library == "torch" else buffers if state.library == "torch" else state.frozen
     state = replace(state, buffers=buffers, unlisted=unlisted)

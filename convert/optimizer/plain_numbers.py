@@ -70,13 +70,13 @@ def added(
     Args:
       record: of the file. config: what the record of --config says of an optimizer.
     """
-    counts = [] if held.path else counts_beside(held.reader, held.found)
+    counts = [] if held.path else counts_beside(held.reader, held.location)
     of_arrays = {name: _of_array(held.reader, name) for name in counts}
-    found = {**_numbers(plan, held), **{name: value for name, value in of_arrays.items() if _is_number(value)}}
-    values = {name.rpartition("/")[2]: value for name, value in found.items()} or _recorded(record.optimizer, held)
+    numbers = {**_numbers(plan, held), **{name: value for name, value in of_arrays.items() if _is_number(value)}}
+    values = {name.rpartition("/")[2]: value for name, value in numbers.items()} or _recorded(record.optimizer, held)
     placed = "model" in written.tree
     free = {name: value for name, value in values.items() if name not in written.tree}
-    stored = frozenset(name for name in found if name.rpartition("/")[2] in free or name in counts)
+    stored = frozenset(name for name in numbers if name.rpartition("/")[2] in free or name in counts)
     tree = {**written.tree, **free} if placed else written.tree
     aside = {name: of_arrays[name] for name in counts if name.rpartition("/")[2] not in free}
     earlier = _recorded(config, held) | _recorded(record.earlier_optimizer, held)
@@ -95,11 +95,11 @@ def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:
         each = zip(*(name.split("/")[:-1] for name in names), strict=False)
         levels = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, each)][:-1]
     else:
-        pairs = zip(names[0].split("/"), held.found.top.split("/"), strict=False)
+        pairs = zip(names[0].split("/"), held.location.top.split("/"), strict=False)
         levels = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     values = (plan.reader if held.path else held.reader).skipped.load()
     inside = {name: value for name, value in values.items() if name.split("/")[:-1] == levels}
-    own = step_beside(held.found) if held.found.library == "optax" else ""
+    own = step_beside(held.location) if held.location.library == "optax" else ""
     numbers = {name: value for name, value in inside.items() if name != own and _is_number(value)}
     return numbers if len(numbers) <= MOST else {}
 
@@ -113,7 +113,7 @@ def _of_array(reader: Reader, name: str) -> float:
 
 
 def _recorded(record: Mapping[str, Any], held: Held) -> dict[str, float]:
-    values = record.get(KEY, {}) if record.get("to") == held.found.library else {}
+    values = record.get(KEY, {}) if record.get("to") == held.location.library else {}
     listed = values.items() if isinstance(values, dict) and len(values) <= MOST else ()
     return {name: value for name, value in listed if _is_number(value)}
 

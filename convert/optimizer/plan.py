@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans.plan import Plan
-from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
+from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS, suffix_of
 from convert.reading.recognise import dialects
 from convert.records.record import IN_PART
 from convert.records.record import read as read_record
@@ -37,7 +36,7 @@ from .account import Moves
 from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded
+from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded, recorded_scheduler
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -114,13 +113,9 @@ class OptimizerPlan:
         return {**facts, **supplied, "optimizer": dict(self.about)}
 
 
-def _suffix(out: str) -> str:
-    return os.path.splitext(out.rstrip(os.sep))[1].lower()
-
-
 def library_of(out: str) -> str:
     """Return the library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
-    suffix = _suffix(out)
+    suffix = suffix_of(out)
     if suffix not in LIBRARY:
         raise UsageError(f"{out}: --with-optimizer: a state of an optimizer goes into one of {' '.join(LIBRARY)}")
     return LIBRARY[suffix]
@@ -133,7 +128,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
       stack: closes the optimizer's own file.
     Raises: ConvertError for what no other library can hold; UsageError for what the user has to state.
     """
-    library, suffix = library_of(out), _suffix(out)
+    library, suffix = library_of(out), suffix_of(out)
     numbered = suffix != ".dcp"
     _check_target(plan, library, out)
     trained = parameters.trained_arrays(plan)
@@ -150,7 +145,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     sources |= averaged
     of_groups = groups.check(held.reader.path, state, library) if state.groups else []
-    parted = groups.of(plan, state, model.trained) if state.groups and library == "torch" else model.groups
+    parted = groups.regrouped(plan, state, model.trained) if state.groups and library == "torch" else model.groups
     model = replace(model, groups=parted, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     if not written.averages:
@@ -197,7 +192,7 @@ def _asked_state(
         state, notes = _state(plan, held, trained, request, suffix)
     except UsageError as error:
         missing = like.order_wanted(plan, request.like, library if numbered else "")
-        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] * bool(missing))]) from None
+        raise UsageError(error.message, [*error.problems, *([f"beside that: {missing}"] if missing else [])]) from None
     return parameters.with_ties(plan, state, library), notes
 
 
@@ -231,22 +226,24 @@ def _state(
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     dropped = () if isinstance(plan, Plan) else plan.layout.dropped
     record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
-    optimizer = record.optimizer if record.optimizer.get("to") == held.found.library else {}
+    optimizer = record.optimizer if record.optimizer.get("to") == held.location.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
     order = like.keeps_order(plan.reader)
-    repeated = ties.repeated([*trained], ties.of(plan))
+    repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     uncounted = optimizer.get("step", 0) is None  # a step of 0 in its file was written where nobody counted
 
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
         step = stated.pop("step", None) if uncounted else None
-        state = reading.read(held.reader, held.found, trained, own, stated, order, dropped, repeated)
+        state = reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
         return replace(state, step=step) if uncounted else state
 
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
     notes += counted
+    if state.library != "paddle":
+        state = replace(state, scheduler=recorded_scheduler(optimizer))
     unlisted = optimizer.get(UNLISTED)
     before = set(unlisted) if isinstance(unlisted, list) and all(isinstance(one, str) for one in unlisted) else set()
     state = replace(state, frozen=frozenset(name for name, tensor in trained.items() if tensor.name in before))
@@ -254,7 +251,7 @@ def _state(
     notes += others
     file, of_config = request.config
     remedy = f"--config {file} says nothing of an optimizer: {WHOSE_RECORD}" if file and not of_config else RECORD
-    if not file and record.earlier_optimizer.get("to") == held.found.library:
+    if not file and record.earlier_optimizer.get("to") == held.location.library:
         remedy = f"--config {record.file(held.reader.path)} takes all but lr from the record of its earlier steps"
     return settled(held.reader.path, state, hyper, suffix, remedy), notes
 

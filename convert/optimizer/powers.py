@@ -45,11 +45,11 @@ def steps_of(value: float, beta: float, dtype: str) -> float | None:
     dtype = dtype if dtype in EXACT else EXACT[0]
     if not (smallest(dtype) < value < 1 and 0 < beta < 1):
         return None
-    found = [math.log(value) / math.log(beta) - 1]
+    estimates = [math.log(value) / math.log(beta) - 1]
     every = powers(beta, dtype)
     at = min(int(np.searchsorted(-every, -value)), len(every) - 1)
-    found += [k + math.log(value / float(every[k])) / math.log(beta) for k in {max(at - 1, 0), at}]
-    return min(found, key=lambda steps: abs(steps - round(steps)))
+    estimates += [k + math.log(value / float(every[k])) / math.log(beta) for k in {max(at - 1, 0), at}]
+    return min(estimates, key=lambda steps: abs(steps - round(steps)))
 
 
 def fits(value: float, beta: float, steps: int, dtype: str) -> bool:

@@ -20,7 +20,7 @@ from .state import State
 
 def read(
     reader: Reader,
-    found: Found,
+    location: Found,
     parameters: Mapping[str, Tensor],
     own: Mapping[str, str],
     stated: Any,
@@ -39,15 +39,17 @@ def read(
       stated: what the user states of the optimizer: steps and betas, where the file does not say them.
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
-    if found.library == "torch":
-        state = read_torch(reader, found, parameters, stated, ordered, dropped, repeated)
+    if location.library == "torch":
+        state = read_torch(reader, location, parameters, stated, ordered, dropped, repeated)
+    elif location.library == "paddle":
+        state = read_paddle(reader, location, parameters, own, stated)
     else:
-        state = {"paddle": read_paddle, "optax": read_optax}[found.library](reader, found, parameters, own, stated)
+        state = read_optax(reader, location, parameters, stated)
     some = {name for arrays in state.moments.values() for name in arrays}
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):
             other = next(one for one, some in state.moments.items() if lacking[0] in some)
-            one, missing = (MOMENTS[name].of(found.library) for name in (other, slot))
+            one, missing = (MOMENTS[name].of(location.library) for name in (other, slot))
             what = f"has {one} of {folding.listed(lacking)} and no {missing}"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is incomplete")
         for name, moment in arrays.items():

@@ -17,7 +17,7 @@ from convert.reading.families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MO
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .state import KIND, Group, State
+from .state import KIND, Group, State, range_of
 
 WHOSE_RECORD = "the record of a checkpoint of the same training does"
 RECORD = "--config FILE takes all but lr from the record of a checkpoint of the same training"
@@ -81,8 +81,8 @@ def _open(state: State, hyper: Mapping[str, Any], suffix: str, remedy: str) -> s
 def _check_range(path: str, hyper: Mapping[str, Any]) -> None:
     """Check that hyperparameters are such as an optimizer takes. Raises: UsageError."""
     for name, value in hyper.items():
-        if name in HYPERPARAMETERS and not 0 <= value < (1 if name.startswith("beta") else float("inf")):
-            limits = "from 0 to below 1" if name.startswith("beta") else "from 0 on"
+        limits, end = range_of(name)
+        if name in HYPERPARAMETERS and not 0 <= value < end:
             remedy = f"a file that has it is damaged, and {options([name])} states another"
             raise UsageError(f"{path}: {name}={exact(value)}, and {name} is {limits}: {remedy}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class State:
       used: names of the file's arrays and plain entries that this State accounts for.
       assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
-      scheduler: paddle's entry of its learning-rate scheduler.
+      scheduler: paddle's entry of its learning-rate scheduler, also as the record of a file of another library has it.
       initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds; None of one without it.
       counted: whether optax's state counts steps apart from Adam's own, as a schedule does.
       groups: torch's, where they differ, of which `hyper` is the first one's.
@@ -78,6 +79,7 @@ class State:
 
 UNLISTED = "unlisted"  # in the record: parameters that were in no group of torch's optimizer
 ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
+ENTRY = "LR_Scheduler"  # what paddle calls the entry of its scheduler; in the record, where the file cannot have it
 KIND = "kind of the optimizer"  # where the file does not show it: others keep arrays of the same names
 NO_INITIAL = "set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters"
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
@@ -122,6 +124,23 @@ def lost_groups(optimizer: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
+def recorded_scheduler(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return paddle's entry of its scheduler, where a record has one for a file of another library; else {}."""
+    entry = optimizer.get(ENTRY)
+    return entry if isinstance(entry, dict) and is_plain(entry) else {}
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a record keeps a value as it is: texts, finite numbers, and lists and dicts of these."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    if isinstance(value, int | float):
+        return math.isfinite(value) and abs(value) < 2**63
+    return isinstance(value, str)
+
+
 def _is_number(name: str, value: Any) -> bool:
     if name == "nesterov":
         return isinstance(value, bool)
@@ -142,7 +161,13 @@ def _value(name: str, value: str, text: str) -> Any:
         number = int(value) if name in COUNTS else float(value)
     except ValueError:
         number = -1
-    example = {"lr": 0.001, "eps": 1e-8}.get(name, 20 if name in COUNTS else 0.9)
-    if not 0 <= number < float("inf"):
-        raise UsageError(f"--hyper {text}: {name} is a number from 0 on, as in {name}={example}")
+    example = {"lr": 0.001, "eps": 1e-8, "weight_decay": 0.01}.get(name, 20 if name in COUNTS else 0.9)
+    limits, end = range_of(name)
+    if not 0 <= number < end:
+        raise UsageError(f"--hyper {text}: {name} is a number {limits}, as in {name}={example}")
     return number
+
+
+def range_of(name: str) -> tuple[str, float]:
+    """Return what an optimizer takes for a hyperparameter that is a number: in words, and below what it is."""
+    return ("from 0 to below 1", 1.0) if name.startswith("beta") else ("from 0 on", float("inf"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convert.table.plan import TablePlan
 
 
-def of(plan: Plan | TablePlan) -> dict[str, frozenset[str]]:
+def tied_names(plan: Plan | TablePlan) -> dict[str, frozenset[str]]:
     """Return {name of a source that is tied: all names of its parameter, this one too}."""
     tied: dict[str, frozenset[str]] = {}
     for one, other in _pairs(plan):

@@ -14,7 +14,7 @@ from specs.words import in_a_row
 from .builder import AVERAGES, ZEROS, Builder, Model, Written, built, from_zero, shared, stateless
 from .like import NEW
 from .powers import power
-from .state import State
+from .state import ENTRY, State
 
 ALONE = "a .pdopt has no weights{}: convert once more with {} -o x.pdparams, for them or for both in one file"
 
@@ -34,7 +34,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             name = step[0].name
             weights[name] = (model.own.get(name, name), builder.weight(step, f"model/{name}"))
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
-    scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
+    scheduler = {ENTRY: _scheduler(state)} if state.scheduler else {}
     notes = [built(state, "paddle")]
     notes += stateless(model, ZEROS)
     notes += _later_names(model)
@@ -60,7 +60,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
 
 def _scheduler(state: State) -> dict[str, Any]:
     """Return the entry of paddle's scheduler, with the rate that the user states."""
-    rate = {"last_lr": state.hyper["lr"]} if "last_lr" in state.scheduler else {}
+    rate = {"last_lr": state.hyper["lr"]} if "last_lr" in state.scheduler and "lr" in state.hyper else {}
     return {**state.scheduler, **rate}
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convert import folding
+from convert.arrays.counters import COUNTER
 from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from convert.reading.families import FAMILIES, MOMENTS, NEEDED, call
+from convert.reading.families import BUFFER, FAMILIES, MOMENTS, NEEDED, call
 from specs.numbers import exact
 from specs.words import in_a_row
 
@@ -36,7 +37,12 @@ MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
 AVERAGED = "the average is the state of a torch.optim.swa_utils.AveragedModel: {}"
 UNCOUNTED = (
     "the source does not count its averages: load the average into an AveragedModel by {} and "
-    "averaged.n_averaged.fill_(1), as its first average else copies the weights (--hyper averaged=N states the count)"
+    "averaged.n_averaged.fill_(N), or state --hyper averaged=N, as at a count of 0 the next update copies the weights: "
+    "N=1 serves a decay (EMA); an equal average (SWA) needs the number of models in it"
+)
+BUFFERED = (
+    "the average has running statistics, as {}: if the training averages them, as one over state_dict() does, build "
+    "AveragedModel(..., use_buffers=True), which else copies the model's own at each update"
 )
 LISTED = (
     "the target's group lists these, too, as the source does not say whether its optimizer trains them: an optimizer "
@@ -91,7 +97,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
     tree[AVERAGES] = _averages(builder, averages)
-    return builder.written(tree, [*notes, _load_average(averages, distributed), *shared(averages)], AVERAGES)
+    return builder.written(tree, [*notes, *_about_average(averages, distributed), *shared(averages)], AVERAGES)
 
 
 def _lacking(state: State, names: Sequence[str]) -> list[str]:
@@ -131,12 +137,14 @@ def _states(builder: Builder, state: State, keys: Sequence[int | str], root: str
     return states
 
 
-def _load_average(averages: Averages, distributed: bool) -> str:
-    """Say how torch loads an average of the weights: dcp.load fills tensors that are there."""
+def _about_average(averages: Averages, distributed: bool) -> list[str]:
+    """Say how torch loads an average of the weights, and goes on with it: dcp.load fills tensors that are there."""
     how, into = (UNCOUNTED, "averaged.module") if averages.count is None else (AVERAGED, "averaged")
     load = f'{into}.load_state_dict(saved["{AVERAGES}"])'
     filled = f'saved = {{"{AVERAGES}": {into}.state_dict()}}; dcp.load(saved, checkpoint_id=...); {load}'
-    return how.format(filled if distributed else load)
+    own = [tensor.name for tensor, filling in averages.steps if tensor.name not in averages.shared]
+    statistics = [name for name in own if BUFFER.search(name) and not name.endswith(COUNTER)]
+    return [how.format(filled if distributed else load), *[BUFFERED.format(name) for name in statistics[:1]]]
 
 
 def _averages(builder: Builder, averages: Averages) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import specs
 from convert import folding
 from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
-from convert.config.inference import without_array
+from convert.config.inference import unmatched, without_array
 from convert.documents import document
 from convert.errors import PlanError, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
@@ -27,10 +27,11 @@ from specs.notation.paths import match, normal
 from specs.numbers import exact
 from specs.solving.env import Env
 from specs.table import Table
+from specs.words import in_a_row
 
 MORE = (
-    "all arrays of the model are there and fit: save the weights without what is unexpected, or if the network "
-    "computes with it, convert by a Table ({})"
+    "all arrays of the model are there and fit: if what is unexpected is of it under another name, rename it; if not, "
+    "save the weights without it, or if the network computes with it, convert by a Table ({})"
 )
 EARLIER = "a training that began in torch has its counts so far in its file there; only momentum=None uses them"
 LACKS = "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}"
@@ -186,7 +187,8 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     if lines or problems.missing:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
         only_more = not problems.missing and not problems.misfits and not without_array(reading, problems.skipped)
-        lines += [*_lacking(reading), MORE.format(document("own-model"))] if only_more else []
+        if only_more:
+            lines += [*_lacking(reading), *_headless(reading, configuration.config), MORE.format(document("own-model"))]
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
 
 
@@ -194,6 +196,13 @@ def _lacking(reading: Reading) -> Iterator[str]:
     """Say that a dialect may lack a line, if the user wrote its page: our own pages are tested on files of each."""
     if specs.folder(reading.architecture) is not None and reading.dialect in reading.spec.dialects:
         yield LACKS.format(reading.dialect, reading.architecture)
+
+
+def _headless(reading: Reading, config: Any) -> Iterator[str]:
+    """Name the arrays of a head, which what is unexpected may be, where a model is read without one."""
+    if not config.classes:
+        names, _ = unmatched(reading, replace(config, classes=1))
+        yield f"read as classes=0, as no array has the name of one of the head: {in_a_row(folding.fold(names))}"
 
 
 def _names(stored: Iterable[Stored]) -> Iterator[str]:

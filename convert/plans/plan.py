@@ -265,7 +265,7 @@ class Plan:
         lines = list(self.configuration.remarks)
         marked = self.configuration.marked
         lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
-        if not self.config.classes and self.origins.get("classes") == "shapes":
+        if not self.config.classes and self.origins.get("classes") in ("shapes", "user"):
             lines.append(headless(without_array(self.reading, self.reader.skipped)))
         lines += self._assumed("assumed{} when the record was written, not known", marked)
         for name, (fixed, own) in restrictions(self.architecture, self.config, self.src).items():
@@ -345,9 +345,9 @@ class Plan:
 
         Raises: ConvertError for tied arrays of the source that differ.
         """
-        from convert.arrays.payload import arrays, check
+        from convert.arrays.payload import arrays, check_steps
 
-        check(self)
+        check_steps(self)
         return arrays(self)
 
     def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:

@@ -141,9 +141,9 @@ def refusal(request: Request, choice: Choice, src: str | None, weights: str | No
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
     error = next(filter(None, (_by_transposed(request, rejected) for rejected in choice.rejected)), error)
-    if src is not None and (found := _of_other_dialect(request, src, weights)):
-        other, problems = found
-        fits = _as_another(other, request.dst, whole=not problems)
+    if src is not None and (fitting := _of_other_dialect(request, src, weights)):
+        other, problems = fitting
+        fits = _as_another(src, other, request.dst, whole=not problems)
         if choice.problem is None:  # else that one says more, as that the record states the dialect
             error = PlanError(f"{reader.path}: a file of dialect {other}, not of {src}: {fits}", [*remedies, *problems])
             error.fits_as = other * (not problems)
@@ -179,15 +179,18 @@ def _of_other_dialect(request: Request, src: str, weights: str | None) -> tuple[
     return None
 
 
-def _as_another(src: str, dst: str, whole: bool) -> str:
+def _as_another(named: str, src: str, dst: str, whole: bool) -> str:
     """Say that the file is of another dialect than was named, and what to do.
 
     Args:
+      named: this dialect. src: that of the file. dst: of the target.
       whole: whether every array is of that dialect.
     """
     fits = "every array fits" if whole else "all but these fit"
     if src == dst:
-        which = command_or_call(f"; {src}2{src} changes its format or dtype alone", "")
+        known = all_dialects()
+        back = f", and {src}2{named} converts it to {named}" * set(known[src]).issubset(known[named])
+        which = command_or_call(f"; {src}2{src} changes its format or dtype alone{back}", "")
         return f"it is {src} already, as {fits}{which}"
     if is_saving():
         how = f"save its arrays by {saved(dst)}, which ports.load and {called('convert')} {_route(src, dst)} read"

@@ -86,8 +86,8 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     In a file of nothing else, as that of an optimizer, it is what the file has.
     """
     groups: dict[tuple[str, str], list[Tensor]] = {}
-    found = training_and_copies(tensors)
-    for name, (container, reason) in found.items() if len(found) < len(tensors) else ():
+    aside = training_and_copies(tensors)
+    for name, (container, reason) in aside.items() if len(aside) < len(tensors) else ():
         groups.setdefault((container, reason), []).append(tensors[name])
     return [
         entry

@@ -60,7 +60,7 @@ BESIDE = (  # PaddleDetection exchanges both on saving (ppdet/utils/checkpoint.p
 )
 
 
-def of(reader: Reader) -> Exchange | None:
+def exchange_of(reader: Reader) -> Exchange | None:
     """Return the arrangement of a file whose signs show one."""
     for one in EXCHANGES:
         if not any(name.startswith(one.trained) for name in reader.tensors):
@@ -77,7 +77,7 @@ def _within(weights: Iterable[Tensor], place: str) -> bool:
 
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
     """Say that the weights which are converted are an average, or the trained ones, against what names say."""
-    listed, one = list(weights), of(reader)
+    listed, one = list(weights), exchange_of(reader)
     if one is None:
         return []
     average, trained = label(one.average), label(one.trained)
@@ -110,7 +110,7 @@ def beside(reader: Reader) -> list[str]:
 
 def check_trained(reader: Reader, weights: Iterable[Tensor]) -> None:
     """Check that weights are those that an optimizer trains, as far as a file shows it. Raises: UsageError."""
-    is_of, one = "and the optimizer's state is of the trained weights", of(reader)
+    is_of, one = "and the optimizer's state is of the trained weights", exchange_of(reader)
     if one and _within(weights, one.average):
         what = f"{one.tool} saves the average of the weights under {label(one.average)}"
         remedy = f"{option('weights', label(one.trained))} takes these, and the average goes along"

@@ -7,6 +7,7 @@ by powers of its betas: after n steps it stores beta^(n+1). SGD's momentum is eq
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -81,6 +82,11 @@ NESTS: Mapping[str, Any] = {
     "adam": {"0": STATE, "1": {}},
     "adamw": {"0": STATE, "1": {}, "2": {}},
 }
+
+
+def suffix_of(out: str) -> str:
+    """Return the suffix of a file or folder, in lower case, as LIBRARY has it."""
+    return os.path.splitext(out.rstrip(os.sep))[1].lower()
 
 
 def lost_names(own: Mapping[str, str]) -> str:

@@ -52,10 +52,10 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
     """Report that weights in half precision are converted while their float32 masters lie beside or in their file."""
     dtypes = sorted({tensor.dtype for tensor in weights if tensor.dtype in HALF})
-    found = (_inside(reader) or _beside(reader)) if dtypes else None
-    if found is None:
+    kept = (_inside(reader) or _beside(reader)) if dtypes else None
+    if kept is None:
         return []
-    place, remedy = found
+    place, remedy = kept
     what = f"{' and '.join(dtypes)} weights are rounded copies of the float32 master weights"
     return [f"{what} {place}: to save those as the weights, {remedy}"]
 
@@ -67,10 +67,10 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
       reader: of the optimizer's state.
     Raises: ConvertError with the remedy.
     """
-    found = _inside(reader) if any(tensor.dtype in HALF for tensor in weights) else None
-    if found:
-        what = f"the float32 master weights {found[0]} are the ones that the optimizer trains, and not converted"
-        raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {found[1]}")
+    kept = _inside(reader) if any(tensor.dtype in HALF for tensor in weights) else None
+    if kept:
+        what = f"the float32 master weights {kept[0]} are the ones that the optimizer trains, and not converted"
+        raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {kept[1]}")
 
 
 def _inside(reader: Reader) -> tuple[str, str] | None:
@@ -88,10 +88,10 @@ def _beside(reader: Reader) -> tuple[str, str] | None:
     if path := optimizer_file(reader):
         try:
             with open_checkpoint(path) as optimizer:
-                found = _inside(optimizer)
+                kept = _inside(optimizer)
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
             return None
-        return (f"{found[0]} in {path}", found[1]) if found else None
+        return (f"{kept[0]} in {path}", kept[1]) if kept else None
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []
     parts = sorted(name for name in names if re.fullmatch(ZERO, name))

@@ -79,13 +79,13 @@ class _Ends:
 
         One beginning is replaced by another one in all names: "ema/params/" by "params/".
         """
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        by_pair: dict[tuple[str, str], dict[str, str]] = {}
         for name in names:
             rest = unwrapped(name[len(place) :])
             for cut in _nested(rest) if len(rest) <= LONGEST else ():
                 for before, weight in self._ends.get(SEPARATOR.sub("", rest[cut:]), ()):
-                    found.setdefault((rest[:cut], before), {})[name] = weight
-        (_, before), best = max(found.items(), key=lambda one: len(one[1]), default=(("", ""), {}))
+                    by_pair.setdefault((rest[:cut], before), {})[name] = weight
+        (_, before), best = max(by_pair.items(), key=lambda one: len(one[1]), default=(("", ""), {}))
         return before, best
 
 

@@ -60,8 +60,8 @@ def unwrapped(name: str) -> str:
 def has_word(text: str, words: Collection[str] = COPIES) -> bool:
     """Tell whether a place, or a level of one, has one of these words in its name: "ema_params", "modelEMA"."""
     lower = text.lower()
-    found = any(word in lower for word in words)  # before a closer look, which costs more
-    return found and any(word.lower() in words for word in re.findall(WORD, text))
+    is_inside = any(word in lower for word in words)  # before a closer look, which costs more
+    return is_inside and any(word.lower() in words for word in re.findall(WORD, text))
 
 
 def label(place: str) -> str:

@@ -43,15 +43,15 @@ class Found(NamedTuple):
 
 def find(reader: Reader) -> Found | None:
     """Find the state of an optimizer by its names. Raises: ConvertError where there are several."""
-    found = {*_torch(reader), *_paddle(reader), *_optax(reader)}
-    if len(found) > 1:
-        where = ", ".join(sorted(repr(one.root) for one in found))
+    locations = {*_torch(reader), *_paddle(reader), *_optax(reader)}
+    if len(locations) > 1:
+        where = ", ".join(sorted(repr(one.root) for one in locations))
         raise ConvertError(
             f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
             "library's optimizer has parts of its own for parts of a model in the same way: leave --with-optimizer "
             "out, or give the file of its own one: --optimizer FILE"
         )
-    return next(iter(found), None)
+    return next(iter(locations), None)
 
 
 def find_any(reader: Reader) -> Found | None:
@@ -97,48 +97,49 @@ def _top(root: str) -> str:
     return training(root) or (nested["entry"] if nested else root)
 
 
-def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
+def state_names(reader: Reader, location: Found | None = None) -> frozenset[str]:
     """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
 
     Args:
-      found: where the state is; None finds it.
+      location: where the state is; None finds it.
     """
-    found = found or find(reader)
-    if found is None:
+    location = location or find(reader)
+    if location is None:
         return frozenset()
-    if found.top:
-        step = _own_step(found)
+    if location.top:
+        step = _own_step(location)
         is_count = not step.isdecimal() or _is_integer(reader, step)  # a tuple may have another array behind the state
-        inside = {name for name in reader.tensors if name.startswith(found.top) or (name == step and is_count)}
+        inside = {name for name in reader.tensors if name.startswith(location.top) or (name == step and is_count)}
     else:
-        inside = {name for name in reader.tensors if _is_state(found, name)}
-    return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
+        inside = {name for name in reader.tensors if _is_state(location, name)}
+    entries = reader.skipped.values if location.top else ()
+    return frozenset([*inside, *(name for name in entries if name.startswith(location.top))])
 
 
 def check_like(reader: Reader) -> None:
     """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
-    found = find(reader)
-    state = state_names(reader, found)
-    if found and state:
+    location = find(reader)
+    state = state_names(reader, location)
+    if location and state:
         what = "contains" if reader.tensors.keys() - state else "is"
-        remedy = NESTED if found.library == "optax" else ALONE
+        remedy = NESTED if location.library == "optax" else ALONE
         raise UsageError(f"--like {reader.path}: {what} an optimizer's state: {remedy}")
 
 
-def step_beside(found: Found) -> str:
+def step_beside(location: Found) -> str:
     """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own.
 
     In a tuple of params, state and step, as vit_jax's, it is the entry behind the state.
     """
-    if found.library == "optax" and TUPLE.fullmatch(found.root):
-        return str(int(found.top[:-1]) + 1)
-    return _beside(found, "step")
+    if location.library == "optax" and TUPLE.fullmatch(location.root):
+        return str(int(location.top[:-1]) + 1)
+    return _beside(location, "step")
 
 
-def counts_beside(reader: Reader, found: Found | None) -> list[str]:
+def counts_beside(reader: Reader, location: Found | None) -> list[str]:
     """Name arrays of one number that count epochs, and steps where that is no count of the state's own, beside it."""
-    names = [_beside(found, name) for name in ("epoch", "step")] if found else []
-    own = _own_step(found) if found else ""
+    names = [_beside(location, name) for name in ("epoch", "step")] if location else []
+    own = _own_step(location) if location else ""
     return [name for name in names if name != own and _is_number(reader, name)]
 
 
@@ -156,32 +157,32 @@ def _is_integer(reader: Reader, name: str) -> bool:
     return tensor is not None and tensor.size == 1 and re.match("u?int", tensor.dtype) is not None
 
 
-def _own_step(found: Found) -> str:
+def _own_step(location: Found) -> str:
     """Name the count of steps beside a state that is the state's own: of optax, whose TrainState has it."""
-    return step_beside(found) if found.library == "optax" else ""
+    return step_beside(location) if location.library == "optax" else ""
 
 
-def _beside(found: Found, name: str) -> str:
+def _beside(location: Found, name: str) -> str:
     """Name an entry in the container of the state; "" where the state is not in a place of its own."""
-    outer = found.top[:-1].rpartition("/")[0]
-    return f"{outer}/{name}".lstrip("/") if found.top else ""
+    outer = location.top[:-1].rpartition("/")[0]
+    return f"{outer}/{name}".lstrip("/") if location.top else ""
 
 
-def _is_state(found: Found, name: str) -> bool:
-    if found.library == "paddle":
+def _is_state(location: Found, name: str) -> bool:
+    if location.library == "paddle":
         return PADDLE.fullmatch(name) is not None
-    tops = ("state/", "param_groups/") if found.library == "torch" else ("count", "mu/", "nu/", "trace/")
+    tops = ("state/", "param_groups/") if location.library == "torch" else ("count", "mu/", "nu/", "trace/")
     return name.startswith(tops)
 
 
-def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+def replicated(reader: Reader, location: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
 
     A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
     Raises: ConvertError where they are stored so twice, for hosts and for devices.
     """
-    arrays = [reader.tensors[name] for name in state_names(reader, found) if name in reader.tensors]
-    if found.library != "optax" or not leading(arrays):
+    arrays = [reader.tensors[name] for name in state_names(reader, location) if name in reader.tensors]
+    if location.library != "optax" or not leading(arrays):
         return []
     counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
     shapes = [tensor.shape[1:] for tensor in arrays]

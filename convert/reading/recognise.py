@@ -35,9 +35,9 @@ def dialects(architecture: str) -> dict[str, Dialect]:
     Raises: ConvertError for a table with a fault of a page from outside; tests check those of the pages here.
     """
     if specs.folder(architecture) is not None:
-        from convert.dialect_faults import check
+        from convert.dialect_faults import check_dialects
 
-        check(architecture)
+        check_dialects(architecture)
     return {**PORTS, **specs.get(architecture).dialects}
 
 
@@ -284,8 +284,8 @@ def _optimizer_alone(reader: Reader) -> str:
     """Say that a file of torch or JAX is the state of an optimizer and nothing else; "" for any other file."""
     from .optimizers import find_any, state_names
 
-    found = find_any(reader)
-    if found is None or not reader.tensors or not state_names(reader, found).issuperset(reader.tensors):
+    location = find_any(reader)
+    if location is None or not reader.tensors or not state_names(reader, location).issuperset(reader.tensors):
         return ""
     command = f": give that file to convert, with --with-optimizer --optimizer {reader.path} for both"
     return f"this is the state of an optimizer alone; the weights are in another file{command_or_call(command, '')}"

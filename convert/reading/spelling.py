@@ -144,8 +144,8 @@ def _rejoined(names: list[str]) -> Change:
     flax, others = _leaves("flax"), _leaves("torch", "paddle")
     tails = (*flax, *BOXES)
     likely = (name for name in names if name.endswith(tails) and len(name) <= LONGEST)
-    ends = [found for name in likely if (found := _leaf().search(name))]
-    leaves, marks = {found["leaf"] for found in ends}, {found["mark"] for found in ends}
+    ends = [cut for name in likely if (cut := _leaf().search(name))]
+    leaves, marks = {cut["leaf"] for cut in ends}, {cut["mark"] for cut in ends}
     if len(marks) != 1 or not leaves & (flax - others):
         return {}, ""
     mark = marks.pop()

@@ -74,6 +74,6 @@ def partly_read(reader: Reader, place: str, used: Iterable[str]) -> list[str]:
         return []
     which = f"its arrays under {label(place)!r}" if place else "its weights"
     nested = ""
-    if (found := optimizers.find_any(reader)) and found.library == "optax":
+    if (location := optimizers.find_any(reader)) and location.library == "optax":
         nested = f"; its optimizer's state shapes nothing. {optimizers.CHAIN}"
     return [f"{option('like', reader.path)}: read {which} and set aside {', '.join(others)}{nested}"]

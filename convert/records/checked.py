@@ -8,9 +8,9 @@ from .record import Record
 
 def read(reader: Reader, sampled: bool = False) -> Record:
     """Return a checkpoint's record, compared with every value of the file, or with a sample of them."""
-    found = record.read(reader)
-    if not found.sample or sampled:
-        return found
+    stored = record.read(reader)
+    if not stored.sample or sampled:
+        return stored
     from .verification import with_every_value  # hashes, which few commands need
 
-    return with_every_value(reader, found)
+    return with_every_value(reader, stored)

@@ -180,7 +180,8 @@ class Record(NamedTuple):
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
         used = "only its configuration is used"
         if self.content.get("optimizer"):
-            without = f"{used}, not what it says of the optimizer, which {option('config', 'FILE')} takes"
+            config = option("config", self.file("FILE"))
+            without = f"{used}; {config} also uses what it says of the optimizer"
             used = "only its configuration and what it says of the optimizer are used" if named else without
         change = f"{self.changed}; {used}"
         sample = f"{self.place} {self.sample}"

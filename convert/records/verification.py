@@ -27,7 +27,7 @@ OTHER_VALUES = " has other values than were written"
 SEVERAL = 4  # arrays of other values from which on one line counts them
 
 
-def check(path: str) -> list[str]:
+def list_damage(path: str) -> list[str]:
     """List what in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
     itself, where the system lets go of what it keeps in memory.
 
@@ -58,8 +58,8 @@ def check(path: str) -> list[str]:
             _let_go(name)
     damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    found = _few(_problems(path, lines), len(lines))
-    others = folding.damage(line for line in found if record.change != f"whose {line}")  # which `change` says already
+    wrong = _few(_problems(path, lines), len(lines))
+    others = folding.damage(line for line in wrong if record.change != f"whose {line}")  # which `change` says already
     return [*damaged, *change, *metadata, *others]
 
 

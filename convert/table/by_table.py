@@ -28,7 +28,7 @@ from specs.notation.dtype_kinds import kind
 from specs.solving.matching import Matcher
 from specs.table import Table
 
-from .file import check_complete, doubts_on_record, load
+from .file import check_complete, load, record_problems
 from .laying_out import lay_out, read_like
 from .lengths import check_given, check_record, contradictions, supplied, unlike
 from .like import copies
@@ -79,17 +79,17 @@ def plan(
         own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         target = read_like(lines, like, like_weights)
         laid_out = partial(
-            lay_out, lines, path, own.sources, like, its=target.shapes, like_weights=like_weights, backwards=backwards,
-            prefix=own.prefix, described=stored.skipped.described,
+            lay_out, lines, path, own.sources, like, like_shapes=target.shapes, like_weights=like_weights,
+            backwards=backwards, prefix=own.prefix, described=stored.skipped.described,
         )  # fmt: skip
         planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path, accounted)
-        its = checked.read(stored, sampled)
+        record = checked.read(stored, sampled)
         check_given(path, lines, sizes or {}, planned.layout.sizes)
         if complete:
-            others = copies(lines, planned.layout, like, like_weights, its.carried)
+            others = copies(lines, planned.layout, like, like_weights, record.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
-        planned = _with_record(planned, its, path)
-        remarks = [*_remarks(planned, sizes or {}, own, its), *exchanged.remarks(stored, own.sources.values())]
+        planned = _with_record(planned, record, path)
+        remarks = [*_remarks(planned, sizes or {}, own, record), *exchanged.remarks(stored, own.sources.values())]
         remarks += masters.remarks(stored, own.sources.values())
         return replace(planned, remarks=(*remarks, *(target.notes if complete else ())))
     except BaseException:
@@ -113,16 +113,16 @@ def _plan_lines(
     )  # fmt: skip
 
 
-def _with_record(planned: TablePlan, its: Record, path: str) -> TablePlan:
+def _with_record(planned: TablePlan, record: Record, path: str) -> TablePlan:
     """Add what the record of the source says. Raises: ConvertError where it contradicts the Table."""
-    check_record(path, its, planned.table, planned.layout.sizes)
-    facts: dict[str, Any] = {**altered.facts(os.path.basename(path), its.content, its.change)}
-    if its.damage:
+    check_record(path, record, planned.table, planned.layout.sizes)
+    facts: dict[str, Any] = {**altered.facts(os.path.basename(path), record.content, record.change)}
+    if record.damage:
         return replace(planned, altered=facts)
-    facts |= {"lossy": lossy} if (lossy := [] if its.change else its.lossy) else {}
+    facts |= {"lossy": lossy} if (lossy := [] if record.change else record.lossy) else {}
     written = {tensor.name for tensor, _ in planned.steps}
-    counts = {name: count for name, count in its.carried.items() if name not in written}
-    return replace(planned, altered=facts, earlier=its.supplied, partly=its.supplied_in_part, passed_on=counts)
+    counts = {name: count for name, count in record.carried.items() if name not in written}
+    return replace(planned, altered=facts, earlier=record.supplied, partly=record.supplied_in_part, passed_on=counts)
 
 
 def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], Layout]) -> Mapping[str, int]:
@@ -138,12 +138,12 @@ def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], 
     return needed or ({} if fits({}) else lengths)
 
 
-def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, its: Record) -> Iterator[str]:
+def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, record: Record) -> Iterator[str]:
     """Yield what a user should know of a plan.
 
     Args:
       lengths: that the user gives.
-      own: what the Table is applied to. its: the record of the source.
+      own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
     yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), unseen(lines)) if doubt)
@@ -152,7 +152,7 @@ def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, its
     yield from unlike(layout.constants, layout.shapes, planned.given)
     yield from own.reader.remarks
     yield from own.notes
-    yield from doubts_on_record(its)
+    yield from record_problems(record)
 
 
 def _source(

@@ -44,21 +44,21 @@ def _recorded(path: str) -> tuple[str | None, dict[str, tuple[int, ...]] | None]
     return text, orders
 
 
-def _text_and_orders(path: str, its: record.Record) -> tuple[str | None, dict[str, tuple[int, ...]] | None]:
+def _text_and_orders(path: str, stored: record.Record) -> tuple[str | None, dict[str, tuple[int, ...]] | None]:
     """Return what `_recorded` does, of a record that was read; the text is None where it has no Table.
 
     Args:
       path: of its file, for messages.
     Raises: ConvertError for a record that was changed.
     """
-    table = its.content.get("table")
+    table = stored.content.get("table")
     if isinstance(table, str):  # of `derive --json`, which has no hash of itself
         return table, None
     text, orders = (table.get("text"), table.get("orders")) if isinstance(table, dict) else (None, None)
     if not isinstance(text, str):
         return None, None
-    if its.damage:
-        raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
+    if stored.damage:
+        raise ConvertError(f"{path}: its record {stored.damage}: save its Table as a file of its own, and look at it")
     if not isinstance(orders, dict):
         return text, None  # one that names none, or an earlier record, which lacks their numbers
     whole = all(isinstance(order, list) and all(type(n) is int for n in order) for order in orders.values())
@@ -67,10 +67,10 @@ def _text_and_orders(path: str, its: record.Record) -> tuple[str | None, dict[st
     return text, {str(name): tuple(order) for name, order in orders.items()}
 
 
-def recorded_table(its: record.Record) -> Table | None:
+def recorded_table(stored: record.Record) -> Table | None:
     """Return the Table in the record of a conversion, which states all lengths; None where there is none to be read."""
     try:
-        text, orders = _text_and_orders(its.place, its)
+        text, orders = _text_and_orders(stored.place, stored)
         return None if text is None else Table.parse(text, orders)
     except (ConvertError, TableError):  # of another version, or edited
         return None
@@ -80,20 +80,20 @@ def check_complete(table: Table) -> None:
     """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
     if why := claim(table, UNFINISHED):
         missing = [comment.removeprefix("# ") for comment in table.lines[0].above if comment.startswith(MISSING)]
-        raise ConvertError(f"{table.name}: is incomplete, by its comment {UNFINISHED!r}: {why}", missing)
+        raise ConvertError(f"{table.name}: is incomplete, as its comment says: {why}", missing)
 
 
-def doubt(content: Mapping[str, Any]) -> str:
+def unproven_note(content: Mapping[str, Any]) -> str:
     """Return what the record of a conversion by a Table says against that Table; "" for nothing."""
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
     return f"its Table was derived and not proven: {str(difference)[:200]}" if difference else ""
 
 
-def doubts_on_record(its: record.Record) -> list[str]:
+def record_problems(stored: record.Record) -> list[str]:
     """Return what is wrong with the record of a Table's source, which is not used for anything else."""
-    damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
-    change = [f"{its.changed}; it is ignored"] if its.change else []
-    sample = [f"{its.place} {its.sample}"] if its.sample and not its.change else []
-    losses = [] if its.damage or its.change else its.losses()
-    return [*damage, *change, *sample, *altered.notes(its.place, its.content), *losses]
+    damage = [f"{stored.place} {stored.damage}: it is ignored"] if stored.damage else []
+    change = [f"{stored.changed}; it is ignored"] if stored.change else []
+    sample = [f"{stored.place} {stored.sample}"] if stored.sample and not stored.change else []
+    losses = [] if stored.damage or stored.change else stored.losses()
+    return [*damage, *change, *sample, *altered.notes(stored.place, stored.content), *losses]

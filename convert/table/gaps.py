@@ -18,9 +18,9 @@ def gaps(missing: Iterable[str], names: Collection[str]) -> tuple[list[str], lis
     blocks: dict[tuple[str, str], int] = {}
     others = []
     for name in missing:
-        found = ((name[: at.start()], at[0]) for at in LEVEL.finditer(name))
+        pairs = ((name[: at.start()], at[0]) for at in LEVEL.finditer(name))
         block = next(
-            ((before, n) for before, n in found if before in there and _is_gap(int(n), there[before], ends[before])),
+            ((before, n) for before, n in pairs if before in there and _is_gap(int(n), there[before], ends[before])),
             None,
         )
         if block:

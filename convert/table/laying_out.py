@@ -59,7 +59,7 @@ def lay_out(
     sources: Mapping[str, Tensor],
     like: str | None,
     sizes: Mapping[str, int],
-    its: Mapping[str, tuple[int, ...]] | None = None,
+    like_shapes: Mapping[str, tuple[int, ...]] | None = None,
     like_weights: str | None = None,
     backwards: bool = False,
     prefix: str = "",
@@ -69,13 +69,13 @@ def lay_out(
 
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
-      like, its: a checkpoint of the other side, and the shapes of its arrays. like_weights: the part of it.
+      like, like_shapes: a checkpoint of the other side, and the shapes of its arrays. like_weights: the part of it.
       prefix: where in the file the arrays lie. described: says what the file has under a name that is no array.
     """
     try:
-        return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
+        return table.layout({name: tensor.shape for name, tensor in sources.items()}, like_shapes, sizes)
     except Misfit as error:
-        case = Case(table, path, sources, like, its, like_weights, backwards, prefix, error, described)
+        case = Case(table, path, sources, like, like_shapes, like_weights, backwards, prefix, error, described)
         raise explained(case) from None
     except SizeError as error:
         what = _said(error.what, table, path).replace(LIKE, like or LIKE)
@@ -88,9 +88,9 @@ def lay_out(
 def _its_own(path: str) -> Iterator[str]:
     """Name the record of a file that a Table made: the Table in it states the lengths of this very file."""
     with suppress(ConvertError):
-        its = record.at(path)
-        if isinstance(its.content.get("table"), dict) and not its.change:
-            yield f"the record of {path} has its Table, with these lengths: {option('table', its.file(path))}"
+        stored = record.at(path)
+        if isinstance(stored.content.get("table"), dict) and not stored.change:
+            yield f"the record of {path} has its Table, with these lengths: {option('table', stored.file(path))}"
 
 
 def _said(message: str, table: Table, path: str) -> str:

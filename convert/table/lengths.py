@@ -100,15 +100,15 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     """
     given = {name: length for name, length in given.items() if length > 1}
     remedy = "give lengths from which one {axis} follows, or rename one {axis} of the Table if there are two"
-    found: dict[tuple[str, str], dict[Dimension, dict[int, int]]] = {}  # (parent, axis) -> dimension -> length: line
+    by_axis: dict[tuple[str, str], dict[Dimension, dict[int, int]]] = {}  # (parent, axis) -> dimension -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
         for dim, names in ((str(dim), _names(dim)) for array in line.arrays for dim in array.axes or ()):
             beside = frozenset(name for name in names & given.keys() if own.get(name) == given[name])
             for axis in (names - given.keys()) & own.keys() if beside else ():
-                by = found.setdefault((_parent(line), axis), {})
+                by = by_axis.setdefault((_parent(line), axis), {})
                 by.setdefault((dim, beside), {}).setdefault(own[axis], line.number)
-    for (_, axis), by in found.items():
+    for (_, axis), by in by_axis.items():
         for clash in _clashes(axis, by):
             made = in_a_row(f"{_given(names, given)} {axis}={length} on line {n}" for names, length, n in clash)
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")
@@ -153,14 +153,14 @@ def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Ma
             yield f"{by}{made} for line {line.number}, and {seen}"
 
 
-def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
+def check_record(path: str, record: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
     """Check that lengths are those with which a file was made, where its record has a Table of the same lines.
 
     Args:
-      its: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
+      record: the file's record. lines: the Table, read in either direction. sizes: lengths of axes by line number.
     Raises: UsageError.
     """
-    if its.damage or its.change or not (own := recorded_table(its)):
+    if record.damage or record.change or not (own := recorded_table(record)):
         return
     known = {without_lengths(line): line.lengths for table in (own, own.reverse()) for line in table.lines}
     for line in lines.lines:
@@ -168,7 +168,7 @@ def check_record(path: str, its: Record, lines: Table, sizes: Mapping[int, Mappi
             here = sizes.get(line.number, {}).get(name, length)
             if here != length:
                 what = f"was made with {name}={length} in {line.arrays[0].label}, as its record says; here it is {here}"
-                remedy = f"{option('table', its.file(path))} takes the lengths of the record"
+                remedy = f"{option('table', record.file(path))} takes the lengths of the record"
                 raise UsageError(f"{path}: it {what}: {remedy}")
 
 

@@ -73,7 +73,7 @@ class Case:
     Args:
       table: as it is read here, from left to right. backwards: whether its file has it the other way round.
       path, sources: the file, and its arrays under the Table's names. prefix: where in it they lie.
-      like, its: a checkpoint of the other side, and its names and shapes. like_weights: the part of it.
+      like, like_shapes: a checkpoint of the other side, and its names and shapes. like_weights: the part of it.
       error: what does not fit. described: says what the file has under a name that is no array, "" if nothing.
     """
 
@@ -81,7 +81,7 @@ class Case:
     path: str
     sources: Mapping[str, Tensor]
     like: str | None
-    its: Mapping[str, tuple[int, ...]] | None
+    like_shapes: Mapping[str, tuple[int, ...]] | None
     like_weights: str | None
     backwards: bool
     prefix: str
@@ -132,8 +132,8 @@ def _replicated(case: Case) -> ConvertError | None:
 
 def _elsewhere(case: Case) -> ConvertError | None:
     """Find the names that the table reads in other places of the file."""
-    found = places(case.table, case.error.missing, case.sources) if case.all_unread else []
-    return ConvertError(f"{case.path}: {_nested(case.table, found)}") if found else None
+    roots = places(case.table, case.error.missing, case.sources) if case.all_unread else []
+    return ConvertError(f"{case.path}: {_nested(case.table, roots)}") if roots else None
 
 
 def _other_side(case: Case) -> ConvertError | None:
@@ -147,10 +147,10 @@ def _other_side_elsewhere(case: Case) -> ConvertError | None:
     """Find the names of the table's other side in other places of the file."""
     if not case.all_unread:
         return None
-    found = places(case.other, Matcher(case.other, case.sources).match().missing, case.sources)
-    if not found:
+    roots = places(case.other, Matcher(case.other, case.sources).match().missing, case.sources)
+    if not roots:
         return None
-    what = f"its arrays under {found[0]!r} are named as on the other side of {called(case.table, case.path)}"
+    what = f"its arrays under {roots[0]!r} are named as on the other side of {called(case.table, case.path)}"
     return ConvertError(f"{case.path}: {what}: {case.remedy}")
 
 
@@ -161,7 +161,7 @@ def _state_alone(case: Case) -> ConvertError | None:
 
 def _like_of_one_side(case: Case) -> ConvertError | None:
     """Return the error for a --like file of the source's side; None for others."""
-    if not case.its or strange(case.table, case.its) >= strange(case.other, case.its):
+    if not case.like_shapes or strange(case.table, case.like_shapes) >= strange(case.other, case.like_shapes):
         return None
     what = f"its arrays are named as those of {case.path}: give a file of the other side of {case.table.name}"
     return ConvertError(f"{case.like}: {what}")
@@ -169,31 +169,31 @@ def _like_of_one_side(case: Case) -> ConvertError | None:
 
 def _like_of_copies(case: Case) -> ConvertError | None:
     """Return the error for a --like file that has all that the table makes at several places; None for others."""
-    if not case.its or case.like_weights or case.error.unexpected:
+    if not case.like_shapes or case.like_weights or case.error.unexpected:
         return None
-    found = places(case.other, _made(case.table)[:1], case.its)
-    if not Matcher(case.other, case.its).match().missing:
-        found.insert(0, "")
-    if len(found) < 2:
+    roots = places(case.other, _made(case.table)[:1], case.like_shapes)
+    if not Matcher(case.other, case.like_shapes).match().missing:
+        roots.insert(0, "")
+    if len(roots) < 2:
         return None
-    where = " and ".join(f"under {place!r}" if place else "at its root" for place in found)
+    where = " and ".join(f"under {place!r}" if place else "at its root" for place in roots)
     what = f"all names that {case.table.name} makes lie {where}: give a file with one of these copies alone"
     return ConvertError(f"{case.like}: {what}")
 
 
 def _like_of_no_side(case: Case) -> ConvertError | None:
     """Return the error for a --like file of another model; None for others."""
-    if not case.like or not case.its or case.error.unexpected:
+    if not case.like or not case.like_shapes or case.error.unexpected:
         return None
-    shared = len(case.its) - strange(case.other, case.its)
-    if shared >= FEW * len(case.its):
+    shared = len(case.like_shapes) - strange(case.other, case.like_shapes)
+    if shared >= FEW * len(case.like_shapes):
         return None
     if _are_state(case.like, case.like_weights):
         return StateAlone(case.like, case.like_weights)
     side = f"{'left' if case.backwards else 'right'} side of {case.table.name} ({case.table.sides[1]})"
     why = "it is the source: give a file of the target's model" if case.like == case.path else "another model?"
-    what = f"{shared} of {len(case.its)} names are on the {side}, whose shapes it is to give: {why}"
-    return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.its, _made(case.table)))
+    what = f"{shared} of {len(case.like_shapes)} names are on the {side}, whose shapes it is to give: {why}"
+    return ConvertError(f"{case.like}: {what}", [] if shared else _first_names(case.like_shapes, _made(case.table)))
 
 
 def _like_of_other_arrays(case: Case) -> ConvertError | None:

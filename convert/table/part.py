@@ -138,14 +138,14 @@ def _matches_below(table: Table, missing: list[str], sources: Collection[str]) -
     Moments in the state of an optimizer, which have the names of the weights, are no such place.
     Returns: place -> how many arrays lie there, without training state, and what of them matches.
     """
-    found = dict[str, None]()
+    prefixes = dict[str, None]()
     for name in missing:
         label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", name)))
         ends = (re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]) for name in sources)
-        found |= dict.fromkeys(end[1] for end in ends if end and not is_training(end[1]))
+        prefixes |= dict.fromkeys(end[1] for end in ends if end and not is_training(end[1]))
     inside = {
         place: [rest for name in sources if name.startswith(place) and not training(rest := name[len(place) :])]
-        for place in list(found)[:PLACES]
+        for place in list(prefixes)[:PLACES]
     }
     return {place: (len(below), Matcher(table, below).match()) for place, below in inside.items()}
 
@@ -202,13 +202,13 @@ def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Tab
     others = list(spellings(reader, _tops(table)))
     for other in others:
         with contextlib.suppress(UsageError):
-            found = part(other, weights)
-            if weights and not _matched_names(table, found.sources):
-                found = _under_table_root(found, table) or found
-            if len(_matched_names(table, found.sources)) > FEW * sum(not training(name) for name in found.sources):
-                return found
+            taken = part(other, weights)
+            if weights and not _matched_names(table, taken.sources):
+                taken = _under_table_root(taken, table) or taken
+            if len(_matched_names(table, taken.sources)) > FEW * sum(not training(name) for name in taken.sources):
+                return taken
     below = (_below_one_place(other, table, part(other, None)) for other in others if weights is None)
-    return next((found for found in below if found), None)
+    return next((taken for taken in below if taken), None)
 
 
 def spellings(reader: Reader, tops: Sequence[str]) -> Iterator[Reader]:

@@ -146,7 +146,7 @@ class TablePlan:
 
     def _ties(self) -> Iterator[tuple[str, list[str]]]:
         """Yield which arrays are tied in the table, on either side, and which in the source alone."""
-        equal = folding.equations((check.name, check.other) for check in self.checks if check.other)
+        equal = folding.equations(dict.fromkeys((check.name, check.other) for check in self.checks if check.other))
         yield "tied, as the table says, and compared before anything is written", equal
         targets: dict[object, list[str]] = {}
         for tensor, filling in self.steps:

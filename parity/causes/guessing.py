@@ -17,7 +17,7 @@ from parity.results.tolerance import WEIGHTS_RTOL
 from parity.running.recording import Recording
 from ports.runners.records import Tap
 from specs.notation.paths import pattern
-from specs.numbers import limit, measured
+from specs.numbers import limit, measured, short
 
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 
@@ -132,7 +132,7 @@ def _unequal(x: np.ndarray, y: np.ndarray) -> str:
         return ""
     text = f"{number:,} of {x.size:,} elements {'differs' if number == 1 else 'differ'}"
     if math.isfinite(worst := relative_error(x, y)):
-        text += f", by up to {measured(worst, 2)} of the largest"
+        text += f", by up to {short(worst)} of the largest"
     close = WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
     with np.errstate(invalid="ignore"):
         beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= close)))
@@ -297,7 +297,7 @@ def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
         x = double(tap.inputs[0]) if tap.inputs[0].shape == out.shape else None
         if best := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
             (how, *_), error = best
-            return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {limit(error)})"
+            return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {short(error)})"
     return ""
 
 

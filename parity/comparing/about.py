@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.installed import version
 from parity.given.own import OWN, Own
 from parity.report import Result
 from parity.running.provenance import fingerprint, script, surroundings
-from parity.running.recording import ACTIVATIONS
+from parity.running.recording import ACTIVATIONS, training
 from ports.port import Port
 from ports.runners.inputs import Inputs, is_numpy
 from specs.config import written
 from specs.words import count, in_a_row
 
 from .inputs import listed
-
-if TYPE_CHECKING:
-    pass
 
 
 def variant(port: Port | Own) -> str:
@@ -32,7 +29,7 @@ def describe(
     ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, steps: int, results: Sequence[Result]
 ) -> dict[str, str]:
     """Return what was run on what, by label."""
-    about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
+    about = {"check": check, **({"training": training(steps)} if check == "train" else {})}
     arrays = {label: given.named(is_numpy) for label, given in inputs.items()}
     texts = {label: listed(given) for label, given in inputs.items()}
     shared = len(set(map(id, inputs.values()))) == 1  # the same for all

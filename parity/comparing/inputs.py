@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from convert.errors import UsageError
 from parity.running.recording import ACTIVATIONS
 from ports.runners.inputs import Inputs, is_numpy
 from specs.words import in_a_row
-
-if TYPE_CHECKING:
-    pass
 
 
 def _call_class() -> Any:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import specs
-from convert.config.settings import stated
+from convert.config.settings import stated_settings
 from convert.errors import ConvertError, called, install
 from convert.files.hashing import sha256
 from convert.installed import version
@@ -25,7 +25,7 @@ from parity.report import Report, check_page, write_page
 from parity.running.job import Job, Recordings, Run, run_here
 from parity.running.processes import Processes
 from parity.running.provenance import surroundings
-from parity.running.recording import Recording
+from parity.running.recording import Recording, training
 from parity.summaries import notes, report_text
 from ports.frameworks import available, declared, quick_xla_flags
 from specs.words import count, in_a_row
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> Report:
     Raises: ConvertError for targets that are not there or do not fit, and where no two frameworks can run one.
     """
     use(arguments.spec)
-    settings = stated(arguments)
+    settings = stated_settings(arguments)
     options = {name: getattr(arguments, name) for name in ("seed", "src", "assume", "weights", "step")}
     chosen = every_target(arguments.targets, settings, options)
     if arguments.report:
@@ -134,7 +134,7 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     about = {"command": arguments.command, "seed": f"{arguments.seed} (images{weights})"}
     about["batch"] = count(arguments.batch, "image")
     if "train" in arguments.check:
-        about["training"] = count(arguments.steps, "step")
+        about["training"] = training(arguments.steps)
     about |= surroundings(arguments.device)
     about |= {f: version(f) if f in available() else "not installed" for f in arguments.frameworks}
     return about | _models(chosen, arguments.batch)

@@ -23,11 +23,11 @@ from convert.table.file import load
 from convert.targets import check_path
 from parity.report import check_page, write_page
 from specs.table import Table
-from specs.words import count
+from specs.words import count, in_words
 
 from .deriving import derive
 from .findings.derivation import Derivation, Line, converting
-from .findings.remarks import stated
+from .findings.remarks import exceptions, stated
 from .fold.rows import DerivedTable
 from .prove.prove import DRAWS
 from .search.candidates import SEED
@@ -95,7 +95,10 @@ def _write_page(
     for k, side in enumerate(("left", "right")):
         size = f"{count(derivation.arrays[k], 'array')}, {count(derivation.elements[k], 'element')}"
         about[side] += f", {built[k]} ({frameworks[k]}), {size}"
-    about |= {"inputs": built[2], "seed": f"{SEED} and following for the search, {DRAWS} others for the proof"}
+    about |= {
+        "inputs": built[2],
+        "seed": f"{SEED} and those after it for the search, {in_words(DRAWS)} other seeds for the proof",
+    }
     about |= {"time": derivation.took} | ({"Table": saved} if saved else {})
     left, right = (f"{name} ({framework})" for name, framework in zip(side_names(*sides), frameworks, strict=True))
     write_page(report, page(derivation, about, saved, (left, right)))
@@ -110,7 +113,8 @@ def _print(derivation: Derivation, out: str | None, quiet: bool, table: bool, re
     if table:
         print(derivation.table.print().rstrip())
     if not quiet:
-        _say(line for line in _summary(derivation, out, report) if not (table and stated(derivation.table, line.text)))
+        lines = _summary(derivation, out, report)
+        _say(line for line in lines if line.kind or not (table and stated(derivation.table, line.text)))
     elif not derivation.proven:
         _say(derivation.judgement)
 
@@ -188,12 +192,13 @@ def _started(path: str | None) -> Table | None:
 
 
 def _summary(derivation: Derivation, out: str | None, report: str | None = None) -> list[Line]:
-    """Return what is printed: the verdict first, then where the Table was written, if it was; the page last."""
-    verdict, *others = derivation.summary
+    """Return what is printed: the verdict with its exceptions, then where the Table was written; the page last."""
+    known = 1 + len(exceptions(derivation))
+    verdict, others = derivation.summary[:known], derivation.summary[known:]
     lines = count(len(derivation.table.lines), "line") if derivation.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
     page = [] if report is None else [Line(f"report: {report}", "head")]
-    return [verdict, *written, *_converting(derivation, out), *others, *page]
+    return [*verdict, *written, *_converting(derivation, out), *others, *page]
 
 
 def _converting(derivation: Derivation, out: str | None) -> list[Line]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.results import tolerance as limits
-from parity.results.elements import Worst, by_feature, double, feature_axis, movement, without_shared, worst
+from parity.results.elements import IN_FIRST, Worst, by_feature, double, feature_axis, movement, without_shared, worst
 from parity.running.recording import Recording
 from specs.numbers import measured
 
@@ -74,7 +74,7 @@ def agree(
     index = list(part.index or ())
     index.insert(axis, k)
     part_of = f"value of {'step' if check == 'train' else 'feature'} {k} alone" if own[k] else "element"
-    what = f"relative to {measured(unit)}, the largest {part_of}"
+    what = f"relative to {measured(unit)}, the largest {part_of} {IN_FIRST}"
     reason = list(parts)[int(np.argmax(bounds[:, k]))]
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, reason, judged)
 

@@ -15,7 +15,7 @@ from .markup import Markup, prose, tag
 
 # derive compares each use of a parameter; layers compares modules.
 BETWEEN = [
-    "layers compares what modules return: what a model computes between two of them shows in the next one alone."
+    "layers compares outputs of modules: what a model computes between two of them shows in the output of the second."
 ]
 
 
@@ -42,12 +42,13 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         inputs = f"were {about['batch']} of seed {about['seed'].partition(' ')[0]}"
     wrong = "Equal models may all be wrong"
     if all(r.architecture != OWN for r in compared):
-        wrong += ": the tests of Triptych compare its own architectures with recorded outputs of the original code"
+        wrong += ". The tests of Triptych compare its own architectures with recorded outputs of the original code"
     named = [r for r in compared if r.architecture != OWN]
     small = ["The models named tiny are small: the published sizes were not run."]
-    random = ["Where no file is named, the weights are random: no checkpoint was run."]
-    if "seed" not in about:
-        random = ["Where no file is named, the weights are those of the models in memory."]
+    where = "Where no file is named, the weights are" if any(r.files for r in named) else "The weights are"
+    random = [
+        f"{where} random: no checkpoint was run." if "seed" in about else f"{where} those of the models in memory."
+    ]
     assumed = unmarked(summary.assumptions(compared)).partition(": ")[2]
     return [
         f"Only this was compared: {findings.checks(compared)}, on {devices}.",

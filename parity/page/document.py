@@ -36,7 +36,7 @@ def page(
     """
     absences, results = summary.absences(results), summary.present(results)
     own = about.get("models", "own models")
-    subject = summary.compared(results, own)
+    subject = summary.compared(summary.apart(results)[0] or results, own)
     verdict = summary.verdict(results, alone=True)
     is_named = subject == own and OWN in {r.architecture for r in results}  # by the verdict and in the head
     if subject and not is_named:
@@ -93,7 +93,7 @@ def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
     rows = [_cause(cause) for cause in notes.causes(results)]
     for note, which in notes.notes(results):
-        rows.append(join(prose(_begun(note, results)), coded(f" ({which})" * bool(which))))
+        rows.append(join(prose(_begun(note, results)), coded(f"{f' ({which})' * bool(which)}.")))
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")
@@ -102,7 +102,7 @@ def _remarks(results: Sequence[Result]) -> Markup:
 def _cause(cause: notes.Cause) -> Markup:
     """Write why results are undecided; their grade stands out."""
     grade = cause.grade if cause.sides else begun(cause.grade)
-    return join(prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}"))
+    return join(prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}."))
 
 
 def _begun(note: str, results: Sequence[Result]) -> str:

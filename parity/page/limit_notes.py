@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from string import ascii_lowercase
 
+from parity.results.elements import IN_FIRST
 from parity.results.result import Result
 from parity.results.tolerance import GRADIENT_FLOOR, ROUNDOFF, TRAINED_FLOOR
 from parity.summaries import findings
@@ -15,8 +16,8 @@ from specs.numbers import limit, measured
 from .markup import Markup, join, prose, tag
 
 MEASURE = (
-    "The error of an element is its difference between both models, divided by the largest value of its feature (a "
-    "channel, a logit). The error of an array is the largest error of its elements."
+    "The error of an element is its difference between both models, divided by the largest value that its feature (a "
+    f"channel, a logit) has {IN_FIRST} of the pair. The error of an array is the largest error of its elements."
 )
 WHOLE = {  # by check
     "gradients": " A gradient has no features: its differences are divided by the largest value of the whole array, "
@@ -27,8 +28,7 @@ WHOLE = {  # by check
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
     " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”, and "
-    "section 4, “What a run amplifies”. A range below is that of all arrays whose limits have one reason: “Values” "
-    "below a plot has the limit of every array."
+    "section 4, “What a run amplifies”. “Values” below a plot has the limit of every array."
 )
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list

@@ -86,15 +86,21 @@ def whole(text: str) -> Markup:
 def name(text: str) -> Markup:
     """Escape a name of an array, a module or a file.
 
-    A long one may be broken behind dots, slashes and underscores, but not ahead of a number, and not within braces:
-    "layer_0", "layer_{0..2}".
+    A long one may be broken behind dots, slashes and colons, and behind underscores where a part between these is long,
+    but not ahead of a number, and not within braces: "layer_0", "layer_{0..2}".
     """
     if len(text) <= SHORT:
         return join(text)
     parts = list[str]()
-    for part in re.findall(r"(?:\{[^{}]*\}|[^./_])*[./_]+|(?:\{[^{}]*\}|[^./_])+", text):
-        parts += [(parts.pop() if parts and part[0].isdigit() else "") + part]
+    for long in _parts(text, "./:"):
+        for part in _parts(long, "_") if len(long) > WHOLE else [long]:
+            parts += [(parts.pop() if parts and part[0].isdigit() else "") + part]
     return Markup("<wbr>".join(whole(p) if "{" in p and len(p) <= WHOLE else escape(p) for p in parts))
+
+
+def _parts(text: str, marks: str) -> list[str]:
+    """Split a text behind marks that do not stand within braces."""
+    return re.findall(rf"(?:\{{[^{{}}]*\}}|[^{marks}])*[{marks}]+|(?:\{{[^{{}}]*\}}|[^{marks}])+", text)
 
 
 def graded(grade: str, text: str) -> str:

@@ -61,7 +61,7 @@ def grouped(results: Iterable[Result], own: str) -> list[Model]:
 
 
 def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
-    """Build a table for each architecture, and explain the marks of all; none of one number, which its plot has."""
+    """Build a table for each architecture, and explain all marks; none of one number, which its plot has."""
     results = [r for model in models for r in model]
     if len(results) == 1 and results[0].is_number and len(results[0].curve) > 1:
         return Markup()
@@ -69,11 +69,11 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
     texts = [" ".join(filter(None, (_about(group, models), limits.of_most()))) for group in groups.values()]
-    parts = [
-        _matrix(title, group, limits, "" if texts[k] in texts[:k] else texts[k])
-        for k, (title, group) in enumerate(groups.items())
-    ]
-    return join(*parts, _legend(models))
+    parts = []
+    for k, (title, group) in enumerate(groups.items()):
+        what = tag("p", prose(texts[k]), class_="soft") if texts[k] not in texts[:k] else Markup()
+        parts.append(_matrix(title, group, limits, what if k else join(what, _legend(models))))
+    return join(*parts)
 
 
 def named_pairs(models: Iterable[Model]) -> list[str]:
@@ -89,20 +89,20 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
     results = [r for model in group for r in model]
     if not any(r.is_number for r in results):
         return f"Each cell leads to the error of every array.{apart}"
-    return f"Each number is the {summary.extreme(results)}, of all arrays. It leads to the error of every array.{apart}"
+    which = summary.extreme(r for model in models for r in model)
+    return f"Each number is the {which}, of all arrays. Follow it to the error of every array.{apart}"
 
 
 def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:
     """Build a section with the errors of one architecture.
 
     Args:
-      about: what says what the numbers are.
+      about: what says what the numbers and their marks are.
     """
     named = models[0].title if architecture == OWN or len(models) == 1 else architecture
     title = f"Errors of {named}" if named else "Errors of each comparison"
     table = pair_table([(_name(model), model.cells, model.anchor) for model in models], limits)
-    what = tag("p", prose(about), class_="soft") if about else Markup()
-    return tag("section", tag("h2", prose(title)), what, tag("div", table, class_="scroll"))
+    return tag("section", tag("h2", prose(title)), about, tag("div", table, class_="scroll"))
 
 
 def _unjudged(results: Sequence[Result]) -> str:
@@ -123,7 +123,7 @@ def _name(model: Model) -> str:
 
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
-    keys = [tag("span", "without a colour: agrees")] if counts["agrees"] + counts["close"] else []
+    keys = [tag("span", "no colour: agrees")] if counts["agrees"] + counts["close"] else []
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
     why = tag("span", *list(words_of)[1:], " see ", tag("a", "Remarks", href="#remarks"))

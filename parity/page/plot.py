@@ -38,6 +38,7 @@ Line = list[tuple[float, float]]  # its corners
 
 BREAK = "M-4 1L4 -3M-4 4L4 0"  # of the axis, around (0, 0)
 MARKER = 8.0  # height of a marker
+SEEN = 2.0  # height of a band of which something is seen beside its edges
 HALF_WORD = 26.0  # half of the width of "limit" on narrow screens, where type is larger, with a gap
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED = 30  # distance of slanted names
@@ -77,7 +78,7 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
         _axis(scale, scale.floor + bottom - 6, results),
         _ticks(scale, labels, slanted, firsts),
         _band(scale, results),
-        _limit(scale),
+        _steps_at(scale, scale.limits, "limit"),
     ]
     own = own_limits(scale, plot)
     parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
@@ -108,8 +109,11 @@ def _grid(scale: Scale, above: float) -> Markup:
     Args:
       above: height of the names above the usual one.
     """
-    step = max(math.ceil((scale.high - scale.low) / 5), 1)
-    rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, math.floor(scale.high) + 1, step)]
+    step, top = max(math.ceil((scale.high - scale.low) / 5), 1), math.floor(scale.high)
+    decades = [*range(scale.low, top + 1, step)]
+    if top - decades[-1] > 1:  # the largest errors have a decade beside them
+        decades.append(top)
+    rows = [(scale.y(10.0**d), f"1e{d}") for d in decades]
     beyond: list[tuple[float, str, float]] = [(scale.floor, scale.least, scale.bottom)] if scale.zero else []
     beyond += [(scale.y(math.inf), scale.above, scale.top)] if scale.above else []
     parts = [tag("text", "relative error (log scale)", x=0, y=px(TITLE - above))]
@@ -231,11 +235,11 @@ def bands(scale: Scale, results: Sequence[Result]) -> list[tuple[Line, Line]]:
     alone = [list(names) for is_copy, names in runs if not is_copy]
     least = 10.0**scale.low * (1 - 1e-9)  # a quotient is a roundoff off
     shown = [names for names in alone if max(max(values[name]) for name in names) >= least]
-    edges = [_edges(scale, results[0], names, values) for names in shown]
-    return [  # a flat band of one array lies behind its marker
+    edges = ((_edges(scale, results[0], names, values), SEEN if names[1:] else MARKER) for names in shown)
+    return [  # a flat band is not seen, and one of a single array lies behind its marker
         (over, under)
-        for names, (over, under) in zip(shown, edges, strict=True)
-        if names[1:] or under[0][1] - over[0][1] >= MARKER
+        for (over, under), least in edges
+        if any(low - high >= least for (_, high), (_, low) in zip(over, under, strict=True))
     ]
 
 
@@ -253,11 +257,6 @@ def _steps(scale: Scale, points: Iterable[tuple[float, float]]) -> list[tuple[fl
     """Return the corners of a line that has a step for each array."""
     half = (scale.at(1) - scale.at(0)) / 2
     return [corner for x, y in points for corner in ((x - half, y), (x + half, y))]
-
-
-def _limit(scale: Scale) -> Markup:
-    """Draw the lowest limit as a line with a step for each array; not where it lies outside of the plot."""
-    return _steps_at(scale, scale.limits, "limit")
 
 
 def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:

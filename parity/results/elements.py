@@ -11,6 +11,7 @@ import numpy as np
 from specs.numbers import apart, measured, short
 
 OTHER_SHAPE = "other shape"  # in place of an error
+IN_FIRST = "in the first model"  # whose values are what errors are relative to
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,17 @@ class Worst:
 
     @property
     def quotient(self) -> str:
-        """Say what the error is: "a difference of 9.36e-6, relative to 1.78, the largest element"."""
+        """Say what the error is: "a difference of 9e-6, relative to 1.78, the largest element in the first model"."""
         return ", ".join(filter(None, (f"a difference of {measured(abs(self.left - self.right))}", self.remark)))
 
 
 def aligned(left: float, right: float) -> tuple[str, str]:
-    """Write two values in as many digits as tell them apart, and both with as many decimals: "-0.600", "-0.534"."""
+    """Round two values to the decimals that tell them apart, equally many of both: "-0.600", "-0.534"."""
     texts = apart(left, right)
-    decimals = [len(text.partition(".")[2]) for text in texts]
-    if "e" in "".join(texts) or not all(map(math.isfinite, (left, right))):
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    if not decimals or "e" in "".join(texts) or not all(map(math.isfinite, (left, right))):
         return texts
-    padded = [f"{text}{'.' * (not own)}{'0' * (max(decimals) - own)}" if own < max(decimals) else text
-              for text, own in zip(texts, decimals, strict=True)]  # fmt: skip
-    return padded[0], padded[1]
+    return f"{left:.{decimals}f}", f"{right:.{decimals}f}"
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
@@ -99,7 +98,7 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     difference = np.abs(a - b)
     index = _at(difference, int(np.argmax(difference)))
     largest = float(np.max(np.abs(a))) if scale is None else scale
-    remark = f"relative to {measured(largest)}" + (", the largest element" if scale is None else "")
+    remark = f"relative to {measured(largest)}" + (f", the largest element {IN_FIRST}" if scale is None else "")
     error = float(difference[index]) / (largest or 1.0)
     return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from parity.given.quoting import quoted
-from specs.numbers import limit
+from specs.numbers import short
 from specs.words import in_a_row
 
 EPSILON = "epsilon"
@@ -41,7 +41,7 @@ class Guess(str):
         ]
         text = f"{EPSILON} is " * is_epsilon + ", ".join(texts) + f", after {after}" * bool(after)
         all_of = "both" if len(labels) == 2 else "all"
-        how = f"to {limit(error)}" if error else "exactly"
+        how = f"to {short(error)}" if error else "exactly"
         made = cls(f"{text} (recomputing {all_of} reproduces their outputs {how})")
         made.what = EPSILON if is_epsilon else ACTIVATION if after else ""
         made.sides, made.error, made.after = sides, error, after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from specs.numbers import short
+from specs.numbers import measured
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 
@@ -101,9 +101,8 @@ FIXED = {
 }
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
 TWINS = (
-    f"{TWIN_FACTOR:.0f} times what float32 rounds, as a model may compute parts in float32; the float64 copies of both "
-    "models are compared, because these differ already; each feature has its own limit, and the error is that of the "
-    "feature nearest to it or furthest beyond, which may be another one than in float64"
+    f"{TWIN_FACTOR:.0f} times the measured rounding of float32, as a model may compute parts in it; the float64 copies "
+    "of both are compared, as these differ already; the error is of the feature with the largest share of its limit"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
 
@@ -135,7 +134,7 @@ def below(noise: float, typical: float, dtype: str, check: str) -> Limit:
     """
     units = TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR[dtype]
     factor = LOTTERY_FACTOR if _lottery(dtype, check) else NOISE_FACTOR[dtype]
-    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {short(ROUNDOFF[dtype])}"
+    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {measured(ROUNDOFF[dtype])}"
     fed_back = " in training, which feeds it back" if check == "train" else ""
     most = "the largest" if _lottery(dtype, check) else "the median"
     measure, reason = max(

@@ -21,6 +21,7 @@ from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 from specs.notation.paths import pattern
+from specs.numbers import exact
 from specs.words import count, hint, in_a_row
 
 from .hub import own_leaves, to_hub
@@ -339,6 +340,15 @@ def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:
         ]
         for call in calls
     ]
+
+
+def training(steps: int) -> str:
+    """State how a check trains: its optimizers with their hyperparameters, and what each step takes."""
+    o = Optimizer(name=OPTIMIZERS[0])
+    rates = f"learning rate {exact(o.rate)}, weight decay {exact(o.decay)}"
+    adam = f"beta1={exact(o.beta1)}, beta2={exact(o.beta2)}, epsilon={exact(o.epsilon)}"
+    how = f"SGD (momentum={exact(o.momentum)}), and of Adam and AdamW ({adam}): {rates}"
+    return f"{count(steps, 'step')} of {how}; each step adds other noise to inputs that are no integers"
 
 
 def batches(inputs: Any, steps: int) -> Sequence[Inputs]:

@@ -204,7 +204,10 @@ def _worst(finding: Finding) -> Facts:
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
     return [
-        ("furthest", f"{'; '.join(texts)}: beyond {'its limit' if alike else 'their limits'} by the largest factor")
+        (
+            "worst here",
+            f"{'; '.join(texts)}: beyond {'its limit' if alike else 'their limits'} by the largest factor",
+        )
     ]
 
 

@@ -86,11 +86,13 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     skipped += f" {counted(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
     if counts["differs"]:
         (first, *_) = findings.find(results)
+        off, others = apart(results)
+        also = f" {listed(others)} agree{'s' * (len(others) == 1)}." if others else ""
         array = first.result.first_divergence
         at = f", first at {_at(array, first.result)}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(results)}{_share(counts, compared)}{at}{_briefly(first)}{where}.{failed}{skipped}"
+        return f"{_culprit(off)}{_share(grades(off))}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -106,11 +108,22 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
 
 
+def apart(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """Return the results of models of which some differ, and the marked names of other models that agree."""
+    off = {model(r) for r in results if r.grade == "differs"}
+    others = dict.fromkeys(marked(model(r)) for r in results if model(r) not in off and r.passed)
+    return [r for r in results if model(r) in off], list(others)
+
+
 def _briefly(finding: findings.Finding) -> str:
     """State the cause of what differs first, without its evidence: ": epsilon is 1e-5 in a, 1e-3 in b"; "" for none."""
     first = finding.result.first_divergence
-    if first is None or first.weights:
+    if first is None:
         return ""
+    if first.weights:
+        array, _, text = first.weights.partition("; ")[0].partition(": ")
+        leaf = array.partition(" ")[0].rpartition(".")[2]
+        return f": {text.partition(', ')[0].replace(' elements ', f' elements of its {leaf} ', 1)}"
     cause = finding.guess.partition(" (")[0].rpartition(", after ")
     text = cause[0] or cause[2] or finding.result.word(first)
     for label in finding.result.sides:  # marked as ahead of it
@@ -118,8 +131,9 @@ def _briefly(finding: findings.Finding) -> str:
     return f": {text}" if text else ""
 
 
-def _share(counts: Mapping[str, int], compared: int) -> str:
+def _share(counts: Mapping[str, int]) -> str:
     """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran"."""
+    compared = counts["agrees"] + counts["close"] + counts["differs"]
     if compared < 2:
         return ""
     kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
@@ -243,9 +257,9 @@ def extreme(results: Iterable[Result]) -> str:
 
 
 def closing(results: Sequence[Result]) -> str:
-    """Say what a verdict does not: "6,310 arrays; error nearest to its limit: 1.9e-14 in float64 (limit 1e-10)"."""
-    arrays = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
-    return "; ".join(filter(None, [count(arrays, "array") * bool(arrays), extremes(results)]))
+    """Say what a verdict does not: "9 pairs of arrays; error nearest to its limit: 1e-14 in float64 (limit 1e-10)"."""
+    pairs = sum(len(r.curve) for r in _judged(results))  # outputs of layers, gradients or parameters
+    return "; ".join(filter(None, [f"{count(pairs, 'pair')} of arrays" * bool(pairs), extremes(results)]))
 
 
 def _judged(results: Iterable[Result]) -> list[Result]:

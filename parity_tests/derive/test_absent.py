@@ -41,8 +41,8 @@ def none(ids: Any) -> Any:
 def test_a_token_that_no_input_has_is_tried(left: Any, right: Any, said: str):
     found = parity.derive(words(left), words(right), (TOKENS,))
     assert found.proven and found.absent == found.to_dict()["absent"]
-    assert f"equal only for inputs without {said}: with it outputs differ by" in str(found)
-    assert f"# equal only for inputs without {said}" in str(found.table)
+    assert f"not equal for inputs with {said}: with it outputs differ by" in str(found)
+    assert f"# not equal for inputs with {said}" in str(found.table)
 
 
 @pytest.mark.parametrize("least", [0.0, 1e-30])
@@ -92,7 +92,7 @@ def test_tokens_that_are_counted_from_another_number_are_not_exchanged():
 def test_tokens_are_tried_for_which_tables_have_rows(left: Any, said: str):
     pair = words(left), words(none)
     for found in (parity.derive(*pair, (TOKENS,)), parity.derive(*pair[::-1], (TOKENS,))):
-        text = f"equal only for inputs without {said}, which no input has: with it outputs differ by"
+        text = f"not equal for inputs with {said}, which no input has: with it outputs differ by"
         assert found.proven and text in str(found) and f"# {text}" in str(found.table)
 
 
@@ -139,7 +139,7 @@ def test_tokens_are_named_that_others_take_the_place_of(end: Any, said: str):
     tokens = np.array([[0, 8, 8, 1, 1, 8], [8, 1, 0, 8, 1, 8], [1, 0, 8, 8, 0, 1]])
     found = parity.derive(read_at(lambda ids: ids), read_at(end), (tokens,))
     assert found.proven, str(found)
-    assert f"\n# equal only for inputs without {said} outputs differ by " in str(found.table), str(found)
+    assert f"\n# not equal for inputs with {said} outputs differ by " in str(found.table), str(found)
 
 
 def picking(place: Callable[[Any], Any]) -> Net:

@@ -286,3 +286,66 @@ def test_a_pool_over_all_positions_leaves_one_in_any_model(size: int):
 def test_one_channel_in_patches_does_not_show_where_channels_stand(order: str, unseen: bool):
     found = parity.derive(patches("cpq"), patches(order), (images(2, 1, 4, 6),))
     assert found.proven and found.unseen_orders == ["f.weight"] * unseen, str(found)
+
+
+def thirds(m: Any, x: Any) -> Any:
+    y = m.f(x)
+    return y[:, ::3].softmax(-1) * y[:, 1::3].tanh() + y[:, 2::3].sigmoid()
+
+
+def shuffled(m: Any, x: Any) -> Any:
+    y = m.f(x).tanh()
+    z = torch.zeros(2, 2 * y.shape[1], y.shape[2] // 2, dtype=y.dtype)
+    for k in range(2):
+        z[:, k::2] = y[..., k::2]
+    return z
+
+
+def shifted(p: Any, x: Any) -> Any:
+    h, w = x.shape[2] - 1, x.shape[3] - 1
+    x = jax.numpy.moveaxis(x, 1, -1)
+    y = jax.numpy.concatenate([x[:, i : h + i, j : w + j] for i in range(2) for j in range(2)], -1)
+    return jax.numpy.tanh(y.reshape(len(x), -1, y.shape[-1]) @ p["w"] + p["b"])
+
+
+def split(p: Any, x: Any) -> Any:
+    one, two, three = jax.numpy.split(x @ p["w"] + p["b"], 3, -1)
+    return jax.nn.softmax(one, -1) * jax.numpy.tanh(two) + jax.nn.sigmoid(three)
+
+
+def upsampled(p: Any, x: Any) -> Any:
+    y = jax.numpy.tanh(x @ p["w"] + p["b"])
+    return y.reshape(2, 2 * y.shape[1], -1)
+
+
+def encoded(p: Any, x: Any) -> Any:
+    y = jax.numpy.concatenate([jax.numpy.sin(x), jax.numpy.cos(x)], -1)
+    return jax.numpy.tanh(y @ p["w"] + p["b"])
+
+
+def encode(m: Any, x: Any) -> Any:
+    return m.f(torch.stack([x.sin(), x.cos()], -1).flatten(-2)).tanh()
+
+
+def unfold(m: Any, x: Any) -> Any:
+    return m.f(torch.nn.functional.unfold(x, 2).mT).tanh()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "sizes", "shape", "names"),
+    [
+        (unfold, shifted, (4, 3), (2, 1, 4, 5), ["w"]),
+        (encode, encoded, (2, 3), (5, 1), ["w"]),
+        (thirds, split, (4, 3), (5, 4), ["b", "w"]),
+        (shuffled, upsampled, (4, 2), (2, 3, 4), ["b", "w"]),
+    ],
+)
+def test_one_channel_that_is_cut_or_joined_does_not_show_the_order(
+    left: Any, right: Any, sizes: tuple[int, int], shape: tuple[int, ...], names: list[str]
+):
+    parameters = {"w": jax.numpy.ones(sizes), "b": jax.numpy.ones(sizes[1])}
+    found = parity.derive(Net(left, f=linear(*sizes)), (right, parameters), (images(*shape),))
+    assert found.proven and found.unseen_orders == names, str(found)
+    back = parity.derive((right, parameters), Net(left, f=linear(*sizes)), (images(*shape),))
+    assert back.proven and len(back.unseen_orders) == len(names), str(back)
+    assert not parity.derive((right, parameters), (right, parameters), (images(*shape),)).unseen_orders

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,11 @@ from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.prove.prove import Proof
 from parity.derive.trace import sites
+from parity.derive.trace.reason import OneSided
 from specs.table import Table, TableError
 
 from ..conftest import needs
+from .test_report import DERIVED, page_of
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
 TOKENS = np.random.default_rng(1).integers(0, 9, (2, 5))
@@ -102,7 +105,7 @@ def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Pat
     found.table.save(tmp_path / "my.table")
     save_file(_state(_net()), tmp_path / "left.safetensors")
     advice = "8 arrays of the right model without a line: add the lines that are missing, and remove this comment"
-    with pytest.raises(ConvertError, match=f"is incomplete, by its comment '# incomplete:': {advice}") as raised:
+    with pytest.raises(ConvertError, match=f"is incomplete, as its comment says: {advice}") as raised:
         plan(str(tmp_path / "left.safetensors"), str(tmp_path / "my.table"))
     assert "missing: 0.weight: it has 5 where 0.weight has 4" in raised.value.problems, raised.value.problems
     assert "missing: {1,3}.weight: no use of it was matched" in raised.value.problems, raised.value.problems
@@ -203,6 +206,11 @@ def test_names_without_a_partner_are_folded():
     assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]
     alone = {f"layer.{k}.gate": f"the right multiplies by layer.{k}.gate" for k in range(3)}
     assert missing_lines(alone) == ["layer.{0..2}.gate: the right multiplies by layer.{0..2}.gate"]
+    gates = {name: f"{why}, the left does not" for name, why in alone.items()}
+    assert missing_lines(gates) == ["layer.{0..2}.gate: the right multiplies by it, the left does not"]
+    found = replace(DERIVED, reasons={name: OneSided(why) for name, why in gates.items()}, divergences=[])
+    assert found.lacking == missing_lines(gates) and "`drop <- NAME: c = 1`" in found.following
+    assert "multiplies by it" in page_of(found, {}).partition("</article>")[0]
     assert missing_lines({"a.0": "as a.1", "a.1": "as a.0"}) == ["a.0: as a.1", "a.1: as a.0"]
 
 

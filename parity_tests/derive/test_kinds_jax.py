@@ -152,6 +152,20 @@ def test_parameters_that_jax_puts_on_devices_and_repeats():
     assert found.proven, (found.failure, found.missing)
 
 
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_loops_in_float32_that_round_alike_on_some_inputs_are_proven(kind: str):
+    """Outputs of two LSTMs are equal to the last bit in the proof, those for other inputs differ by 1e-7."""
+    nn, nnx, jax = (pytest.importorskip(name) for name in ("flax.linen", "flax.nnx", "jax"))
+    x = images(2, 4, 3)
+    fused, plain = nn.RNN(nn.OptimizedLSTMCell(5)), nn.RNN(nn.LSTMCell(5))
+    right = plain, plain.init(jax.random.key(0), x)
+    if kind == "linen":
+        found = parity.derive((fused, fused.init(jax.random.key(0), x)), right, (x,))
+    else:
+        found = parity.derive(nnx.RNN(nnx.OptimizedLSTMCell(3, 5, rngs=nnx.Rngs(0))), right, (x,))
+    assert found.proven, str(found)
+
+
 def test_a_loop_that_begins_in_float32_leaves_constants_in_float64():
     """The root in an exact GELU, rounded to float32, would part the models by 1e-8."""
     needs("flax")

@@ -214,3 +214,12 @@ def test_halves_of_one_projection_are_never_the_same_half_of_the_other_one():
     found = parity.derive(windowed(4), windowed(5), (np.random.default_rng(0).standard_normal((2, 7, 24)),))
     assert not found.missing and len(found.table.lines) == 5
     assert "a mask hides" in found.divergences[0].cause
+
+
+@pytest.mark.parametrize("heads", [8, 4])
+def test_heads_of_two_channels_do_not_show_whether_pairs_or_halves_are_turned(heads: int):
+    own, other = (attention(False, pairs, heads, heads=heads) for pairs in (True, False))
+    found = parity.derive(own, other, (images(2, 5, WIDTH),))
+    names = [f"{name}.{kind}" for name in "qk" for kind in ("weight", "bias")]
+    assert found.proven and sorted(found.unseen_orders) == sorted(names) * (heads == 8), str(found)
+    assert not parity.derive(own, own, (images(2, 5, WIDTH),)).unseen_orders

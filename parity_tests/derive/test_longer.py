@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.report import page
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
@@ -132,11 +134,12 @@ def of_length(function: Callable[[Any, int], Any]) -> Net:
 def test_lengths_that_code_reads_are_a_remark(left: Any, right: Any, equal: bool):
     for pair in ((left, right), (right, left)):
         found = parity.derive(*map(of_length, pair), (images(3, 5, 6),))
-        said = (
-            "equal only for inputs without other lengths, such as those of shape [3, 10, 6]: with these, outputs differ"
-        )
+        said = "not equal for inputs with other lengths, such as those of shape [3, 10, 6]: with these, outputs differ"
         assert found.proven and (said in str(found)) == (not equal), str(found)
         assert (said in str(found.table)) == (not equal)
+        assert equal or str(found).splitlines()[1].startswith(said)
+        totals = page(found, {}).partition('class="totals">')[2].partition("</p>")[0]
+        assert ("Not equal for inputs with other lengths" in re.sub("<[^>]*>", "", totals)) == (not equal)
 
 
 def test_masks_are_lengthened_as_those_of_longer_texts():

@@ -290,6 +290,8 @@ def test_what_no_proof_covers_is_a_remark_and_marked_in_its_row():
     parts = page_of(replace(found, unobservable=[], idle_parts={"layer_1/w": "blocks.1.fc.weight"}), {})
     assert [row[-1] for row in rows(parts) if row[0] == "weight"] == ["1.0e-16", "unobservable 1.0e-16"]
     assert "but for 1 array on which no output depends" in re.sub("<[^>]*>", "", parts)
+    printed = str(replace(DERIVED, proven=True, gradient=0.0, error=0.0))
+    assert printed.startswith("proven, but for 1 array on which no output depends: outputs ")
     assert "unobservable 1" not in re.sub("<[^>]*>", "", page_of(replace(found, unobservable=[]), {}))
 
 
@@ -312,8 +314,8 @@ def test_the_title_and_the_headline_name_both_sides():
     places = [Divergence("a", "b", 1e-4, "c", kind="epsilon", whole=True)]
     for found, title, headline in (
         (replace(DERIVED, proven=True, gradient=1e-16, unobservable=[]), "Proven",
-         f"Proven: the Table translates {left} into {right}."),
-        (replace(DERIVED, proven=True, gradient=1e-16), "Proven",
+         f"Proven in float64: the Table translates {left} into {right}."),
+        (replace(DERIVED, proven=True, gradient=1e-16, error=1e-16), "Proven",
          f"Proven, but for 1 array on which no output depends: the Table translates {left} into {right}."),
         (DERIVED, "Complete, but not proven",
          f"Complete, but not proven: outputs of {left} and {right} differ by 3.0e-5 of their largest element."),
@@ -358,7 +360,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
         "Sequential (torch), 4 arrays, 26 elements",
         "inputs(2, 3)",
         f"to repeatpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet --force",
-        "seed7 and following for the search, 2 others for the proof",
+        "seed7 and those after it for the search, two other seeds for the proof",
     ):
         assert stated in text, stated
     command = f"commandpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet"
@@ -419,6 +421,22 @@ def test_a_place_without_a_cause_names_the_parameters_of_one_side():
     )  # fmt: skip
     text = unescape(re.sub("<.*?>", "", page_of(found, {})))
     assert "only the left hasbias" in text and "only the right has" not in text
+
+
+def test_what_has_a_cause_is_a_next_step_beside_what_has_none():
+    places = [
+        Divergence("a", "b", 1.0, "the right applies sin", kind="activation"),
+        Divergence("c", "d", 1.2, advice="x"),
+    ]
+    found = replace(DERIVED, divergences=places)
+    assert found.following.startswith("make both models equal where a cause is named, and compare what both models")
+    assert {line.kind for line in found.places} == {"head"}
+
+
+def test_a_table_without_a_number_of_blocks_converts_no_deeper_models():
+    line = Table.parse("table 1\nfc.weight: o i <-> w: i o\n")
+    page = page_of(replace(DERIVED, proven=True, table=DerivedTable(line.lines, line.sides, line.orders)), {})
+    assert "converts wider models" in page and "converts deeper and wider models" in page_of(DERIVED, {})
 
 
 def test_what_to_make_equal_counts_places_as_the_verdict_does():

@@ -104,9 +104,11 @@ def test_a_use_without_a_module_stands_at_its_parameters_place(
     assert module_of(site, names) == module
 
 
-def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
+def test_every_row_has_the_number_of_its_use_and_none_that_of_a_card():
     found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
-    assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["✗ 4.0e-4"] * 3
+    page = page_of(found, {})
+    assert [row[-1] for row in rows(page)[-3:]] == ["✗ 3.0e-5"] * 3
+    assert found.to_dict()["uses"][-1]["difference"] == 3e-5 and "a card the worst of them" in " ".join(page.split())
 
 
 def test_uses_after_the_place_where_the_models_part_are_said_to_follow():
@@ -179,7 +181,7 @@ def test_what_the_right_model_multiplies_by_alone_is_red_and_its_card_leads_to_i
     assert re.search(r'the left does not <a href="#alone-0"[^>]*>→ its row</a>', page) and f"in {OWN}" not in page
     assert "<h3>Right parameter without a partner</h3>" in page
     assert '"first">✗ one side</span></dt><dd>only the right model computes' in page
-    assert '"lone">none</span></dt><dd>no partner on this side' in page
+    assert '<dt><span class="">none</span></dt><dd>no partner on this side' in page
     assert "the models differ here" not in page_of(replace(found, divergences=[], uses=[]), {})
 
 

@@ -58,7 +58,7 @@ def test_what_is_found_does_not_depend_on_how_fast_a_machine_is(monkeypatch: pyt
     clock = time.thread_time
     monkeypatch.setattr(time, "thread_time", lambda: 1e6 * clock())
     found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=np.inf)
-    line = "missing: gate.{0..1}: the right multiplies by gate.{0..1}, the left does not\n"  # a reason for each block
+    line = "missing: gate.{0..1}: the right multiplies by it, the left does not\n"  # a reason for each block
     assert line in str(found) and not found.search_limit, str(found)
 
 

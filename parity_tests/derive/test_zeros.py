@@ -13,7 +13,7 @@ from .pairs import images
 from .test_kinds_matching import Net, linear
 
 torch = pytest.importorskip("torch")
-BEFORE = "equal only for inputs without "
+BEFORE = "not equal for inputs with "
 SAID = f"{BEFORE}rows of zeros in input 1: with one, outputs"
 
 

@@ -22,10 +22,10 @@ def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_
     skipped = replace(row(("a",)), check="gradients", passed=None, error=None, tolerance=None, curve=())
     assert stated([*made, skipped], batch="2 images", seed="7 (images and random weights)") == [
         "Only this was compared: layers in float64; train in float32, on cpu.",
-        "Where no file is named, the weights are random: no checkpoint was run.",
+        "The weights are random: no checkpoint was run.",
         "The inputs were 2 images of seed 7: code that they do not reach is not tested.",
         "A parameter that changes nothing, such as a head of zeros, is not tested.",
-        "Equal models may all be wrong: the tests of Triptych compare its own architectures with recorded outputs of "
+        "Equal models may all be wrong. The tests of Triptych compare its own architectures with recorded outputs of "
         "the original code.",
     ]
 
@@ -33,8 +33,10 @@ def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_
 def test_small_models_are_told_from_published_ones_and_random_weights_from_checkpoints() -> None:
     (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")], seed="0 (images and random weights)")
     assert small == "The models named tiny are small: the published sizes were not run."
-    assert random == "Where no file is named, the weights are random: no checkpoint was run."
-    assert stated([replace(row(("a",)), files=("a.npz",))])[1].startswith("The inputs ")
+    assert random == "The weights are random: no checkpoint was run."
+    files = replace(row(("a",)), files=("a.npz",))
+    assert stated([files])[1].startswith("The inputs ")
+    assert stated([files, row(("a",))])[1].startswith("Where no file is named, the weights are those of the models")
 
 
 def test_where_nothing_agrees_equal_models_are_no_subject() -> None:
@@ -44,7 +46,7 @@ def test_where_nothing_agrees_equal_models_are_no_subject() -> None:
 def test_nothing_is_said_of_original_code_where_the_models_are_the_users() -> None:
     own = stated([replace(row(("a",)), architecture="own")], inputs="[4, 16] float32")
     assert own[-1] == "Equal models may all be wrong."
-    assert own[1].startswith("layers compares what modules return: what a model computes between two of them")
+    assert own[1].startswith("layers compares outputs of modules: what a model computes between two of them")
     assert own[2].startswith("The inputs were [4, 16] float32: ")
 
 

@@ -101,10 +101,10 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["furthest"] == "1.0 at output: beyond its limit by the largest factor"
+    assert facts["worst here"] == "1.0 at output: beyond its limit by the largest factor"
     lines = report_text.render([made]).splitlines()
     assert "  layer         blocks.1.norm1" in lines  # values stand below each other, also beside a longer label
-    assert "  furthest      1.0 at output: beyond its limit by the largest factor" in lines
+    assert "  worst here    1.0 at output: beyond its limit by the largest factor" in lines
     page = re.sub("<[^>]*>", "", Report([made]).to_html())
     assert "Error at blocks.1.norm1: 1.0e-3 in float64 (limit 1e-10). Error furthest beyond its limit: 1.0 in" in page
     sides[1].arrays["output"] = sides[0].arrays["output"]
@@ -119,11 +119,11 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
     assert facts["error"].startswith("1.0e-3 in flax-torch: ") and facts["error"].endswith("; 0.50 in flax-paddle")
-    assert "furthest" not in facts
+    assert "worst here" not in facts
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["furthest"] == (
+    assert facts["worst here"] == (
         "1.0 in flax-torch at output; 0.50 in flax-paddle at blocks.1.norm1: beyond their limits by the largest factor"
     )
 
@@ -189,11 +189,11 @@ def test_models_that_part_alike_share_a_card_which_leads_to_each() -> None:
 
 def test_pairs_that_part_at_one_array_say_together_what_each_model_computes() -> None:
     first = Guess.of({"paddle": "epsilon 1e-5", "flax": "epsilon 1e-6"}, 1e-16)
-    assert first == "epsilon is 1e-5 in paddle, 1e-6 in flax (recomputing both reproduces their outputs to 1e-16)"
+    assert first == "epsilon is 1e-5 in paddle, 1e-6 in flax (recomputing both reproduces their outputs to 1.0e-16)"
     other = Guess.of({"paddle": "epsilon 1e-5", "my torch": "epsilon 1e-6"}, 3e-16)
     both = joined([first, other])
     assert both.partition(" (")[0] == "epsilon is 1e-5 in paddle, 1e-6 in flax and 'my torch'"
-    assert both.endswith(" to 3e-16)")
+    assert both.endswith(" to 3.0e-16)")
     assert joined([first, Guess.of({"paddle": "epsilon 1e-4", "torch": "epsilon 1e-6"}, 0)]) == first
     assert joined([Guess(""), Guess("")]) == ""
 

@@ -12,7 +12,7 @@ from parity.given.own import OWN
 from parity.judging.judge import Subject, judge
 from parity.report import Report
 from parity.results import tolerance
-from parity.results.elements import relative_error, worst
+from parity.results.elements import aligned, relative_error, worst
 from parity.results.result import Result
 from parity.running.archive import load, save
 from parity.running.recording import Recording
@@ -37,6 +37,23 @@ def test_the_worst_element_is_named_with_both_values() -> None:
     b[2, 0] += 0.25
     found = worst(a, b)
     assert (found.error, found.index, found.left, found.right) == (0.5 / 11, (1, 2), 6.0, 6.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((-1.0397965, -0.9843948), ("-1.0398", "-0.9844")),
+        ((10.3979, 9.84394), ("10.398", "9.844")),
+        ((1.0397965, 0.98), ("1.04", "0.98")),
+        ((5.0, 5.005), ("5.000", "5.005")),
+        ((12.0, 13.0), ("12", "13")),
+        ((1.5e-3, 1.25e-4), ("1.5e-3", "1.25e-4")),
+    ],
+)
+def test_two_values_have_as_many_decimals_and_no_digits_but_their_own(
+    values: tuple[float, float], texts: tuple[str, str]
+) -> None:
+    assert aligned(*values) == texts
 
 
 @pytest.mark.parametrize(

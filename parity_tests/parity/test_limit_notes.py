@@ -122,7 +122,7 @@ def test_the_limit_of_a_row_has_its_letter() -> None:
 
 def test_a_limit_has_the_digits_of_the_product_that_its_reason_states_wherever_it_stands() -> None:
     value, reason = below(0.0, 0.0, "float32", "layers")
-    assert reason.startswith("24 times 4 float32 roundoffs of 6.0e-8,")
+    assert reason.startswith("24 times 4 float32 roundoffs of 5.96e-8,")
     made = [replace(row(("a", "b")), basis=reason, tolerance=value, error=1e-12)]
     made.append(replace(made[0], pair="a-c"))
     page = Report(made).to_html()
@@ -178,7 +178,9 @@ def test_float64_copies_have_one_scale_in_each_dtype() -> None:
     (single,) = judge(Subject("x", "v", "layers", "float32", "cpu"), below64)
     assert (exact.error, exact.basis, single.basis) == (pytest.approx(1.2), FIXED["layers"], TWINS)
     assert single.error == exact.error and single.first_divergence is not None
-    assert single.first_divergence.worst.remark.startswith("relative to 0.5, the largest value of feature 1 alone")
+    assert single.first_divergence.worst.remark.startswith(
+        "relative to 0.5, the largest value of feature 1 alone in the first model"
+    )
 
 
 def test_the_reason_of_most_limits_stands_once_above_the_table_and_their_rows_bear_no_letter() -> None:

@@ -170,7 +170,7 @@ def test_a_call_is_taken_as_inputs() -> None:
     report = parity.compare({"a": model, "b": model}, parity.Call(IMAGES), check="layers", dtype="float64")
     assert report.passed
     arrays = len(report.results[0].curve)
-    assert arrays > 1 and f"\n{arrays} arrays; error nearest to its limit: " in str(report)
+    assert arrays > 1 and f"\n{arrays} pairs of arrays; error nearest to its limit: " in str(report)
     with pytest.raises(UsageError, match=r"takes a parity.Call without method and output"):
         parity.compare({"a": model, "b": model}, parity.Call(IMAGES, output=lambda out: out[0]))
     with pytest.raises(UsageError, match=r"not of object: pass an array, a tuple of them, a dict or parity.Inputs"):

@@ -34,7 +34,7 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs_then_error
     made.about |= {"date": "2026-11-27", "command": "parity x"}
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
-    assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:S/16 and mlp_mixer:B/16: torch ")
+    assert "(" not in head[1] and re.sub("<.*?>", "", head[1]).startswith("mlp_mixer:B/16: torch differs ")
     extremes = re.sub("<.*?>", "", head[2])
     assert extremes.startswith("Error furthest beyond its limit: 1.0e-3 in float64 (limit 1e-10; ")
     assert "`" not in head[2]
@@ -119,7 +119,7 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert facts["layer"] == "blocks.0.norm1"
     values = re.fullmatch(r"(\S+) in flax, (\S+) in torch at \[2\]", facts["values"])
     error = re.fullmatch(
-        r"1.0e-3: a difference of (\S+), relative to (\S+), the largest element",
+        r"1.0e-3: a difference of (\S+), relative to (\S+), the largest element in the first model",
         facts["error"],
     )
     assert values and error
@@ -323,5 +323,5 @@ def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
 def test_a_remark_names_its_model_as_other_parts_of_the_page_do() -> None:
     some = Report([row(("a",), variant="tiny A", cause="it ran slowly"), row(("a",), variant="tiny B")])
     remarks = unbound(some.to_html()).partition("<h2>Remarks</h2>")[2].partition("</section>")[0]
-    assert re.findall("<li>(.*?)</li>", remarks) == ["It ran slowly (a-b; <code>x:tiny A</code>)"]
+    assert re.findall("<li>(.*?)</li>", remarks) == ["It ran slowly (a-b; <code>x:tiny A</code>)."]
     assert "note: it ran slowly (a-b; 'x:tiny A')" in str(some)

@@ -70,6 +70,7 @@ def test_no_difference_is_shown_by_its_colour_alone() -> None:
         cells = re.findall(r'<td[^>]*class="[^"]*differs"[^>]*>(.*?)</td>', page)
         assert len(cells) >= least and all(re.sub("<[^>]*>", "", cell).startswith("✗ ") for cell in cells)
         assert '<b class="differs">✗</b>beyond its limit' in page
+        assert page.index('"legend soft"') < page.index('<table class="matrix')
 
 
 def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
@@ -85,6 +86,11 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
         ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 (limit 1e-9)"],
         ["train float64", "1e-10", "not judged", "not asked"],
     ]  # fmt: skip
+
+
+def test_tables_of_several_architectures_have_one_introduction() -> None:
+    off = replace(row(("a",)), architecture="y", error=1e-3, passed=False)
+    assert Report([row(("a",)), off]).to_html().count("Follow it to the error of every array.") == 1
 
 
 def test_each_row_has_the_letter_of_its_limit_where_there_are_several_reasons() -> None:

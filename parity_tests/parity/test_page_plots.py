@@ -200,7 +200,7 @@ def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
 def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
     """Neighbours among them have nothing to do with each other: a line from one to the next would zigzag."""
     many = tuple(f"sgd: p{k}" for k in range(50))
-    page = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50})]).to_html()
+    page = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50, "b": (3e-13,) * 50})]).to_html()
     (chart,) = charts(page)
     assert 'class="line"' not in chart
     assert len(re.findall(r'<path [^>]*class="marker" transform="[^"]*"/>', chart)) == 50
@@ -210,6 +210,13 @@ def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
     assert 'class="line"' in Report([row(many)]).to_html().partition("chart")[2]
     (swatch,) = re.findall(r'<svg class="swatch.*?</svg>', page)
     assert "<line" not in swatch
+    flat = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50})]).to_html()
+    assert "own rounding: its" in page and "own rounding: its" not in flat  # no key without a mark
+
+
+def test_the_largest_errors_have_a_decade_beside_them() -> None:
+    (chart,) = charts(Report([off(("a", 1e-15), ("b", 3e-4), first="b")]).to_html())
+    assert decades(chart) == [-15, -12, -9, -6, -4]
 
 
 def test_errors_below_rounding_stand_on_one_line() -> None:

@@ -57,10 +57,12 @@ def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None
 
 def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
     assert name("params/layer_{0..2}/attention.kernel") == (
-        'params/<wbr>layer_<wbr><span class="whole">{0..2}/</span><wbr>attention.<wbr>kernel'
+        'params/<wbr><span class="whole">layer_{0..2}/</span><wbr>attention.<wbr>kernel'
     )
     assert name("params/layer_1/norm1/scale") == "params/<wbr>layer_1/<wbr>norm1/<wbr>scale"
     assert name("blocks.1.norm.weight") == "blocks.1.<wbr>norm.<wbr>weight"
+    assert name("my_network:tiny relu") == "my_network:<wbr>tiny relu"
+    assert name("a_rather_long_name_of_a_module/b").startswith("a_<wbr>rather_<wbr>long_")
     assert name("a{") == "a{" and "<wbr>" not in name("layer_1")
     text = prose("at params/layers/{s=query|key|value}/kernel: i, {i}")
     assert re.sub("<wbr>", "|", text) == (
@@ -72,4 +74,4 @@ def test_a_name_is_not_parted_from_the_stop_behind_it() -> None:
     assert coded("first at `blocks.0.norm`. More") == (
         'first at <span class="whole"><code>blocks.0.norm</code>.</span> More'
     )
-    assert coded(f"at `{'long_name.' * 4}x`.") == f"at <code>{'long_<wbr>name.<wbr>' * 4}x</code>."
+    assert coded(f"at `{'long_name.' * 4}x`.") == f"at <code>{'long_name.<wbr>' * 4}x</code>."

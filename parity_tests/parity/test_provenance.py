@@ -64,3 +64,8 @@ def test_a_comparison_of_own_models_can_be_reproduced_from_its_page(
     assert about["hash of inputs"] == provenance.fingerprint({"images": np.ones((2, 4), "float32")})
     assert re.fullmatch("from no file, 2 arrays, sha256 [0-9a-f]{16}", about["a weights"])
     assert about["a weights"] == about["b weights"] != about["c weights"]
+    trained = parity.compare({"a": a, "b": b}, np.ones((2, 4)), "train", dtype="float64", steps=2).about
+    assert "training" not in about and trained["training"] == (
+        "2 steps of SGD (momentum=0.875), and of Adam and AdamW (beta1=0.875, beta2=0.984375, epsilon=2.44140625e-4): "
+        "learning rate 9.765625e-4, weight decay 0.03125; each step adds other noise to inputs that are no integers"
+    )

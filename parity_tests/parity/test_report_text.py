@@ -25,13 +25,13 @@ def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-2:] == [
-        "96 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)",
+        "96 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
     narrow = report_text.render(results(), report="parity.html", width=40).splitlines()
     assert narrow[-3:] == [
-        "96 arrays; error nearest to its limit: 0",
-        "  in float64 (limit 1e-10)",
+        "96 pairs of arrays; error nearest to its",
+        "  limit: 0 in float64 (limit 1e-10)",
         "report: parity.html",
     ]
 
@@ -57,6 +57,7 @@ def test_what_differs_is_marked_and_told_once_a_model() -> None:
     for line in (
         "  values        5.000 in flax, 5.005 in torch at [4]",
         "  error         1.0e-3: a difference of 5e-3, relative to 5, the largest element",
+        "                in the first model",
         "  limit         1e-10, fixed, as rounding of equal models stays at least a",
         "  layer before  blocks.0.norm1, error 0",
         "  agrees        flax-paddle",
@@ -79,7 +80,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons.\n") and text.count("did not run") == 1
-    assert text.endswith("\n16 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n16 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
@@ -107,7 +108,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "torch failed: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("\n4 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n4 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -190,7 +191,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (flax-paddle)"
-    assert text.endswith("\n8 arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
+    assert text.endswith("\n8 pairs of arrays; error nearest to its limit: 0 in float64 (limit 1e-10)")
 
 
 def test_a_cause_that_models_share_but_for_numbers_is_stated_once() -> None:
@@ -300,6 +301,22 @@ def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -
     assert " ".join(report_text.render([off]).split()).startswith(f"{said} {where}. ")
     assert repr(Report([off])) == f"<Report: {said} {where}.>"
     assert f": {said}.</title>" in Report([off]).to_html()
+
+
+def test_a_model_that_agrees_is_named_apart_from_those_that_differ() -> None:
+    made = [*results(1e-3, ("v",)), *results(1e-15, ("w",))]
+    said = "torch differs from flax and paddle in 8 of 12 comparisons, first at `blocks.1.norm1`. `mlp_mixer:w` agrees."
+    assert summary.verdict(made, alone=True) == said
+    title = Report(made).to_html().partition("<title>")[2].partition("</title>")[0]
+    assert title.startswith("mlp_mixer:v: torch differs from flax")
+
+
+def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> None:
+    (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
+    assert off.first_divergence is not None
+    off.first_divergence.weights = "blocks.1.fc.kernel (fc.weight): 1 of 1,288 elements differs, by up to 0.1"
+    said = "first at `blocks.1.norm1`: 1 of 1,288 elements of its kernel differs."
+    assert summary.verdict([off], alone=True).endswith(said)
 
 
 def test_what_did_not_run_is_no_part_of_all() -> None:

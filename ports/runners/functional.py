@@ -214,14 +214,14 @@ class Runner(base.Runner):
 
     def gradients(self, inputs: Inputs) -> Gradients:
         params, rest = self.split()
-        found = self._loss_and_gradients(params, rest, inputs)
+        result = self._loss_and_gradients(params, rest, inputs)
         named = list(inputs.named(is_numpy))
         return Gradients(
-            float(found.loss),
-            name_outputs(found.outputs, outward),
-            self.flat(found.gradients, {}),
-            {named[k]: outward(array) for k, array in found.into.items()},
-            self.flat({}, found.rest),
+            float(result.loss),
+            name_outputs(result.outputs, outward),
+            self.flat(result.gradients, {}),
+            {named[k]: outward(array) for k, array in result.into.items()},
+            self.flat({}, result.rest),
         )
 
     def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
@@ -230,10 +230,10 @@ class Runner(base.Runner):
         begin, step = self._stepping(optimizer)
         memory = begin(params)
         for inputs in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
-            found = self._loss_and_gradients(params, rest, inputs)
-            params, memory = step(found.gradients, memory, params)
-            rest = found.rest
-            losses.append(float(found.loss))
+            result = self._loss_and_gradients(params, rest, inputs)
+            params, memory = step(result.gradients, memory, params)
+            rest = result.rest
+            losses.append(float(result.loss))
         return Training(losses, self.flat(params, {}), self.flat({}, rest))
 
     def _stepping(self, optimizer: Optimizer) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -73,17 +73,17 @@ class Runner(functional.Runner):
     def modules(self, inputs: Inputs) -> dict[str, Module]:
         """List every module by its path; nnx.scan and the like call copies, of which the class alone is known."""
         spelled = {dotted(path): ".".join(map(str, path)) for path, _ in nnx.iter_modules(self.model)}
-        found = {
+        by_path = {
             path: dataclasses.replace(module, own=spelled.get(path, ""))
             for path, module in super().modules(inputs).items()
         }
-        uncalled = {path for path, module in found.items() if not module.classes}
+        uncalled = {path for path, module in by_path.items() if not module.classes}
         copied = _copied(self, inputs) if uncalled else set()
         own = {dotted(path): module for path, module in nnx.iter_modules(self.model)}
         inner = {path for path in uncalled if type(own.get(path)) in copied}
         return {
             path: dataclasses.replace(module, classes=classes(own[path]), inside=True) if path in inner else module
-            for path, module in found.items()
+            for path, module in by_path.items()
         }
 
     def is_dropout(self, module: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from paddle import _C_ops
 
-NOTE = "paddle's norms round epsilon and momentum to float32; computed in float64 without this rounding"
+NOTE = "paddle's norms round epsilon and momentum to float32; here they compute in float64 without this rounding"
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
-        notes += [NOTE] * bool(rounded and NOTE not in notes)
+        notes += [NOTE] if rounded and NOTE not in notes else []
 
 
 def _batch_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:

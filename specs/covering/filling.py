@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from specs.applied.layout import Entry, Equal, Layout, Parts, Sum
 from specs.applied.moves import Fill, Move, Shape
@@ -40,6 +41,8 @@ class Filling:
         self.cut: dict[str, None] = {}
         self.blank: dict[str, None] = {}
         self.constants: dict[str, None] = {}
+        self.tied: dict[str, tuple[Line, str]] = {}  # left arrays -> the line that ties them, and what to
+        self.copies: dict[str, tuple[Line, str]] = {}  # the same of right ones
 
     def layout(self, absent: Iterable[str] = ()) -> Layout:
         """Lay out every line. Raises: Misfit."""
@@ -47,6 +50,8 @@ class Filling:
         self._raise_misfits()
         for env in self.envs:
             getattr(self, f"_{env.line.kind}")(env)
+        self._check_ties()
+        self._copy()
         self._check_divided()
         moved = {n for n, (_, parts) in self.parts.items() if any(isinstance(part, Move) for part in parts)}
         self.misfits += misstated(self.stated, moved | self.sums.keys())
@@ -142,6 +147,46 @@ class Filling:
                     box = (tuple(place.size for place in places), tuple(place.span for place in places))
                     self.used.setdefault(name, []).append((env.line, box))
 
+    def _tie(self, env: Env) -> None:
+        """Check that left arrays are equal to the first one, of which other lines speak; note right ones to copy."""
+        index = dict(env.key)
+        if env.line.right.arrays:
+            first, *others = (fill(env.line, array, index) for array in map(env.line.resolved, env.line.right.arrays))
+            self.copies.update(dict.fromkeys(others, (env.line, first)))
+            return
+        first, *others = (next(iter(named.values()), "") for named in env.arrays)
+        for name in filter(None, others):
+            self.tied[name] = (env.line, first)
+            self.used.setdefault(name, []).append((env.line, None))
+
+    def _check_ties(self) -> None:
+        """Check that left arrays which are tied are one, of which another line speaks."""
+        for name, (line, first) in self.tied.items():
+            if first not in self.used:
+                self.misfits.append((name, f"is tied to {first or 'an array'}, of which no other line speaks"))
+            elif (shape := self.shapes[name]) != self.shapes[first]:
+                what = f"has shape {list(shape)}, and {first}, to which line {line.number} ties it,"
+                self.misfits.append((name, f"{what} {list(self.shapes[first])}"))
+            else:
+                every = (slice(None),) * len(shape)
+                one, other = (Move(n, shape, every, tuple(range(len(shape))), shape, every) for n in (first, name))
+                self.checks.append(Equal(line, first, shape, [one], name, [other]))
+
+    def _copy(self) -> None:
+        """Fill right arrays as those that they are tied to."""
+        every: tuple[dict[str, Any], ...] = (
+            self.parts, self.sums, self.stated, self.dtypes_of, self.zeroed, self.constants, self.blank
+        )  # fmt: skip
+        for name, (line, first) in self.copies.items():
+            if name in self.targets or first not in self.targets:
+                what = "which no line fills" if first not in self.targets else "and is filled by another line too"
+                self.misfits.append((name, f"is tied to {first} by line {line.number}, {what}"))
+                continue
+            self.targets[name] = (line, self.targets[first][1])
+            for filled in every:
+                if first in filled:
+                    filled[name] = filled[first]
+
     def _constant(self, env: Env) -> None:
         """Check that left arrays, which nothing on the right stores, have the value of the line; or drop them."""
         constant = env.line.left.constant
@@ -191,7 +236,7 @@ class Filling:
         Args:
           use, make: count what the left arrays give, what the right ones get; False where it was counted before.
         """
-        found: dict[str, list[Move]] = {}
+        by_operand: dict[str, list[Move]] = {}
         for left, right in pairs:
             array = env.line.resolved(right.array)
             for left_key, source in env.named(left.array).items():
@@ -204,12 +249,12 @@ class Filling:
                     move, taken, filled = self._between(
                         env, left, right, (source, name), (self.shapes[source], shape), fixed
                     )
-                    found.setdefault(name, []).append(move)
+                    by_operand.setdefault(name, []).append(move)
                     if use:
                         self.used.setdefault(source, []).append((env.line, taken))
                     if make:
                         self.made.setdefault(name, []).append((env.line, filled))
-        return found
+        return by_operand
 
     def _between(
         self, env: Env, left: Cell, right: Cell, names: tuple[str, str], shapes: tuple[Shape, Shape], fixed: Index

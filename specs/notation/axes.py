@@ -142,16 +142,16 @@ def _factor(word: str, text: str) -> Factor:
     return tuple(_part(match) for match in terms if match)
 
 
-def _part(found: re.Match[str]) -> Part:
-    return Part(found[2] or "", bool(found[1]), found[4] or "", int(found[3] or 0))
+def _part(match: re.Match[str]) -> Part:
+    return Part(match[2] or "", bool(match[1]), match[4] or "", int(match[3] or 0))
 
 
-def _window(found: re.Match[str], text: str) -> Window | None:
+def _window(match: re.Match[str], text: str) -> Window | None:
     """Return the ends of a window such as [2:-1]; None for [0:], the whole axis. Raises: ValueError if it is empty."""
-    start, stop = (None if edge is None else int(edge) for edge in found.groups())
+    start, stop = (None if edge is None else int(edge) for edge in match.groups())
     first = start or 0
     if stop == 0 or (stop is not None and (stop < 0) == (first < 0) and stop <= first):  # from the same end of the axis
-        raise ValueError(f"axes {text!r}: the window {found[0]} is empty")
+        raise ValueError(f"axes {text!r}: the window {match[0]} is empty")
     return (start or None, stop) if start or stop else None
 
 
@@ -159,7 +159,7 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
     """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
     inner = _within(dim.window, length, dim)
     extents = [extent(factor, sizes) for factor in dim.factors]
-    known = math.prod(found for found in extents if found is not None)
+    known = math.prod(size for size in extents if size is not None)
     if inner is None or extents.count(None) > 1:
         return {}
     if None not in extents:
@@ -226,4 +226,4 @@ def _around(window: Window | None, inner: int) -> int | None:
 def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
     """Return length of a whole dimension; None where only a window with fixed ends is known."""
     extents = [extent(factor, sizes) for factor in dim.factors]
-    return None if None in extents else _around(dim.window, math.prod(found or 0 for found in extents))
+    return None if None in extents else _around(dim.window, math.prod(size or 0 for size in extents))

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .axes import Axes
 from .equating import equated, fresh_name, names_of, substituted
-from .line_checks import check
+from .line_checks import check_line
 from .lines import Line, Lines, Side, TableError
 from .paths import Hole, joined
 from .signature import Signature
@@ -112,7 +112,7 @@ class _Work:
             composed = [each for each in self.through(line) if each.arrays]
             for each in composed:
                 try:
-                    check(each)
+                    check_line(each)
                 except ValueError as error:
                     what = f"what it becomes is no line of a table: {error}"
                     self.problems.append(f"{self.one.where(line)}: {what}")
@@ -123,18 +123,30 @@ class _Work:
         """Return what becomes of a line of the first table."""
         if not line.right.arrays:
             return [line]
-        found: list[list[Line]] = []
+        if line.kind == "tie":
+            return self._tied(line)
+        groups: list[list[Line]] = []
         for array in line.right.arrays:
             lines, problems = self._meetings(line, array)
             self.problems += [f"{self.one.where(line)}: {array}: {why}" for why in problems]
-            found.append(lines)
-        if line.right.join == "," or not all(found):
-            return [each for lines in found for each in lines]
-        return self._joined(line, found)
+            groups.append(lines)
+        if line.right.join == "," or not all(groups):
+            return [each for lines in groups for each in lines]
+        return self._joined(line, groups)
 
-    def _joined(self, line: Line, found: list[list[Line]]) -> list[Line]:
+    def _tied(self, line: Line) -> list[Line]:
+        """Return no line for arrays of B that both tables tie; others are a problem."""
+        every = self.places.get(_shape(line.right.arrays[0]), [])
+        tie = next((k for k, _ in every if self.second[k].kind == "tie"), None)
+        ties = self.second[tie].left.arrays if tie is not None else ()
+        self.met.update((tie, position) for position in range(len(ties)) if tie is not None)
+        if list(map(_shape, ties)) != list(map(_shape, line.right.arrays)):
+            self.problems.append(f"{self.one.where(line)}: {line}: {self.two.name} does not tie the same")
+        return []
+
+    def _joined(self, line: Line, groups: list[list[Line]]) -> list[Line]:
         """Return the lines of tied arrays, or of the terms of a sum, in one line."""
-        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in found]
+        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in groups]
         if line.right.join == "=" and sum(map(len, real)) == 1:  # the others are dropped on the way
             return next(lines for lines in real if lines)
         ends = [each for lines in real for each in lines]
@@ -152,24 +164,27 @@ class _Work:
 
         A line without arrays stands for an array of B that both tables drop, or give a value.
         """
-        found, problems = list[Line](), list[str]()
+        lines, problems = list[Line](), list[str]()
         places = self.places.get(_shape(array), [])
         self.met.update(places)
         for k, position in places:
             other = self.second[k]
+            if other.kind == "tie":
+                continue
             try:
                 made = _meet(line, array, other, other.left.arrays[position])
             except ValueError as error:
                 problems.append(f"{error} ({self.two.where(other)})")
                 continue
-            found += [made] if made else []
-        if found or problems:
-            return found, problems
+            lines += [made] if made else []
+        if lines or problems:
+            return lines, problems
         value = line.right.constant
         for other in (self.second[k] for k, _ in places):
             if value and other.left.constant and value.value != other.left.constant.value:
                 return [], [f"is {value} here and {other.left.constant} there ({self.two.where(other)})"]
-        if places and line.kind in ("constant", "drop"):
+        tied = line.right.join == "=" and any(self.second[k].kind == "tie" for k, _ in places)
+        if places and (tied or line.kind in ("constant", "drop")):
             return [Line(Side(), Side())], []
         of = "its elements" if places else "it"
         return [], [f"no line of {self.two.name} speaks of {of}: add one"]

@@ -58,8 +58,8 @@ def equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Val
 def _final(part: Part, values: Values) -> Part:
     if not part.name.endswith("'"):
         return part
-    ((found,),) = values[part.name].factors
-    return part._replace(name=found.name)
+    ((same,),) = values[part.name].factors
+    return part._replace(name=same.name)
 
 
 def _equate(one: Dim, two: Dim, values: Values) -> None:
@@ -162,14 +162,14 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
         if any(part.turn) or part.window:
             raise ValueError(f"{part} is composed of several axes in the other table")
         return value.factors
-    found: list[Part] = []
+    parts: list[Part] = []
     for part in factor:
         value = values.get(part.name, Value(((part,),)))
         if len(value.factors) != 1 or value.window or (len(value.factors[0]) > 1 and any(part.turn)):
             raise ValueError(f"{part.name}, a part of a sum, is composed of several axes in the other table")
         several = len(value.factors[0]) > 1
-        found += value.factors[0] if several or part.name not in values else [_through(part, value.factors[0][0])]
-    return (tuple(found),)
+        parts += value.factors[0] if several or part.name not in values else [_through(part, value.factors[0][0])]
+    return (tuple(parts),)
 
 
 def _through(outer: Part, inner: Part) -> Part:

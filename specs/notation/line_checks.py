@@ -7,7 +7,7 @@ from specs.words import count
 from .lines import Line
 
 
-def check(line: Line) -> None:
+def check_line(line: Line) -> None:
     """Check a line. Raises: ValueError for one without meaning."""
     for array in line.arrays:
         factors = (factor for dim in array.axes or () for factor in dim.factors)
@@ -16,7 +16,7 @@ def check(line: Line) -> None:
             raise ValueError(f"{array}: {repeated[0]} stands in it twice")
         if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):
             raise ValueError(f"{array}: a window stands at a single axis or sum, or inside a composition: (h[2:] d)")
-        if array.axes is None and line.kind != "drop":
+        if array.axes is None and line.kind not in ("drop", "tie"):
             raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
     _check_arrow(line)
     for part in (part for array in line.arrays for part in array.parts() if part.length):
@@ -30,8 +30,8 @@ def check(line: Line) -> None:
         if hole.values is None and line.listed.get(line.variable(hole)) == () and (hole.scale, hole.shift) == (1, 0):
             raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
     counted = [{line.variable(hole) for hole in array.holes} - line.axes for array in line.arrays]
-    if line.kind != "drop" and any(found != counted[0] for found in counted):
-        one, other = counted[0], next(found for found in counted if found != counted[0])
+    if line.kind != "drop" and any(counts != counted[0] for counts in counted):
+        one, other = counted[0], next(counts for counts in counted if counts != counted[0])
         raise ValueError(f"not every array of the line has {' and '.join(sorted(one ^ other))}")
     if line.kind in ("move", "sum"):
         for row in line.pairs:
@@ -46,6 +46,9 @@ def _check_arrow(line: Line) -> None:
             raise ValueError(
                 "a constant has no array on the other side, as in `<-> bias: o = 0` or `drop <- bias: o = 0`"
             )
+    elif line.kind == "tie":
+        if any(array.axes is not None for array in line.arrays):
+            raise ValueError("what ties arrays of one side alone has no axes: write first = second <->")
     elif line.kind == "drop":
         kept, arrow = (line.left, "->") if line.left.arrays else (line.right, "<-")
         if line.arrow != arrow or not kept.arrays or kept.join != ",":

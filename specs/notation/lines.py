@@ -103,7 +103,8 @@ class Line:
     """One line: arrays of the left side and the same elements on the right.
 
     Args:
-      arrow: "<->"; "->" or "<-" where one side's arrays are dropped, or only their sum counts.
+      arrow: "<->"; "->" or "<-" where one side's arrays are dropped, or only their sum counts. With arrays of one side
+        alone it ties names, without axes: other lines say what becomes of the first.
       number: the line in the file, counted from 1.
       above, comment: comment lines before it, and the one at its end.
     """
@@ -117,18 +118,18 @@ class Line:
 
     @property
     def kind(self) -> str:
-        """Return "move", "constant", "drop" or "sum"."""
+        """Return "move", "constant", "drop", "sum" or "tie"."""
         if self.left.constant or self.right.constant:
             return "constant"
         if not (self.left.arrays and self.right.arrays):
-            return "drop"
+            return "tie" if self.arrow == "<->" and "=" in (self.left.join, self.right.join) else "drop"
         return "move" if self.arrow == "<->" else "sum"
 
     @property
     def fills(self) -> bool:
-        """Tell whether it makes right arrays of no left ones: constants, and zeros for a part of an array."""
+        """Tell whether it makes right arrays of no left ones: constants, zeros for a part of an array, and copies."""
         windows = self.kind == "drop" and any(array.windowed for array in self.right.arrays)
-        return bool(self.right.arrays) and (self.kind == "constant" or windows)
+        return bool(self.right.arrays) and (self.kind in ("constant", "tie") or windows)
 
     def reverse(self) -> "Line":
         arrow = {"<->": "<->", "->": "<-", "<-": "->"}[self.arrow]
@@ -164,13 +165,13 @@ class Line:
     @cached_property
     def listed(self) -> dict[str, tuple[str, ...]]:
         """Return the words that a hole of the line lists, by variable; for bare holes of the same name as well."""
-        found: dict[str, set[tuple[str, ...]]] = {}
+        ways: dict[str, set[tuple[str, ...]]] = {}
         for array in self.arrays:
             for hole in array.holes:
                 if hole.values is not None:
-                    found.setdefault(self.variable(hole), set()).add(hole.values)
-        return {name: next(iter(values)) for name, values in found.items() if len(values) == 1} | {
-            name: () for name, values in found.items() if len(values) > 1
+                    ways.setdefault(self.variable(hole), set()).add(hole.values)
+        return {name: next(iter(values)) for name, values in ways.items() if len(values) == 1} | {
+            name: () for name, values in ways.items() if len(values) > 1
         }
 
     def length(self, variable: str) -> int | None:

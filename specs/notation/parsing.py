@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .axes import parse_axes
 from .dtype_kinds import misfit
-from .line_checks import check
+from .line_checks import check_line
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .paths import parse_path
 from .signature import Signature
@@ -43,7 +43,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
                 sides = header(content)
             else:
                 line = parse_line(content)
-                check(line)
+                check_line(line)
                 lines.append(
                     replace(line, number=number, above=tuple(above), comment=comment.removeprefix("#").strip())
                 )
@@ -89,9 +89,9 @@ def parse_line(text: str) -> Line:
 def _side(words: list[str]) -> Side:
     if words in ([], [DROP]):
         return Side()
-    arrays, joins, constant = [], set(), None
+    arrays, joins, constant = list[Signature](), set(), None
     for join, group in _arrays(words):
-        if join == "=" and not group[0].endswith(":"):
+        if join == "=" and not (group[0].endswith(":") or _ties(arrays, group)):
             constant = _constant(group)
         elif constant is not None:
             raise ValueError("nothing follows a constant")
@@ -103,6 +103,11 @@ def _side(words: list[str]) -> Side:
     if constant is not None and joins - {","}:
         raise ValueError("a constant is one array, or several with commas between")
     return Side(tuple(arrays), next(iter(joins), ","), constant)
+
+
+def _ties(arrays: list[Signature], group: list[str]) -> bool:
+    """Tell whether this is a name without axes that is tied to the first array, and no constant."""
+    return arrays[0].axes is None and len(group) == 1 and not re.fullmatch(NUMBER, group[0])
 
 
 def _arrays(words: list[str]) -> Iterator[tuple[str, list[str]]]:

@@ -66,13 +66,13 @@ def spelt(path: Path) -> str:
 
 def joined(pieces: Iterable[str | Hole]) -> Path:
     """Return a path of these pieces, neighbouring texts in one."""
-    found: list[str | Hole] = []
+    levels: list[str | Hole] = []
     for piece in pieces:
-        if found and isinstance(piece, str) and isinstance(found[-1], str):
-            found[-1] += piece
+        if levels and isinstance(piece, str) and isinstance(levels[-1], str):
+            levels[-1] += piece
         elif piece:
-            found.append(piece)
-    return tuple(found)
+            levels.append(piece)
+    return tuple(levels)
 
 
 def normal(name: str) -> str:
@@ -93,8 +93,8 @@ def _index(name: str, index: Mapping[str, int], config: Any) -> int:
         return index[name]
     field, bracket, entry = name.partition("[")
     value = getattr(config, field)
-    found: int = value[index[entry[:-1]]] if bracket else value
-    return found
+    number: int = value[index[entry[:-1]]] if bracket else value
+    return number
 
 
 def match(path: Path, name: str, whole: bool = True) -> tuple[dict[str, int], str] | None:

@@ -128,17 +128,18 @@ class _Binding:
         return [env for line in self.table.lines if line.fills for env in self._constants(line, ranges)]
 
     def _constants(self, line: Line, ranges: Ranges) -> Iterator[Env]:
-        """Yield the right arrays of one value, as many as the numbers in other lines' names count.
+        """Yield the right arrays of one value, or that are tied, as many as the numbers in other lines' names count.
 
         If no other line counts them, there are as many as in the file to be like.
         """
         arrays = [line.resolved(array) for array in line.right.arrays]
+        arrays = arrays[:1] if line.kind == "tie" else arrays  # other lines speak of the first alone
         keys: dict[Key, None] = {}
         for array in arrays:
             expected = list(ranges.expected(line, array))
             theirs = self.theirs.groups(line) if self.theirs and not expected else ()
-            found = [*(tuple(sorted(index.items())) for index, _ in expected), *(key for key, _ in theirs)]
-            if not found:
+            entries = [*(tuple(sorted(index.items())) for index, _ in expected), *(key for key, _ in theirs)]
+            if not entries:
                 self.misfits.append((array.label, f"counts what no other line counts (line {line.number})"))
-            keys.update(dict.fromkeys(found))
+            keys.update(dict.fromkeys(entries))
         yield from (self.solver.env(line, key, []) for key in keys)

@@ -11,7 +11,7 @@ from specs.notation.lines import Line, Lines, TableError
 from specs.notation.paths import Hole, Path, joined, match, normal
 from specs.notation.signature import Signature
 
-from .ranges import Index, Key, Ranges, key_of
+from .ranges import Index, Key, Ranges, fill, key_of
 
 MAX_TEMPLATES = 200_000  # paths of a table with every listed value written out
 JUMP = 1_000  # missing numbers that are listed one by one
@@ -27,12 +27,12 @@ class Template(NamedTuple):
 
     def match(self, name: str) -> Index | None:
         """Return the index of each variable in a name; None if the path does not fit it."""
-        found = match(self.path, name)
-        if found is None:
+        matched = match(self.path, name)
+        if matched is None:
             return None
-        index = {**self.listed, **found[0]}
-        lengths = ((index[variable], self.line.length(variable)) for variable in found[0])
-        listed = any(self.listed.get(variable, number) != number for variable, number in found[0].items())
+        index = {**self.listed, **matched[0]}
+        lengths = ((index[variable], self.line.length(variable)) for variable in matched[0])
+        listed = any(self.listed.get(variable, number) != number for variable, number in matched[0].items())
         return None if listed or any(length is not None and k >= length for k, length in lengths) else index
 
 
@@ -111,7 +111,12 @@ class Matcher:
             loop = key_of(index, index.keys() - axes)
             group = groups.setdefault(loop, [{} for _ in line.left.arrays])
             group[position][key_of(index, index.keys() & axes)] = name
-        if line.kind == "drop":
+        if line.kind == "tie":
+            later = list(map(line.resolved, line.left.arrays))[1:]
+            for loop, (first, *others) in groups.items():
+                absent = (array for array, named in zip(later, others, strict=True) if first and not named)
+                found.absent += [fill(line, array, dict(loop)) for array in absent]
+        if line.kind in ("drop", "tie"):
             return
         there: dict[Key, int] = {}
         wanted: dict[Key, list[str]] = {}

@@ -20,10 +20,10 @@ def wrapped(table: Lines, names: Collection[str]) -> str:
     Args:
       names: of all arrays, with the levels of the tree joined by "/".
     """
-    places = dict.fromkeys(found for name in names if (found := PLACE.match(name)) and found[0])
+    places = dict.fromkeys(at for name in names if (at := PLACE.match(name)) and at[0])
     tried = dict[str, str]()
-    for found in places:
-        tried.setdefault(found[0], f"state{''.join(f'[{level!r}]' for level in found['levels'].split('/')[:-1])}")
+    for at in places:
+        tried.setdefault(at[0], f"state{''.join(f'[{level!r}]' for level in at['levels'].split('/')[:-1])}")
     for place, state in list(tried.items())[:MOST]:
         match = Matcher(table, [name.removeprefix(place) for name in names if name.startswith(place)]).match()
         if match.missing or match.unexpected or match.problems:

@@ -90,14 +90,14 @@ class DcpReader(FolderReader):
             if name not in files:
                 self.skipped.add(name, "a file that nothing refers to")
 
-    def _add(self, tensor: Tensor, found: list[list[Chunk]]) -> None:
+    def _add(self, tensor: Tensor, chunks: list[list[Chunk]]) -> None:
         if len(self.tensors) >= MAX_TENSORS:
             raise Refused(f"lists over {MAX_TENSORS:,} tensors", "save only the model's state_dict")
         edges = [0]
-        for band in found:
+        for band in chunks:
             edges.append(edges[-1] + sum(chunk.elements for chunk in band) * ITEMSIZE[tensor.dtype])
         self.add(tensor, edges)
-        self._bands[tensor.name] = found
+        self._bands[tensor.name] = chunks
 
     def _check(self, tensor: Tensor, chunk: Chunk, sizes: dict[str, int]) -> None:
         """Check that a chunk's bytes lie inside a file of this folder, and suffice for it. Raises: FormatError."""
@@ -125,10 +125,10 @@ class DcpReader(FolderReader):
                 item = PlainItem(FileRange(self._payload(chunk.file), chunk.offset, chunk.length))
             except Refused as refused:
                 raise FormatError(self.path, refused.problem, refused.remedy) from None
-            found = item.skipped.values.items()
+            entries = item.skipped.values.items()
             if set(item.skipped.counts) == {reason(None)}:
                 values[name] = None
-            values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in found)
+            values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in entries)
         return values
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:

@@ -210,10 +210,10 @@ def bands(tensor: Tensor, chunks: list[Chunk]) -> list[list[Chunk]]:
         raise Refused(f"has no parts of {shown(tensor.name)}, or some with other axes", MALFORMED)
     starts = [sorted({chunk.offsets[axis] for chunk in chunks}) for axis in range(len(tensor.shape))]
     sizes = [
-        {start: stop - start for start, stop in zip(found, [*found[1:], length], strict=True)}
-        for found, length in zip(starts, tensor.shape, strict=True)
+        {start: stop - start for start, stop in zip(edges, [*edges[1:], length], strict=True)}
+        for edges, length in zip(starts, tensor.shape, strict=True)
     ]
-    whole = all(found[:1] == [0] for found in starts) and len({chunk.offsets for chunk in chunks}) == len(chunks)
+    whole = all(edges[:1] == [0] for edges in starts) and len({chunk.offsets for chunk in chunks}) == len(chunks)
     cells = all(c.shape == tuple(size[o] for size, o in zip(sizes, c.offsets, strict=True)) for c in chunks)
     if not whole or not cells or len(chunks) != math.prod(map(len, starts)):
         raise Refused(f"has parts of {shown(tensor.name)} that overlap or leave something out", MALFORMED)

@@ -30,14 +30,14 @@ class Local:
             if count > MAX_FILES:
                 raise FormatError(path, f"holds over {MAX_FILES:,} files", "is it the right folder?")
             for name in (*folders, *names):
-                found = os.lstat(os.path.join(inner, name))
-                if stat.S_ISREG(found.st_mode):
-                    self.size += found.st_size
-                elif stat.S_ISLNK(found.st_mode) and not os.path.realpath(os.path.join(inner, name)).startswith(root):
+                status = os.lstat(os.path.join(inner, name))
+                if stat.S_ISREG(status.st_mode):
+                    self.size += status.st_size
+                elif stat.S_ISLNK(status.st_mode) and not os.path.realpath(os.path.join(inner, name)).startswith(root):
                     link = os.path.relpath(os.path.join(inner, name), path)
                     problem = f"has a link {shown(link)}: outside the folder"
                     raise FormatError(path, problem, "copy the file itself there")
-                elif not stat.S_ISDIR(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+                elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
                     pipe = shown(os.path.relpath(os.path.join(inner, name), path))
                     raise FormatError(path, f"has a pipe, socket or device {pipe}", INCOMPLETE)
 
@@ -50,8 +50,8 @@ class Local:
 
     def entries(self, inner: str) -> dict[str, bool]:
         """Return {name: is it a folder?} of what lies directly in `inner`, sorted."""
-        found = os.scandir(os.path.join(self.path, inner))
-        return {entry.name: entry.is_dir() for entry in sorted(found, key=lambda entry: entry.name)}
+        listing = os.scandir(os.path.join(self.path, inner))
+        return {entry.name: entry.is_dir() for entry in sorted(listing, key=lambda entry: entry.name)}
 
     def close(self) -> None:
         """Close nothing: nothing is open."""
@@ -86,12 +86,12 @@ class Remote:
 
     def entries(self, inner: str) -> dict[str, bool]:
         """Return {name: is it a folder?} of what lies directly in `inner`, sorted."""
-        found: dict[str, bool] = {}
+        is_folder: dict[str, bool] = {}
         for name in sorted(self._names):
             if name.startswith(inner):
                 first, slash, _ = name[len(inner) :].partition("/")
-                found[first] = bool(slash)
-        return found
+                is_folder[first] = bool(slash)
+        return is_folder
 
     def close(self) -> None:
         self._copies.cleanup()

@@ -103,8 +103,8 @@ class Arrays:
             self._database(self.root) if self.ocdbt else self._place(self.root), context=self.context
         )
         name = HEADER[self.driver]
-        found = [store.result().read(f"{array}/{name}") for array in arrays]
-        values = [future.result() for future in found]
+        futures = [store.result().read(f"{array}/{name}") for array in arrays]
+        values = [future.result() for future in futures]
         return [
             (read.value.decode(errors="replace") if len(read.value) <= limit else "")
             if read.state == "value" and read.value

@@ -90,9 +90,9 @@ class TorchReader(PickleReader):
 
     def _tensors(self, root: Any) -> list[tuple[str, Leaf]]:
         """Return the tensors of a pickle with their names. Raises: Refused where one cannot be read."""
-        found: Iterator[tuple[str, Leaf | Unreadable]] = leaves(root, _leaf, self.skipped, self.modules)
+        entries: Iterator[tuple[str, Leaf | Unreadable]] = leaves(root, _leaf, self.skipped, self.modules)
         tensors: list[tuple[str, Leaf]] = []
-        for name, leaf in itertools.islice(found, MAX_TENSORS + 1):
+        for name, leaf in itertools.islice(entries, MAX_TENSORS + 1):
             if isinstance(leaf, Unreadable):
                 raise leaf.refused.of(name)
             tensors.append((name, leaf))
@@ -139,10 +139,10 @@ class TorchReader(PickleReader):
             return storage
 
         root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
-        found = self._tensors(root)
+        tensors = self._tensors(root)
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
-        for name, leaf in found:
+        for name, leaf in tensors:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: copy or save it again")
             if isinstance(leaf, View):

@@ -87,8 +87,8 @@ def leaves(
     budget, torch_modules = Budget(MAX_OPCODES), set[tuple[Any, ...]]()  # their paths
     while todo:
         path, value = todo.pop()
-        if (found := leaf(value)) is not None:
-            yield joined(path), found
+        if (content := leaf(value)) is not None:
+            yield joined(path), content
             continue
         if len(path) >= MAX_DEPTH:
             raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")

@@ -1,8 +1,9 @@
 """Find axes of which no run shows the order, as one of length 1 stands at another place on the other side.
 
 Code that flattens (c h w) on the left and (h w c) on the right reads the same elements in the same order while h and w
-are 1. So do (s h d) and (h s d) with one head, and (c p q) and (p q c) with one channel. The shapes around each reshape
-show where it is.
+are 1. So do (s h d) and (h s d) with one head, and (c p q) and (p q c) with one channel; so do halves of two channels,
+and every other one of them. The shapes around each reshape show where the axis is; another layout shows it by what it
+does with a longer one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from parity.derive.fold.sources import first_met
 from parity.derive.limits import LARGE_MODEL, LARGE_PIECE
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, elements, tried
+from parity.derive.trace.tape import Array, Node, along, elements, tried
 from specs.notation.paths import escaped, normal
 
 RESHAPES = frozenset(["view", "unsafe_view", "reshape", "reshape_alias", "view_shape", "flatten"])
@@ -51,7 +52,7 @@ def unseen_orders(programs: Sequence[Program], mapped: Array, lefts: Elements, r
     Args:
       mapped: the left element of each right one.
     """
-    if len(rights) > LARGE_MODEL or not all(any(map(_is_reshape, program.tape.nodes)) for program in programs):
+    if len(rights) > LARGE_MODEL:
         return []
     seen, kinds = dict[str, list[tuple[set[float], list[Place]]]](), dict[str, bool]()
     for name in rights.names:
@@ -101,14 +102,16 @@ def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[
 
 
 def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
-    """Yield places in reshapes of a value, past sums and products with parameters."""
+    """Yield places in layouts that split a value, past functions of it, sums and products with parameters."""
     for at, slot in program.readers(value):
         node = program.tape.nodes[at]
         if node.kind == "layout" and len(node.inputs) == 1:
             passed = tried(node.run, labels)
-            yield from _places(program, node, labels) if _is_reshape(node) else ()
+            yield from _places(program, node, labels, False) if _is_reshape(node) else _cuts(program, node, labels)
         elif node.kind in ("add", "mul") and not program.active.intersection(node.inputs) - {value}:
             passed = program.labelled(node, slot, labels)
+        elif node.kind == "other" and program.shapes[node.output] == labels.shape:
+            passed = labels
         else:
             continue
         if passed is not None:
@@ -116,9 +119,11 @@ def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
 
 
 def _before(program: Program, value: int, labels: Array) -> Iterator[Place]:
-    """Yield places in the reshapes that make a value, past functions of each element."""
+    """Yield places in the layouts that join what a value is made of, past functions of each element."""
     while (node := program.maker(value)) is not None:
         made = [number for number in node.inputs if number in program.active]
+        if node.kind == "layout":
+            yield from _places(program, node, labels, True) if _is_reshape(node) else _joins(program, node, labels)
         if len(made) != 1 or node.kind == "product":
             return
         (value,) = made
@@ -129,7 +134,6 @@ def _before(program: Program, value: int, labels: Array) -> Iterator[Place]:
             before = np.zeros(program.shapes[value])
             before.flat[moved[moved > 0].astype(int) - 1] = labels[moved > 0]
             labels = before
-            yield from _places(program, node, labels) if _is_reshape(node) else ()
         elif program.shapes[value] != labels.shape:
             return
 
@@ -139,14 +143,80 @@ def _is_reshape(node: Node) -> bool:
     return node.kind == "layout" and node.call is not None and node.call.name.strip("_") in RESHAPES
 
 
-def _places(program: Program, node: Node, labels: Array) -> Iterator[Place]:
-    """Yield where axes of length 1 stand in a reshape, by the labels of its operand's elements."""
+def _places(program: Program, node: Node, labels: Array, joined: bool) -> Iterator[Place]:
+    """Yield where axes of length 1 stand that a reshape joins with others, or splits from them; see Unit."""
     before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
     flat = labels.ravel()
     for unit in _units(before, after) if flat.size <= LARGE_PIECE else ():
-        always = _is_reduced(program, node.inputs[0]) if unit.joined else _is_spread(program, node, unit)
-        if not always and not _is_batch(program, node.output):
+        always = _is_reduced(program, node.inputs[0]) if joined else _is_spread(program, node, unit)
+        if unit.joined is joined and not always and not _is_batch(program, node.output):
             yield frozenset([*_outside(flat, unit), *_inside(flat, unit)])
+
+
+def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
+    """Yield where axes of length 1 stand that a layout cuts from longer ones, as ranges or by strides.
+
+    An axis that all readers drop is an index of the code, and has this length in any model.
+    """
+    before, after = labels.shape, program.shapes[node.output]
+    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    dropped = bool(readers) and all(_drops_axis(program, other) for other in readers)
+    if dropped or len(before) != len(after) or labels.size > LARGE_PIECE:
+        return
+    for axis in (axis for axis, n in enumerate(before) if n > after[axis] == 1):
+        numbers = along(np.arange(2.0 * before[axis]), axis, len(before))
+        taken = tried(node.run, np.broadcast_to(numbers, _doubled(before, axis)))
+        if taken is not None and taken.size:
+            yield _beside(np.moveaxis(labels, axis, -1), bool((np.diff(np.unique(taken)) > 1).any()))
+
+
+def _joins(program: Program, node: Node, labels: Array) -> Iterator[Place]:
+    """Yield where a layout puts axes of length 1 of its operands beside longer ones, as a concatenation does.
+
+    Args:
+      labels: of the result's elements.
+    """
+    shapes = [program.shapes[number] for number in node.inputs]
+    large = max(map(math.prod, (*shapes, labels.shape))) > LARGE_PIECE
+    if large or len({len(shape) for shape in shapes}) > 1 or not program.indices.keys().isdisjoint(node.inputs):
+        return
+    for axis in (axis for axis in range(len(shapes[0])) if all(shape[axis] == 1 for shape in shapes)):
+        seconds = (np.broadcast_to(along(np.arange(2.0), axis, len(shape)), _doubled(shape, axis)) for shape in shapes)
+        joined = tried(node.run, *seconds)
+        if joined is None or any(_is_reduced(program, number) or _is_added(program, number) for number in node.inputs):
+            continue
+        for at, n in enumerate(labels.shape):
+            if n > 1 and joined.shape == _doubled(labels.shape, at):
+                order = np.moveaxis(joined, at, -1).reshape(-1, 2 * n)[0].tolist()
+                if order in (inner := [0.0, 1.0] * n, sorted(inner)):
+                    yield _beside(np.moveaxis(labels, at, -1), order != inner)
+
+
+def _doubled(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
+
+
+def _beside(labels: Array, outside: bool) -> Place:
+    """Return where an axis of length 1 stands: outside of the last axis of labels, or inside of it."""
+    count = labels.shape[-1]
+    if outside:
+        return frozenset(_inside(labels.ravel(), Unit(count, 1, count, False)))
+    pairs = itertools.pairwise(np.moveaxis(labels, -1, 0))
+    return frozenset(pair for one, other in pairs for pair in _pairs(one, other))
+
+
+def _drops_axis(program: Program, node: Node) -> bool:
+    """Tell whether an operation squeezes what it reads."""
+    before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
+    return node.kind == "layout" and not _is_reshape(node) and len(after) < len(before)
+
+
+def _is_added(program: Program, value: int) -> bool:
+    """Tell whether a layout adds axes of length 1 to make a value, as for a stack."""
+    node = program.maker(value)
+    return (
+        node is not None and node.kind == "layout" and len(program.shapes[node.inputs[0]]) < len(program.shapes[value])
+    )
 
 
 def _units(before: Sequence[int], after: Sequence[int]) -> Iterator[Unit]:

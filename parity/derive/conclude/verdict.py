@@ -56,7 +56,7 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not lines.reasons and not best.clash
-    trial = replace(trial, error=proof.error, exact=proof.exact)
+    trial = replace(trial, error=max(proof.error, proof.own_rounding), exact=proof.exact)  # two sides may round alike
     quick = affordable(left.program) >= FURTHER_RUNS
     examples = more_examples(trial) if holds and quick else Examples()
     objection, unshown = _objection(trial, proof, quick) if holds else ("", [])

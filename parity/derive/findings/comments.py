@@ -16,7 +16,7 @@ from parity.derive.trace.reason import remedy
 from parity.derive.trace.sides import Side
 from specs.notation.axes import Dim
 from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
-from specs.numbers import limit, short
+from specs.numbers import short
 from specs.words import count, in_a_row
 
 from .evidence import Evidence
@@ -55,7 +55,7 @@ def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> li
 
 
 def agreeing(error: float) -> str:
-    return f"agree to {limit(error)}" if error else "are equal"
+    return f"agree to {short(error)}" if error else "are equal"
 
 
 def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:

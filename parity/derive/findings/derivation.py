@@ -15,7 +15,7 @@ from convert.table.like import dropped
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
 from parity.derive.fold.fold import UNMATCHED
-from parity.derive.fold.rows import DerivedTable
+from parity.derive.fold.rows import DerivedTable, of_it
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
@@ -28,11 +28,11 @@ from specs.words import count, in_a_row, in_words
 
 from .comments import agreeing
 from .evidence import Evidence
-from .remarks import remarks
+from .remarks import exceptions, remarks
 
 NEXT = (
-    "make both models compute the same at whichever of these places runs first, and derive again; or write the missing "
-    "lines yourself and pass them by --table FILE"
+    "make both models compute the same at the place that runs first, and derive again; or write the missing lines "
+    "yourself and pass them by --table FILE"
 )
 CUT = (
     "look at what changes or cuts gradients there in one model, though outputs are equal: padding_idx, detach, "
@@ -137,7 +137,8 @@ class Derivation(Evidence):
             why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
             common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
             return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
-        return [f"{', '.join(folded_names(names))}: {why}" for names, why in self.alone]
+        folded = [(folded_names(names), why) for names, why in self.alone]
+        return [f"{', '.join(names)}: {of_it(why, names)}" for names, why in folded]
 
     @property
     def explained(self) -> str:
@@ -151,6 +152,15 @@ class Derivation(Evidence):
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
         texts = [_counted(kind, number) for kind, number in counts.items()]
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
+
+    @property
+    def covered(self) -> str:
+        """Say behind "proven" what a proof covers: " by outputs alone, but for 2 arrays on which no output depends"."""
+        if not self.proven:
+            return ""
+        idle = len(self.unobservable) + len(self.idle_parts)
+        how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
+        return how + f", but for {count(idle, 'array')} on which no output depends" * bool(idle)
 
     @property
     def following(self) -> str:
@@ -197,7 +207,10 @@ class Derivation(Evidence):
         where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
         what = "the sums behind the products of" if place.behind else "what both models compute before"
         agree = ", which agree" * place.behind
-        return f"compare {what} {where}{agree}: {place.advice}; then derive again"
+        known = (
+            "make both models equal where a cause is named, and " if any(at.cause for at in self.divergences) else ""
+        )
+        return f"{known}compare {what} {where}{agree}: {place.advice}; then derive again"
 
     @property
     def matched(self) -> str:
@@ -259,7 +272,7 @@ class Derivation(Evidence):
                 f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
             )
             where += size + f" ({LATE})" * place.late
-            lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
+            lines.append(Line(f"{where}: {place.cause}" if place.cause else where, "head"))
             lines += [Line(place.everywhere)] if place.everywhere else []
         if at := self.stopped:
             lines += self._stop(at)
@@ -319,8 +332,7 @@ class Derivation(Evidence):
     @property
     def _unproven(self) -> list[Line]:
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
-        verdict += " in float64" if self.rounded else ""
-        verdict += " by outputs alone" if self.proven and self.gradient is None else ""
+        verdict += self.covered
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         kind = "good" if self.proven else "bad"  # as the page has it
@@ -340,8 +352,10 @@ class Derivation(Evidence):
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        said = (Line(remark.text) for remark in remarks(self))
-        return [*self._unproven, *dropped_lines(self.table), *said, Line(self.took), *self._next]
+        first = [Line(text, "head") for text in exceptions(self)]
+        verdict, *others = self._unproven
+        said = (Line(remark.text) for remark in [*remarks(self)][len(first) :])
+        return [verdict, *first, *others, *dropped_lines(self.table), *said, Line(self.took), *self._next]
 
     @property
     def took(self) -> str:

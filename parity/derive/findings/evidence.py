@@ -17,6 +17,7 @@ from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
+from specs.notation.lines import Line
 
 from .exchanged import exchanged, reordered
 from .lone import lone
@@ -292,6 +293,11 @@ class Evidence(Given, Matching, Judgement, Differences):
         return [(right if left.join == "+" else left).arrays[0].label for left, right in sides]
 
     @property
+    def copied(self) -> list[str]:
+        """List the right arrays that one left array fills together, as "a = b", where the left model has it once."""
+        return [" = ".join(array.label for array in line.right.arrays) for line in self.table.lines if copies(line)]
+
+    @property
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names))
@@ -324,6 +330,11 @@ class Evidence(Given, Matching, Judgement, Differences):
                 for use in self.uses
             ],
         }
+
+
+def copies(line: Line) -> bool:
+    """Tell whether a line fills several right arrays from one left array, which the left model has once."""
+    return line.right.join == "=" and line.left.join != "="
 
 
 def _plain(value: Any) -> Any:

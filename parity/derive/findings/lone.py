@@ -57,7 +57,7 @@ def _alone(text: str, names: list[str], texts: list[str]) -> Iterator[str]:
     """
     for match in numbers(text):
         start, end = match.span()
-        if _in_hole(text, start):
+        if text.rfind("{", 0, start) > text.rfind("}", 0, start):  # in a hole
             continue
         if match[0] in ("0", "1") and _replacing(text, start, end, end, names) == {match[0]}:
             yield text[:end]
@@ -79,7 +79,3 @@ def _counted(before: str, number: int, texts: list[str]) -> bool:
     hole = re.compile(rf"{re.escape(before)}\{{(?:(\d+)\*)?\w+(?:\+(\d+))?\}}")
     counts = [(int(match[1] or 1), int(match[2] or 0)) for text in texts if (match := hole.match(text))]
     return any(number >= first and (number - first) % step == 0 for step, first in counts)
-
-
-def _in_hole(text: str, at: int) -> bool:
-    return text.rfind("{", 0, at) > text.rfind("}", 0, at)

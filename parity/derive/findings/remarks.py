@@ -45,12 +45,14 @@ NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
     "freeze them, or add such a bias to the left model"
 )
+ONE_ARRAY = "--reverse converts these only while they are equal"
 NO_STATE = (
     "their weights convert in both directions, the state of an optimizer does not, as a term takes a step of its own"
 )
 ONE_LONG = (
-    "beside axes of these, the models flatten one of length 1 (a position, head, group, channel or frame) at different "
-    "places: where it is longer, other lines may be right: derive from models in which every such length is 2 or more"
+    "beside axes of these, the models flatten or cut one of length 1 (a position, head, group, channel or frame, or "
+    "half of a head of 2 channels) at different places: where it is longer, other lines may be right: derive from "
+    "models in which every such length is 2 or more, with heads of at least 4 channels"
 )
 CUT_ALIKE = (
     "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "
@@ -99,6 +101,7 @@ KINDS = (
     ),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
+    Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
@@ -125,7 +128,8 @@ class Remark(NamedTuple):
 
 
 def remarks(evidence: Evidence) -> Iterator[Remark]:
-    """Yield all that is known beside the verdict, what concerns the user's parameters first."""
+    """Yield what is known beside the verdict: inputs with which proven models differ, then what is of parameters."""
+    yield from map(Remark, exceptions(evidence))
     for kind in KINDS:
         if names := folded_names(getattr(evidence, kind.key)):
             after = kind.after if isinstance(kind.after, str) else kind.after(evidence.table)
@@ -157,14 +161,18 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
         yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in evidence.voided])))
     if evidence.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {evidence.remark}", False)
-    if evidence.absent:
-        yield Remark(f"equal only for inputs without {evidence.absent}")
-    if evidence.over_one:
-        yield Remark(f"equal only for one value along an axis: {evidence.over_one}")
     if evidence.tested:
         shapes = in_a_row(f"{list(shape)}" for shape in evidence.tested)
         alone = all(shape[:1] == (1,) for shape in evidence.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
+
+
+def exceptions(evidence: Evidence) -> list[str]:
+    """Say for which inputs the models differ though they are proven equal; [] if for none that was tried."""
+    if not evidence.proven:
+        return []
+    known = {"not equal for inputs with": evidence.absent, "equal only for one value along an axis:": evidence.over_one}
+    return [f"{what} {which}" for what, which in known.items() if which]
 
 
 def stated(table: Table, text: str) -> bool:

@@ -31,7 +31,6 @@ UNMATCHED = "no use of it was matched"
 UNSAYABLE = "made, in an order that no line of a Table can write, of"
 PARTLY = "only a part of it was matched, to"
 BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
-EXCHANGE = "no line of a sum ties names; derive with both models exchanged"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -152,7 +151,7 @@ def _leave_out_misfits(
     for group in list(groups):
         if not _says_alone(group, facts, names):
             groups.remove(group)
-            missing.update(dict.fromkeys(group[1], _why_unfit(group, facts)))
+            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)
@@ -185,6 +184,7 @@ def _table(
         constant(name, len(facts.rights.shapes[name]), exact(value), "<->" if facts.zeroed(name) else "<-")
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
+    extra += _tied([row for _, _, rows in groups for row in rows], (used, made), facts.ties)
     rows, lengths = [row for _, _, rows in groups for row in rows], dict(names.lengths)
     absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}}
     absent |= {name: why for name, why in missing.items() if name not in (given.right if given else ())}
@@ -193,10 +193,7 @@ def _table(
         *own_letters(attempt(rows), lengths),
         *attempt(extra),
     ]
-    summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
-    like = facts.like(absent)
-    like = {name: shape for name, shape in like.items() if escaped(facts.ties[1].get(name, "")) not in summed}
-    return table_of(every, facts.sides, names.orders, facts.known, like, lengths)
+    return table_of(every, facts.sides, names.orders, facts.known, facts.like(absent), lengths)
 
 
 def _arrays(facts: Facts) -> dict[str, Array]:
@@ -216,21 +213,12 @@ def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
     left_names, right_names, rows = group
     arrays = _numbers(facts, left_names)
     known = {name: np.shape(array) for name, array in arrays.items()}
-    summed = any(" + " in row.joins for row in rows)  # these lines name no ties
-    tied = () if summed else (name for name, first in facts.ties[1].items() if first in right_names)
+    tied = (name for name, first in facts.ties[1].items() if first in right_names)
     like = {name: facts.rights.shapes[facts.ties[1].get(name, name)] for name in (*right_names, *tied)}
     lengths = dict(names.lengths)
-    table = table_of(own_letters(rows, lengths), facts.sides, names.orders, known, like, lengths)
+    every = [*own_letters(rows, lengths), *_tied(rows, (left_names, right_names), facts.ties)]
+    table = table_of(every, facts.sides, names.orders, known, like, lengths)
     return _moves(table, arrays, facts, right_names)
-
-
-def _why_unfit(group: Group, facts: Facts) -> str:
-    """Say why the lines of a group do not describe its right parameters."""
-    left_names, _, rows = group
-    tied = [f"{first} = {name}" for name, first in facts.ties[0].items() if first in left_names]
-    if tied and any(" + " in row.joins for row in rows):
-        return f"a sum of arrays that the left model has under two names, {', '.join(tied)}: {EXCHANGE}"
-    return f"{'; '.join(map(str, rows))} does not describe it"
 
 
 def _unfit(table: Table, facts: Facts) -> set[str]:
@@ -294,3 +282,20 @@ def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> R
             else:
                 row = replace(row, right=more, joins=(row.joins[0], " = "))
     return row
+
+
+def _tied(rows: Sequence[Row], spoken: Sequence[Collection[str]], ties: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Return lines that tie names which no row has, as those of a term of a sum, or of an array with several lines.
+
+    Args:
+      spoken: parameters of each side of which lines speak.
+    """
+    tied = list[Row]()
+    for side, names in enumerate(spoken):
+        said = {path for row in rows for path, _ in (row.left, row.right)[side]}
+        more = {name: first for name, first in ties[side].items() if first in names and escaped(name) not in said}
+        for first in dict.fromkeys(more.values()):
+            arrays = [(escaped(name), None) for name in (first, *(name for name in more if more[name] == first))]
+            row = Row(left=tuple(arrays), joins=(" = ", ", "))
+            tied.append(row.reverse() if side else row)
+    return tied

@@ -16,6 +16,7 @@ from specs.notation.paths import escaped
 from specs.notation.signature import Signature
 from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
+from specs.words import in_a_row
 
 from .parts import Part
 
@@ -84,7 +85,12 @@ def dropped(name: str, side: int) -> Row:
 
 def missing_lines(reasons: Mapping[str, str]) -> list[str]:
     """Return "NAME: REASON" for each right parameter without a partner, with the numbers of blocks folded."""
-    return [f"{name}: {why}" for why, names in by_reason(reasons).items() for name in fold(names)]
+    return [f"{name}: {of_it(why, [name])}" for why, names in by_reason(reasons).items() for name in fold(names)]
+
+
+def of_it(why: str, names: Sequence[str]) -> str:
+    """Return a reason that says "it" or "them" of folded names that stand in front of it."""
+    return why.replace(f" {in_a_row(names)},", " them," if names[1:] else " it,")
 
 
 def constant(name: str, rank: int, value: str, arrow: str = "<->", axes: str = "abcdefgh") -> Row:

@@ -116,7 +116,8 @@ def _alike(use: Use, right: Run, side: Run) -> list[Use]:
     """Return the products of a side that read the same values as one on the right."""
     wanted, count = of_product(use, right), math.prod(use.ids.shape[:2])
     some = (seen for seen in side.uses if seen.kind == "product" and math.prod(seen.ids.shape[:2]) == count)
-    return [seen for seen in some if _equal_columns(wanted, of_product(seen, side))]
+    every = ((seen, of_product(seen, side)) for seen in some)
+    return [seen for seen, own in every if len(wanted) == len(own) and columns.distance(wanted, own) <= PARTED_USES]
 
 
 def _fitting(use: Use, left: Run, right: Run, owned: Array) -> bool:
@@ -139,11 +140,6 @@ def _first(right: Run, mapped: Mapped) -> Use | None:
     rest = (use for use in right.uses if not every(known, use.ids))
     use = next(rest, None)
     return use if use is not None and use.kind == "product" else None
-
-
-def _equal_columns(a: Array, b: Array) -> bool:
-    """Tell whether columns of two products have the same values."""
-    return len(a) == len(b) and columns.distance(a, b) <= PARTED_USES
 
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from convert.errors import UsageError
 from convert.folding import fold as folded_names
+from parity.derive.edits.edit import SIDES
 from parity.derive.limits import (
     EQUAL_GRADIENTS,
     EQUAL_OUTPUTS,
@@ -68,6 +69,7 @@ class Proof:
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
       kept: inputs that kept their given values, each with the reason.
       rounding: the sides that compute partly in lower precision, where their outputs differ by that alone.
+      own_rounding: how far outputs of a side as it computes them are from those in float64, where that is known.
     """
 
     error: float = 0.0
@@ -83,6 +85,7 @@ class Proof:
     incomparable: str = ""
     kept: Sequence[str] = ()
     rounding: Sequence[str] = ()
+    own_rounding: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -104,6 +107,7 @@ class Proof:
             incomparable=self.incomparable or other.incomparable,
             kept=list(dict.fromkeys([*self.kept, *other.kept])),
             rounding=self.rounding or other.rounding,
+            own_rounding=max(self.own_rounding, other.own_rounding),
         )
 
 
@@ -229,7 +233,8 @@ def _drawn(
     error = difference(a.written, b.written)
     sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
     exact, float64, tables, unlike = _in_float64(sides, tapes)
-    low = difference(a.exact, b.exact) > EQUAL_OUTPUTS or any(tape.low_gradients for tape in tapes)
+    low = any(difference(own.exact, wide) > EQUAL_OUTPUTS for own, wide in zip((a, b), float64, strict=True))
+    low |= any(tape.low_gradients for tape in tapes)
     limit = ROUNDED_GRADIENTS if low else EQUAL_GRADIENTS
     reason = (incomparable(a.exact, b.exact) or unlike if exact > EQUAL_OUTPUTS else "") or coarse(a.exact)
     if grads is not None and not remark and exact <= EQUAL_OUTPUTS and (noise := grads.noise):
@@ -238,12 +243,14 @@ def _drawn(
     told = grads is not None and gradient is not None and not (grads.alone or grads.unclear)
     seen = grads.largest if grads is not None and told else math.inf
     void, faint = (seen <= part * SPREAD * largest(a.exact) for part in (NO_GRADIENTS, FAINT_GRADIENTS))
-    rounding = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
-                if exact <= EQUAL_OUTPUTS < error and difference(own.written, wide) > EQUAL_OUTPUTS]  # fmt: skip
+    rounded = [difference(own.written, wide) if exact <= EQUAL_OUTPUTS else 0.0
+               for own, wide in zip((a, b), float64, strict=True)]  # fmt: skip
+    rounding = [side for side, gap in zip(SIDES, rounded, strict=True) if error > EQUAL_OUTPUTS and gap > EQUAL_OUTPUTS]
     reason = reason or (SATURATED if void else "")
     others = grads.beyond(limit) if grads is not None and gradient is not None else []
     proof = Proof(error=error, exact=exact, gradient=gradient, limit=limit, other_gradients=others, remark=remark,
-                  tables=tables, incomparable=reason, rounding=rounding)  # fmt: skip
+                  tables=tables, incomparable=reason, rounding=rounding,
+                  own_rounding=max(rounded))  # fmt: skip
     return Draw(grads, proof, faint)
 
 
@@ -279,17 +286,20 @@ class InFloat64(NamedTuple):
 
 
 def _in_float64(sides: tuple[Ran, Ran], tapes: tuple[Tape, Tape]) -> InFloat64:
-    """Compare the outputs of both sides, and those of their tapes where casts may explain how they differ."""
+    """Compare the outputs of both sides, and those of their tapes where these alone run without casts."""
     (a, b), own = (ran.outputs for ran in sides), [ran.outputs.exact for ran in sides]
     exact = difference(*own)
-    if max(difference(a.written, b.written), exact) <= EQUAL_OUTPUTS:
+    low = any(tape.lowers and of.exact is of.written for of, tape in zip((a, b), tapes, strict=True))
+    if max(difference(a.written, b.written), exact) <= EQUAL_OUTPUTS and not low:
         return InFloat64(exact, own)
     *same, tables = aligned(*tapes, *(list(ran.inputs.values()) for ran in sides))
-    if exact <= EQUAL_OUTPUTS:
+    if exact <= EQUAL_OUTPUTS and not low:
         return InFloat64(exact, own, tables)
     replayed = [ran.replayed(tape) for ran, tape in zip(sides, same, strict=True)]
     wide, gaps = difference(*replayed), [difference(*one) for one in zip(own, replayed, strict=True)]
     near = [_replayed(ran.side, tape, bool(tables)) for ran, tape in zip(sides, tapes, strict=True)]
+    if exact <= EQUAL_OUTPUTS and not (wide <= EQUAL_OUTPUTS and _within(gaps, near)):
+        return InFloat64(exact, own, tables)
     short = [max(most, REPLAYED_SHORT * bool(SHORT & tape.lowers)) for most, tape in zip(near, tapes, strict=True)]
     if _within(gaps, near) or (wide > EQUAL_OUTPUTS and _within(gaps, short)):
         return InFloat64(wide, replayed, tables)

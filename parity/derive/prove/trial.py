@@ -33,7 +33,8 @@ class Trial:
       tapes: of both sides, as they were recorded. programs: those that were matched, without edits.
       maps: the left element of each right one, and, where such are added, a second one; see Match.
       elements: of both sides.
-      error: the difference of the outputs in the proof, as the models compute them. exact: the same in float64.
+      error: the difference of the outputs in the proof, as the models compute them, or of one's from those in float64.
+        exact: the same of both in float64.
     """
 
     left: Side

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from parity.derive.findings.derivation import Derivation, dropped_lines
-from parity.derive.findings.remarks import remarks, stated
+from parity.derive.findings.remarks import exceptions, remarks, stated
 from parity.page.cards import models, provenance
 from parity.page.caveats import section
 from parity.page.document import fill
 from parity.page.markup import Markup, join, prose, tag
+from specs.notation.paths import Hole
+from specs.table import Table
 from specs.words import begun, count
 
 from .cards import cards
@@ -19,7 +21,7 @@ from .trees import trees
 
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
 UNPROVEN = "It is not shown that the Table is right."
-SIZES = "The Table also converts deeper and wider models, but they were not tested."
+SIZES = "The Table also converts {} models, but they were not tested."
 CAVEATS = (
     "Both models ran in evaluation mode, on the sizes and inputs of this run.",
     "Branches that other inputs would take are not covered, nor is what training mode alone computes, nor state that "
@@ -40,14 +42,14 @@ def page(
     lines = count(len(derivation.table.lines), "line")
     number = derivation.arrays[1]
     filled = f" and fills {number - len(derivation.missing):,} of {count(number, 'array')} of the right model"
-    totals = f"The Table has {lines}{filled if number else ''}."  # "Measured differences" has the errors
+    totals = [f"The Table has {lines}{filled if number else ''}", *map(begun, exceptions(derivation))]
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
         title=join(f"{VERDICTS[derivation.verdict]}: {' <-> '.join(names)}"),
         state="good" if derivation.proven else "apart" if derivation.explained else "bad",
         verdict=prose(f"{_verdict(derivation, *names)}."),
-        totals=prose(totals),
+        totals=prose(" ".join(f"{text}." for text in totals)),  # "Measured differences" has the errors
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(cards(derivation), measures(derivation)),
         results=table(derivation, out),
@@ -59,10 +61,7 @@ def page(
 
 def _verdict(derivation: Derivation, left: str, right: str) -> str:
     if derivation.proven:
-        how = " by outputs alone, without gradients" if derivation.gradient is None else ""
-        idle = len(derivation.unobservable) + len(derivation.idle_parts)
-        how += f", but for {count(idle, 'array')} on which no output depends" if idle else ""
-        return f"{VERDICTS['proven']}{how}: the Table translates {left} into {right}"
+        return f"{VERDICTS['proven']}{derivation.covered}: the Table translates {left} into {right}"
     if derivation.missing:
         number = len(derivation.missing)
         lacking = f"{count(number, 'array')} of {right} {'is' if number == 1 else 'are'} not matched to {left}"
@@ -77,7 +76,14 @@ def _caveats(derivation: Derivation) -> list[str]:
     ran, *others = CAVEATS
     convertible = derivation.table.lines and not derivation.missing
     shown = derivation.proven or derivation.holds_without_causes
-    return [*([] if shown else [UNPROVEN]), f"{ran} {SIZES}" if convertible else ran, *others]
+    sizes = SIZES.format("deeper and wider" if _counts_blocks(derivation.table) else "wider")
+    return [*([] if shown else [UNPROVEN]), f"{ran} {sizes}" if convertible else ran, *others]
+
+
+def _counts_blocks(table: Table) -> bool:
+    """Tell whether a line has a {i} that counts, and no list of names."""
+    paths = (line.resolved(array).path for line in table.lines for array in line.arrays)
+    return any(isinstance(piece, Hole) and not piece.values for path in paths for piece in path)
 
 
 def _remarks(derivation: Derivation) -> Markup:
@@ -90,4 +96,4 @@ def _remarks(derivation: Derivation) -> Markup:
     rows = [begun(text) for text in (*(line.text for line in dropped_lines(whole)), *(each.text for each in some))]
     if not rows:
         return Markup()
-    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)), id="remarks")
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(f"{row}.")) for row in rows)), id="remarks")

@@ -35,11 +35,8 @@ class Rated:
     def rate_row(self, uses: Iterable[Step]) -> str:
         """Return the same of a row of uses; "outside" where no output depends on their parameter."""
         every = [*uses]
-        return self.rate(every) or ("outside" * all(map(self._is_idle, every)))
-
-    def _is_idle(self, use: Step) -> bool:
-        """Tell whether no output depends on a use's parameters."""
-        return self.idle.issuperset(use.left) or self.idle.issuperset(use.right)
+        is_idle = all(self.idle.issuperset(use.left) or self.idle.issuperset(use.right) for use in every)
+        return self.rate(every) or ("outside" if is_idle else "")
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
@@ -83,14 +80,3 @@ def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> I
 def key(use: Step) -> tuple[str, ...]:
     """Return what tells a use from the others in the rows."""
     return use.kind, *use.right, *where(use)
-
-
-def measured(derivation: Derivation) -> list[Step]:
-    """Return the uses; where they differ in a place that has a card, with the number of the card."""
-    cards = {(card.left, card.right): card.size for card in derivation.divergences}
-
-    def with_card(use: Step) -> Step:
-        place = where(use)
-        return use._replace(gap=cards[place]) if use.gap > PARTED_USES and place in cards else use
-
-    return [with_card(use) for use in derivation.compared]

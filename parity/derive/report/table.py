@@ -7,13 +7,15 @@ import re
 from collections.abc import Collection
 
 from parity.derive.findings.derivation import MEANT, Derivation, converting
-from parity.page.markup import Markup, command, join, prose, tag
+from parity.derive.findings.evidence import copies
+from parity.page.markup import MARKS, Markup, command, join, prose, tag
 from specs.notation.lines import Line
 from specs.notation.paths import Hole, normal, spelt
 from specs.table import Table
 from specs.words import begun
 
 LEGEND = "A line names an array of either model and its axes, by letters that both sides share"
+CHECK = "marks lines to check: Remarks say why."
 NOTATION = {  # what may occur in a line, and its meaning
     r"\([a-z][a-z0-9 ]*\)": "stands for axes joined into one",
     r"\{[a-z]\}": "for the number of a block",
@@ -27,14 +29,19 @@ def table(derivation: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen)})
-    is_usable = derivation.table.lines and not derivation.missing
-    commands = converting(derivation.table, out or "FILE.table") if is_usable else []
+    copied = [
+        name for line in derivation.table.lines if copies(line) and not derivation.proven for name in _right_names(line)
+    ]
+    lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen, *copied)})
+    commands = (
+        converting(derivation.table, out or "FILE.table") if derivation.table.lines and not derivation.missing else []
+    )
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
-    if converts and not derivation.proven:
+    if converts and not derivation.proven and MEANT not in derivation.following:  # which stands below the cards
         doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"
         converts.insert(0, tag("p", tag("b", prose(f"{begun(doubt)}.")), class_="next"))
-    legend = tag("p", prose(_legend(derivation.table)), class_="soft")
+    check = f" {MARKS['close']} {CHECK}" if any("doubted" in line for line in lines) else ""
+    legend = tag("p", prose(f"{_legend(derivation.table)}{check}"), class_="soft")
     return tag(
         "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts
     )

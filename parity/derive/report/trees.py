@@ -16,7 +16,7 @@ from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
 from .addresses import STOPPED
-from .rating import Rated, key, measured
+from .rating import Rated, key
 from .tree import Module, alike, alike_names, right_of, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
@@ -34,9 +34,9 @@ SUMMARY = "Each parameter, where it is used, with its partner"
 READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
 values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
 difference of the rows in it."""
-PARTED = """The row to which a card leads has the card's number, that of the worst feature; other rows have the mean of
-their features. After a difference, the right model continues with the left one's values where possible, so that later
-rows show new differences alone. Where that was not possible, they are marked: follows."""
+PARTED = """A row has the mean of its features, a card the worst of them. After a difference, the right model continues
+with the left one's values where possible, so that later rows show new differences alone. Where that was not possible,
+they are marked: follows."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
@@ -48,7 +48,8 @@ KEYS = (
     ("follows", "follows", "differs too, but is computed after such a place, so its input may differ already"),
     ("outside", "unobservable", "outside the proof: with these inputs no output depends on this parameter"),
 )
-LONE = "lone", NONE, "no partner on this side; what only the right model has stands where it runs"
+LONE = "lone", f"{NONE}, -", "no partner, so no difference; what only the right model has stands where it runs"
+LACKING = "", NONE, "no partner on this side; what only the right model has stands where it runs"
 ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model computes with this parameter"
 
 
@@ -56,7 +57,7 @@ def trees(derivation: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    top, rated = tree(measured(derivation), derivation.unmatched), Rated(derivation)
+    top, rated = tree(derivation.compared, derivation.unmatched), Rated(derivation)
     rows = [*_alone([[use] for use in top.alone], rated, 0)]
     rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
     folded = any("{" in row for row in rows)
@@ -69,9 +70,11 @@ def trees(derivation: Derivation) -> Markup:
         aria_label="modules of both models",
     )
     parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
-    both = [row for row in rows if ALONE not in row]
+    both, lacks = [row for row in rows if ALONE not in row], any(f">{NONE}<" in row for row in rows)
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
-    keys += [ONE_SIDE] * (len(both) < len(rows)) + [LONE] * any(f">{NONE}<" in row for row in rows)
+    keys += [ONE_SIDE] * (len(both) < len(rows)) + [
+        LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING
+    ] * lacks
     keys += [("", *FOLDED)] * folded
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from convert.folding import fold as folded_names
 from parity.derive.findings.derivation import Derivation
+from parity.derive.fold.rows import of_it
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN
 from parity.page.cards import facts
@@ -29,9 +30,9 @@ def without_partner(derivation: Derivation) -> Markup:
     for names, why in sorted(derivation.alone, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
         address = next((rows[name] for name in names if name in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
-        listed.append(("reason", join(prose(why), row)))
-        if not (isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)):
-            listed += _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
+        named = isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)
+        listed.append(("reason", join(prose(why if named else of_it(why, folded_names(names))), row)))
+        listed += [] if named else _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
     parts = [
         *_listed("Right", derivation.missing, listed),
         *_listed("Left", derivation.left_over, _by_module(derivation.left_over)),

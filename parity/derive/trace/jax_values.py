@@ -106,8 +106,9 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
 
         return broadcast
     if name == "slice":
-        steps = p["strides"] or (1,) * len(shape)
-        where = tuple(map(slice, p["start_indices"], p["limit_indices"], steps))
+        whole, limits = eqn.invars[0].aval.shape, p["limit_indices"]
+        ends = (None if end == n else end for end, n in zip(limits, whole, strict=True))  # as code that names no end
+        where = tuple(map(slice, p["start_indices"], ends, p["strides"] or (1,) * len(shape)))
         return lambda a: a[where]
     if name == "rev":
         return lambda a: np.flip(a, p["dimensions"])

@@ -233,10 +233,8 @@ def nearest(known: Array, values: Array) -> Array:
 
 def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
     """List parameters that hold a table which the other side has as a constant, up to rounding to float32."""
-    constants = [np.unique(value[np.isfinite(value)]) for value in other.constants.values() if _floats(value)]
-    constants = [
-        distinct for distinct in constants if len(distinct) >= FIXED and (distinct != np.round(distinct)).any()
-    ]
+    sets = (np.unique(value[np.isfinite(value)]) for value in other.constants.values() if _floats(value))
+    constants = [values for values in sets if len(values) >= FIXED and (values != np.round(values)).any()]
     names = []
     for name, array in parameters.items():
         if not constants or array.size > LARGE_TABLES:

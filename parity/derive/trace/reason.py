@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Self
 
 ONE_SIDED = (
-    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass "
-    "`drop <- NAME` by --table FILE, which leaves NAME to the right model: such a Table is not proven"
+    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass a line "
+    "by --table FILE: `drop <- NAME: c = 1` sets a factor to 1 (`= 0` a term to 0), and is proven if outputs are equal "
+    "then; `drop <- NAME` leaves NAME to the right model, and is not proven"
 )
 
 
