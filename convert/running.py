@@ -60,6 +60,7 @@ class Arguments(argparse.ArgumentParser):
         prog = called(command)
         super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, allow_abbrev=False, **options)
         self.stored = set[str]()
+        self.register("action", None, Once)
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
@@ -100,7 +101,7 @@ def _meant(wrong: str, options: Iterable[str]) -> str:
 
 
 class Once(argparse.Action):
-    """Store a target, which may be given once: a second one would hide the first, which nobody would write."""
+    """Store the value of an option that may be given once: a second one would hide the first without a word."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         assert isinstance(parser, Arguments)
