@@ -131,6 +131,17 @@ def test_a_constant_has_to_fit_its_dtype(tmp_path):
             dict(payload.arrays(plan))
 
 
+@pytest.mark.parametrize("constant", ["16777217 float32", "257 bfloat16", "-2049 float16"])
+def test_a_whole_constant_that_its_dtype_rounds_is_refused(constant):
+    from specs.table import Table, TableError
+
+    with pytest.raises(TableError, match=rf"rounds {constant.split()[0]}: write {constant.split()[0]}\.0 if it may be"):
+        Table.parse(f"table 1\n<-> n: = {constant}")
+    number, dtype = constant.split()
+    for other in (f"{number}.0 {dtype}", f"{number[:-1]}6 {dtype}", "-1000000000 float32", number):
+        Table.parse(f"table 1\n<-> n: = {other}")
+
+
 def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
     """paddle stores bfloat16 so and does not say so: integers of that dtype would be read as weights."""
     import pickle

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from specs.notation.dtype_kinds import misfit
+from specs.notation.dtype_kinds import SIGNIFICANT, misfit
 from specs.numbers import measured
 
-from .dtypes import FLOATS, LOSSES, SIGNIFICANT, is_exact
+from .dtypes import FLOATS, LOSSES, is_exact
 
 if TYPE_CHECKING:
     import numpy as np

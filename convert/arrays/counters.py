@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from convert import folding
 from convert.files.base import Reader, Tensor
-
-from .dtypes import SIGNIFICANT
+from specs.notation.dtype_kinds import SIGNIFICANT
 
 COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters
 

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from convert.files.base import Tensor
 
 FLOATS = DTYPES  # to convert to, too
-SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
-    "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
-}  # fmt: skip
 LOSSES = {  # what a cast does to values -> how reports word it
     "zeros": "became zero", "infinities": "became infinite",
     "imprecise": "lost precision (below the smallest normal number)",
@@ -33,6 +30,8 @@ def is_exact(source: str, target: str) -> bool:
 
 def check_target(dtype: str | None) -> None:
     """Check a dtype to convert to; None converts to none. Raises: UsageError that names the nearest one."""
+    if dtype is not None and not isinstance(dtype, str):
+        raise UsageError(f"dtype={dtype!r}: give its name, one of {', '.join(FLOATS)}")
     if dtype is not None and dtype not in FLOATS:
         from specs.words import FAR, hint
 

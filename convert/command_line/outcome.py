@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from convert.arrays.dtypes import LOSSES, SIGNIFICANT
+from convert.arrays.dtypes import LOSSES
 from convert.config.conventions import in_effect
 from convert.errors import printable
 from convert.files import format_called, format_of, is_pdopt
@@ -20,6 +20,7 @@ from convert.records.altered import SINCE
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
 from specs.dialects import PORTS
+from specs.notation.dtype_kinds import SIGNIFICANT
 from specs.numbers import exact, limit, short
 from specs.words import count, in_a_row
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
+    "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
+}  # fmt: skip
 LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120, "float32": 2.0**128 - 2.0**104}
 
 

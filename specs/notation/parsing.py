@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from .axes import parse_axes
-from .dtype_kinds import misfit
+from .dtype_kinds import SIGNIFICANT, misfit
 from .line_checks import check_line
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .paths import parse_path
@@ -146,9 +146,18 @@ def _constant(words: list[str]) -> Constant:
     value = float(number) if re.search(r"[.e]", number) else int(number)
     if abs(value) > 1e300:
         raise ValueError(f"{number} is too large")
-    if dtype and (problem := misfit(value, dtype[0])):
+    if dtype and (problem := misfit(value, dtype[0]) or _rounded(value, dtype[0])):
         raise ValueError(problem)
     return Constant(value, *dtype)
+
+
+def _rounded(value: float, dtype: str) -> str:
+    """Say that a floating-point dtype rounds a number that is written as a whole one; "" if it does not."""
+    if not value or not isinstance(value, int) or dtype not in SIGNIFICANT:
+        return ""
+    bits = (abs(value) // (value & -value)).bit_length()
+    rounds = f"{dtype} rounds {value}: write {value}.0 if it may be rounded"
+    return rounds if bits > SIGNIFICANT[dtype] else ""
 
 
 def named_orders(table: Lines) -> Iterator[tuple[Line, str]]:
