@@ -230,7 +230,7 @@ def test_sources_by_a_pattern(run, tmp_path):
     assert run("google2torch", tmp_path / "c[1].npz", "-o", tmp_path / "out")[0] == 0  # a file of that very name
     assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors", "c[1].safetensors"]
     code, _, err = run("google2torch", tmp_path / "*.msgpack", "-o", tmp_path / "out")
-    assert code == 1
+    assert code == 2  # as for the name of one file that is not there
     assert "no file has such a name" in err
 
 

@@ -97,11 +97,11 @@ def _matching(pattern: str, step: int | None) -> Found:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the paths that a pattern means. Raises: FormatError where there is none."""
+    """Return the paths that a pattern means. Raises: UsageError where there is none."""
     from glob import glob
 
     if not (matches := sorted(glob(pattern, recursive=True))):
-        raise FormatError(pattern, "no file has such a name", "check the pattern")
+        raise UsageError(f"{pattern}: no file has such a name (check the pattern)")
     return matches
 
 
