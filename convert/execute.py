@@ -114,7 +114,7 @@ def execute(
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
       lossy: accept values that become infinite, and more that become zero or crude than casting.SHARE.
     """
-    target = target_of(plan, os.fspath(out), force, shard_size)
+    target = target_of(plan, os.fsdecode(out), force, shard_size)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_naming(target))
         progress = Progress(payload_bytes(plan.steps), os.path.basename(target.out))

@@ -58,6 +58,8 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
     Args:
       others: further sources of the same command, which its targets do not replace either.
     """
+    if shard_size is not None and not (isinstance(shard_size, int | float) and shard_size >= 1):
+        raise UsageError(f"shard_size={shard_size!r}: give a number of bytes from 1 on, as in shard_size=5_000_000_000")
     folder_of(out)  # an error in the folder's name is reported before one in the suffix
     out = os.path.normpath(out)  # after the check: it would change a URL
     indexed = out.endswith(INDEX)

@@ -1,19 +1,22 @@
 """Plans: complete and immutable, or refused with every problem and with why each reading of the file does not fit."""
 
+import os
 import re
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 
 import convert
 from convert.arrays import payload
 from convert.config.settings import Settings
-from convert.errors import ConvertError, PlanError
+from convert.errors import ConvertError, PlanError, UsageError
 from convert.files import open_checkpoint
 from convert.plans.choosing import Request, choose
 from convert.reading.recognise import candidates
 from convert.records.record import Record
 from convert.table import by_table
+from specs.table import Table, TableError
 
 from .commands import GOOGLE, spoiled
 from .conftest import needs
@@ -58,6 +61,20 @@ def test_a_file_that_changes_after_it_was_planned_is_refused(tmp_path, replaced)
         with pytest.raises(ConvertError, match=r"m\.safetensors: changed while it was read"):
             dict(plan.arrays())
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_arguments_of_another_type_are_refused_by_name(tmp_path):
+    with pytest.raises(UsageError, match=r"dtype=<class 'numpy\.float16'>: give its name, one of float64"):
+        convert.plan(GOOGLE, dtype=np.float16)
+    with convert.plan(os.fsencode(GOOGLE), dst="torch") as plan:
+        convert.write(plan, os.fsencode(tmp_path / "x.safetensors"))
+        for size in (0, -5, "1KB"):
+            with pytest.raises(UsageError, match=f"shard_size={size!r}: give a number of bytes from 1 on"):
+                convert.write(plan, tmp_path / "y.npz", shard_size=size)
+        for length in (True, "2", 2.0, 0):
+            with pytest.raises(TableError, match=f"h={length!r}: a length is a whole number from 1 on"):
+                Table.parse("table 1\nw: (h d) <-> k: h d").apply({"w": np.ones(4)}, h=length)
+        assert Table.parse("table 1\nw: (h d) <-> k: h d").apply({"w": np.ones(4)}, h=np.int64(2))["k"].shape == (2, 2)
 
 
 def change(arrays):

@@ -9,7 +9,7 @@ import pytest
 import convert
 import ports
 import specs
-from convert.errors import OpenFields, UsageError
+from convert.errors import ConvertError, OpenFields, UsageError
 from convert.files import open_checkpoint
 from convert.records.record import at
 from specs.config import as_dict
@@ -80,6 +80,14 @@ def test_saving_is_whole_or_not_at_all(recorded, tmp_path):
     assert listing(tmp_path) == ["mixer.safetensors", "there.safetensors"]
     port.save(tmp_path / "there.safetensors", force=True)
     assert at(str(tmp_path / "there.safetensors")).content["source"]["format"] == "memory"
+
+
+def test_a_model_without_values_is_not_saved(tmp_path):
+    needs("torch")
+    port = ports.build("mlp_mixer", "tiny S/16", "torch")
+    with pytest.raises(ConvertError, match=r"\w+ is on the device meta, without values"):
+        ports.save(port.model.to("meta"), tmp_path / "x.pt", config=port.config, architecture="mlp_mixer")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_port_with_another_head_is_saved_as_it_is(recorded, tmp_path):

@@ -119,6 +119,8 @@ def _torch(model: Any) -> Arrays:
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
             raise ConvertError(f"the torch model: {name} is {with_article(type(tensor).__name__)}, no tensor")
+        if tensor.is_meta:
+            raise ConvertError(f"the torch model: {name} is on the device meta, without values: load weights first")
         plain, dtype = tensor.detach().cpu().contiguous(), str(tensor.dtype).removeprefix("torch.")
         bits = {"bfloat16": torch.int16}.get(dtype) or (torch.uint8 if dtype.startswith("float8") else plain.dtype)
         arrays[name] = dtype, plain.view(bits).numpy()

@@ -118,6 +118,7 @@ class Table(Lines):
           arrays: by name, or in a nested tree, whose levels are joined by "/".
           like: arrays, or anything with a shape, of the right side; arrays that the Table drops there are copied.
           sizes: lengths of axes that stay open else.
+        Returns: arrays, some of which are views of those given: what writes into one has to copy it first.
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order.
         """

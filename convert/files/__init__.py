@@ -125,7 +125,7 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
     Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe; UsageError
     where there is no such step.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     if URL.match(name) and step is None:
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote

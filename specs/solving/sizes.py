@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 from specs.applied.moves import Shape
 from specs.notation.axes import Dim, full, solve
@@ -110,8 +110,8 @@ class Solver:
                 raise SizeError(
                     f"{table.name}: no axis is called {name!r}: its axes are {', '.join(sorted(known)[:40])}"
                 )
-            if size < 1:
-                raise SizeError(f"{table.name}: {name}={size}: a length is 1 or more")
+            if isinstance(size, bool) or not isinstance(size, SupportsIndex) or size.__index__() < 1:
+                raise SizeError(f"{table.name}: {name}={size!r}: a length is a whole number from 1 on")
 
     def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
         env = Env(line, key, arrays, {})
