@@ -209,11 +209,13 @@ def _write_shards(job: Job) -> Outcome:
     """Write several files and the index that holds their record.
 
     An old index goes first and the new one comes last: at no moment does an index lead to a mixture of two checkpoints.
+    The unfinished index always lists the shards that are ours, which the next run may replace if this one is killed.
     """
     target, options = job.target, job.options
     facts, lines = _facts(job), dict[str, Any]()
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(atomic.claimed(target.index, options.removed))
+        atomic.rewrite(index.file, _listing(target))
         claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
         for steps, claim in zip(target.shards, claims, strict=True):
             lines |= _write_file(job, steps, claim, None)
@@ -242,6 +244,12 @@ def _unproven(target: Target) -> str:
     """Return the path of the index that leads to shards without names."""
     folder, name = os.path.split(os.path.abspath(target.out))
     return os.path.join(folder, f".{name}.triptych.unproven.index.json")
+
+
+def _listing(target: Target) -> bytes:
+    """Return an index of the shards of the old checkpoint, as far as they exist."""
+    old = [os.path.basename(name) for name in (*target.names, *target.outdated) if os.path.lexists(name)]
+    return json.dumps({"weight_map": dict(zip(old, old, strict=True))}).encode()
 
 
 def _index(target: Target, content: dict[str, Any], files: list[str]) -> bytes:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from .errors import ConvertError, option
 from .files import open_checkpoint
+from .files.atomic import temporary_of
 from .files.sharded import PART, Index
 from .records import record as records
 
@@ -52,8 +53,8 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
 def outdated(out: str, names: list[str]) -> list[str]:
     """List the files of the old checkpoint that the new one does not overwrite; an index comes last.
 
-    These are the shards that its index lists, or that name this index as theirs (a killed run may have left them
-    alone), unless another index lists them; and the index where one file comes, or the one file where shards do.
+    These are the shards that its index or that of a killed run lists, or that name this index as theirs, unless another
+    index lists them; and the index where one file comes, or the one file where shards do.
     """
     index, elsewhere = index_of(out), _listed_elsewhere(out)
     kept = {*map(os.path.abspath, names), *elsewhere}
@@ -68,9 +69,13 @@ def _same(name: str, other: str) -> bool:
 
 
 def _own_shards(out: str) -> Iterator[str]:
-    """Yield shards of a target that exist: its index lists them, or they name that index in their metadata."""
+    """Yield shards of a target that exist: its index lists them, or they name that index in their metadata.
+
+    A killed run leaves its unfinished index, which lists the shards that it gave their names or would have replaced.
+    """
     index = index_of(out)
-    yield from (path for path in _shards(index) or () if os.path.lexists(path))
+    for listing in (index, temporary_of(index)):
+        yield from (path for path in _shards(listing) or () if os.path.lexists(path))
     folder, name = os.path.split(os.path.abspath(out))
     stem, suffix = map(re.escape, os.path.splitext(name))
     for entry in sorted(os.listdir(folder)):

@@ -355,6 +355,15 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
     assert text.order(entries[1:]) == "order: largest error first"
 
 
+def test_weights_beside_integers_that_differ_are_not_called_tiny(run, tmp_path):
+    """The key of a random generator of jax is larger than any weight."""
+    weights = np.linspace(-0.1, 0.1, 64, dtype="f4")
+    np.savez(tmp_path / "a.npz", w=weights, rng=np.array([0, 42], "u4"))
+    np.savez(tmp_path / "b.npz", w=weights + np.float32(0.05), rng=np.array([0, 3131901031], "u4"))
+    code, printed, _ = run("diff", tmp_path / "a.npz", tmp_path / "b.npz")
+    assert code == 1 and "2 arrays compared, all 2 differ" in printed and "tiny" not in printed, printed
+
+
 def test_the_one_part_with_the_other_files_names_is_taken(run, tmp_path):
     """Of a file of training state; two such parts leave the choice open."""
     weights = {f"enc.{k}.w": np.full(3, k) for k in range(4)}

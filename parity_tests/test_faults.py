@@ -41,6 +41,12 @@ TARGETS = {
         ["--shard-size", "5kB", "--dtype", "float16"],
         "m.safetensors.index.json",
     ),
+    "nameless shards": (  # of a format that does not keep the name of their index
+        "m.msgpack",
+        "google2flax",
+        ["--shard-size", "5kB", "--dtype", "float16"],
+        "m.msgpack.index.json",
+    ),
 }
 
 
@@ -64,7 +70,9 @@ def arguments(tmp_path_factory):
 def test_killed_at_every_change_on_disk(target, before, arguments):
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        dtype = "bfloat16" if target == "equal shards" else "float64"  # as many shards of the same names, or more
+        dtype = (
+            "bfloat16" if target in ("equal shards", "nameless shards") else "float64"
+        )  # as many shards of the same names, or more
         old = [] if before == "alone" else arguments(folder, target, "--dtype", dtype)
         new = arguments(folder, target, *(["--force"] if old else []))
         words = [folder, folder / TARGETS[target][3], json.dumps(old), json.dumps(new)]

@@ -188,3 +188,26 @@ def test_steps_that_the_file_does_not_show_come_from_its_record(moments, run, tm
     code, _, err = run(*words, "--reverse", tmp_path / "y.pdparams", "-o", tmp_path / "z.msgpack")
     assert code == 0 and "note: from the record: step=200000\n" in err, err
     assert json.loads((tmp_path / "z.msgpack.json").read_text())["optimizer"]["step"] == 200_000
+
+
+def test_a_step_of_sgd_that_nobody_counted_stays_unknown(saved, convert, tmp_path):
+    """A TrainState needs a step, so that 0 is written: the next conversion takes it for no count."""
+    import torch
+
+    training = torch.load(tmp_path / "own.pt")
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(layer.named_parameters(), lr=0.5, momentum=0.9)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": training["model"], "optimizer": optimizer.state_dict()}, tmp_path / "sgd.pt")
+
+    def step(name):
+        return json.loads((tmp_path / f"{name}.json").read_text())["optimizer"]["step"]
+
+    uncounted = "torch.optim.SGD does not count its steps: the TrainState's step is 0 (--hyper step=...)"
+    assert uncounted in convert("flax", "sgd.pt", "one.msgpack")
+    convert("flax", "one.msgpack", "two.pt", "--reverse")
+    assert uncounted in convert("flax", "two.pt", "three.msgpack")
+    assert [step(name) for name in ("one.msgpack", "two.pt", "three.msgpack")] == [None] * 3
+    convert("flax", "one.msgpack", "four.pt", "--reverse", "--hyper", "step=3")
+    assert step("four.pt") == 3 and "from the record: step=3" in convert("flax", "four.pt", "five.msgpack")

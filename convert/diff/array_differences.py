@@ -11,6 +11,7 @@ from convert.arrays.steps import ConstantFilling, Step, Steps, sources_of
 from convert.files.base import ITEMSIZE
 from convert.folding import fold, summarised
 from specs.applied.moves import Move
+from specs.notation.dtype_kinds import kind as dtype_kind
 from specs.numbers import apart
 from specs.words import count
 
@@ -135,8 +136,8 @@ def own_names(side: Steps, step: Step) -> list[str]:
 
 def entry(
     tensor: str, kind: str, error: float | None = None, detail: str = "", *, differing: int | None = None,
-    elements: int | None = None, largest: float | None = None, layout: str = COMMON, a: Iterable[str] = (),
-    b: Iterable[str] = (),
+    elements: int | None = None, largest: float | None = None, integers: bool = False, layout: str = COMMON,
+    a: Iterable[str] = (), b: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Describe one difference.
 
@@ -147,11 +148,13 @@ def entry(
         infinity.
       differing: how many of its `elements` differ by more than was asked for.
       largest: of a value, the largest finite element of both arrays, so that no order of the files changes `error`.
+      integers: whether one of both stores no floating-point numbers, as the key of a random generator.
       layout: of the shapes or the position in `detail`: OWN is A's, COMMON the one in which both files are compared.
       a, b: the names that the files themselves have for it; empty where a file lacks it.
     """
-    counts = {"differing": differing, "elements": elements, "largest": largest, "layout": layout}
-    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
+    counts = {"differing": differing, "elements": elements, "largest": largest, "integers": integers}
+    where = {"layout": layout, "a": list(a), "b": list(b)}
+    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, **where}
 
 
 def _arrays(
@@ -190,7 +193,12 @@ def _arrays(
     detail = f"{where}{' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
     layout = COMMON if own is None else OWN
-    return entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale, layout=layout), nans
+    integers = not {dtype_kind(ours[0].dtype), dtype_kind(theirs[0].dtype)} <= {"float", "complex"}
+    found = entry(
+        name, "value", finite, detail, differing=differing, elements=start, largest=scale, integers=integers,
+        layout=layout,
+    )  # fmt: skip
+    return found, nans
 
 
 def _shapes(left: Steps, ours: Step, theirs: Step) -> dict[str, Any]:

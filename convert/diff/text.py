@@ -216,7 +216,7 @@ def rows(differences: Sequence[dict[str, Any]], within: Sequence[dict[str, Any]]
 
 
 def _tops(differences: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Return the largest value of all arrays that differ, of each kind; single numbers, as counts, aside."""
+    """Return the largest value of all arrays that differ, of each kind; integers and single numbers aside."""
     tops: dict[str, float] = {}
     for entry in differences:
         if isfinite(size := _size(entry)) and entry["elements"] > 1:
@@ -241,8 +241,9 @@ def _is_tiny(entry: dict[str, Any], tops: Mapping[str, float]) -> bool:
 
 
 def _size(entry: dict[str, Any]) -> float:
-    """Return the largest element of two arrays, infinity where the difference is not finite or of no values."""
-    return float("inf") if entry["error"] is None or entry.get("largest") is None else float(entry["largest"])
+    """Return the largest element of two arrays; infinity of integers, and of no values or a gap that is not finite."""
+    is_measured = entry["error"] is not None and entry.get("largest") is not None and not entry["integers"]
+    return float(entry["largest"]) if is_measured else float("inf")
 
 
 def _rank(entry: dict[str, Any], tops: Mapping[str, float]) -> tuple[bool, float]:

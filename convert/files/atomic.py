@@ -169,6 +169,14 @@ def write(path: str, content: bytes) -> None:
         sync_folder(path)
 
 
+def rewrite(file: IO[bytes], content: bytes) -> None:
+    """Give a file this content alone, and sync it to the disk."""
+    file.seek(0)
+    write_all(file, content)
+    file.truncate()
+    os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def accompanied(path: str, claim: Claim, content: bytes, force: bool) -> Iterator[None]:
     """Write the claimed file around a block that publishes what it describes.
@@ -177,8 +185,7 @@ def accompanied(path: str, claim: Claim, content: bytes, force: bool) -> Iterato
     Raises: UsageError without force where there is an old one: another conversion has written it and its file.
     """
     file, temporary = claim
-    write_all(file, content)
-    os.fsync(file.fileno())
+    rewrite(file, content)
     if not force and os.path.lexists(path):
         raise appeared(path)
     remove(path)

@@ -231,9 +231,13 @@ def _state(
     order = like.keeps_order(plan.reader)
     repeated = ties.repeated([*trained], ties.tied_names(plan))
 
+    uncounted = optimizer.get("step", 0) is None  # a step of 0 in its file was written where nobody counted
+
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
-        return reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
+        step = stated.pop("step", None) if uncounted else None
+        state = reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
+        return replace(state, step=step) if uncounted else state
 
     state, counted = _counted(read, optimizer, hyper)
     state, notes = _with_record(state, optimizer, hyper)
