@@ -42,14 +42,15 @@ def page(
     lines = count(len(found.table.lines), "line")
     number = found.arrays[1]
     filled = f" and fills {number - len(found.missing):,} of {count(number, 'array')} of the right model"
-    totals = [f"The Table has {lines}{filled if number else ''}", *map(begun, exceptions(found))]
+    totals = prose(f"The Table has {lines}{filled if number else ''}.")  # "Measured differences" has the errors
+    known = [join(" ", tag("b", prose(f"{begun(text)}."))) for text in exceptions(found)]
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
         title=join(f"{VERDICTS[found.verdict]}: {' <-> '.join(names)}"),
         state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(f"{_verdict(found, *names)}."),
-        totals=prose(" ".join(f"{text}." for text in totals)),  # "Measured differences" has the errors
+        totals=join(totals, *known),
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(cards(found), measures(found)),
         results=table(found, out),
