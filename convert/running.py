@@ -8,8 +8,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
 from typing import Any
 
 from .errors import ConvertError, called, command
@@ -60,6 +60,7 @@ class Arguments(argparse.ArgumentParser):
         prog = called(command)
         super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, allow_abbrev=False, **options)
         self.stored = set[str]()
+        self.register("action", None, Once)
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
@@ -100,7 +101,7 @@ def _meant(wrong: str, options: Iterable[str]) -> str:
 
 
 class Once(argparse.Action):
-    """Store a target, which may be given once: a second one would hide the first, which nobody would write."""
+    """Store the value of an option that may be given once: a second one would hide the first without a word."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         assert isinstance(parser, Arguments)
@@ -140,9 +141,45 @@ class Deferred:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name) if name in self.names else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = LazyLoader(spec.loader)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _LaterLoader(name, spec.loader.path)
         return spec
+
+
+class _LaterLoader(SourceFileLoader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Later(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if type(module) is not _Later:
+            super().exec_module(module)
+
+
+class _Later(ModuleType):
+    """A module that has not run. One that Ctrl-C ends runs again at its next use.
+
+    Unlike importlib.util.LazyLoader's, it does not run when it is imported again: Python's import drops a Ctrl-C there.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in (
+            "__class__",
+            "__dict__",
+            "__file__",
+            "__loader__",
+            "__name__",
+            "__package__",
+            "__path__",
+            "__spec__",
+        ):
+            return super().__getattribute__(name)
+        self.__class__ = ModuleType  # type: ignore[assignment]  # while it runs, as modules that it imports may use it
+        try:
+            self.__loader__.exec_module(self)  # type: ignore[union-attr]
+        except BaseException:
+            self.__class__ = _Later
+            raise
+        return getattr(self, name)
 
 
 def keep_freed_memory() -> None:
@@ -243,10 +280,10 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
 
 
 def _undisguised(work: Callable[[], int]) -> int:
-    """Run work. Raises: Ctrl-C and a request to end as they are, also where the import of C code hides them."""
+    """Run work. Raises: Ctrl-C and a request to end as they are, also where imports hide them, as of C code."""
     try:
         return work()
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, KeyboardInterrupt | SystemExit):
             cause = cause.__cause__ or cause.__context__

@@ -271,7 +271,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--replicate"], 2, "unrecognized arguments: --replicate (see "),  # not --unreplicate
     (["google2torch", GOOGLE, "--source"], 2, "unrecognized arguments: --source (see "),  # not --force
     (["diff", GOOGLE, GOOGLE, "--xyzzy"], 2, "unrecognized arguments: --xyzzy (see "),
-    (["google2torch", GOOGLE, "-o", "a.pt", "--out", "b.pt"], 2, "argument -o/--out: given twice, as 'b.pt' too"),
+    (["diff", GOOGLE, GOOGLE, "--atol=1", "--atol=0"], 2, "argument --atol: given twice, as 0.0 too"),
     (["torchtotimm", GOOGLE], 2, "did you mean 'torch2timm'?"),
     (["timm-torch", GOOGLE], 2, "did you mean 'timm2torch'?"),
     (["convrt", GOOGLE], 2, "'convrt' is neither a command nor a route (python -m convert --help lists"),

@@ -300,17 +300,30 @@ def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
     assert (done.returncode, listing(tmp_path)) == (0, ["x.safetensors"]), done.stderr
 
 
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("Error calling __set_name__")])
 @pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_an_import_that_is_interrupted_ends_the_command(ending, status, capsys):
-    """C code makes an ImportError of it: "initialization failed"."""
+def test_an_import_that_is_interrupted_ends_the_command(ending, status, error, capsys):
+    """C code makes another error of it."""
 
     def work():
-        raise ImportError("initialization failed") from ending
+        raise error from ending
 
     assert guarded("convert", work, [], "interrupted") == status
     assert "Traceback" not in capsys.readouterr().err
     with pytest.raises(ImportError, match="no such module"):
         guarded("convert", lambda: exec("raise ImportError('no such module')"), [])
+
+
+def test_a_deferred_module_runs_again_where_ctrl_c_ended_it(tmp_path):
+    """It does not run when it is imported a second time, where Python drops a Ctrl-C."""
+    (tmp_path / "late.py").write_text("import sys; sys.runs.pop()(); value = 1\n")
+    code = "import sys, convert.running as r; sys.meta_path.insert(0, r.Deferred('late')); import late; import late\n"
+    code += "sys.runs = [int, exec('def f(): raise KeyboardInterrupt') or f]\n"
+    code += "try: late.value\nexcept KeyboardInterrupt: import late; print(late.value, len(sys.runs))\n"
+    python_path = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=python_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "1 0\n", done.stderr
 
 
 def test_ctrl_c_in_a_text_that_is_run_does_not_end_the_process_by_the_signal(tmp_path):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from convert.documents import document
 from convert.errors import called
-from convert.running import ASSUME, Arguments, Once, Version, add_quiet
+from convert.running import ASSUME, Arguments, Version, add_quiet
 
 
 class Command(NamedTuple):
@@ -126,7 +126,7 @@ def _add_verify_arguments(parser: ArgumentParser) -> None:
 def _add_derive_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("left", metavar="LEFT", help="file.py:function that returns (model, inputs); it is run")
     parser.add_argument("right", metavar="RIGHT", help="the same for the other model; inputs may be left out")
-    parser.add_argument("-o", "--out", action=Once, help="where to save the table (default: print it)")
+    parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
     parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
     parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
     parser.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
@@ -217,9 +217,7 @@ def _add_table_arguments(parser: ArgumentParser) -> None:
 
 def _add_conversion_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
-    parser.add_argument(
-        "-o", "--out", action=Once, help="target file; a folder for several sources (default: beside the source)"
-    )
+    parser.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
     parser.add_argument(
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
