@@ -13,6 +13,7 @@ import pytest
 import parity
 from parity.derive.fold.equal_parts import axes_met
 from parity.derive.fold.permuted import orders
+from parity.derive.fold.sources import first_met
 from specs.notation.lines import TableError
 
 from ..conftest import needs
@@ -285,6 +286,14 @@ def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6
+
+
+def test_a_parameter_that_nothing_reads_meets_nothing():
+    """The last block of a WaveNet has a residual that no output depends on: a tape has no shape of it."""
+    tape = SimpleNamespace(parameters={"kernel": 0, "bias": 1, "unread": 2}, nodes=[])
+    program: Any = SimpleNamespace(tape=tape, shapes={0: (3, 5), 1: (5,)}, last={})
+    axes = {"kernel": (1, np.arange(1, 6)), "bias": (0, np.arange(1, 6)), "unread": (0, np.arange(1, 6))}
+    assert axes_met(program, axes) == [] and first_met(program, "unread", 0) is None
 
 
 class Vectors(torch.nn.Module):

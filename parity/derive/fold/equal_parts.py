@@ -92,8 +92,8 @@ def axes_met(program: Program, axes: Mapping[str, tuple[int, Array]]) -> list[li
     """
     labels, spans, last, length = dict[int, Array](), dict[str, slice](), 0, 0
     for name, (axis, steps) in axes.items():
-        value = program.tape.parameters.get(name)
-        if value is None or value in labels:
+        value = program.tape.parameters.get(name, -1)
+        if value in labels or value not in program.shapes:  # nothing reads it
             continue
         shape, length = program.shapes[value], int(steps.max())
         numbers = np.where(steps > 0, steps + last, 0)
