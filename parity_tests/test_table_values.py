@@ -156,6 +156,15 @@ def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
     assert "note: uint16, read as the bfloat16 that paddle stores so: all 2 arrays\n" in capsys.readouterr().err
 
 
+def test_lines_that_add_to_parts_of_one_array_are_one_sum_of_two_terms():
+    lines = (
+        f"a: (1[{part}] c) + b: (1[{part}] c) -> t: (1[{other}] c)" for part, other in ((":-1", "1:"), ("1:", ":-1"))
+    )
+    table = Table.parse("\n".join(["table 1", *lines]))
+    assert [len(entry.filling.terms) for entry in table.layout({"a": (4,), "b": (4,)}).entries] == [2]
+    same(table.apply({"a": np.arange(4.0), "b": np.arange(4.0) * 10}), {"t": np.array([22.0, 33, 0, 11])})
+
+
 def test_tied_arrays_are_counted_once(tmp_path):
     table = Table.parse("table 1\nemb: v d = head: v d <-> e: d v = h: v d\nb: v <-> b: v\nc: v <-> c: v\n")
     ones = np.ones((3, 2), "float32")

@@ -56,7 +56,7 @@ def test_a_token_that_makes_outputs_of_one_model_alone_infinite_is_said(least: f
         return Net(run, a=torch.nn.Embedding(9, 6), b=linear(6, 3))
 
     found = parity.derive(counted(0.0), counted(least), (TOKENS,))
-    said = "without 7, which no input has: with it outputs of one model alone are infinite or NaN"
+    said = "inputs with 7, which no input has: with it outputs of one model alone are infinite or NaN"
     assert found.proven and (said in str(found)) == (least > 0), str(found)
 
 
@@ -104,7 +104,7 @@ def test_tokens_that_are_not_true_are_tried_in_jax():
         return jnp.where((ids > 0)[..., None], jnp.take(p["a"], ids, axis=0), 0) @ p["b"]["w"] + p["b"]["b"]
 
     tree = {"a": np.ones((9, 6)), "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
-    assert "without 0, which no input has" in str(parity.derive(words(none), (run, tree), (TOKENS + 1,)))
+    assert "inputs with 0, which no input has" in str(parity.derive(words(none), (run, tree), (TOKENS + 1,)))
     assert not parity.derive(words(lambda ids: ids == 0), (run, tree), (TOKENS + 1,)).absent
 
 
@@ -117,7 +117,7 @@ def test_a_token_that_code_of_jax_asks_for_is_tried():
 
     tree = {"a": np.ones((9, 6)), "b": {"w": np.ones((6, 3)), "b": np.ones(3)}}
     found = parity.derive(words(none), (run, tree), (TOKENS + 1,))
-    assert "inputs without 0, for which the right model asks" in str(found)
+    assert "inputs with 0, for which the right model asks" in str(found)
     assert not parity.derive(words(lambda ids: ids == 0), (run, tree), (TOKENS + 1,)).absent
 
 
@@ -201,7 +201,7 @@ def test_tokens_that_equal_those_before_them_are_tried():
     models = [Net(run, embed=torch.nn.Embedding(20, 6), head=linear(6, 3)) for run in runs]
     ids = np.random.default_rng(0).permutation(20).reshape(4, 5)
     found = parity.derive(*models, (ids,))
-    assert found.proven and "without tokens that equal those before them: with these, outputs differ" in str(found)
+    assert found.proven and "inputs with tokens that equal those before them: with these, outputs differ" in str(found)
 
 
 def test_larger_integers_are_tried_where_models_have_no_table():

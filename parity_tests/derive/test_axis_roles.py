@@ -349,3 +349,25 @@ def test_one_channel_that_is_cut_or_joined_does_not_show_the_order(
     back = parity.derive((right, parameters), Net(left, f=linear(*sizes)), (images(*shape),))
     assert back.proven and len(back.unseen_orders) == len(names), str(back)
     assert not parity.derive((right, parameters), (right, parameters), (images(*shape),)).unseen_orders
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+def test_heads_of_a_loop_are_no_number_of_the_code(heads: int):
+    """A cut into as many chunks as there are heads reads each by itself, as it reads queries, keys and values."""
+
+    def loop(m: Any, x: Any) -> Any:
+        parts = zip(*(layer(x).chunk(heads, -1) for layer in (m.q, m.k, m.v)), strict=True)
+        return m.out(torch.cat([(q @ k.mT / 2).softmax(-1) @ v for q, k, v in parts], -1))
+
+    def along_an_axis(p: Any, x: Any) -> Any:
+        q, k, v = (jax.numpy.einsum("btc,hcd->bhtd", x, p[name]) for name in "qkv")
+        y = jax.numpy.moveaxis(jax.nn.softmax(q @ k.mT / 2) @ v, 1, 2)
+        return y.reshape(*x.shape[:2], -1) @ p["out"]
+
+    width = 4 * heads
+    parameters = {name: jax.numpy.ones((heads, width, 4)) for name in "qkv"}
+    parameters["out"] = jax.numpy.ones((width, width))
+    left = Net(loop, **{name: linear(width, width, False) for name in ("q", "k", "v", "out")})
+    found = parity.derive(left, (along_an_axis, parameters), (images(2, 5, width),))
+    assert found.proven and "q.weight: (h d) i <-> q: h i d" in found.table.print(), found.table.print()
+    assert found.table.lengths() == ("h",)

@@ -296,6 +296,14 @@ def test_numbers_that_grow_by_no_one_step_are_listed(sizes: tuple[int, ...]):
     assert lines(nested) == [f"blocks.{i}.{{i}}.w <-> b{n}.{{i}}.w" for i, n in enumerate(sizes)]
 
 
+def test_numbers_in_two_orders_are_listed_wherever_they_stand():
+    """{i} beside {i=0|1|2} and {i=1|0|2} would be ambiguous, and no Table."""
+    rows = [Row(((f"r.{i}.w", "(a+b)"),), ((f"res_{i}/w", "a"), (f"skip_{n}/w", "b"))) for i, n in enumerate((1, 0, 2))]
+    (row,) = folded(rows)
+    assert [path for path, _ in row.right] == ["res_{i=0..2}/w", "skip_{i=1|0|2}/w"]
+    assert Table.parse(f"table 1\n{row}\n").lines
+
+
 def test_blocks_of_one_list_that_are_stages_on_the_right_list_their_numbers():
     flat = [(f"blocks.{3 * i + j}.w", f"stages.{i}.{j}.w") for i in range(2) for j in range(3)]
     assert lines(flat) == [

@@ -425,3 +425,28 @@ def test_zeros_around_the_input_of_a_maximum_are_named_in_a_branch_too(joined: b
     (place,) = found.divergences
     assert place.what == "max pooling with padding counted on the left, padding not counted on the right", found
     assert found.confirmed and not found.missing, found
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+def test_a_norm_is_no_cause_where_only_branches_of_one_value_agree(transformed: bool):
+    """Parts of an MLP of twice the width fit queries and keys, which read the value before its norm."""
+
+    def run(m: Any, x: Any) -> Any:
+        x = m.stem(x)
+        if hasattr(m, "q"):
+            x = x + m.o(torch.softmax(m.q(x) @ m.k(x).mT, -1) @ m.v(x))
+            x = torch.fft.fft(x, dim=1).real if transformed else x
+        for block in m.blocks:
+            x = x + block["down"](torch.relu(block["up"](block["norm"](x))))
+        return m.head(x)
+
+    def model(*names: str) -> Net:
+        layers = ({"norm": torch.nn.LayerNorm(8), "up": linear(8, 16), "down": linear(16, 8)} for _ in "ab")
+        blocks = torch.nn.ModuleList(map(torch.nn.ModuleDict, layers))
+        return Net(run, stem=linear(8, 8), blocks=blocks, head=linear(8, 5), **{n: linear(8, 8) for n in names})
+
+    found = parity.derive(model(), model(*"qkvo"), (images(2, 5, 8),))
+    assert not any("normalizes" in place.cause for place in found.divergences)
+    if not transformed:
+        assert not found.divergences and {*found.missing} == {f"{n}.{of}" for n in "qkvo" for of in ("weight", "bias")}
+        assert {*found.reasons.values()} == {"the right adds the output of o, the left does not"}

@@ -13,6 +13,7 @@ import pytest
 import parity
 from parity.derive.fold.equal_parts import axes_met
 from parity.derive.fold.permuted import orders
+from parity.derive.fold.sources import first_met
 from specs.notation.lines import TableError
 
 from ..conftest import needs
@@ -287,6 +288,14 @@ def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
     assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6
 
 
+def test_a_parameter_that_nothing_reads_meets_nothing():
+    """The last block of a WaveNet has a residual that no output depends on: a tape has no shape of it."""
+    tape = SimpleNamespace(parameters={"kernel": 0, "bias": 1, "unread": 2}, nodes=[])
+    program: Any = SimpleNamespace(tape=tape, shapes={0: (3, 5), 1: (5,)}, last={})
+    axes = {"kernel": (1, np.arange(1, 6)), "bias": (0, np.arange(1, 6)), "unread": (0, np.arange(1, 6))}
+    assert axes_met(program, axes) == [] and first_met(program, "unread", 0) is None
+
+
 class Vectors(torch.nn.Module):
     """A layer that returns vectors, stored one after the other or element by element, and as many further numbers."""
 
@@ -334,3 +343,48 @@ def test_parts_that_the_code_cuts_keep_open_lengths():
     right.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in moved.items()})
     x = torch.from_numpy(images(4, 5)).float()
     assert all(torch.allclose(one, other) for one, other in zip(left(x), right(x), strict=True))
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_parts_are_said_to_be_taken_for_equal_where_the_other_side_stacks_blocks(equal: bool):
+    """A split into sizes shows no number of parts, and a cut into three does."""
+    jax = pytest.importorskip("jax", reason="one side is a scan")
+    cut = (lambda y, _: y.chunk(3, -1)) if equal else (lambda y, sizes: y.split(sizes, -1))
+
+    def stacked(p: Any, x: Any) -> Any:
+        def block(x: Any, own: Any) -> Any:
+            q, k, v = (x @ own[name] + own[name + "b"] for name in "qkv")
+            return jax.nn.softmax(q @ k.mT / 2) @ v @ own["o"] + own["ob"], None
+
+        return jax.lax.scan(block, x, p)[0]
+
+    parameters = {name: jax.numpy.ones((2, 6, 6)) for name in "qkvo"}
+    parameters |= {f"{name}b": jax.numpy.ones((2, 6)) for name in "qkvo"}
+    models = torch.nn.Sequential(Fused(cut), Fused(cut)), (stacked, parameters)
+    for left, right in (models, models[::-1]):
+        found = parity.derive(left, right, (images(2, 5, 6),))
+        names = [f"{k}.of.qkv.{kind}" for k in range(2) for kind in ("weight", "bias")]
+        assert found.proven and sorted(found.assumed) == sorted(names) * (not equal), str(found)
+
+
+def test_an_encoding_as_long_as_hidden_units_is_said_to_be_taken_for_equally_long():
+    """The other side has the encoding in another order, so that it and the hidden units have lines of their own."""
+    jax = pytest.importorskip("jax", reason="one side is a function of JAX")
+
+    class Beside(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            e = torch.cat([x.sin(), x.cos()], -1)
+            return self.b(torch.cat([self.a(e).tanh(), e], -1))
+
+    def apart(p: Any, x: Any) -> Any:
+        e = jax.numpy.concatenate([jax.numpy.cos(x), jax.numpy.sin(x)], -1)
+        return jax.numpy.tanh(e @ p["a"] + p["ab"]) @ p["bh"] + e @ p["be"] + p["bb"]
+
+    shapes = {"a": (4, 4), "ab": (4,), "bh": (4, 2), "be": (4, 2), "bb": (2,)}
+    right = apart, {name: jax.numpy.ones(shape) for name, shape in shapes.items()}
+    found = parity.derive(Beside(), right, (images(6, 2),))
+    assert found.proven and found.assumed == ["b.weight"], str(found)

@@ -14,7 +14,7 @@ from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.table.laying_out import lay_out
 from convert.table.unread import OTHER_DEPTH
-from specs.table import TableError
+from specs.table import Table, TableError
 
 from ..conftest import needs
 from .pairs import images
@@ -141,3 +141,40 @@ def test_two_numbers_of_one_name_that_count_together_state_no_range():
     assert "blocks.1.0.gate.weight: o i <-> blocks.2.gate.weight: o i" in found.table.print(), found.table.print()
     for side, other, table in ((left, right, found.table), (right, left, found.table.reverse())):
         assert {*table.apply(arrays_of(side))} == {*other.state_dict()}
+
+
+def test_a_list_behind_one_whose_range_a_given_line_states_states_its_own():
+    """One list of blocks on the left, down and up; on the right a stack of each, of which the second runs backwards."""
+    needs("torch")
+    needs("flax")
+    import jax
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            self.b = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(2 * depth))
+
+        def forward(self, x: Any) -> Any:
+            seen, half = [], len(self.b) // 2
+            for block in self.b[:half]:
+                x = block(x).tanh()
+                seen.append(x)
+            for block in self.b[half:]:
+                x = block(x + seen.pop()).tanh()
+            return x
+
+    def stacks(p: Any, x: Any) -> Any:
+        def down(x: Any, own: Any) -> Any:
+            y = jax.numpy.tanh(x @ own["w"] + own["b"])
+            return y, y
+
+        x, seen = jax.lax.scan(down, x, p["down"])
+        return jax.lax.scan(lambda x, own: (down(x + own[0], own[1])[0], None), x, (seen, p["up"]), reverse=True)[0]
+
+    parameters = {name: {"w": jax.numpy.ones((2, 4, 4)), "b": jax.numpy.ones((2, 4))} for name in ("down", "up")}
+    given = "table 1\nb.{l=0|1}.weight: o i <-> down/w: l i o\nb.{l=0|1}.bias: c <-> down/b: l c\n"
+    found = parity.derive(Flat(2), (stacks, parameters), (images(3, 4),), table=Table.parse(given))
+    assert found.proven and found.behind_lists == ["b.{l=2|3} follows the list b.{l=0|1}"], str(found)
+    with pytest.raises(TableError):
+        found.table.apply(arrays_of(Flat(3)))

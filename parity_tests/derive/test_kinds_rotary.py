@@ -223,3 +223,13 @@ def test_heads_of_two_channels_do_not_show_whether_pairs_or_halves_are_turned(he
     names = [f"{name}.{kind}" for name in "qk" for kind in ("weight", "bias")]
     assert found.proven and sorted(found.unseen_orders) == sorted(names) * (heads == 8), str(found)
     assert not parity.derive(own, own, (images(2, 5, WIDTH),)).unseen_orders
+
+
+@pytest.mark.parametrize("groups", [HEADS, 2])
+def test_one_query_head_for_each_of_keys_does_not_show_which_of_them_share_keys(groups: int):
+    own, other = (attention(False, None, groups, by_turns) for by_turns in (True, False))
+    found = parity.derive(own, other, (images(2, 5, WIDTH),))
+    names = [f"{name}.{kind}" for name in "kv" for kind in ("weight", "bias")]
+    assert found.proven and sorted(found.unseen_orders) == sorted(names) * (groups == HEADS), str(found)
+    assert not parity.derive(own, own, (images(2, 5, WIDTH),)).unseen_orders
+    assert not parity.derive(other, other, (images(2, 5, WIDTH),)).unseen_orders

@@ -291,7 +291,8 @@ def test_what_no_proof_covers_is_a_remark_and_marked_in_its_row():
     assert [row[-1] for row in rows(parts) if row[0] == "weight"] == ["1.0e-16", "unobservable 1.0e-16"]
     assert "but for 1 array on which no output depends" in re.sub("<[^>]*>", "", parts)
     printed = str(replace(DERIVED, proven=True, gradient=0.0, error=0.0))
-    assert printed.startswith("proven, but for 1 array on which no output depends: outputs ")
+    said = "proven, but for 1 array on which no output depends: outputs are equal, gradients are equal; 1 of 2"
+    assert printed.startswith(said)
     assert "unobservable 1" not in re.sub("<[^>]*>", "", page_of(replace(found, unobservable=[]), {}))
 
 

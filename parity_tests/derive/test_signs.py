@@ -59,7 +59,7 @@ def test_inputs_that_are_positive_as_given_are_negated(taken: Any):
 def test_inputs_that_a_model_takes_if_positive_alone_keep_their_sign(taken: Any):
     power = 20 + images(5, 4)
     found = parity.derive(Net(read=torch.log), Net(read=taken), (power,))
-    said = "without negative values of input 1: with these, outputs of one model alone are infinite or NaN"
+    said = "inputs with negative values of input 1: with these, outputs of one model alone are infinite or NaN"
     assert found.proven and (said in str(found)) == (taken is not torch.log)
 
 

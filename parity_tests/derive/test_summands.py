@@ -130,6 +130,7 @@ def test_terms_of_a_sum_keep_both_names_that_paddle_has_of_them(kind: str, turne
     for name in ("ih", "hh"):
         tie = f"r.bias_{name}_l0 = r.0.cell.bias_{name}"
         assert (f"<-> {tie}\n" if turned else f"{tie} <->\n") in text, text
+    assert parity.derive(*(sides[::-1] if turned else sides), (x,), table=Table.parse(text)).proven
     table = Table.parse(text).reverse() if turned else Table.parse(text)
     names = {name: array.numpy() for name, array in layer(7).state_dict().items()}
     there = table.apply(names)

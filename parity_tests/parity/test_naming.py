@@ -107,7 +107,7 @@ def test_weights_that_differ_have_the_name_of_their_framework_beside_them() -> N
              for k, f in enumerate(("flax", "torch"))]  # fmt: skip
     assert (
         unequal_weights("norm", *sides)
-        == "norm.scale (weight in torch): 3 of 3 elements differ, by up to 1 of the largest"
+        == "norm.scale (weight in torch): 3 of 3 elements differ, by up to 1.0 of the largest"
     )
 
 
@@ -139,7 +139,7 @@ def test_an_array_that_is_no_leaf_of_a_layer_has_one_name(monkeypatch: pytest.Mo
              for k, f in enumerate(("flax", "torch"))]  # fmt: skip
     assert (
         unequal_weights("blocks.0.grn", *sides)
-        == "blocks.0.grn.scale: 3 of 3 elements differ, by up to 1 of the largest"
+        == "blocks.0.grn.scale: 3 of 3 elements differ, by up to 1.0 of the largest"
     )
     assert unequal_weights("norm", *sides).startswith("norm.scale (weight in torch): ")
     train = replace(row(("adam: blocks.1.grn.scale",)), check="train", sides=("flax", "torch"), architecture="x")

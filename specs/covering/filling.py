@@ -121,7 +121,8 @@ class Filling:
         if line.left.join == "+":
             for k, row in enumerate(line.pairs):
                 for name, parts in self._moves(env, row[0], make=k == 0).items():
-                    self.sums.setdefault(name, []).append(list(parts))
+                    terms = self.sums.setdefault(name, [])
+                    terms[k:] = [[*(terms[k] if k < len(terms) else ()), *parts], *terms[k + 1 :]]
             return
         for k, pairs in enumerate(line.pairs[0]):
             for name, parts in self._moves(env, pairs, use=k == 0).items():

@@ -25,6 +25,7 @@ from parity.derive.trace.tape import Array, Node, along, elements, tried
 from specs.notation.paths import escaped, normal
 
 RESHAPES = frozenset(["view", "unsafe_view", "reshape", "reshape_alias", "view_shape", "flatten"])
+TILES = frozenset(["tile", "repeat"])
 REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "logsumexp", "reduce_sum", "reduce_max", "reduce_min"])
 Place = frozenset[tuple[object, ...]]  # what an axis of length 1 stands beside; the same place shares one of them
 
@@ -108,6 +109,7 @@ def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
         if node.kind == "layout" and len(node.inputs) == 1:
             passed = tried(node.run, labels)
             yield from _places(program, node, labels, False) if _is_reshape(node) else _cuts(program, node, labels)
+            yield from _repeats(program, node, labels)
         elif node.kind in ("add", "mul") and not program.active.intersection(node.inputs) - {value}:
             passed = program.labelled(node, slot, labels)
         elif node.kind == "other" and program.shapes[node.output] == labels.shape:
@@ -170,6 +172,15 @@ def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
             yield _beside(np.moveaxis(labels, axis, -1), bool((np.diff(np.unique(taken)) > 1).any()))
 
 
+def _repeats(program: Program, node: Node, labels: Array) -> Iterator[Place]:
+    """Yield where axes of length 1 stand that repeat an axis once, as a head of keys has one of queries."""
+    if node.call and node.call.name in TILES and labels.shape == program.shapes[node.output]:
+        yield from (_beside(np.moveaxis(labels, axis, -1), True) for axis, n in enumerate(labels.shape) if n > 1)
+    elif _is_reshape(node) and _is_added(program, node.inputs[0]):
+        units = _units(labels.shape, program.shapes[node.output])
+        yield from (frozenset(_outside(labels.ravel(), unit)) for unit in units if unit.joined)
+
+
 def _joins(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     """Yield where a layout puts axes of length 1 of its operands beside longer ones, as a concatenation does.
 
@@ -212,11 +223,12 @@ def _drops_axis(program: Program, node: Node) -> bool:
 
 
 def _is_added(program: Program, value: int) -> bool:
-    """Tell whether a layout adds axes of length 1 to make a value, as for a stack."""
-    node = program.maker(value)
-    return (
-        node is not None and node.kind == "layout" and len(program.shapes[node.inputs[0]]) < len(program.shapes[value])
-    )
+    """Tell whether layouts add axes of length 1 to make a value, as for a stack or a repeat."""
+    for node in reversed(program.before_layouts(value)[1]):
+        before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
+        if before != after:
+            return len(before) < len(after)
+    return False
 
 
 def _units(before: Sequence[int], after: Sequence[int]) -> Iterator[Unit]:

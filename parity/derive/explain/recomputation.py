@@ -10,6 +10,7 @@ from functools import cached_property
 from parity.derive.edits.activated_sums import KIND as MOVED_ACTIVATION
 from parity.derive.edits.affine import MOVED as MOVED_PRODUCT
 from parity.derive.edits.edit import SIDES, Edit
+from parity.derive.edits.numbers import Change
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.edits.sums import BESIDE
@@ -109,27 +110,32 @@ class Recomputation:
             for each in (edit, *edit.wider) if early <= self.limit else ():
                 sides = self.replaced(each)
                 gap = self._agreement(sides, self.at)
-                agreeing = _agreeing(sides, self.mapped) if gap <= self.limit else 0
-                if agreeing > most and not self._only_here(each, agreeing):
+                some = _agreeing(sides, self.mapped) if gap <= self.limit else []
+                if len(some) > most and not self._only_here(each, some):
                     best = self.cause(each, gap), sides
-                    most = agreeing
+                    most = len(some)
                 if most == len(self.pairs) or (each is edit and gap > self.limit):  # one place does not suffice there
                     break
             if most == len(self.pairs) or (best[0] and not left_over):
                 break
         return best
 
-    def _only_here(self, edit: Edit, agreeing: int) -> bool:
+    def _only_here(self, edit: Edit, agreeing: Sequence[Pair]) -> bool:
         """Tell whether an edit changes which terms the compared sum has, and the next use parts all the same.
 
         A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
-        Neither does a branch that reads an earlier value, which both sides have: all has to agree then.
+        Neither does a branch that reads an earlier value, which both sides have: all has to agree then. Where
+        parameters have no partner, that of this use may be a wrong one, which reads the same value by chance.
         """
         if edit.kind == BESIDE:
-            return agreeing < len(self.pairs)
+            return len(agreeing) < len(self.pairs)
+        if not (self.mapped.whole or isinstance(edit, Change)):
+            uses = [pair.right for pair in agreeing[self.at :] if pair.right and pair.right.kind != "add"]
+            tape = self.both[1].tape
+            return not tape.is_chained([tape.nodes[use.node] for use in uses])
         if edit.kind not in (TERM, MOVED_ACTIVATION, MOVED_PRODUCT):
             return False
-        return self.sums > 0 and agreeing <= self.at + self.sums
+        return self.sums > 0 and len(agreeing) <= self.at + self.sums
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""
@@ -203,10 +209,10 @@ class Recomputation:
         return 0.0 if cut and sides else last
 
 
-def _agreeing(sides: Sides | None, mapped: Mapped) -> int:
-    """Count the pairs of uses before the first that meets other values."""
+def _agreeing(sides: Sides | None, mapped: Mapped) -> list[Pair]:
+    """Return the pairs of uses before the first that meets other values."""
     every = pairs(*sides, mapped) if sides else iter(())
-    return sum(1 for _ in itertools.takewhile(lambda pair: not pair.parts, every))
+    return [*itertools.takewhile(lambda pair: not pair.parts, every)]
 
 
 def _ends(sides: Sides, some: Sequence[Pair]) -> list[int]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import called, command_or_call, option
-from convert.folding import by_reason, listed
 from convert.folding import fold as folded_names
+from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
@@ -124,12 +124,6 @@ class Derivation(Evidence):
         return f"differ by {short(self.gradient)} of their largest{where}"
 
     @property
-    def alone(self) -> list[tuple[list[str], str]]:
-        """Group the right parameters without a partner by the reason, in words for one or for several."""
-        groups = by_reason(self.reasons).items()
-        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups]
-
-    @property
     def lacking(self) -> list[str]:
         """List the right parameters without a partner by the reason; one line where none has a partner."""
         if self.nothing_matched:
@@ -152,15 +146,6 @@ class Derivation(Evidence):
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
         texts = [_counted(kind, number) for kind, number in counts.items()]
         return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
-
-    @property
-    def covered(self) -> str:
-        """Say behind "proven" what a proof covers: " by outputs alone, but for 2 arrays on which no output depends"."""
-        if not self.proven:
-            return ""
-        idle = len(self.unobservable) + len(self.idle_parts)
-        how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
-        return how + f", but for {count(idle, 'array')} on which no output depends" * bool(idle)
 
     @property
     def following(self) -> str:
@@ -335,8 +320,10 @@ class Derivation(Evidence):
         verdict += self.covered
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
+        alike = None if self.rounded or not self.proven else self.gradient
+        gradients = "" if alike is None else f", gradients {agreeing(alike)}"
         kind = "good" if self.proven else "bad"  # as the page has it
-        lines = [Line(f"{verdict}: {self.outputs}{uses}", kind)]
+        lines = [Line(f"{verdict}: {self.outputs}{gradients}{uses}", kind)]
         lines += [Line(f"{what}: {how}", "head") for what, how in self.unlike]
         if self.depths:  # which explains what is missing
             return lines

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from convert.folding import fold
+from convert.folding import by_reason, fold
 from parity.derive.explain.divergence import Divergence, confirmed
 from parity.derive.fold.followed import behind_lists
 from parity.derive.fold.rows import DerivedTable
@@ -18,6 +18,7 @@ from parity.derive.missing.unmatched import Unmatched
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
 from specs.notation.lines import Line
+from specs.words import count
 
 from .exchanged import exchanged, reordered
 from .lone import lone
@@ -187,6 +188,21 @@ class Evidence(Given, Matching, Judgement, Differences):
     def verdict(self) -> str:
         """Return "proven", "complete" (every parameter has a line, but the models differ) or "incomplete"."""
         return "proven" if self.proven else "incomplete" if self.missing else "complete"
+
+    @property
+    def covered(self) -> str:
+        """Say behind "proven" what a proof covers: " by outputs alone, but for 2 arrays on which no output depends"."""
+        if not self.proven:
+            return ""
+        idle = len(self.unobservable) + len(self.idle_parts)
+        how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
+        return how + f", but for {count(idle, 'array')} on which no output depends" * bool(idle)
+
+    @property
+    def alone(self) -> list[tuple[list[str], str]]:
+        """Group the right parameters without a partner by the reason, in words for one or for several."""
+        groups = by_reason(self.reasons).items()
+        return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups]
 
     @property
     def nothing_matched(self) -> bool:

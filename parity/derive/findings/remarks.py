@@ -50,9 +50,10 @@ NO_STATE = (
     "their weights convert in both directions, the state of an optimizer does not, as a term takes a step of its own"
 )
 ONE_LONG = (
-    "beside axes of these, the models flatten or cut one of length 1 (a position, head, group, channel or frame, or "
-    "half of a head of 2 channels) at different places: where it is longer, other lines may be right: derive from "
-    "models in which every such length is 2 or more, with heads of at least 4 channels"
+    "beside axes of these, the models flatten, cut or repeat one of length 1 (a position, head, group, channel or "
+    "frame, half of a head of 2 channels, heads of queries for each of keys) at different places: where it is longer, "
+    "other lines may be right: derive from models in which every such length is 2 or more, with heads of at least 4 "
+    "channels"
 )
 CUT_ALIKE = (
     "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "

@@ -163,10 +163,11 @@ def _listing(group: Sequence[Numbered]) -> Row | None:
     if any(len({*column}) < len(group) for column in columns.values()) or _in_one_path(group[0][1], columns):
         return None
     holes: dict[int, str] = {}
-    first = next(iter(columns.values()))
+    # {i} and {i+1} count from what the first hole lists: beside another list they would be ambiguous
+    counting = all(np.array_equal(column, np.arange(len(group)) + column[0]) for column in columns.values())
+    counting = counting and next(iter(columns.values()))[0] == 0
     for p, column in columns.items():
-        shifted = first == (*range(len(group)),) and column == (*range(column[0], column[0] + len(group)),)
-        hole = Hole(LISTS[0], shift=column[0]) if holes and shifted else Hole(LISTS[0], values=(*map(str, column),))
+        hole = Hole(LISTS[0], shift=column[0]) if holes and counting else Hole(LISTS[0], values=(*map(str, column),))
         holes[p] = str(hole)
     return _filled(group[0][1], holes)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,8 +20,45 @@ from parity.derive.trace.tape import Array, Node, along, elements
 
 from .sources import Met, first_met, fitted, origins_of
 
+Shape = tuple[int, ...]
 PADS = frozenset({"constant_pad_nd", "pad", "pad3d"})  # by a number that may be 0 at one size alone
 EVEN = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_num"})  # cut into equal parts
+
+
+@dataclass(frozen=True)
+class Joint:
+    """An axis of an array along which arrays of the other side stand side by side, each a part of one length.
+
+    Args:
+      side: of the array. name, shape: its own. axis: the one. count: how many parts it has.
+      parts: the shapes of the other arrays by their names. own: the axis of these that is one part; -1 if none is.
+    """
+
+    side: int
+    name: str
+    shape: Shape
+    axis: int
+    count: int
+    parts: Mapping[str, Shape]
+    own: int
+
+    def is_shown(self, programs: Sequence[Program]) -> bool:
+        """Tell whether a run of one side shows that the parts have one length in every model; True without runs."""
+        if not programs:
+            return True
+        whole, others = programs[self.side], programs[1 - self.side]
+        if _as_recorded(whole, {self.name: self.shape}) and equal_parts(whole, self.name, self.axis, self.count):
+            return True
+        if self.own < 0 or not _as_recorded(others, self.parts):
+            return False
+        steps = {name: (self.own, np.arange(1, shape[self.own] + 1)) for name, shape in self.parts.items()}
+        return any(len(names) == len(steps) for names in axes_met(others, steps))
+
+
+def _as_recorded(program: Program, shapes: Mapping[str, Shape]) -> bool:
+    """Tell whether parameters have these shapes on a tape, whose forms may give them others."""
+    found = (program.shapes.get(program.tape.parameters.get(name, -1)) for name in shapes)
+    return all(one == shape for one, shape in zip(found, shapes.values(), strict=True))
 
 
 def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
@@ -54,8 +92,8 @@ def axes_met(program: Program, axes: Mapping[str, tuple[int, Array]]) -> list[li
     """
     labels, spans, last, length = dict[int, Array](), dict[str, slice](), 0, 0
     for name, (axis, steps) in axes.items():
-        value = program.tape.parameters.get(name)
-        if value is None or value in labels:
+        value = program.tape.parameters.get(name, -1)
+        if value in labels or value not in program.shapes:  # nothing reads it
             continue
         shape, length = program.shapes[value], int(steps.max())
         numbers = np.where(steps > 0, steps + last, 0)

@@ -104,7 +104,8 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
         for left_names, right_names, rows in with_terms(facts, groups, zeros, names)
     ]
     others = given.table.lines if given else ()
-    moved = [name for name in given.right if facts.rights.part(given.map[0], name).any()] if given else []
+    own = [name for name in given.right if name in facts.rights.shapes] if given else []  # the names of ties are none
+    moved = [name for name in own if given and facts.rights.part(given.map[0], name).any()]
     groups = with_met_letters(parts_of_sums(facts, groups, missing, moved), facts, names.lengths, others)
     groups = with_shown_lengths(groups, facts, names.lengths, others)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
@@ -184,7 +185,8 @@ def _table(
         constant(name, len(facts.rights.shapes[name]), exact(value), "<->" if facts.zeroed(name) else "<-")
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
-    extra += _tied([row for _, _, rows in groups for row in rows], (used, made), facts.ties)
+    own = (given.left, given.right) if given else ((), ())
+    extra += _tied([row for _, _, rows in groups for row in rows], (used, made), facts.ties, own)
     rows, lengths = [row for _, _, rows in groups for row in rows], dict(names.lengths)
     absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}}
     absent |= {name: why for name, why in missing.items() if name not in (given.right if given else ())}
@@ -284,15 +286,18 @@ def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> R
     return row
 
 
-def _tied(rows: Sequence[Row], spoken: Sequence[Collection[str]], ties: Sequence[Mapping[str, str]]) -> list[Row]:
+def _tied(
+    rows: Sequence[Row], spoken: Sequence[Collection[str]], ties: Sequence[Mapping[str, str]],
+    given: Sequence[Collection[str]] = ((), ()),
+) -> list[Row]:  # fmt: skip
     """Return lines that tie names which no row has, as those of a term of a sum, or of an array with several lines.
 
     Args:
-      spoken: parameters of each side of which lines speak.
+      spoken: parameters of each side of which lines speak. given: names in the user's lines.
     """
     tied = list[Row]()
     for side, names in enumerate(spoken):
-        said = {path for row in rows for path, _ in (row.left, row.right)[side]}
+        said = {path for row in rows for path, _ in (row.left, row.right)[side]} | {*map(escaped, given[side])}
         more = {name: first for name, first in ties[side].items() if first in names and escaped(name) not in said}
         for first in dict.fromkeys(more.values()):
             arrays = [(escaped(name), None) for name in (first, *(name for name in more if more[name] == first))]

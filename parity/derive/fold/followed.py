@@ -5,6 +5,7 @@ In models with more blocks, what follows has another number, which no line can c
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -36,34 +37,38 @@ class Numbers:
     """The numbers behind one beginning of a name.
 
     Args:
-      counted: by line and variable, with the largest number.
+      counted: by line and variable.
       fixed: those that lines have in their text, by the path as written up to there.
     """
 
-    counted: dict[Counted, int] = field(default_factory=dict)
+    counted: dict[Counted, set[int]] = field(default_factory=lambda: defaultdict(set))
     fixed: dict[str, int] = field(default_factory=dict)
 
-    def following(self) -> list[str]:
-        """Return the paths of fixed numbers beyond all that are counted."""
-        last = max(self.counted.values(), default=None)
-        return [label for label, number in self.fixed.items() if last is not None and number > last]
+    def following(self) -> Iterator[Followed]:
+        """Yield the fixed numbers beyond all that are counted, and the lists beyond one whose range a line states."""
+        last = max(itertools.chain(*self.counted.values()), default=None)
+        beyond = [label for label, number in self.fixed.items() if last is not None and number > last]
+        yield from (Followed(counted, label) for label in beyond for counted in self.counted)
+        for one, other in itertools.permutations(self.counted, 2):
+            if one.line.length(one.variable) and max(self.counted[one]) < min(self.counted[other]):
+                yield Followed(one, other.label, other)
 
 
 class Followed(NamedTuple):
-    """A list whose blocks a line counts, and the path of a number that follows it."""
+    """A list whose blocks a line counts, and the path of a number that follows it. Args: by: of a list that does."""
 
     counted: Counted
     path: str
+    by: Counted | None = None
 
 
 def followed(table: DerivedTable) -> list[Followed]:
     """Return each line's lists that a number follows, on either side."""
     return [
-        Followed(counted, path)
+        one
         for side, names in ((table, table.known), (table.reverse(), table.like))
         for numbers in _numbers(side, names).values()
-        for path in numbers.following()
-        for counted in numbers.counted
+        for one in numbers.following()
     ]
 
 
@@ -92,8 +97,7 @@ def _numbers(table: DerivedTable, names: Mapping[str, object]) -> dict[str, Numb
             if text.isdigit() and variable in seen:  # it counts nothing of its own: {i}.{i+2}
                 numbers[name].fixed[upto] = int(text)
             elif text.isdigit():
-                counted, key = numbers[name].counted, Counted(line, variable, upto)
-                counted[key] = max(counted.get(key, 0), int(text))
+                numbers[name].counted[Counted(line, variable, upto)].add(int(text))
             seen.add(variable)
             name, label = name + text, upto
     return numbers
@@ -118,7 +122,7 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
       counted by two numbers of one name, as in stages.{i+7}.{i}.
     """
     wanted: dict[int, set[str]] = defaultdict(set)
-    for line, variable, _ in (one.counted for one in followed(table)):
+    for line, variable, _ in (list_ for one in followed(table) for list_ in (one.counted, one.by) if list_):
         if line.length(variable) is None:
             wanted[line.number].add(variable)
     if not wanted:

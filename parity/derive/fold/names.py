@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from parity.derive.trace.axis_roles import Labels, axis_roles, follows
 from parity.derive.trace.program import Program
@@ -37,16 +37,17 @@ class Names:
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
         self.counted = set[str]()  # numbers of parts that code reads apart, as s=3
-        self._assumed: dict[str, bool] = {}  # arrays, whatever the numbers of their blocks
+        self._assumed: dict[tuple[str, ...], bool] = {}  # arrays and parts, whatever the numbers of their blocks
 
-    def assume(self, name: str, shown: Callable[[], bool]) -> None:
+    def assume(self, name: str, parts: Iterable[str], shown: Callable[[], bool]) -> None:
         """Note an array whose parts a line takes for equally long. Args: shown: tells whether a run shows it."""
-        if (kind := normal(name)) not in self._assumed:
+        if (kind := (normal(name), *map(normal, parts))) not in self._assumed:
             self._assumed[kind] = not shown()
 
     def assumed(self, name: str) -> bool:
         """Tell whether a line takes parts of an array for equally long, which no run shows."""
-        return self._assumed.get(normal(name), False)
+        kind = normal(name)
+        return any(assumed for (whole, *_), assumed in self._assumed.items() if whole == kind)
 
     def letters(self, side: int, rank: int) -> str:
         table = LETTERS.get(self.sides[side], LETTERS[""])

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
 
+from .equal_parts import Joint
 from .facts import Target
 from .related import relate
 from .rows import Row
@@ -37,6 +39,8 @@ def parted(of: Target, write: Write) -> list[Row] | None:
         made = [_made(of._replace(parts=[name], numbers=part)) for name, part in zip(of.parts, parts, strict=True)]
         if "" in made or len(set(made)) == 1:
             continue
+        joint = Joint(1 - of.side, of.name, numbers.shape, axis, count, dict.fromkeys(of.parts, of.shape), -1)
+        of.names.assume(of.name, of.parts, partial(joint.is_shown, of.names.programs))
         runs = [list(run) for _, run in groupby(range(count), key=made.__getitem__)]
         rows = [
             _row(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
-from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
 from .apart import apart
 from .blockwise import blockwise, of_blocks
-from .equal_parts import axes_met, equal_parts
+from .equal_parts import Joint
 from .facts import Facts, Target
 from .grids import COUNTING, grid
 from .joined import joined
@@ -24,7 +24,7 @@ from .names import Names, composed
 from .parted import parted
 from .permuted import listed
 from .ranges import block, even, left_over, window
-from .related import Axes, relate
+from .related import Atom, Axes, relate
 from .rows import Row
 from .segments import segmented
 from .swapped import equal_in_order, exchanged, with_letters
@@ -120,7 +120,7 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
     found = [*swapped, *exchanged(axes, names, side, first, len(counts))]
-    names.assume(of.name, lambda: _of_one_length(of, axes, counts))
+    names.assume(of.name, of.parts, lambda: _of_one_length(of, axes, counts))
     names.assign(axes, len(counts), side, first)
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     turned = [atom for (atom,) in axes.source[: len(counts)] if atom.backwards]  # as blocks that run from the last one
@@ -137,30 +137,18 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
 
 def _of_one_length(of: Target, axes: Axes, counts: Collection[str]) -> bool:
     """Tell whether a run shows that parts side by side, one for each word of names, as {s=q|k|v}, have one length."""
-    joined_axes = (
-        (at, atoms[1], atoms[0].length)
+    parts, words = dict.fromkeys(of.parts, of.shape), {name for name in counts if name not in COUNTING}
+    joints = (
+        Joint(1 - of.side, of.name, of.numbers.shape, at, atoms[0].length, parts, atoms[1].axis - len(counts))
         for at, atoms in enumerate(axes.target)
-        if len(atoms) > 1 and atoms[0].name in counts and atoms[0].name not in COUNTING
+        if _joins(atoms, words)
     )
-    programs, side = of.names.programs, of.side
-    if not programs:
-        return True
-    whole = _as_recorded(programs[1 - side], {of.name: of.numbers.shape})
-    apart = _as_recorded(programs[side], dict.fromkeys(of.parts, of.shape))
-    for at, atom, count in joined_axes:
-        if whole and equal_parts(programs[1 - side], of.name, at, count):
-            continue
-        own = atom.axis - len(counts)
-        steps = {name: (own, np.arange(1, of.shape[own] + 1)) for name in of.parts} if apart and own >= 0 else {}
-        if not any(len(names) == len(steps) for names in axes_met(programs[side], steps)):
-            return False
-    return True
+    return all(joint.is_shown(of.names.programs) for joint in joints)
 
 
-def _as_recorded(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Tell whether parameters have these shapes on a tape, whose forms may give them others."""
-    found = (program.shapes.get(program.tape.parameters.get(name, -1)) for name in shapes)
-    return all(one == shape for one, shape in zip(found, shapes.values(), strict=True))
+def _joins(atoms: Sequence[Atom], words: Collection[str]) -> bool:
+    """Tell whether an axis joins parts side by side, one for each word of names. Args: words: holes of names."""
+    return len(atoms) > 1 and atoms[0].name in words
 
 
 def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
@@ -189,9 +177,31 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     for name, (atom,) in zip(others, holes, strict=True):
         atom.name = name if name not in counts else next(free for free in "sruvl" if free not in {*counts, *others})
         other = re.sub(rf"\{{{name}(?=[}}=+-])", f"{{{atom.name}", other)
+    words = [{atom.name for name, (atom,) in zip(*some, strict=True) if name not in COUNTING}
+             for some in ((others, holes), (counts, numbered))]  # fmt: skip
+    arrays = dict.fromkeys(left_names, shape), dict.fromkeys(right_names, target)
+    _note_equal(names, arrays, (axes.source[len(counts) :], axes.target[len(others) :]), words)
     names.assign(Axes(axes.source, axes.target[len(others) :], axes.windows), len(counts), 0)
     left = " ".join(composed(atoms, signs=True) for atoms in axes.source[len(counts) :])
     return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
+
+
+def _note_equal(
+    names: Names, arrays: Sequence[dict[str, tuple[int, ...]]], dims: Sequence[Sequence[list[Atom]]],
+    words: Sequence[Collection[str]],
+) -> None:  # fmt: skip
+    """Note arrays of both sides that join parts, one for each word of the other side's names, as equally long.
+
+    Args:
+      arrays: their shapes. dims: their axes. words: holes of the other side's names.
+    """
+    for side, parts in enumerate(reversed(arrays)):
+        for at, atoms in enumerate(dims[side]):
+            if _joins(atoms, words[side]):
+                own = next((k for k, some in enumerate(dims[1 - side]) if some == [atoms[1]]), -1)
+                for name, shape in arrays[side].items():
+                    joint = Joint(side, name, shape, at, atoms[0].length, parts, own)
+                    names.assume(name, parts, partial(joint.is_shown, names.programs))
 
 
 def _left_over(

@@ -41,9 +41,9 @@ def part_sources(program: Program, name: str, axis: int, parts: Array) -> list[S
 
 def first_met(program: Program, name: str, axis: int) -> Met | None:
     """Return what an axis of a parameter meets first; None where that cannot be told."""
-    value = program.tape.parameters.get(name)
-    shape = program.shapes.get(-1 if value is None else value, ())
-    if value is None or math.prod(shape) > LARGE_ORIGINS:
+    value = program.tape.parameters.get(name, -1)
+    shape = program.shapes.get(value)
+    if shape is None or math.prod(shape) > LARGE_ORIGINS:  # None where nothing reads it
         return None
     return _met(program, value, np.broadcast_to(along(elements([shape[axis]]), axis, len(shape)), shape))
 

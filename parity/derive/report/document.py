@@ -42,14 +42,15 @@ def page(
     lines = count(len(derivation.table.lines), "line")
     number = derivation.arrays[1]
     filled = f" and fills {number - len(derivation.missing):,} of {count(number, 'array')} of the right model"
-    totals = [f"The Table has {lines}{filled if number else ''}", *map(begun, exceptions(derivation))]
+    totals = prose(f"The Table has {lines}{filled if number else ''}.")  # "Measured differences" has the errors
+    known = [join(" ", tag("b", prose(f"{begun(text)}."))) for text in exceptions(derivation)]
     names = sides or ("the left model", "the right model")
     return fill(
         kicker="Triptych derivation",
         title=join(f"{VERDICTS[derivation.verdict]}: {' <-> '.join(names)}"),
         state="good" if derivation.proven else "apart" if derivation.explained else "bad",
         verdict=prose(f"{_verdict(derivation, *names)}."),
-        totals=prose(" ".join(f"{text}." for text in totals)),  # "Measured differences" has the errors
+        totals=join(totals, *known),
         provenance=join(models(about, ("left", "right")), provenance(about)),
         divergences=join(cards(derivation), measures(derivation)),
         results=table(derivation, out),

@@ -14,7 +14,6 @@ from parity.derive.edits.edit import Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
-from parity.derive.edits.sums import BESIDE
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
 from parity.derive.limits import AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
@@ -85,7 +84,7 @@ def _with_an_edit(given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
     for edit in budget.rest(_edits(given)):
         new = _tried(edit, given, known, budget)
-        if new and (not new.best.found.failure or _further(new.best.found, given.best.found, edit)):
+        if new and (not new.best.found.failure or _further(new.best, given.best.found, edit)):
             tried = [new, *(_tried(wider, given, known, budget) for wider in edit.wider)]
             return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
     return None
@@ -198,15 +197,17 @@ def _near(program: Program, first: int) -> range:
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
 
 
-def _further(after: Match, before: Match, edit: Edit) -> bool:
+def _further(after: Candidate, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
 
-    Where a function was left out, or a branch reads another value, two products have to agree: the first layers of any
-    two models, or branches, read the same input.
+    One of them has to be computed behind another one: the first layers of any two models, or branches, read the same
+    input.
     """
-    steps = after.steps[len(before.steps) :]
-    if edit.kind in (FUNCTION, MASK, BESIDE):
-        steps = [step for step in steps if step.kind == "product"]
-    new = steps[:2]
-    agreeing = all(step.gap <= AGREEING_SUMS for step in new if step.kind != "add")
-    return len(new) == 2 and (isinstance(edit, Change) or agreeing)
+    steps = after.found.steps[len(before.steps) :]
+    if isinstance(edit, Change):
+        return len(steps) > 1
+    agreeing = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= AGREEING_SUMS, steps)
+    names, program = {step.right for step in agreeing if step.kind != "add"}, after.programs[1]
+    weights = program.weights()
+    nodes = (node for node in program.tape.nodes if node.kind in ("product", "mul"))
+    return program.tape.is_chained([node for node in nodes if any(weights.get(n) in names for n in node.inputs)])

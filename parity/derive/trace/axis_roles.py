@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,8 @@ class AxisRoles(NamedTuple):
 
     Args:
       readers: the operations that read its values first, as queries, keys and values are read by products of their own.
-      heads: its place among the products of a batch, as attention computes each head by itself.
+      heads: its place among the products of a batch, as attention computes each head by itself, or the operations of
+        a loop that does so.
     """
 
     readers: Labels = ()
@@ -40,17 +41,31 @@ def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
     if not reads or any(read.own for read in reads):
         return AxisRoles()
     met = [set(np.unique(read.places)) for read in reads]
-    readers = (frozenset(k for k, some in enumerate(met) if n in some) for n in range(1, shape[axis] + 1))
-    return AxisRoles(tuple(readers), _in_batch(program, reads, shape[axis]))
+    readers = tuple(frozenset(k for k, some in enumerate(met) if n in some) for n in range(1, shape[axis] + 1))
+    if _are_alike(program, reads, set(readers)):
+        return AxisRoles(heads=readers)
+    return AxisRoles(readers, _in_batch(program, reads, shape[axis]))
+
+
+def _are_alike(program: Program, reads: list[_Read], parts: Set[frozenset[int]]) -> bool:
+    """Tell whether all parts of an axis are used alike, as heads of which each is a step of a loop.
+
+    Args:
+      parts: which of its uses read each part.
+    """
+    used = {tuple(sorted(program.fates[reads[k].at][reads[k].slot] for k in part)) for part in parts}
+    return len(used) == 1 < len(parts)
 
 
 class _Read(NamedTuple):
     """A use of an axis: an operation, which of its operands, and the index of the axis at each of its elements.
 
     Args:
+      at: the operation's place on the tape.
       own: whether it is a product with the parameter itself that sums over the axis.
     """
 
+    at: int
     node: Node
     slot: int
     places: Array
@@ -69,9 +84,9 @@ def _reads(program: Program, value: int, places: Array) -> Iterator[_Read]:
             if (places == places[:, :1]).all():
                 yield from _reads(program, node.output, np.broadcast_to(places[:, :1], program.shapes[node.output]))
             else:
-                yield _Read(node, slot, places, own=True)
+                yield _Read(at, node, slot, places, own=True)
         else:
-            yield _Read(node, slot, places)
+            yield _Read(at, node, slot, places)
 
 
 def _in_batch(program: Program, reads: list[_Read], count: int) -> Labels:

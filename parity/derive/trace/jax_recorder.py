@@ -68,7 +68,7 @@ class Reader:
             return [self.tape.layout(value, identity, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
-            call = Operation.of(name, params) if name == "reshape" else None
+            call = Operation.of(name, params) if name in ("reshape", "tile") else None
             return [self.tape.record("layout", inputs, run, site, call=call)]
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,9 @@ def replayed(tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array
         return Program(tape, parameters, inputs).outputs
     except Refused:
         return [np.array(np.nan) for _ in tape.outputs]
+
+
+Fate = tuple[Any, ...]  # an operation that reads a value, and what becomes of its result
 
 
 class Program:
@@ -128,6 +131,25 @@ class Program:
         for node in self.tape.nodes:
             depths[node.output] = max((depths.get(n, 0) for n in node.inputs), default=0) + (node.kind == "product")
         return depths
+
+    @cached_property
+    def fates(self) -> list[list[Fate]]:
+        """Return for each operation what becomes of its operands, alike for operands that are used alike.
+
+        Places in what a layout joins do not count, so that heads of a loop are used alike. Parameters do.
+        """
+        numbers, weights = dict[object, int](), self.weights()
+        uses: dict[int, list[Fate]] = {value: [("output", k)] for k, value in enumerate(self.tape.outputs)}
+        every = list[list[Fate]]()
+        for node in reversed(self.tape.nodes):
+            joins = node.kind == "layout" and len(node.inputs) > 1
+            met = tuple(number for number in node.inputs if number in weights)
+            own = (node.kind, node.call.name if node.call else "", self.shapes[node.output], met)
+            result = numbers.setdefault(tuple(sorted(uses.get(node.output, ()))), len(numbers))
+            every.append([(*own, 0 if joins else slot, result) for slot in range(len(node.inputs))])
+            for number, fate in zip(node.inputs, every[-1], strict=True):
+                uses.setdefault(number, []).append(fate)
+        return every[::-1]
 
     @cached_property
     def costs(self) -> list[int]:

@@ -178,6 +178,10 @@ class Tape:
                 wanted.update(node.inputs)
         return not wanted.isdisjoint(on)
 
+    def is_chained(self, nodes: Collection[Node]) -> bool:
+        """Tell whether one of some operations is computed from the result of another one."""
+        return self.depends({number for node in nodes for number in node.inputs}, {node.output for node in nodes})
+
     def number(self) -> int:
         """Return a number for a new value."""
         self.size += 1
