@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -297,6 +298,18 @@ def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, cont
     assert code == 1
     assert f"{tmp_path / name}: is no " in err and "move it away" in err
     assert (listing(tmp_path), (tmp_path / name).read_text()) == ([name], content)
+
+
+def test_shards_of_another_index_are_none_of_this_one(run, tmp_path):
+    """Names that differ in a number alone; what no index lists is named."""
+    for name in ("m1", "m9"):
+        words = ["google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors", "--shard-size", "9kB"]
+        assert run(*words)[0] == 0
+    stray = "m2-00001-of-00002.safetensors"
+    shutil.copy(next(tmp_path.glob("m1-00001-*")), tmp_path / stray)
+    (tmp_path / "m2.safetensors.index.json").write_text("{}")
+    with open_checkpoint(tmp_path / "m9.safetensors.index.json") as reader:
+        assert reader.skipped.names == {"a shard that the index does not list": [stray]}
 
 
 def test_one_name_means_one_model(run, sharded, tmp_path):

@@ -64,10 +64,17 @@ class Index:
         self.unknown += [f"metadata: {key}" for key in fields if key not in KEYS]
 
     def unlisted(self) -> list[str]:
-        """Return files beside the index that are named like its shards, numbers aside, and that it does not list."""
+        """Return files beside the index that are named like its shards, numbers aside, and that no index lists."""
         patterns = {_NUMBERS.sub("#", name) for name in self.shards}
-        beside = sorted(os.listdir(os.path.dirname(os.path.abspath(self.path))))
-        return [name for name in beside if name not in self.shards and _NUMBERS.sub("#", name) in patterns]
+        folder, own = os.path.split(os.path.abspath(self.path))
+        beside = sorted(os.listdir(folder))
+        alike = [name for name in beside if name not in self.shards and _NUMBERS.sub("#", name) in patterns]
+        listed = set[str]()
+        for other in beside if alike else ():
+            if INDEX.search(other) and other != own:
+                with contextlib.suppress(FormatError):  # one that is damaged lists nothing
+                    listed |= Index(os.path.join(folder, other)).shards.keys()
+        return [name for name in alike if name not in listed]
 
     def _content(self) -> Any:
         file = File(self.path)
