@@ -199,7 +199,8 @@ def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path)
     optimizer = torch.optim.AdamW(source.named_parameters(), lr=0.01)
     source.table.weight.sum().backward()
     optimizer.step()
-    torch.save({"model": source.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    average = {"model_ema": source.state_dict()}
+    torch.save({"model": source.state_dict(), "optimizer": optimizer.state_dict(), **average}, tmp_path / "net.pt")
     line, turned = "table.weight: v c = head.weight: v c", "head.weight: v c = table.weight: v c"
     (tmp_path / "net.table").write_text(f"table 1: torch <-> torch\n{turned} <-> {line}\ndrop <- mask\n")
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer"]
@@ -208,6 +209,7 @@ def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path)
         torch.save(target.state_dict(), tmp_path / "new.pt")
         code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt", "--force")
         assert code == 0 and "taken to be buffers, which no optimizer trains: mask" in err, err
+        assert "model_ema lacks what the table drops: the file of --like fills it in the average, too: mask\n" in err
         assert ("get the same moments, as they are one parameter of the source" in err) is not tie
         saved = torch.load(tmp_path / "out.pt")
         assert all(entry["exp_avg"].all() for entry in saved["optimizer"]["state"].values())  # named as table.weight

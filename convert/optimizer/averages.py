@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from convert import folding
 from convert.arrays.counters import COUNTER, is_count
 from convert.arrays.dtypes import FLOATS
-from convert.arrays.steps import Filling, Promise, Step, Sum, sources_of
+from convert.arrays.steps import Copied, Filling, Promise, Step, Sum, sources_of
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
 from convert.reading.nesting import label
@@ -79,7 +79,10 @@ def fill(
     left = tuple(tensor.name for name, tensor in own.items() if name.endswith(COUNTER) and name not in used)
     place = label(copy.place)
     ties = folding.equations((other, name) for name, other in tied.items())
-    notes = (f"tied, and once in the average under {place}: {', '.join(ties)}",) if ties else ()
+    notes: tuple[str, ...] = (f"tied, and once in the average under {place}: {', '.join(ties)}",) if ties else ()
+    if copied := [tensor.name for tensor, filling in weights.steps if isinstance(filling, Copied)]:
+        what = "lacks what the table drops: the file of --like fills it in the average, too"
+        notes += (f"{place} {what}: {', '.join(folding.fold(copied))}",)
     whole = Averages(place, tuple(steps), frozenset(shared), copy.count, copy.from_zero, also, left, notes)
     return whole, averages
 
