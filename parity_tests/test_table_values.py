@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -163,6 +164,15 @@ def test_lines_that_add_to_parts_of_one_array_are_one_sum_of_two_terms():
     table = Table.parse("\n".join(["table 1", *lines]))
     assert [len(entry.filling.terms) for entry in table.layout({"a": (4,), "b": (4,)}).entries] == [2]
     same(table.apply({"a": np.arange(4.0), "b": np.arange(4.0) * 10}), {"t": np.array([22.0, 33, 0, 11])})
+
+
+def test_int8_of_paddle_may_be_float8(tmp_path, capsys):
+    (tmp_path / "a.pdparams").write_bytes(pickle.dumps({"a": np.ones(3, "i1"), "b": np.ones(3, "f4")}))
+    (tmp_path / "x.table").write_text("table 1\na: o <-> a: o\nb: o <-> b: o\n")
+    words = ["--table", str(tmp_path / "x.table"), str(tmp_path / "a.pdparams"), "-o", str(tmp_path / "x.npz")]
+    assert main(words) == 0
+    said = "note: int8, as which paddle stores float8_e4m3fn, too: read as integers: a\n"
+    assert said in capsys.readouterr().err
 
 
 def test_tied_arrays_are_counted_once(tmp_path):

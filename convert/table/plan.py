@@ -106,6 +106,8 @@ class TablePlan:
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
         lines += [f"{what}: {', '.join(ties)}" for what, ties in self._ties() if ties]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
+        if self.reader.format == "pdparams" and (eights := [n for n, t in self.sources.items() if t.dtype == "int8"]):
+            lines.append(f"int8, as which paddle stores float8_e4m3fn, too: read as integers: {folding.listed(eights)}")
         lines += self._counts[1]
         return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
 
