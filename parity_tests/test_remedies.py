@@ -277,6 +277,10 @@ def test_what_a_file_lacks_is_named_before_a_smaller_model_is_offered(run, tmp_p
     code, _, err = run(*words, "--set", "classes=0")
     assert code == 1 and "no array has the name of one of the head: head.weight and head.bias" in err, err
 
+    save_file({name: array for name, array in arrays.items() if name != head[0]}, words[1])
+    code, _, err = run(*words, "--set", "classes=0")
+    assert code == 1 and "missing head.weight\n" in err and "all arrays of the model are there" not in err, err
+
     save_file({name: array for name, array in arrays.items() if name not in head}, words[1])
     code, _, err = run(*words)
     assert code == 2 and "missing head.weight" in err and "if the model was built so, add --set classes=0" in err, err

@@ -187,6 +187,8 @@ def _check(path: str, reading: Reading, configuration: Configuration, problems: 
     if lines or problems.missing:
         what = f"does not hold the {reading.dialect} arrays of this {reading.architecture}"
         only_more = not problems.missing and not problems.misfits and not without_array(reading, problems.skipped)
+        if only_more and (lost := _lost_of_head(reading, configuration.config)):
+            lines, only_more = [*folding.missing(lost, []), *lines], False
         if only_more:
             lines += [*_lacking(reading), *_headless(reading, configuration.config), MORE.format(document("own-model"))]
         raise PlanError(f"{path}: {what}", lines, problems.unfit(), only_more)
@@ -196,6 +198,14 @@ def _lacking(reading: Reading) -> Iterator[str]:
     """Say that a dialect may lack a line, if the user wrote its page: our own pages are tested on files of each."""
     if specs.folder(reading.architecture) is not None and reading.dialect in reading.spec.dialects:
         yield LACKS.format(reading.dialect, reading.architecture)
+
+
+def _lost_of_head(reading: Reading, config: Any) -> list[str]:
+    """Name the arrays that a head lacks of which a file has others, and is read without it."""
+    if config.classes:
+        return []
+    missing, others = unmatched(reading, replace(config, classes=1))
+    return missing if len(others) < len(unmatched(reading, config)[1]) else []
 
 
 def _headless(reading: Reading, config: Any) -> Iterator[str]:
