@@ -103,6 +103,8 @@ def _explained(
     alike = same_shapes(left.program, best.programs[1])
     sized = not (unlike or depths or alike) and len(lines.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, lines, places, sized)
+    if len(left.elements) == len(lines.rights):  # of one size, where one side fuses what nothing reads with the rest
+        others = [pair for pair in others if pair.joined]
     return Explained(places, steps, unlike or others, depths)
 
 
