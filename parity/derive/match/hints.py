@@ -12,9 +12,9 @@ import numpy as np
 
 from convert.errors import ConvertError, UsageError
 from parity.derive.limits import PARTED_USES
+from parity.derive.trace import sites
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
-from parity.derive.trace.sites import place
 from parity.derive.trace.tape import Array
 from specs.applied.arrays import translate
 from specs.applied.layout import Entry, Layout, Sum
@@ -131,7 +131,7 @@ def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "
     parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
     at_site = [
         name for name, at in uses.items()
-        if name in given.right and site in (place(program.tape.nodes[at].site, [name]), program.tape.nodes[at].site)
+        if name in given.right and site in (sites.place(program.tape.nodes[at].site, [name]), program.tape.nodes[at].site)
     ]  # fmt: skip
     first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
     agreeing = {name for step in steps for name in step.right} - {*parted}
