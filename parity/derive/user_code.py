@@ -55,7 +55,7 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
     spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    module, folder = importlib.util.module_from_spec(spec), os.getcwd()
     try:
         with imports.of(path):
             spec.loader.exec_module(module)
@@ -68,14 +68,22 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
             result = function()
     except UsageError:
         raise
-    except Exception as error:  # the user's code may raise anything
-        hidden = _hidden(error, os.path.dirname(os.path.abspath(path))) if isinstance(error, ImportError) else ""
-        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{hidden}") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        why = _explained(error, os.path.dirname(os.path.join(folder, path)))
+        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{why}") from error
+    finally:
+        os.chdir(folder)  # the user's code may have left it, to which the paths of the command are relative
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
 
 
-def _hidden(error: ImportError, folder: str) -> str:
-    """Explain an import that took a package of Triptych's in place of the user's file of that name; else ""."""
+def _explained(error: BaseException, folder: str) -> str:
+    """Explain code that ends the program, and imports that fail; "" for all else. Args: folder: of the user's file."""
+    if isinstance(error, SystemExit):
+        return " (the code ends the program: let it return, or raise an error)"
+    if not isinstance(error, ImportError):
+        return ""
+    if "attempted relative import" in str(error):
+        return " (the file runs by itself: write `from model import Net` for `from .model import Net`)"
     top = (error.name or "").partition(".")[0]
     own = [path for path in (f"{top}.py", top) if top in PACKAGES and os.path.exists(os.path.join(folder, path))]
     why = "Triptych has a package of that name, which is imported first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,12 @@ def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):
         parity.derive(torch_model(6), torch_model(6), (X,), left_weights=given)
     with pytest.raises(ConvertError, match="no checkpoint of the left model"):
         parity.derive(torch_model(6), torch_model(6), (X,), left_weights=str(tmp_path / "left.pt"))
+    given["2.bias"] = given["2.bias"] * np.nan
+    torch.save({name: torch.from_numpy(array) for name, array in given.items()}, tmp_path / "nan.pt")
+    for weights, name in ((given, "left_weights"), (str(tmp_path / "nan.pt"), str(tmp_path / "nan.pt"))):
+        with pytest.raises(UsageError, match=f"^{re.escape(name)}: has NaN") as raised:
+            parity.derive(left, torch_model(), (X,), left_weights=weights)
+        assert raised.value.problems == ["2.bias"]
 
 
 def test_weights_are_found_in_a_training_checkpoint(tmp_path: Path):
@@ -278,6 +285,16 @@ def test_models_that_cannot_be_run_are_a_wrong_call():
         parity.derive(torch_model(), torch_model(), (images(3, 7),))
     with pytest.raises(UsageError, match="is no model"):
         parity.derive(3, torch_model(), (X,))
+    with pytest.raises(UsageError, match=r"a parity\.Call has all inputs of a model: give it alone"):
+        parity.derive(torch_model(), torch_model(), (parity.Call(X),))
+
+
+def test_an_input_that_asks_for_a_gradient_is_read():
+    needs("torch")
+    import torch
+
+    x = torch.from_numpy(X).float().requires_grad_()
+    assert parity.derive(torch_model(), torch_model(), (x,)).proven and x.requires_grad
 
 
 def test_transfer_refuses_values_that_become_infinite():

@@ -67,6 +67,42 @@ def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refus
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
 
 
+@pytest.mark.parametrize(
+    ("lines", "which"),
+    [
+        ("a.weight: o i <-> w1: i o = w2: i o", "line 2 (a.weight)"),
+        ("drop <- b1: c = 0\na.bias -> drop", "line 3 (a.bias)"),
+        ("drop <- b1", "line 2 (b1)"),
+    ],
+)
+def test_a_wrong_line_is_said_before_what_it_makes_the_models_differ_in(lines: str, which: str):
+    """A tie that the right model does not have, and a bias that it reads: both would pass for a cause."""
+    needs("torch")
+    import torch
+
+    jnp = pytest.importorskip("jax").numpy
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.b(self.a(x).tanh())
+
+    def run(p: Any, x: Any) -> Any:
+        return jnp.tanh(x @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"]
+
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((4, 4) if name[0] == "w" else 4) for name in ("w1", "b1", "w2", "b2")}
+    given = Table.parse(f"table 1\n{lines}\n", name="x.table")
+    found = parity.derive(Net(), (run, arrays), (rng.standard_normal((3, 4)),), table=given)
+    verdict, first = str(found).splitlines()[:2]
+    assert first == f"lines given by x.table: check them first: {which}"
+    assert verdict.startswith("complete, but not proven: ") and found.following.startswith("correct the given line")
+    assert "# not proven, as a given line may be wrong (lines given by x.table: " in found.table.print()
+
+
 @pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])
 def test_given_lines_that_set_zeros_are_proven(lines: str):
     """The right model adds a second bias, which becomes zero."""

@@ -115,3 +115,22 @@ def test_pixels_are_shuffled_out_of_channels_in_another_order(last: bool):
     left = Net(lambda m, x: m.down(torch.pixel_shuffle(m.up(x), 2).tanh()), **parts())
     found = parity.derive(left, Net(shuffled, **parts()), (images(2, 5, 4, 4),))
     assert found.proven, str(found)
+
+
+def test_a_convolution_of_one_tap_is_a_dense_layer_where_most_rows_are_zeros():
+    """A limit leaves zeros alone at many places: neither kind of layer counts them."""
+
+    class Limited(torch.nn.Module):
+        def __init__(self, dense: bool):
+            super().__init__()
+            self.dense = dense
+            layer = torch.nn.Linear if dense else lambda i, o: torch.nn.Conv1d(i, o, 1)
+            self.a, self.b = layer(4, 2), layer(2, 3)
+
+        def forward(self, x: Any) -> Any:
+            x = (self.a(x.mT if self.dense else x) - 0.2).relu()
+            return self.b(x).mT if self.dense else self.b(x)
+
+    found = parity.derive(Limited(False), Limited(True), (images(2, 4, 9),))
+    assert found.proven and "b.weight: o i 1 <-> b.weight: o i" in found.table.print()
+    assert found.matched == "4 of 4 uses of parameters agree"

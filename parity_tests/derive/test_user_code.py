@@ -46,6 +46,30 @@ def test_a_file_of_the_user_that_a_package_of_ours_hides_is_named(tmp_path: Path
         build(f"{tmp_path}/left.py:build", "left", imports)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("from .model import Net\n\n\ndef f(): pass", "no known parent package (the file runs by itself: write `from"),
+        ("import sys\n\n\ndef f(): sys.exit(3)", "SystemExit: 3 (the code ends the program: let it return"),
+    ],
+)
+def test_code_that_is_no_file_of_its_own_or_ends_the_program_is_one_error(code: str, said: str, tmp_path: Path):
+    (tmp_path / "left.py").write_text(f"{code}\n")
+    with Imports() as imports, pytest.raises(ConvertError, match=re.escape(said)):
+        build(f"{tmp_path}/left.py:f", "left", imports)
+
+
+def test_code_that_leaves_the_folder_changes_no_path_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    code = "import os\n\nimport torch\n\nos.chdir(os.sep)\n\n\ndef f():\n    return torch.nn.Linear(2, 2)\n"
+    monkeypatch.chdir(tmp_path)
+    Path("left.py").write_text(code)
+    with Imports() as imports:
+        for which in ("left", "right"):
+            build("left.py:f", which, imports)
+    assert Path.cwd() == tmp_path
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_no_model_with_inputs_is_diagnosed(name: str):
     needs("torch")

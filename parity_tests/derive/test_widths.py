@@ -286,6 +286,16 @@ def test_fused_vectors_are_no_other_width():
     assert found.missing and not found.sizes, found.sizes
 
 
+def test_a_part_that_nothing_reads_makes_no_other_size():
+    """The last block of a WaveNet has a residual that no output depends on, which one side fuses with the rest."""
+    left = Net(lambda m, x: m.head(m.both(m.stem(x).tanh())[..., 4:]), stem=linear(5, 4), both=linear(4, 7),
+               head=linear(3, 2))  # fmt: skip
+    right = Net(lambda m, x: m.head((y := m.skip(m.stem(x).tanh())) * y.roll(1, -1)), stem=linear(5, 4),
+                rest=linear(4, 4), skip=linear(4, 3), head=linear(3, 2))  # fmt: skip
+    found = parity.derive(left, right, (images(8, 5),))
+    assert found.missing and not found.sizes and "size" not in str(found), found
+
+
 def test_a_matrix_is_of_no_other_size_than_a_free_one_of_its_shape():
     """The first right matrix reads what a square one reads on the left, and partners of its shape are free there."""
 

@@ -19,7 +19,7 @@ from parity.derive.findings.derivation import Derivation
 from parity.derive.findings.evidence import Differences, Given, Judgement, Matching
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
-from parity.derive.match.hints import to_check
+from parity.derive.match.hints import in_causes, to_check
 from parity.derive.missing.depths import DEPTHS, differing
 from parity.derive.missing.layers import one_sided_weight_norms, same_shapes, unlike_strides
 from parity.derive.missing.unmatched import Unmatched, unmatched
@@ -103,6 +103,8 @@ def _explained(
     alike = same_shapes(left.program, best.programs[1])
     sized = not (unlike or depths or alike) and len(lines.rights) <= LARGE_MODEL and unequal
     places, others, steps = partings(left, best, lines, places, sized)
+    if len(left.elements) == len(lines.rights):  # of one size, where one side fuses what nothing reads with the rest
+        others = [pair for pair in others if pair.joined]
     return Explained(places, steps, unlike or others, depths)
 
 
@@ -188,10 +190,10 @@ def _differences(
             known,
             strides=unlike_strides(left.program, best.programs[1]) if stopped else "",
             heads=_heads(left, best, lines, explained),
-            check_given=_given_to_check(best, explained),
         )
     if proven:
         return known
+    known = replace(known, check_given=_given_to_check(best, explained, sure))
     lefts, rights = left.elements, lines.rights
     sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
     return replace(
@@ -204,10 +206,16 @@ def _differences(
     )
 
 
-def _given_to_check(best: Candidate, explained: Explained) -> str:
-    """Say which given line may be why models part; "" if none."""
-    if not (best.hint and best.hint.right):
+def _given_to_check(best: Candidate, explained: Explained, sure: bool) -> str:
+    """Say which given line may be why models part; "" if none.
+
+    Args:
+      sure: whether the models are equal without the causes that were found.
+    """
+    if not best.hint:
         return ""
+    if sure:
+        return in_causes(best.hint, [at.cause for at in explained.places])
     site, stop = explained.places[0].right if explained.places else "", best.found.failure
     return to_check(best.hint, explained.steps, best.programs[1], site, stop.names if stop else ())
 

@@ -20,8 +20,9 @@ MORE_BLOCKS = "if larger models have more of these blocks, derive from models wi
 OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 WIDER = (
-    "rotary positions turn pairs of channels, which have this length too: derive from models with 3 heads of keys or "
-    "more, and heads of 8 channels or more, where pairs are told from the rest"
+    "one of them may be 2 in every model, as the number of channels that rotary positions turn together: derive from "
+    "models in which nothing else is 2, with rotary positions from 3 heads of keys or more, and heads of 8 channels or "
+    "more, where pairs are told from the rest"
 )
 BY_CHANCE = (
     "nothing shows that the code has this number whatever the width: where keys and values have fewer heads than "

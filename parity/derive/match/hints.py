@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from convert.errors import ConvertError, UsageError
 from parity.derive.limits import PARTED_USES
+from parity.derive.trace import sites
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
@@ -124,22 +124,40 @@ def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "
 
     Args:
       steps: uses of parameters, in the order of execution: none of those that are given. program: of the right model.
-      site: the module on the right at which values part first. stopped: the parameters at which the matching stopped.
+      site: the place on the right at which values part first. stopped: the parameters at which the matching stopped.
     Returns: "" where no given line lies between.
     """
     uses = _first_uses(program)
     parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
-    at_site = [name for name, at in uses.items() if program.tape.nodes[at].site == site and name in given.right]
+    at_site = [
+        name for name, at in uses.items()
+        if name in given.right and site in (sites.place(program.tape.nodes[at].site, [name]), program.tape.nodes[at].site)
+    ]  # fmt: skip
     first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
     agreeing = {name for step in steps for name in step.right} - {*parted}
     read = _read_before(program, uses.get(first, -1), agreeing)
     last = max((name for name in given.right if name in read), key=lambda name: uses[name], default="")
-    if not last:
-        return ""
-    table = given.table.reverse()
-    found = Matcher(table, {last: ()}).match()
-    lines = (line for line in table.lines for _, arrays in found.groups(line) if any(arrays))
-    which = "".join(f": {_labelled(line.reverse())}" for line in itertools.islice(lines, 1))
+    return _to_check(given, given.table.reverse(), last) if last else ""
+
+
+def in_causes(given: Hint, causes: Sequence[str]) -> str:
+    """Say which given line speaks of a parameter that the cause of a difference names; "" for none.
+
+    Such a cause is confirmed with the line in place: a wrong line makes the models differ too.
+    """
+    words = {word.rstrip(",:") for cause in causes for word in cause.split()}
+    for names, table in ((given.right, given.table.reverse()), (given.left, given.table)):
+        for name in names:
+            if name in words:
+                return _to_check(given, table, name)
+    return ""
+
+
+def _to_check(given: Hint, table: Table, name: str) -> str:
+    """Say that the given line that speaks of an array may be wrong. Args: table: the one whose left side has it."""
+    found = Matcher(table, {name: ()}).match()
+    numbers = [line.number for line in table.lines for _, arrays in found.groups(line) if any(arrays)]
+    which = "".join(f": {_labelled(line)}" for line in given.table.lines if line.number in numbers[:1])
     return f"lines given by {given.table.name}: check them first{which}"
 
 

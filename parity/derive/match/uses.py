@@ -158,9 +158,10 @@ def each(use: Use, found: Array) -> tuple[Array, Array]:
 def rows(use: Use, program: Program) -> int:
     """Return how many rows the statistics of a product's columns count; 0 of a convolution, which counts them all."""
     node = program.tape.nodes[use.node]
-    if node.window:
+    if program.patches(node):
         return 0
-    return use.x.shape[1] if program.padded(node.inputs[0]) else columns.rows_of(use.x)
+    x = _in_rows(use.x, node.window)
+    return x.shape[1] if program.padded(node.inputs[0]) else columns.rows_of(x)
 
 
 def statistics(use: Use, program: Program) -> tuple[Array, Array]:
@@ -168,10 +169,19 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
     if use.kind != "product":
         return columns.of_elements(use.x, use.ids)
     node = program.tape.nodes[use.node]
-    taps = program.shapes[node.inputs[1]][2:] if node.window else ()
-    padded = not node.window and program.padded(node.inputs[0])  # which says nothing of a convolution
-    found = columns.of_product(use.x, node.window, taps, padded)
+    if window := program.patches(node):
+        found = columns.of_product(use.x, window, program.shapes[node.inputs[1]][2:])
+    else:
+        found = columns.of_product(_in_rows(use.x, node.window), None, padded=program.padded(node.inputs[0]))
     return np.arange(len(found)), found
+
+
+def _in_rows(x: Array, window: Window | None) -> Array:
+    """Return what a product reads as x[b, rows, k], also of a convolution that multiplies each position by itself."""
+    if window is None:
+        return x
+    grouped = x.reshape(len(x), window.groups, x.shape[1] // window.groups, -1)
+    return grouped.transpose(1, 0, 3, 2).reshape(window.groups, -1, grouped.shape[2])
 
 
 def raw(use: Use) -> Array:

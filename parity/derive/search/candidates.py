@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from convert.errors import UsageError, command_or_call
+from convert.folding import fold as folded
 from parity.derive.forms.crops import cropped
 from parity.derive.forms.real_parts import in_real_parts
 from parity.derive.forms.routed import passed_over
@@ -20,7 +21,7 @@ from parity.derive.match.hints import Hint, weights_of
 from parity.derive.match.match import Match
 from parity.derive.match.symbols import Filled
 from parity.derive.trace.caches import trim
-from parity.derive.trace.call import Call, call_of, label
+from parity.derive.trace.call import Call, as_array, call_of, label
 from parity.derive.trace.draws import Drawn, draw, of_one_value
 from parity.derive.trace.frames import line_of, message
 from parity.derive.trace.inputs import layouts
@@ -175,11 +176,15 @@ def fill(a: Side, elements: Filled, checkpoint: Weights, seed: int) -> list[str]
     """Give the left side's elements the values with which it is matched.
 
     Returns: parameters of one value in the checkpoint, as those of new norms; these keep random ones.
+    Raises: UsageError for NaN, which equals nothing on the right; ConvertError for names or shapes that differ.
     """
     draw(a, seed, elements.arrays)
     if checkpoint is None:
         return []
     own = _given(checkpoint, a) if isinstance(checkpoint, Mapping) else weights_of(checkpoint, a)
+    if broken := [name for name, array in own.items() if np.isnan(array).any()]:
+        what = "left_weights" if isinstance(checkpoint, Mapping) else checkpoint
+        raise UsageError(f"{what}: has NaN: give weights of numbers, or none, for random ones", folded(broken))
     drawn = [name for name, array in own.items() if array.size > 1 and of_one_value(array)]
     for name, array in own.items():
         if name not in drawn:
@@ -273,7 +278,7 @@ def calls(call: Call, right_inputs: Any) -> Iterator[Called]:
     if right_inputs is not None:
         yield Called(call_of(right_inputs))
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
-        for order, array in itertools.islice(layouts(np.asarray(call.args[0])), MAX_LAYOUTS):
+        for order, array in itertools.islice(layouts(as_array(call.args[0])), MAX_LAYOUTS):
             shapes = f"{list(np.shape(call.args[0]))} on the left is {list(array.shape)} on the right"
             moved = f"the right input is the left one with its axes in the order {order}: {shapes}"
             turned = Call(array, method=call.method, output=call.output)

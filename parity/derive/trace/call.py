@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from convert.errors import UsageError
+
 from .tape import identity
 
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
@@ -39,7 +41,7 @@ class Call:
         arrays = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not str(leaf.dtype).startswith(KEY):
-                array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
+                array = as_array(leaf)
                 arrays[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
         return arrays
 
@@ -52,6 +54,11 @@ class Call:
         """Return the arguments with these arrays in place of their own."""
         args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)
         return args, kwargs
+
+
+def as_array(leaf: Any) -> np.ndarray:
+    """Return an array of any framework as one of numpy, also a tensor that requires a gradient."""
+    return np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
 
 
 def label(path: str) -> str:
@@ -123,7 +130,9 @@ def _builder(tree: Any, tensor: type) -> Callable[[Iterator[Any]], Any] | None:
 
 
 def call_of(inputs: Any) -> Call:
-    """Return a Call of a tuple of arguments, or of one."""
+    """Return a Call of a tuple of arguments, or of one. Raises: UsageError for a Call among them."""
     if isinstance(inputs, Call):
         return inputs
+    if any(isinstance(leaf, Call) for _, leaf in flatten(inputs)):
+        raise UsageError("a parity.Call has all inputs of a model: give it alone, not in a tuple or another tree")
     return Call(*inputs) if isinstance(inputs, tuple) else Call(inputs)
