@@ -55,8 +55,10 @@ def test_activations_are_named_in_whatever_operations_they_are_written(left: Any
     (torch.sin, "sin"),
     (lambda x: torch.sin(9 * x), "sin(9 * x)"),
     (lambda x: 30 * torch.tanh(x / 30), "30 * tanh(x / 30)"),
+    (lambda x: x * torch.sigmoid(1.7 * x), "x * sigmoid(1.7 * x)"),
     (lambda x: torch.exp(x - 1) * 3, "3 * exp(x - 1)"),
     (lambda x: 3 * (2 * x).clamp(-0.3, 0.5), "3 * clamp(2 * x, min=-0.3, max=0.5)"),
+    (lambda x: x / (1 + x**2), "x / (pow(x, exponent=2) + 1)"),
 ])  # fmt: skip
 def test_a_function_that_one_side_applies_is_written_out(function: Any, text: str):
     functions = function, lambda x: x
