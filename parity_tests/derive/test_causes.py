@@ -51,6 +51,33 @@ def test_activations_are_named_in_whatever_operations_they_are_written(left: Any
         assert found.divergences[0].cause.startswith(cause)
 
 
+@pytest.mark.parametrize(("function", "text"), [
+    (torch.sin, "sin"),
+    (lambda x: torch.sin(9 * x), "sin(9 * x)"),
+    (lambda x: 30 * torch.tanh(x / 30), "30 * tanh(x / 30)"),
+    (lambda x: x * torch.sigmoid(1.7 * x), "x * sigmoid(1.7 * x)"),
+    (lambda x: torch.exp(x - 1) * 3, "3 * exp(x - 1)"),
+    (lambda x: 3 * (2 * x).clamp(-0.3, 0.5), "3 * clamp(2 * x, min=-0.3, max=0.5)"),
+    (lambda x: x / (1 + x**2), "x / (pow(x, exponent=2) + 1)"),
+])  # fmt: skip
+def test_a_function_that_one_side_applies_is_written_out(function: Any, text: str):
+    functions = function, lambda x: x
+    left, right = (Net(lambda m, x, of=of: m.out(of(m.fc(x))), fc=linear(), out=linear()) for of in functions)
+    (place,) = parity.derive(left, right, (images(4, 6),)).divergences
+    assert place.what == f"the left applies {text}, the right does not" and place.rest < 1e-12  # as it is left out
+
+
+def test_functions_of_other_numbers_are_causes_of_their_own():
+    def net(first: float, second: float) -> Net:
+        return Net(
+            lambda m, x: m.out(torch.sin(second * m.up(torch.sin(first * m.fc(x)))) if first else m.up(m.fc(x))),
+            fc=linear(), up=linear(), out=linear(),
+        )  # fmt: skip
+
+    places = parity.derive(net(9, 5), net(0, 0), (images(4, 6),)).divergences
+    assert [place.what for place in places] == [f"the left applies sin({n} * x), the right does not" for n in (9, 5)]
+
+
 def test_more_differences_than_are_explained_are_at_least_those():
     def blocks(acts: list[Any]) -> Net:
         parts = {f"fc{k}": linear() for k in range(len(acts) + 1)}

@@ -17,11 +17,11 @@ from specs.words import in_a_row
 
 from .activations import Activation, activation
 from .affine import chains
-from .edit import SIDES, Edit, Scope, repeats, widened
+from .edit import ELSEWHERE, SIDES, Edit, Scope, repeats, widened
 from .norms import each_norm
 from .sums import adds
 
-KIND = "activation in another place"
+KIND = f"activation {ELSEWHERE}"
 MOST = 4  # activations of a side that are tried
 DEPTH = 12  # operations behind a sum among which its activation function is
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from parity.causes.hypotheses import ACTIVATIONS, NONE
 from parity.derive.limits import ROUNDED_FUNCTIONS
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 
 from .edit import Other, Scope, two_sided
+from .functions import is_scaled
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
@@ -26,13 +27,26 @@ class Activation(NamedTuple):
     """Operations that compute an activation function.
 
     Args:
-      name: a key of ACTIVATIONS. entry: the value that they read. result: the last of them. size: how many they are.
+      name: a key of ACTIVATIONS.
     """
 
     name: str
-    entry: int
-    result: Node
-    size: int
+    stretch: Stretch
+
+    @property
+    def entry(self) -> int:
+        """Return the value that they read."""
+        return self.stretch.entry
+
+    @property
+    def result(self) -> Node:
+        """Return the last of them."""
+        return self.stretch.nodes[-1]
+
+    @property
+    def size(self) -> int:
+        """Count them."""
+        return len(self.stretch.nodes)
 
 
 def others(scope: Scope) -> Iterator[Other]:
@@ -45,8 +59,9 @@ def others(scope: Scope) -> Iterator[Other]:
         names = dict.fromkeys([*(act.name for act in by_side[1 - side]), NONE])
         for act in own:
             alike = _written_as(scope.programs[side], act)
+            scaled = is_scaled(scope.programs[side], act.stretch)
             for name in names:
-                if name != act.name:
+                if name != act.name and not (scaled and name == NONE):  # left out with its scales, as a function
                     both = (act.name, name) if side == 0 else (name, act.name)
                     text, values = two_sided(*both), {act.result.output: act.entry}
                     yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
@@ -78,7 +93,7 @@ def activation(program: Program, result: Node) -> Activation | None:
             continue
         for name, values in KNOWN.items():
             if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
-                return Activation(name, entry, result, len(nodes))
+                return Activation(name, Stretch(entry, nodes))
     return None
 
 

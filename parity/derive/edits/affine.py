@@ -17,14 +17,14 @@ from parity.derive.trace.tape import Array, Node, Tape
 from specs.numbers import measured
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, Scope, repeats, widened
+from .edit import ELSEWHERE, SIDES, Edit, LeftOut, Scope, repeats, widened
 from .sums import term
 from .weights import Instead
 
 MOST = 4  # chains of a side that are tried
 PAIRS = 8  # pairs of operations of a side that are exchanged
 MISSING = "missing parameter"  # the kind of edits that leave some out
-MOVED = "product in another place"  # the kind of edits that exchange it with a sum
+MOVED = f"product {ELSEWHERE}"  # the kind of edits that exchange it with a sum
 VERBS = {"add": "adds", "mul": "multiplies by"}
 
 

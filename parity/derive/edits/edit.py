@@ -15,6 +15,7 @@ from parity.derive.trace.tape import Array, Node, Tape, identity
 from specs.words import count, in_a_row
 
 SIDES = ("left", "right")
+ELSEWHERE = "in another place"  # ends the kind of edits that move something
 NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
 TURNS = 4  # values that are computed alike in each step of a recurrent network, up to which one of them is meant
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from parity.derive.trace.program import Program, Stretch
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, tried
+from specs.numbers import exact, measured
 from specs.words import in_a_row
 
 from .edit import SIDES, LeftOut, Scope
-from .texts import dropout, mask
+from .texts import CLOSE, dropout, mask
 from .texts import named as table_named
 
 FUNCTION, MASK, ORDER = "function", "mask", "reversal"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
 FEW = 2  # functions at one place that are left out one by one, as of queries and keys
+DIGITS, LONGEST = 6, 80  # of a number in a function that is written out; characters of the function
 MOST = 12  # functions of a side that are tried, the shortest first
 
 Signature = tuple[str, ...]
@@ -42,12 +46,13 @@ def without_functions(scope: Scope) -> Iterator[LeftOut]:
         single = list[LeftOut]()  # as rotations of queries alone, where one side has those of keys too
         for signature in sorted(more, key=len)[:MOST]:
             some = [function for function in more[signature] if program.makers[function.result] in near[side]]
+            alike = [other for other in more[signature] if formula(program, other) == formula(program, some[0])]
             site = some[0].nodes[-1].site
-            beside = [function for function in some if function.nodes[-1].site == site]
+            beside = [function for function in some if function.nodes[-1].site == site and function in alike]
             named = _named(program, some[0])
             kind = MASK if named.startswith("a mask") else FUNCTION
             text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            everywhere = _passed(more[signature])
+            everywhere = _passed(alike)
             sets = [beside, *([function] for function in beside[:FEW] if len(beside) > 1)]
             edits = [LeftOut(side, kind, text, _passed(few), times=len(few)).everywhere(everywhere) for few in sets]
             single += edits[1:]
@@ -119,7 +124,98 @@ def _named(program: Program, function: Stretch) -> str:
         return found.text if token is None else f"a mask of token {token} (padding_idx)"
     if text := dropout(program.function(function), program.shapes[function.entry]):
         return text
+    if text := formula(program, function):
+        return text
     tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
     names = [node.call.title for node in function.nodes if node.call and node.kind == "other"]
     what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]
     return in_a_row(what) if what else "a function of its own"
+
+
+def formula(program: Program, function: Stretch) -> str:
+    """Write a function of single numbers: "sin(9 * x)", or its name if that says all; "" for other functions.
+
+    Numbers before and behind it that cancel each other are among them.
+    """
+    function = _with_scales(program, function)
+    texts = {function.entry: "x"}
+    for node in function.nodes:
+        texts[node.output] = _written(program, node, texts)
+        if not 0 < len(texts[node.output]) <= LONGEST:
+            return ""
+    return re.sub(r"^(\w+)\(x\)$", r"\1", texts[function.result])
+
+
+def _written(program: Program, node: Node, texts: Mapping[int, str]) -> str:
+    """Write an operation; "" where it is none of single numbers, or has no name.
+
+    Args:
+      texts: the values that the function has computed before it.
+    """
+    own = [number for number in node.inputs if number in texts]
+    operands = [texts[number] for number in own]
+    numbers = [value for number in node.inputs if (value := _number(program, number)) is not None]
+    if len(numbers) + len(operands) < len(node.inputs):
+        return ""
+    if node.kind == "add":
+        return " + ".join([*operands, *(measured(value, DIGITS) for value in numbers)]).replace("+ -", "- ")
+    if node.kind == "mul":
+        sums = [texts[n] != "x" and (made := program.maker(n)) is not None and made.kind == "add" for n in own]
+        factors = [f"({text})" if is_sum else text for text, is_sum in zip(operands, sums, strict=True)]
+        divisors = [1 / value for value in numbers if _divides(value)]
+        factors = [*(measured(value, DIGITS) for value in numbers if not _divides(value)), *factors]
+        text = " / ".join([" * ".join(factors), *(measured(value, DIGITS) for value in divisors)])
+        return text.replace("* 1 / ", "/ ")
+    if node.kind != "other" or len(node.inputs) > 1:
+        return ""
+    if node.call is None:
+        return f"1 / ({operands[0]})" if tried(node.run, np.array(4.0)) == 1 / 4 else ""
+    settings = (f", {name}={exact(value)}" for name, value in node.call.settings.items())
+    return f"{node.call.title}({operands[0]}{''.join(settings)})"
+
+
+def _divides(value: float) -> bool:
+    """Tell whether a factor divides by a whole number."""
+    return 0 < abs(value) < 1 and abs(1 / value - round(1 / value)) < CLOSE / abs(value)
+
+
+def _number(program: Program, number: int) -> float | None:
+    """Return the one number that a constant has everywhere; None for other values."""
+    value = np.ravel(program.tape.constants.get(number, ()))
+    return float(value[0]) if value.size and value.dtype.kind in "iuf" and (value == value[0]).all() else None
+
+
+def is_scaled(program: Program, function: Stretch) -> bool:
+    """Tell whether numbers before and behind a function cancel each other, as in 30 * tanh(x / 30)."""
+    return _with_scales(program, function) is not function
+
+
+def _with_scales(program: Program, function: Stretch) -> Stretch:
+    """Return a function with the fewest numbers before and behind it that cancel each other; itself without any."""
+    before, behind = list[Node](), list[Node]()
+    made = program.maker(function.entry)
+    while made is not None and _scales(program, made):
+        before.insert(0, made)
+        made = program.maker(_scaled(program, made))
+    reader = program.only_reader(function.result)
+    while reader is not None and _scales(program, node := program.tape.nodes[reader[0]]):
+        behind.append(node)
+        reader = program.only_reader(node.output)
+    x = np.array([0.0, 1.0])
+    for first, count in itertools.product(range(len(before))[::-1], range(1, len(behind) + 1)):
+        y, own = x, [*before[first:], *behind[:count]]
+        for node in own:
+            y = node.run(*(y if (value := _number(program, n)) is None else value for n in node.inputs))
+        if np.allclose(x, y, 0, CLOSE):
+            return Stretch(_scaled(program, own[0]), [*before[first:], *function.nodes, *behind[:count]])
+    return function
+
+
+def _scales(program: Program, node: Node) -> bool:
+    """Tell whether an operation adds a number to a value, or multiplies by it."""
+    return node.kind in ("add", "mul") and sum(_number(program, number) is None for number in node.inputs) == 1
+
+
+def _scaled(program: Program, node: Node) -> int:
+    """Return the value that an operation scales."""
+    return next(number for number in node.inputs if _number(program, number) is None)

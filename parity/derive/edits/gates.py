@@ -14,12 +14,12 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape, tried
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, Replaced, Scope, Valued, repeats, widened, with_names
+from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, widened, with_names
 
 MOST = 4  # matrices, or gates, of a side that are tried
 STEPS = 3  # operations at most that compute one minus a gate
 VALUES = np.linspace(-2, 2, 9)  # at which that is told
-MOVED = "gate in another place"  # the kind of these edits
+MOVED = f"gate {ELSEWHERE}"  # the kind of these edits
 
 
 class Gated(NamedTuple):

@@ -13,14 +13,14 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape
 
 from .affine import chains
-from .edit import NUMBERS, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
+from .edit import ELSEWHERE, NUMBERS, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 from .sums import adds
 
 MOST = 4  # norms of a side that are tried
 DEPTH = 32  # operations from a norm's input to its result at most
 
 
-MOVED = "norm in another place"  # the kind of edits that move one
+MOVED = f"norm {ELSEWHERE}"  # the kind of edits that move one
 SUM = "before the sum", "after it"  # where one side normalizes, and where the other one does
 BRANCH = "what a branch reads", "what it returns"
 SCALE = "before it multiplies by a scale", "after that"

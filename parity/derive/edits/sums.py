@@ -12,10 +12,10 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
+from .edit import ELSEWHERE, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 
 MOST = 4  # sums of a side that are tried
-BESIDE = "sublayer in another place"  # the kind of edits by which branches read a term of a sum
+BESIDE = f"sublayer {ELSEWHERE}"  # the kind of edits by which branches read a term of a sum
 
 
 def _sums(program: Program) -> list[Node]:

@@ -7,9 +7,7 @@ import math
 from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
 
-from parity.derive.edits.activated_sums import KIND as MOVED_ACTIVATION
-from parity.derive.edits.affine import MOVED as MOVED_PRODUCT
-from parity.derive.edits.edit import SIDES, Edit
+from parity.derive.edits.edit import ELSEWHERE, SIDES, Edit
 from parity.derive.edits.numbers import Change
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
@@ -111,7 +109,7 @@ class Recomputation:
                 sides = self.replaced(each)
                 gap = self._agreement(sides, self.at)
                 some = _agreeing(sides, self.mapped) if gap <= self.limit else []
-                if len(some) > most and not self._only_here(each, some):
+                if sides and len(some) > most and not self._only_here(each, sides, some):
                     best = self.cause(each, gap), sides
                     most = len(some)
                 if most == len(self.pairs) or (each is edit and gap > self.limit):  # one place does not suffice there
@@ -120,22 +118,25 @@ class Recomputation:
                 break
         return best
 
-    def _only_here(self, edit: Edit, agreeing: Sequence[Pair]) -> bool:
-        """Tell whether an edit changes which terms the compared sum has, and the next use parts all the same.
+    def _only_here(self, edit: Edit, sides: Sides, agreeing: Sequence[Pair]) -> bool:
+        """Tell whether an edit makes the sides agree where they part, though no use that tells agrees behind it.
 
-        A function behind a sum may begin with a term, as a hard sigmoid does: what the sum meets then tells nothing.
-        Neither does a branch that reads an earlier value, which both sides have: all has to agree then. Where
-        parameters have no partner, that of this use may be a wrong one, which reads the same value by chance.
+        What moves has to agree behind its other place. A branch that reads an earlier value, which both sides have,
+        tells nothing: all has to agree then. Where parameters have no partner, that of this use may be a wrong one,
+        which reads the same value by chance. A term may be where a function behind the compared sum begins.
         """
         if edit.kind == BESIDE:
             return len(agreeing) < len(self.pairs)
+        uses = [(pair.left, pair.right)[edit.side] for pair in agreeing[self.at :]]
+        tape, ends = sides[edit.side].tape, None in uses
+        nodes = [tape.nodes[use.node] for use in uses if use and use.kind != "add"]
         if not (self.mapped.whole or isinstance(edit, Change)):
-            uses = [pair.right for pair in agreeing[self.at :] if pair.right and pair.right.kind != "add"]
-            tape = self.both[1].tape
-            return not tape.is_chained([tape.nodes[use.node] for use in uses])
-        if edit.kind not in (TERM, MOVED_ACTIVATION, MOVED_PRODUCT):
-            return False
-        return self.sums > 0 and len(agreeing) <= self.at + self.sums
+            return not tape.is_chained(nodes)
+        if edit.kind.endswith(ELSEWHERE):
+            return not ends and not tape.depends(
+                [n for node in nodes for n in node.inputs], edit.counted or edit.changed
+            )
+        return edit.kind == TERM and self.sums > 0 and len(agreeing) <= self.at + self.sums
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there."""

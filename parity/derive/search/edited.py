@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from parity.derive.edits.activations import others
 from parity.derive.edits.axes import reaxed
-from parity.derive.edits.edit import Edit, Scope
+from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
-from parity.derive.limits import AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
+from parity.derive.limits import AGREEING_OUTPUTS, AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
 from parity.derive.match.match import Match, Walked, match, walked
+from parity.derive.trace.outputs import difference
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sides import Side
@@ -84,7 +85,7 @@ def _with_an_edit(given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
     for edit in budget.rest(_edits(given)):
         new = _tried(edit, given, known, budget)
-        if new and (not new.best.found.failure or _further(new.best, given.best.found, edit)):
+        if new and (_is_whole(new, edit) or _further(new.best, given.best.found, edit)):
             tried = [new, *(_tried(wider, given, known, budget) for wider in edit.wider)]
             return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
     return None
@@ -195,6 +196,14 @@ def _near(program: Program, first: int) -> range:
     """
     before = [at for at, node in enumerate(program.tape.nodes[:first]) if node.kind == "product"]
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
+
+
+def _is_whole(new: Tried, edit: Edit) -> bool:
+    """Tell whether a match is complete; where something moved, outputs have to agree: it may stand behind all else."""
+    outputs = new.best.found.outputs
+    if new.best.found.failure or not edit.kind.endswith(ELSEWHERE) or outputs is None:
+        return not new.best.found.failure
+    return difference(new.uses.program.outputs, outputs) <= AGREEING_OUTPUTS
 
 
 def _further(after: Candidate, before: Match, edit: Edit) -> bool:
