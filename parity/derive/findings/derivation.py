@@ -34,7 +34,7 @@ NEXT = (
     "make both models compute the same at the place that runs first, and derive again; or write the missing lines "
     "yourself and pass them by --table FILE"
 )
-CORRECT = "correct the given line or leave it out, and derive again: what differs was found with this line in place"
+CORRECT = "check the given line, correct it or leave it out, and derive again: what differs was found with this line"
 CUT = (
     "look at what changes or cuts gradients there in one model, though outputs are equal: padding_idx, detach, "
     "stop_gradient, requires_grad; then derive again"
@@ -139,8 +139,6 @@ class Derivation(Evidence):
     def explained(self) -> str:
         """Name what a complete derivation's models differ in, "one epsilon", if recomputing confirms every cause.
 
-        A line that the user gave, and that is to be checked, may be the cause instead.
-
         Causes that are not recomputed, such as the window of a convolution, may hide others: "at least".
         """
         kinds = [place.kind for place in self.divergences]
@@ -170,10 +168,8 @@ class Derivation(Evidence):
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
-        if self.check_given:
-            return CORRECT
-        if self.missing and self.places:
-            return NEXT
+        if self.check_given or (self.missing and self.places):
+            return CORRECT if self.check_given else NEXT
         remedies = {remedy(why) for why in self.reasons.values()}
         if len(remedies) == 1 and "" not in remedies:
             return remedies.pop()
@@ -295,8 +291,8 @@ class Derivation(Evidence):
             f"the models {self.first}".replace(" parts ", " part ", 1) if self.first.startswith("parts") else self.first
         )
         said = (f"{what}: {how}" for what, how in (*self.unlike, *self.not_shown))
-        given = f"a given line may be wrong ({self.check_given}); with it " * bool(self.check_given)
-        return next(said, "") or given + part + self._further
+        part = f"a given line may be wrong ({self.check_given}); with it {part}" if self.check_given else part
+        return next(said, "") or part + self._further
 
     @property
     def _further(self) -> str:

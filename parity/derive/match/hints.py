@@ -129,15 +129,18 @@ def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "
     """
     uses = _first_uses(program)
     parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
-    at_site = [
-        name for name, at in uses.items()
-        if name in given.right and site in (sites.place(program.tape.nodes[at].site, [name]), program.tape.nodes[at].site)
-    ]  # fmt: skip
+    nodes = program.tape.nodes
+    at_site = [name for name, at in uses.items() if name in given.right and _is_at(site, nodes[at].site, name)]
     first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
     agreeing = {name for step in steps for name in step.right} - {*parted}
     read = _read_before(program, uses.get(first, -1), agreeing)
     last = max((name for name in given.right if name in read), key=lambda name: uses[name], default="")
     return _to_check(given, given.table.reverse(), last) if last else ""
+
+
+def _is_at(site: str, own: str, name: str) -> bool:
+    """Tell whether a place is that where a parameter is used. Args: own: the path of the module that runs there."""
+    return site in (own, sites.place(own, [name]))
 
 
 def in_causes(given: Hint, causes: Sequence[str]) -> str:
