@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, KeysView, Sequence
 from functools import cached_property
 
+from parity.derive.edits.affine import MISSING
 from parity.derive.edits.edit import ELSEWHERE, SIDES, Edit
 from parity.derive.edits.numbers import Change
 from parity.derive.edits.scores import KIND as ATTENTION
@@ -130,7 +131,7 @@ class Recomputation:
         uses = [(pair.left, pair.right)[edit.side] for pair in agreeing[self.at :]]
         tape, ends = sides[edit.side].tape, None in uses
         nodes = [tape.nodes[use.node] for use in uses if use and use.kind != "add"]
-        if not (self.mapped.whole or isinstance(edit, Change)):
+        if not (self.mapped.whole or isinstance(edit, Change) or edit.kind == MISSING):
             return not tape.is_chained(nodes)
         if edit.kind.endswith(ELSEWHERE):
             return not ends and not tape.depends(

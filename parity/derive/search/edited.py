@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from parity.derive.edits.activations import others
+from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
@@ -215,7 +216,9 @@ def _further(after: Candidate, before: Match, edit: Edit) -> bool:
     steps = after.found.steps[len(before.steps) :]
     if isinstance(edit, Change):
         return len(steps) > 1
-    agreeing = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= AGREEING_SUMS, steps)
+    agreeing = [*itertools.takewhile(lambda step: step.kind == "add" or step.gap <= AGREEING_SUMS, steps)]
+    if edit.kind == MISSING:  # no value is taken from elsewhere
+        return len(agreeing) > 1
     names, program = {step.right for step in agreeing if step.kind != "add"}, after.programs[1]
     weights = program.weights()
     nodes = (node for node in program.tape.nodes if node.kind in ("product", "mul"))
