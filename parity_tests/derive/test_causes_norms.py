@@ -165,7 +165,7 @@ def test_tables_of_the_powers_of_other_numbers_are_named():
 
     found = parity.derive(net(1e4), net(1e3), (images(2, 6), np.array([3.0, 17.0])))
     (place,) = found.divergences
-    assert found.confirmed and place.what == "a table of 4 has the powers of 0.1 on the left, 0.178 on the right"
+    assert found.confirmed and place.what == "a table of 4 has the powers of 0.1 on the left, 0.1778 on the right"
 
 
 @pytest.mark.parametrize("swapped", [False, True])
