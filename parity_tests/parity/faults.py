@@ -301,7 +301,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("softmax over another axis", "plain", "torch", patched("torch", "softmax", _softmax_over(-1, -2)), "blocks.0.to_mobile"),
         Fault("shared DyReLU unshared", "plain", "torch", around("blocks.0.mobile.act", _second(lambda theta: theta.flip(1))),
               "blocks.0.mobile.act#1"),
-        Fault("DyReLU's constants", "plain", "torch", attribute("blocks.0.mobile.hyper", consts=(1.0, 0.5)), "blocks.0.mobile.hyper"),
+        Fault("DyReLU's constants", "plain", "torch", attribute("blocks.0.mobile.hyper", consts=[1.0, 0.5, 0.5, 0.5]), "blocks.0.mobile.hyper"),
         Fault("DyReLU's coefficients", "plain", "paddle", config(dyrelu_coefs=(1.0, 1.0)), "blocks.0.mobile.hyper"),
         Fault("heads in reverse", "plain", "paddle", arrays(**{"blocks__0__to_former__query__weight": _flip(0),
               "blocks__0__to_former__query__bias": _flip(0)}), "blocks.0.to_former.query"),
