@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from parity.derive.trace.draws import of_one_value
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node, tried
 from specs.numbers import exact, measured
@@ -181,8 +182,8 @@ def _divides(value: float) -> bool:
 
 def _number(program: Program, number: int) -> float | None:
     """Return the one number that a constant has everywhere; None for other values."""
-    value = np.ravel(program.tape.constants.get(number, ()))
-    return float(value[0]) if value.size and value.dtype.kind in "iuf" and (value == value[0]).all() else None
+    value = np.asarray(program.tape.constants.get(number, ()))
+    return float(value.flat[0]) if value.dtype.kind in "iuf" and of_one_value(value) else None
 
 
 def is_scaled(program: Program, function: Stretch) -> bool:

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, tried
+from ports.resize import keys
 from specs.words import with_article
 
 MOST = 64  # places along an axis that is resized, before and after
 
 
-def _cubic(a: float) -> Callable[[Array], Array]:
-    """Return Keys' kernel with a parameter."""
-
-    def run(x: Array) -> Array:
-        x = np.abs(x)
-        near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((x - 5) * x + 8) * a * x - 4 * a
-        return np.where(x <= 1, near, np.where(x < 2, far, 0))
-
-    return run
-
-
 KERNELS: Mapping[str, tuple[Callable[[Array], Array], int]] = {  # with their reach
     "linear": (lambda x: np.maximum(0, 1 - np.abs(x)), 1),
-    "cubic (a = -0.5)": (_cubic(-0.5), 2),
-    "cubic (a = -0.75)": (_cubic(-0.75), 2),
+    "cubic (a = -0.5)": (partial(keys, a=-0.5), 2),
+    "cubic (a = -0.75)": (partial(keys, a=-0.75), 2),
     "Lanczos": (lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0), 3),
 }
 
