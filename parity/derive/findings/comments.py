@@ -21,7 +21,7 @@ from specs.words import count, in_a_row
 
 from .evidence import Evidence
 from .exchanged import AGAIN, is_fixed
-from .remarks import remarks
+from .remarks import exceptions, remarks
 
 ADD = "add the lines that are missing, and remove this comment"
 
@@ -79,7 +79,8 @@ def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTabl
         comments.append(f"# {' and '.join(numbers)}: stated, as the models' code has this number, whatever the width")
     if fixed := _fixed_lengths(table):
         comments.append(f"# for these lengths alone: {in_a_row(fixed)}: {AGAIN}")
-    comments += [f"# {note}" for note in (*(remark.text for remark in remarks(evidence) if remark.noted), *notes)]
+    noted = (remark.text for remark in remarks(evidence) if remark.noted)
+    comments += [f"# {note}" for note in (*exceptions(evidence), *noted, *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
 

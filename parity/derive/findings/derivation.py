@@ -193,9 +193,7 @@ class Derivation(Evidence):
         where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
         what = "the sums behind the products of" if place.behind else "what both models compute before"
         agree = ", which agree" * place.behind
-        known = (
-            "make both models equal where a cause is named, and " if any(at.cause for at in self.divergences) else ""
-        )
+        known = "make both models equal where a cause is named, and " * any(at.cause for at in self.divergences)
         return f"{known}compare {what} {where}{agree}: {place.advice}; then derive again"
 
     @property
@@ -343,7 +341,7 @@ class Derivation(Evidence):
         """Say all that is known beside the Table."""
         first = [Line(text, "head") for text in exceptions(self)]
         verdict, *others = self._unproven
-        said = (Line(remark.text) for remark in [*remarks(self)][len(first) :])
+        said = (Line(remark.text) for remark in remarks(self))
         return [verdict, *first, *others, *dropped_lines(self.table), *said, Line(self.took), *self._next]
 
     @property

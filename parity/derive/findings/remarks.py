@@ -130,8 +130,7 @@ class Remark(NamedTuple):
 
 
 def remarks(evidence: Evidence) -> Iterator[Remark]:
-    """Yield what is known beside the verdict: inputs with which proven models differ, then what is of parameters."""
-    yield from map(Remark, exceptions(evidence))
+    """Yield what is known beside the verdict and its exceptions, what concerns the user's parameters first."""
     for kind in KINDS:
         if names := folded_names(getattr(evidence, kind.key)):
             after = kind.after if isinstance(kind.after, str) else kind.after(evidence.table)
