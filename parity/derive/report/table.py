@@ -29,13 +29,12 @@ def table(derivation: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    copied = [
-        name for line in derivation.table.lines if copies(line) and not derivation.proven for name in _right_names(line)
-    ]
-    lines = _lines(derivation.table, {normal(name) for name in (*derivation.doubtful, *derivation.chosen, *copied)})
-    commands = (
-        converting(derivation.table, out or "FILE.table") if derivation.table.lines and not derivation.missing else []
-    )
+    to_check = [*derivation.doubtful, *derivation.chosen]
+    if not derivation.proven:
+        to_check += [name for line in derivation.table.lines if copies(line) for name in _right_names(line)]
+    lines = _lines(derivation.table, set(map(normal, to_check)))
+    is_usable = derivation.table.lines and not derivation.missing
+    commands = converting(derivation.table, out or "FILE.table") if is_usable else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
     if converts and not derivation.proven and MEANT not in derivation.following:  # which stands below the cards
         doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"

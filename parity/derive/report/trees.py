@@ -70,11 +70,11 @@ def trees(derivation: Derivation) -> Markup:
         aria_label="modules of both models",
     )
     parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
-    both, lacks = [row for row in rows if ALONE not in row], any(f">{NONE}<" in row for row in rows)
+    both = [row for row in rows if ALONE not in row]
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
-    keys += [ONE_SIDE] * (len(both) < len(rows)) + [
-        LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING
-    ] * lacks
+    keys += [ONE_SIDE] if len(both) < len(rows) else []
+    if any(f">{NONE}<" in row for row in rows):
+        keys.append(LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING)
     keys += [("", *FOLDED)] * folded
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
