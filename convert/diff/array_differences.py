@@ -194,11 +194,11 @@ def _arrays(
     finite = error if np.isfinite(error) else None
     layout = COMMON if own is None else OWN
     integers = not {dtype_kind(ours[0].dtype), dtype_kind(theirs[0].dtype)} <= {"float", "complex"}
-    found = entry(
+    difference = entry(
         name, "value", finite, detail, differing=differing, elements=start, largest=scale, integers=integers,
         layout=layout,
     )  # fmt: skip
-    return found, nans
+    return difference, nans
 
 
 def _shapes(left: Steps, ours: Step, theirs: Step) -> dict[str, Any]:

@@ -130,11 +130,10 @@ def _optimizers_beside(one: Arrays, two: Arrays) -> list[str]:
         path, part = optimizer_file(side.reader), parts[1 - k]
         if path and part and not parts[k]:
             files = [shlex.quote(path if n == k else other) for n, other in enumerate(paths)]
-            options = [f"--weights {ROOT if n == k else part}" for n in (0, 1)]
+            options = [f"--weights {shlex.quote(ROOT if n == k else part)}" for n in (0, 1)]
             command = " ".join([called("convert diff"), *files, *options])
-            lines.append(
-                f"{path} lies beside {paths[k]}, by its name the state of the optimizer: {command} compares it"
-            )
+            what = f"{path} lies beside {paths[k]}, by its name the state of the optimizer"
+            lines.append(f"{what}: {command} compares it")
     return lines
 
 

@@ -142,14 +142,8 @@ def compare(
         if everything:
             comparison = replace(_with_settings(left, right, everything, tolerance, []), what=EVERYTHING)
         else:
-            of_counts = counts.entries()
-            comparison = _compared(left, right, tolerance, values, of_counts)
-            comparison = replace(
-                comparison, differences=[*of_counts, *comparison.differences], but=(*comparison.but, *uncounted)
-            )
-        if (
-            os.path.realpath(a) == os.path.realpath(b) and weights[0] == weights[1]
-        ):  # what a file leaves open agrees with itself
+            comparison = _compared(left, right, tolerance, values, counts.entries(), uncounted)
+        if os.path.realpath(a) == os.path.realpath(b) and weights[0] == weights[1]:  # a file agrees with itself
             assumed = [one for one in assumed if "stated" in one]
         return replace(comparison, assumed=assumed, notes=(*notes, *comparison.notes), accepted=assume)
 
@@ -165,12 +159,14 @@ def of_arrays(
 
 
 def _compared(
-    left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues, counts: Sequence[dict[str, Any]]
-) -> Comparison:
+    left: Plan, right: Plan, tolerance: Tolerance, values: PlainValues, counts: Sequence[dict[str, Any]],
+    uncounted: Sequence[str],
+) -> Comparison:  # fmt: skip
     """Compare the arrays and Configs of two files of one architecture.
 
     Args:
       values: plain ones, as compared. counts: entries of those of them that are differences.
+      uncounted: what averages leave out of the comparison, in words of the verdict.
     """
     counters = _unlike_counters(left, right)
     skip = {*left.uncounted, *right.uncounted}
@@ -179,7 +175,8 @@ def _compared(
     notes += [*arrays.notes(), *values.notes(counts), *_optimizers(left, right)]
     beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
     but = (*([BESIDE] if beside else []), *([COUNTERS] if counters else []))
-    return _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
+    comparison = _with_settings(left, right, arrays._replace(but=but), tolerance, notes)
+    return replace(comparison, differences=[*counts, *comparison.differences], but=(*comparison.but, *uncounted))
 
 
 def _with_settings(
