@@ -146,6 +146,12 @@ class Deferred:
         return spec
 
 
+# What the import system reads of a module, for which it does not have to run.
+BEFORE_IT_RUNS = frozenset(
+    f"__{name}__" for name in ("class", "dict", "file", "loader", "name", "package", "path", "spec")
+)
+
+
 class _LaterLoader(SourceFileLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Later(spec.name)
@@ -162,16 +168,7 @@ class _Later(ModuleType):
     """
 
     def __getattribute__(self, name: str) -> Any:
-        if name in (
-            "__class__",
-            "__dict__",
-            "__file__",
-            "__loader__",
-            "__name__",
-            "__package__",
-            "__path__",
-            "__spec__",
-        ):
+        if name in BEFORE_IT_RUNS:
             return super().__getattribute__(name)
         self.__class__ = ModuleType  # type: ignore[assignment]  # while it runs, as modules that it imports may use it
         try:

@@ -41,7 +41,7 @@ def known(
         size = "x".join(map(str, pair(asked.values["image"]))) if own and "image" in asked.values else ""
         raise UsageError(
             f"{path}: preprocessing: {problem}",
-            ([f"image={own} is stated, by its record or --set: --set image={size} goes above it"] if size else []),
+            [f"image={own} is stated, by its record or --set: --set image={size} goes above it"] if size else [],
         )
     remarks: list[str] = []
     values = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these

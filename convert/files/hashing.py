@@ -75,8 +75,8 @@ def check_unchanged(opened: Mapping[str, State]) -> None:
     """
     for path, before in opened.items():
         with _reported(path):
-            sha = state(path)
-        if sha != before:
+            now = state(path)
+        if now != before:
             raise ConvertError(f"{path}: changed while it was read: convert it again once it is complete")
 
 

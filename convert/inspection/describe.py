@@ -42,7 +42,7 @@ from specs.dialects import HUB
 from specs.numbers import exact
 from specs.words import in_a_row
 
-from .text import BY_TABLE, HEADS, kept, lines
+from .text import BY_TABLE, HEADS, lines, summarised_state
 
 CHOICES = 64  # values of open fields that are tried: each is a plan
 LOOK = {WARNING.strip(): "bad", "open:": "doubt", "note:": "doubt", "nearest:": "doubt"}  # labels, by their colour
@@ -128,10 +128,12 @@ def _optimizer_beside(reader: Reader, record: Record, weights: str | None) -> li
         return []
     from convert.reading import optimizers  # which few files need
 
-    found = optimizers.find_any(reader)
-    part = label(found.top) if found else ""
+    location = optimizers.find_any(reader)
+    part = label(location.top) if location else ""
     state = _of_state(reader, part).get("state", {}) if part else {}
-    return [f"{part}: {kept(state)} ({option('weights', part)} describes it)"] if state and state["keeps"] else []
+    if not state or not state["keeps"]:
+        return []
+    return [f"{part}: {summarised_state(state)} ({option('weights', part)} describes it)"]
 
 
 def _of_optimizer(path: str, record: Record) -> dict[str, Any]:

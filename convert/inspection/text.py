@@ -102,7 +102,7 @@ def _optimizer(known: dict[str, Any]) -> Iterator[str]:
             yield f"{'averages:':14}{one['to'][:80]}, of {count(one['averaged'], 'average')}, as its record says"
 
 
-def kept(state: dict[str, Any]) -> str:
+def summarised_state(state: dict[str, Any]) -> str:
     """Say what training state a part is, and how many steps it counts; "" where it shows neither."""
     *others, last = state["steps"] or [None]
     steps = [f"after {in_a_row([*(f'{step:,}' for step in others), count(last, 'step')])}"] if last is not None else []
@@ -111,7 +111,7 @@ def kept(state: dict[str, Any]) -> str:
 
 def _state(state: dict[str, Any]) -> Iterator[str]:
     """Say what training state a part is, how many steps it counts, and what plain values it has."""
-    if known := kept(state):
+    if known := summarised_state(state):
         yield f"{'state:':14}{known}"
     if values := state["values"]:
         yield f"{'values:':14}{len(values):,}"

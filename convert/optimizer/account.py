@@ -79,7 +79,7 @@ class Moves:
             **({"assumed": list(state.assumed)} if state.assumed else {}),
             **self.numbers.about(),
             **({SCHEDULER: sorted(counts)} if (counts := self._scheduler_counts()) is not None else {}),
-            **({ENTRY: dict(state.scheduler)} if self._keeps_entry() else {}),
+            **({ENTRY: dict(state.scheduler)} if self._records_entry() else {}),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         }
 
@@ -127,11 +127,10 @@ class Moves:
         rate = STATED if "lr" in state.changed else REACHED
         if state.scheduler:
             last = state.scheduler.get(LAST)
-            what = (
-                f"paddle's learning-rate scheduler{f', which counts {last:,}' if type(last) is int else ''} ({ENTRY})"
-            )
+            at = f", which counts {last:,}" if type(last) is int else ""
+            what = f"paddle's learning-rate scheduler{at} ({ENTRY})"
             if self.library != "paddle":
-                yield f"set aside: {what}{IN_RECORD * self._keeps_entry()}; {rate}"
+                yield f"set aside: {what}{IN_RECORD * self._records_entry()}; {rate}"
             elif state.library != "paddle":
                 yield f"from the record: {what}"
             return
@@ -148,7 +147,7 @@ class Moves:
             wanted = f"; {self._entry_wanted()}" if self._lacks_entry() and self._scheduler_counts() is None else ""
             yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}{wanted}"
 
-    def _keeps_entry(self) -> bool:
+    def _records_entry(self) -> bool:
         """Tell whether the record has the entry of paddle's scheduler, for which the target has no place."""
         return self.library != "paddle" and bool(self.state.scheduler) and is_plain(self.state.scheduler)
 

@@ -64,8 +64,8 @@ def read_paddle(
         step, betas, counts = _paddle_steps(reader, slots, stated)
     steps = {name: steps_taken for key, steps_taken in counts.items() for name in ours.get(key, ())}
     stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
-    kept = {slot: {reader.tensors[tensor.name].dtype for tensor in its.values()} for slot, its in slots.items()}
-    bits = [slot for slot, dtypes in kept.items() if PADDLE_BFLOAT16 in dtypes]
+    stored = {slot: {reader.tensors[tensor.name].dtype for tensor in its.values()} for slot, its in slots.items()}
+    bits = [slot for slot, dtypes in stored.items() if PADDLE_BFLOAT16 in dtypes]
     return State(
         "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),

@@ -131,7 +131,7 @@ def recorded_scheduler(optimizer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a record keeps a value as it is: texts, finite numbers, and lists and dicts of these."""
+    """Tell whether a record stores a value as it is: texts, finite numbers, and lists and dicts of these."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_plain(inner) for key, inner in value.items())
     if isinstance(value, list):
