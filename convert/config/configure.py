@@ -35,7 +35,7 @@ from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
 from .pixels import with_size
 from .settings import IGNORED, Settings, in_our_terms
-from .variants import clashes, from_variant, misfit, recorded_so, variant_of
+from .variants import clashes, from_variant, misfit, variant_of
 
 # Origins of values, each above those before it.
 PRECEDENCE = ("variant", "dialect", "modules", "shapes", "record", "user")
@@ -156,9 +156,9 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
         config = configs.build(spec.config, evidence.values)
     except ValueError as error:
         raise _impossible(path, reading, str(error), recorded.keys() - asked.keys()) from None
-    if problems := clashes(spec, config, asked, shown, settings.how, reading):
+    if problems := clashes(spec, config, asked, shown, settings, reading):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the {subject()}", problems)
-    if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown, recorded_so):
+    if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
     return config
 

@@ -96,8 +96,8 @@ class Settings(NamedTuple):
         return f"{ASKED} by {origin}" if self.of_file(name) else ASKED
 
     def of_file(self, name: str) -> bool:
-        """Tell whether a Config field comes from a file, and was not stated by itself."""
-        return bool(self.file) and name not in self.chosen
+        """Tell whether a Config field comes from the file, and was not stated by itself."""
+        return bool(self.file) and name not in self.chosen and name not in self.others
 
 
 def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any], Known]:

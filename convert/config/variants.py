@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -21,7 +21,7 @@ from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
 from .inference import unmatched
-from .settings import ASKED, spelled
+from .settings import Settings, spelled
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
@@ -119,13 +119,13 @@ def clashes(
     config: Any,
     stated: Mapping[str, Any],
     shown: Mapping[str, Any],
-    how: Callable[[str], str],
+    settings: Settings | None = None,
     reading: Reading | None = None,
 ) -> list[str]:
     """List the fields in which a Config that was stated is of other arrays than the file's.
 
     Args:
-      how: field -> how it was stated, as in "was asked for".
+      settings: which state the fields; None of a record's.
       reading: of the file, where names of arrays that the Config has and the file lacks are to come first.
     """
     other = {k: shown[k] for k in stated if k in shown and configs.tuples(stated[k]) != configs.tuples(shown[k])}
@@ -138,13 +138,14 @@ def clashes(
     def write(name: str, value: Any) -> str:
         return exact(configs.as_hxw(spec.config, name, value))
 
-    from_file = [k for k in other if how(k).startswith(f"{ASKED} by")]
+    from_file = [k for k in other if settings and settings.of_file(k)]
     is_another = len(from_file) > 1 and any(k not in ADAPTED for k in from_file)
     missing, unused = unmatched(reading, config) if reading else ([], [])
     has_renamed = bool(missing and unused)
     lines = [
-        f"{k}={write(k, stated[k])} {how(k)}, but the {subject()} has {k}={write(k, value)}"
-        f"{'' if has_renamed or (is_another and k in from_file) else _remedy(how(k), k, value, bool(missing))}"
+        f"{k}={write(k, stated[k])} {settings.how(k) if settings else 'is recorded'}, "
+        f"but the {subject()} has {k}={write(k, value)}"
+        f"{'' if has_renamed or (is_another and k in from_file) else _remedy(settings, k, value, bool(missing))}"
         for k, value in other.items()
     ]
     if is_another:
@@ -153,17 +154,18 @@ def clashes(
     return [*folding.missing(missing, unused), *folding.unexpected(unused if missing else []), *lines, *renaming]
 
 
-def _remedy(how: str, name: str, value: Any, is_less: bool) -> str:
+def _remedy(settings: Settings | None, name: str, value: Any, is_less: bool) -> str:
     """Name the option that goes above a configuration file, or how to give a model another head; "" for neither.
 
     Args:
       is_less: whether the file has fewer arrays than are stated: it may have lost some.
     """
-    if how == ASKED and name == "classes" and not is_saving():
-        return f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
-    built = "if the model was built so, " * is_less
-    if not how.startswith(f"{ASKED} by") or is_saving():
+    if not settings or is_saving():
         return ""
+    if not settings.of_file(name):
+        how = f": {document('quick-start')}, Another number of classes, shows how to give a model another head"
+        return how if name == "classes" and name not in settings.others else ""
+    built = "if the model was built so, " * is_less
     above = "which goes above the file that --config names"
     return f": {built}{command_or_call(f'add {spelled(name, value)}, {above}', f'add {name}={value!r} to ports.load')}"
 
@@ -175,9 +177,4 @@ def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) ->
         config = configs.build(spec.config, {**shown, **own})
     except ValueError as error:
         return str(error)
-    return "; ".join(clashes(spec, config, own, dict(shown), recorded_so))
-
-
-def recorded_so(_: str) -> str:
-    """Say how a record states a field."""
-    return "is recorded"
+    return "; ".join(clashes(spec, config, own, dict(shown)))
