@@ -1,6 +1,7 @@
 """`python -m ports new`: names that it takes and refuses, the files that it writes, and variants of a page."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from safetensors.numpy import load_file
 
 import ports
 import specs
+from convert.config.variants import from_variant
 from ports.__main__ import main as ports_main
+from specs.config import as_dict
+from specs.layer import Sizes
 
 from .conftest import needs
 from .test_own_architecture import new, rewrite
@@ -149,3 +153,15 @@ def test_none_is_a_value_where_the_arrays_show_it(twins, run):
     assert " gate=None " in shown and "not stated: gate" not in shown
     stated = run("inspect", file, "--spec", page, "--set", "act=gelu", "--set", "norm_eps=1e-4")[1]
     assert " gate=None " in stated and "not stated: gate" not in stated
+
+
+def test_variants_with_the_same_arrays_leave_open_what_they_differ_in():
+    """Neither of two that compute something else is taken, whether or not the names show every size."""
+    spec = specs.get("convmixer")
+    small = spec.tiny["1024/20"]
+    both = replace(spec, published={}, variants={"one": small, "two": replace(small, act="relu", norm_eps=0.5)})
+    stated = {name: value for name, value in as_dict(small).items() if name in ("patch", "kernel", "depth", "width")}
+    assert from_variant(both, stated, Sizes({}))[0] == "one or two"
+    assert not {"act", "norm_eps"} & from_variant(both, stated, Sizes({}))[1].keys()
+    alone = replace(spec, published={}, variants={"one": small})
+    assert from_variant(alone, stated, Sizes({}))[1]["act"] == small.act

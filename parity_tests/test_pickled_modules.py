@@ -165,7 +165,7 @@ def test_several_values_of_one_setting_are_refused(saved):
     model = Mixer()
     model.norm.eps = 1e-3
     model.blocks[1].mlp_tokens.act = nn.SiLU()
-    with pytest.raises(ConvertError, match="is another network than mlp_mixer") as caught:
+    with pytest.raises(ConvertError, match="are of another network than mlp_mixer") as caught:
         config_of(saved(model), "timm")
     several = "norm_eps=1e-6 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-3 (norm), where mlp_mixer has one"
     assert several in str(caught.value)
@@ -186,7 +186,7 @@ def test_the_epsilon_of_a_norm_of_anybodys_code_is_read(saved):
     model = Mixer()
     for block in model.blocks:
         block.norm1, block.norm2 = OwnNorm(6, eps=1e-3), OwnNorm(6, eps=1e-3)
-    with pytest.raises(ConvertError, match="is another network than mlp_mixer") as caught:
+    with pytest.raises(ConvertError, match="are of another network than mlp_mixer") as caught:
         config_of(saved(model), "timm")
     assert "norm_eps=1e-3 (blocks.{0..1}.norm{1..2}) and norm_eps=1e-6 (norm)" in str(caught.value)
     model.norm = OwnNorm(6, eps=1e-3)

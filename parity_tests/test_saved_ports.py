@@ -45,24 +45,50 @@ def test_a_saved_port_keeps_its_configuration(framework, run, tmp_path):
 def test_a_bare_module_is_saved_with_a_configuration(framework, recorded, tmp_path):
     needs(framework)
     port = ports.load(recorded, framework, dtype="bfloat16")
-    with pytest.raises(OpenFields, match="gelu is open"):
-        ports.save(port.model, tmp_path / "x.msgpack")
     for config in (recorded, str(recorded), port.config, {"gelu": "tanh", "norm_eps": 1e-6}):
         ports.save(port.model, tmp_path / "x.msgpack", config=config, architecture="mlp_mixer", force=True)
         with open_checkpoint(tmp_path / "x.msgpack") as reader, open_checkpoint(recorded) as before:
             assert {tensor.size for tensor in reader.tensors.values()} == {t.size for t in before.tensors.values()}
-    saved = ports.save(port.model, tmp_path / "y.safetensors", assume=True)
-    assert saved["assumed"] == ["gelu", "norm_eps"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        saved = ports.save(port.model, tmp_path / "y.safetensors")  # its modules state the rest
+    assert (saved["config"]["gelu"], saved["config"]["norm_eps"], saved["assumed"]) == ("tanh", 1e-6, [])
     with open_checkpoint(tmp_path / "y.safetensors") as reader:
         assert {tensor.dtype for tensor in reader.tensors.values()} == {"bfloat16"}
     for wrong, message in (
         ({"architecture": "mlp_mixr"}, "did you mean 'mlp_mixer'"),
         ({"architecture": "convmixer", "config": port.config}, "the configuration is of an mlp_mixer"),
         ({"config": 3}, "neither a Config"),
+        ({"config": {"gelu": "erf"}}, "gelu=erf was asked for; the modules? "),
     ):
         with pytest.raises(UsageError, match=message):
             ports.save(port.model, tmp_path / "z.pt", **wrong)
     assert not (tmp_path / "z.pt").exists()
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_module_that_was_changed_is_never_recorded_as_it_was(framework, recorded, tmp_path):
+    """Its arrays are the same; the activation and the epsilons are not."""
+    needs(framework)
+    nn = pytest.importorskip(f"{framework}.nn")
+    for change, message in (
+        (lambda mlp, norm: setattr(mlp, "act", nn.ReLU()), "another network than mlp_mixer\n  - ReLU where"),
+        (lambda mlp, norm: setattr(mlp, "act", nn.GELU()), r"gelu=tanh .* and gelu=erf \(blocks.0.channel_mix.act\)"),
+        (lambda mlp, norm: vars(norm).update(eps=0.5, _epsilon=0.5), "norm_eps=0.5 "),
+    ):
+        port = ports.load(recorded, framework)
+        change(port.model.blocks[0].channel_mix, port.model.norm)
+        with pytest.raises(ConvertError, match=message):
+            ports.save(port.model, tmp_path / "x.safetensors", config=recorded)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_what_no_module_states_is_open(recorded, tmp_path):
+    linen = pytest.importorskip("flax.linen")
+    model = linen.Dense(1), ports.load(recorded, "flax").model[1]
+    with pytest.raises(OpenFields, match="gelu is open"):
+        ports.save(model, tmp_path / "x.msgpack")
+    assert ports.save(model, tmp_path / "x.msgpack", assume=True)["assumed"] == ["gelu", "norm_eps"]
 
 
 def test_saving_is_whole_or_not_at_all(recorded, tmp_path):

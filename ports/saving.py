@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
+from convert.config.conventions import computing, same
 from convert.config.settings import Settings
 from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
+from convert.files.modules import of_paddle, of_torch
 from convert.plans.planning import Asked, plan_read
 from convert.records.altered import WARNING
 from convert.records.not_finite import not_finite
 from convert.records.record import Record
 from specs.config import as_dict
+from specs.numbers import exact
 from specs.words import unknown, with_article
 
 if TYPE_CHECKING:
@@ -43,8 +46,8 @@ def save(
       model: a torch module, (linen module, variables), a bound linen module or a paddle layer.
       path: target; its suffix picks the format. Names and layout are those of the model's framework.
       config: Config, Settings, {field: value}, or the path of a configuration file or of a checkpoint with a record.
-        What the arrays show need not be stated; of a Config or a file, `classes` is not read, as the model may have
-        another head.
+        What the arrays or the modules show need not be stated; of a Config or a file, `classes` is not read, as the
+        model may have another head.
       architecture: its name, where the names of the arrays leave it open.
       assume: accept the default of each setting that changes the outputs and that `config` does not state; the record
         marks them.
@@ -52,28 +55,34 @@ def save(
       supplied: arrays that began at 0, as no source states them: those that are still 0 are marked in the record.
     Returns: the record that travels with the checkpoint.
     Warns of the model's arrays that are set aside, of what is assumed, and of NaNs and infinities.
-    Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
-    ConvertError where the target cannot be written.
+    Raises: UsageError for what is no model or does not fit, as where its modules state other settings, and OpenFields,
+    one of them, for what nobody states; ConvertError where the target cannot be written.
     """
-    settings = settings_of(config)
-    if architecture is not None:
-        if architecture not in specs.names():
-            raise UsageError(f"architecture: {unknown(architecture, specs.names(), listed=True)}")
-        if settings.architecture not in ("", architecture):
-            raise UsageError(
-                f"architecture={architecture!r}: the configuration is of {with_article(settings.architecture)}"
-            )
-        settings = settings._replace(architecture=architecture)
-    framework, arrays = arrays_of(model)
-    known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
-    reader = MemoryReader(f"the {framework} model", arrays)
-    asked = Asked(framework, framework, settings, assume=assume)
-    with saving(), plan_read(reader, asked, known) as plan:
-        record = plan.write(path, force)
-        for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
-            text = f"{os.fspath(path)}: {note.removeprefix(WARNING)}"
-            warnings.warn(text, stacklevel=3)  # of who called ports.save or port.save
-        return record
+    with saving():
+        settings = settings_of(config)
+        if architecture is not None:
+            settings = settings._replace(architecture=_architecture(architecture, settings))
+        framework, arrays = arrays_of(model)
+        if framework == "flax":
+            settings = _as_built(settings, model)
+        known = Record(content={"supplied": [n for n in supplied if n in arrays and not arrays[n][1].any()]})
+        modules = {"torch": of_torch, "paddle": of_paddle, "flax": lambda _: ()}[framework](model)
+        reader = MemoryReader(f"the {framework} model", arrays, modules)
+        with plan_read(reader, Asked(framework, framework, settings, assume=assume), known) as plan:
+            record = plan.write(path, force)
+            for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
+                text = f"{os.fspath(path)}: {note.removeprefix(WARNING)}"
+                warnings.warn(text, stacklevel=3)  # of who called ports.save or port.save
+            return record
+
+
+def _architecture(name: str, settings: Settings) -> str:
+    """Return the architecture that the user names. Raises: UsageError where there is none, or settings of another."""
+    if name not in specs.names():
+        raise UsageError(f"architecture: {unknown(name, specs.names(), listed=True)}")
+    if settings.architecture not in ("", name):
+        raise UsageError(f"architecture={name!r}: the configuration is of {with_article(settings.architecture)}")
+    return name
 
 
 def settings_of(config: Any) -> Settings:
@@ -92,6 +101,21 @@ def stated_by(config: Any) -> Settings:
         if isinstance(config, specs.get(name).config):
             return Settings(as_dict(config), architecture=name)
     raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
+
+
+def _as_built(settings: Settings, model: Any) -> Settings:
+    """Add what the Config that a port's linen module was built with states. Raises: UsageError where it differs."""
+    config = getattr(model[0] if isinstance(model, tuple) else model, "config", None)
+    spec = next((spec for spec in map(specs.get, specs.names()) if isinstance(config, spec.config)), None)
+    built = {name: value for name, value in as_dict(config).items() if name in computing(spec)} if spec else {}
+    problems = [
+        f"{name}={exact(stated)} {settings.how(name)}; the module was built with {name}={exact(built[name])}"
+        for name, stated in settings.values.items()
+        if name in built and not same(stated, built[name])
+    ]
+    if problems:
+        raise UsageError("the flax model: its module was built with other settings", problems)
+    return settings._replace(values={**built, **settings.values})
 
 
 def arrays_of(model: Any) -> tuple[str, Arrays]:

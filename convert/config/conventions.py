@@ -24,6 +24,15 @@ def fixed(spec: Spec) -> set[str]:
     return {name for dialect in spec.dialects.values() for name in dialect.conventions}
 
 
+def disputed(spec: Spec) -> set[str]:
+    """Return the Config fields at which dialects of a page fix different values, as both forms of GELU."""
+    stated: dict[str, set[Any]] = {name: set() for name in fixed(spec)}
+    for dialect in spec.dialects.values():
+        for name, value in dialect.conventions.items():
+            stated[name].add(rounded(value))
+    return {name for name, values in stated.items() if len(values) > 1}
+
+
 def required(spec: Spec) -> set[str]:
     """Return Config fields without a default."""
     return {f.name for f in fields(spec.config) if f.default is MISSING}

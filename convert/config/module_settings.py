@@ -1,4 +1,4 @@
-"""Read settings off the modules of a model that was pickled whole, as its architecture's page says how.
+"""Read settings off the modules of a model, pickled whole or in memory, as its architecture's page says how.
 
 Torch's own modules are read, and the epsilons of norms of anybody's code, as a LayerNorm over channels. Some norms may
 state none: `share` says how many do.
@@ -7,7 +7,7 @@ state none: `share` says how many do.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from convert.errors import ConvertError, UsageError, command_or_call
+from convert.errors import ConvertError, UsageError, command_or_call, is_saving
 from convert.files.modules import Module
 from convert.folding import summarised
 from convert.reading.readings import Reading
@@ -50,9 +50,14 @@ def stated(path: str, reading: Reading, modules: Iterable[Module]) -> dict[str, 
     several = [some for some in fields.values() if some[1:]]
     problems += [f"{in_a_row(some)}, where {reading.architecture} has one value" for some in several]
     if problems:
-        what = f"the model in it was pickled whole, and is another network than {reading.architecture}"
+        what = f"{_whose()} are of another network than {reading.architecture}"
         raise ConvertError(f"{path}: {what}", [*problems, STATE_DICT])
     return {field: some[0] for field, some in fields.items()}
+
+
+def _whose() -> str:
+    """Return how a sentence about the modules begins."""
+    return "its modules" if is_saving() else "the model in it was pickled whole, and its modules"
 
 
 def _says(module: Module, reading: Reading) -> Iterator[tuple[str, Any]]:
@@ -92,7 +97,7 @@ def check(
     def differing(values: Mapping[str, Any]) -> list[str]:
         return [field for field, one in own.items() if field in values and not same(values[field], one.value)]
 
-    what = "the model in it was pickled whole, and its modules state"
+    what = f"{_whose()} state"
     if fields := differing(asked):
         problems = [f"{f}={exact(asked[f])} {settings.how(f)}; the modules state {own[f]}" for f in fields]
         raise UsageError(f"{path}: {what} other settings", problems)

@@ -19,7 +19,7 @@ from specs.layer import Layer, Sizes
 from specs.numbers import exact
 from specs.spec import ADAPTED, Spec
 
-from .conventions import computing, same
+from .conventions import computing, disputed, same
 from .inference import unmatched
 from .settings import Settings, spelled
 
@@ -57,17 +57,19 @@ def _unlike(one: Any, other: Any, names: Iterable[str]) -> list[str]:
 def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> tuple[str, dict[str, Any]]:
     """Return the official variant that has the arrays of this file, and its fields that nothing else determines.
 
-    Equal sizes make these fields likely; they state nothing. Of several variants whose arrays all have the sizes here,
-    the name says each, "A or B", and the fields are those in which they agree. Such variants go before the others.
+    Equal sizes make these fields likely; they state nothing. Of several variants the name says each, "A or B", and the
+    fields are those in which they agree: those whose arrays all have the sizes here, if there are any. What one
+    dialect's code fixes and another's fixes otherwise is no variant's.
     """
+    left_open = disputed(spec) | stated.keys()
     likely, fitting = (list[tuple[str, dict[str, Any]]]() for _ in range(2))
     for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in stated.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
-                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in stated and v is not None}
+                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in left_open and v is not None}
                 (fitting if _has_sizes(spec, candidate, shown) else likely).append((str(name), missing))
-    several = fitting or likely[:1]
+    several = fitting or likely
     agreed = {k: v for k, v in several[0][1].items() if all(v == o.get(k) for _, o in several)} if several else {}
     return " or ".join(name for name, _ in several), agreed
 

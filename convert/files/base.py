@@ -126,7 +126,7 @@ class Reader(ABC):
 
     @cached_property
     def modules(self) -> list[Module]:
-        """Return torch's own modules in models that were pickled whole; only pickles have any."""
+        """Return modules whose settings can be read: of models that were pickled whole, or of one in memory."""
         return []
 
     @abstractmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
 
 from .base import ITEMSIZE, Reader, Tensor, shown
+from .modules import Module
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,18 +20,19 @@ class MemoryReader(Reader):
     Args:
       path: what messages call the model.
       arrays: name -> (dtype, array); of a dtype that numpy lacks, an array of its bits.
+      modules: those of the model whose settings can be read.
     Raises: ConvertError for a dtype that no checkpoint holds.
     """
 
     format = "memory"
     on_disk = False
 
-    def __init__(self, path: str, arrays: Mapping[str, tuple[str, np.ndarray]]):
+    def __init__(self, path: str, arrays: Mapping[str, tuple[str, np.ndarray]], modules: Iterable[Module] = ()):
         import numpy as np
 
         if odd := [name for name, (dtype, _) in arrays.items() if dtype not in ITEMSIZE]:
             raise ConvertError(f"{path}: {shown(odd[0])} is {arrays[odd[0]][0]}, which no checkpoint holds")
-        self.path, self.metadata = path, {}
+        self.path, self.metadata, self.modules = path, {}, [*modules]
         self.tensors = {name: Tensor(name, array.shape, dtype) for name, (dtype, array) in arrays.items()}
         self._arrays = {name: np.ascontiguousarray(array) for name, (_, array) in arrays.items()}
 

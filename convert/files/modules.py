@@ -1,6 +1,9 @@
-"""Describe the modules in a model that was pickled whole whose settings can be read: they are numbers in the pickle."""
+"""Describe the modules whose settings can be read: in a model that was pickled whole, or in one in memory.
 
-from collections.abc import Mapping
+Of a pickle these are numbers in it, so that nothing runs. Modules in memory are described as torch names their kinds.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 PACKAGE = "torch.nn.modules."  # of every module of torch's own
@@ -20,10 +23,10 @@ def is_read(name: str) -> bool:
 
 
 class Module(NamedTuple):
-    """A module inside a pickled one: torch's own, or a norm of anybody's code.
+    """A module inside a model: the framework's own, or a norm of anybody's code.
 
     Args:
-      path: as the names of its arrays begin in the file.
+      path: as the names of its arrays begin.
       name: of its class, with its Python module.
       values: those of its ATTRIBUTES that are numbers or texts.
     """
@@ -54,3 +57,30 @@ class Module(NamedTuple):
         if not isinstance(value, (int, float)) or (attribute == "momentum" and not self.name.startswith(PACKAGE)):
             return None
         return 1 - value if attribute == "momentum" else value
+
+
+def of_torch(model: Any) -> Iterator[Module]:
+    """Yield the modules of a torch model in memory whose settings can be read."""
+    for path, module in model.named_modules():
+        kind = type(module)
+        if is_read(name := f"{kind.__module__}.{kind.__qualname__}"):
+            values = {key: getattr(module, key) for key in ATTRIBUTES if hasattr(module, key)}
+            yield Module(path, name, {key: v for key, v in values.items() if isinstance(v, int | float | str)})
+
+
+PADDLE_NORMS, PADDLE_ACTIVATIONS = "paddle.nn.layer.norm", "paddle.nn.layer.activation"
+AS_TORCH = {"Silu": "SiLU", "Swish": "SiLU"}  # activations that torch calls otherwise
+
+
+def of_paddle(model: Any) -> Iterator[Module]:
+    """Yield paddle's own norms and activations in a model in memory, as torch's modules that compute the same."""
+    for path, layer in model.named_sublayers():
+        kind = type(layer).__name__
+        if type(layer).__module__ == PADDLE_ACTIVATIONS:
+            approximate = "tanh" if getattr(layer, "_approximate", False) else "none"
+            yield Module(path, ACTIVATIONS + AS_TORCH.get(kind, kind), {"approximate": approximate})
+        elif type(layer).__module__ == PADDLE_NORMS:
+            values = {"eps": getattr(layer, "_epsilon", None)}
+            if (kept := getattr(layer, "_momentum", None)) is not None:
+                values["momentum"] = 1 - kept  # torch's is the share that is replaced
+            yield Module(path, f"{PACKAGE}norm.{kind}", values)
