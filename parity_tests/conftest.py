@@ -44,6 +44,13 @@ def float64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", before)
 
 
+@pytest.fixture
+def quick_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let XLA compile gradients at its lowest level too, a quarter of the time, where a test knows the right ones."""
+    if "flax" in ports.available():
+        monkeypatch.setattr("ports.runners.functional.OPTIMISED", frozenset())
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Let each test draw the same weights, whatever ran before it in its process."""
