@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,11 @@ from specs.numbers import short
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU; what needs it has processes of its own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # what one process of this run compiled, itself and others load
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled = tempfile.mkdtemp(prefix="triptych-compiled-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 gc.set_threshold(20_000)  # three frameworks are a million objects, and no garbage: 700 took a tenth of the time
 
 
@@ -34,6 +42,13 @@ def float64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def quick_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let XLA compile gradients at its lowest level too, a quarter of the time, where a test knows the right ones."""
+    if "flax" in ports.available():
+        monkeypatch.setattr("ports.runners.functional.OPTIMISED", frozenset())
 
 
 @pytest.hookimpl(tryfirst=True)

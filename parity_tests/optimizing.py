@@ -12,6 +12,7 @@ import numpy as np
 import ports
 import specs
 from convert.reading.families import call
+from ports.frameworks import quick_forward_options
 from specs import config as configs
 
 # Sums of powers of 2: paddle rounds momentum and weight decay to float32. No defaults; an epsilon that shows its place.
@@ -124,7 +125,7 @@ class Flax:
 
 @functools.cache
 def update(architecture, kind):
-    """One step of training, compiled as a whole: operations one by one would be compiled for every shape."""
+    """Compile a step of training as a whole, as operations one by one are compiled for every shape, and quickly."""
     import jax
 
     module = fresh(architecture, "flax").model[0]
@@ -141,7 +142,7 @@ def update(architecture, kind):
 
     def run(*arguments):
         if not compiled:  # by hand: jit compiles again for arrays that it returned
-            compiled.append(jax.jit(step).lower(*arguments).compile())
+            compiled.append(jax.jit(step, compiler_options=quick_forward_options()).lower(*arguments).compile())
         return compiled[0](*arguments)
 
     return run

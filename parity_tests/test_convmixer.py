@@ -54,6 +54,7 @@ def test_every_intermediate(case, framework):
             assert relative_error(truth, taps[tap]) <= 1e-10, name  # rounding is 1e-15
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize(("case", "framework"), differentiated(CASES))
 def test_a_step_of_training(case, framework):
     """Loss, every gradient and every running statistic of the original's own code."""

@@ -67,6 +67,7 @@ def test_every_intermediate(framework):
     assert relative_error(CASE.logits, port(CASE.images)) <= 1e-10
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_gradients(framework):
     needs(framework)

@@ -57,6 +57,14 @@ def test_of_torchs_warnings_only_that_of_even_kernels_is_silent():
     assert "UserWarning: another" in done.stderr and "even kernel" not in done.stderr
 
 
+def test_a_derivation_does_not_import_torchs_compiler():
+    """Its import takes longer than the derivation of a small model."""
+    needs("torch")
+    code = "import sys, numpy, parity, torch; one, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3); "
+    code += "print(parity.derive(one, other, (numpy.ones((4, 2)),)).proven, 'torch._dynamo' in sys.modules)"
+    assert python("-c", code).stdout == "True False\n"
+
+
 SIGNED = [(a, d) for a in specs.names() if specs.get(a).sign for d in dialects(a)]
 
 

@@ -40,6 +40,7 @@ def test_every_intermediate(case, framework):
     assert relative_error(case.logits, port(case.images)) <= 1e-10
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients(case, framework):

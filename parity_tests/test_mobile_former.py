@@ -76,6 +76,7 @@ def test_every_intermediate(case, framework):
     assert relative_error(case.logits, taps["head"]) <= 1e-10
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pairs(SMALL)
 def test_a_step_of_training(case, framework):
     """Loss, gradients and running statistics of the original's own code, whose softmax is for evaluation only."""

@@ -63,6 +63,7 @@ def test_taps_agree(twin, pair):
     assert relative_error(left, right) <= 1e-10
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize("twin", TRAINED, ids=IDS)
 def test_gradients_and_training_agree(twin, capsys):
     """Outputs of an evaluation show no detached tensor, and nothing of dropout; see tolerance for the limits."""

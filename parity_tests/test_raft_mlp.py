@@ -71,6 +71,7 @@ def test_every_intermediate(case, framework):
         assert relative_error(truth, as_upstream(name, port, taps, into)) <= 1e-10, name
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize(("case", "framework"), differentiated(CASES))
 def test_a_step_of_training(case, framework):
     """Loss, logits and every gradient of the original's own code."""

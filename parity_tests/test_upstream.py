@@ -16,6 +16,7 @@ from .golden import CASES, Case, differentiated
 COMPUTED = [case for case in map(Case, CASES) if "settings" in case.about and "train/loss.f64" in case.arrays]
 
 
+@pytest.mark.usefixtures("quick_gradients")
 @pytest.mark.parametrize(("case", "framework"), differentiated(COMPUTED))
 def test_a_step_of_training(case, framework):
     """Compare loss, logits and every gradient with what upstream's code computes."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.match import roles
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.search import edited
@@ -68,3 +69,16 @@ def test_the_limit_that_ended_a_search_is_named(monkeypatch: pytest.MonkeyPatch)
     for seconds, limit in ((60, "not all changes to either model were tried"), (0, "the time for matching was up")):
         found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=seconds)
         assert found.missing and f"not found within a limit: {limit}" in str(found), str(found)
+
+
+def test_columns_are_grouped_once_however_often_a_search_returns_to_them(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    asked, group = [], roles.groups
+
+    def counted(program: Any, *arguments: Any) -> Any:
+        asked.append((program, *arguments))
+        return group(program, *arguments)
+
+    monkeypatch.setattr(roles, "groups", counted)
+    assert parity.derive(gated(False), gated(True), (images(3, 6),)).missing
+    assert len(asked) == len(set(asked)) > 0

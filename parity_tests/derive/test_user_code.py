@@ -349,6 +349,24 @@ def test_torch_modules_that_cannot_be_read_are_refused_with_the_remedy(change: A
         parity.derive(dense(), change(dense()), (X,))
 
 
+def test_a_compiled_model_runs_as_it_is_written():
+    """Each of many runs would be compiled anew, and torch logs a warning of that."""
+    needs("torch")
+    import torch
+
+    compiled = list[Any]()
+
+    def backend(graph: Any, _: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    left, right = torch.nn.Linear(4, 3), torch.compile(torch.nn.Linear(4, 3), backend=backend)
+    assert parity.derive(left, right, (X,)).proven
+    assert compiled == []
+    right(torch.ones(2, 4))
+    assert len(compiled) == 1
+
+
 def test_a_paddle_layer_that_cannot_be_copied_is_refused():
     needs("paddle")
     import paddle

@@ -13,7 +13,7 @@ import specs
 from parity.__main__ import main
 from parity.running.processes import Processes
 
-from ..conftest import LONGEST, gpu_table, pytest_collection_modifyitems, unit
+from ..conftest import LONGEST, gpu_table, needs, pytest_collection_modifyitems, unit
 
 DEVICE = os.environ.get("PARITY_DEVICE", "cpu")
 TWINS = [(architecture, name) for architecture in specs.names() for name in specs.get(architecture).tiny]
@@ -62,6 +62,17 @@ def test_workers_share_the_tests_on_the_gpu_and_take_other_files_whole():
     here = "parity_tests/parity/test_device.py"
     assert unit(f"{here}::test_on_the_gpu[a-b]") != unit(f"{here}::test_on_the_gpu[a-c]")
     assert unit("parity_tests/test_ports.py::test_taps_agree[a::b]") == "parity_tests/test_ports.py"
+
+
+def test_processes_of_one_run_share_what_jax_compiled():
+    needs("flax")
+    import jax
+
+    def triple(x):
+        return 3 * x
+
+    jax.jit(triple)(1.0)
+    assert list(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).glob("jit_triple-*"))
 
 
 def test_the_files_that_take_longest_come_first():

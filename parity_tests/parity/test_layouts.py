@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -148,15 +149,21 @@ def test_images_have_their_index_in_the_first_models_own_array(height: int, chec
     assert own[worst.index] == pytest.approx(worst.left, rel=1e-5)  # computed in float32 here
 
 
+@functools.cache
+def turned(odd: str, first: str) -> tuple[dict[str, Any], Any]:
+    """Return two models that return images, one in another order of axes, and what `derive` found of them."""
+    models = images(last=odd == "torch", second=odd == "nnx")
+    models, x = {first: models[first], **models}, inputs(2, 3, 7, 6)
+    return models, parity.derive(*models.values(), (x if first == "torch" else x.transpose(0, 2, 3, 1),))
+
+
 @pytest.mark.parametrize("check", ["forward", "layers", "single-step", "gradients", "train"])
 @pytest.mark.parametrize("first", ["torch", "nnx"])
 @pytest.mark.parametrize("odd", ["torch", "nnx"])
 def test_an_output_is_compared_in_the_order_of_axes_that_derive_found(odd: str, first: str, check: str) -> None:
-    models = images(last=odd == "torch", second=odd == "nnx")
-    models, x = {first: models[first], **models}, inputs(2, 3, 7, 6)
-    found = parity.derive(*models.values(), (x if first == "torch" else x.transpose(0, 2, 3, 1),))
+    models, found = turned(odd, first)
     assert found.proven, str(found)
-    report = parity.compare(models, x, check=check, names=found, dtype="float64", steps=2)
+    report = parity.compare(models, inputs(2, 3, 7, 6), check=check, names=found, dtype="float64", steps=2)
     assert report.passed, str(report)
 
 

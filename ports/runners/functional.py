@@ -22,7 +22,8 @@ from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import Trace, name_outputs
 
-GRADIENTS = "gradients"  # what alone XLA may compute wrongly at its lowest level
+GRADIENTS = "gradients"
+OPTIMISED = frozenset([GRADIENTS])  # what XLA may compute wrongly at its lowest level
 DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform"}  # primitives of jax
 
 
@@ -92,7 +93,7 @@ class Runner(base.Runner):
         key = (what, inputs.structure(), self.without_dropout, *key)
         if key not in self.compiled:
             names: list[Any] = []
-            options = {} if what == GRADIENTS else quick_forward_options()
+            options = {} if what in OPTIMISED else quick_forward_options()
             self.compiled[key] = (jax.jit(make(names), compiler_options=options), names)
         return self.compiled[key]
 

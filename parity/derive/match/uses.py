@@ -69,14 +69,8 @@ class Seen:
         return statistics(self.use, self.program)
 
     def groups(self, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
-        """Group the columns, once for each way in which they are followed; see groups."""
-        if (gates, beyond) not in self._groups:
-            self._groups[gates, beyond] = groups(self.use, self.program, gates, beyond)
-        return self._groups[gates, beyond]
-
-    @cached_property
-    def _groups(self) -> dict[tuple[bool, bool], list[roles.Group]]:
-        return {}
+        """Group the columns; see groups."""
+        return groups(self.use, self.program, gates, beyond)
 
     @cached_property
     def values(self) -> columns.Values:
@@ -202,7 +196,7 @@ def raw(use: Use) -> Array:
 
 
 def groups(use: Use, program: Program, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
-    """Group the columns of a product by what its result is for.
+    """Group the columns of a product by what its result is for, once for each way in which they are followed.
 
     Args:
       gates: whether those of a convolution, too, are followed through a sum with another activation.
@@ -212,7 +206,7 @@ def groups(use: Use, program: Program, gates: bool = False, beyond: bool = False
     single = len(use.ids) == 1 and count == program.shapes[node.output][1 if node.window or use.flipped else 2]
     if not single:
         return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
-    return roles.groups(program, use.node, use.flipped, gates or not node.window, beyond)
+    return program.once(roles.groups, use.node, use.flipped, gates or not node.window, beyond)
 
 
 class Grouping(NamedTuple):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .tape import Array, Node, Tape, Window, tried
+
+T = TypeVar("T")
 
 
 class Stretch(NamedTuple):
@@ -90,6 +92,7 @@ class Program:
         self.indices: dict[int, Array] = {}
         self.given: dict[int, Array] = {}  # computed from inputs alone, and read beside what depends on parameters
         self.plain = {*tape.inputs}  # of inputs alone
+        self._known: dict[tuple[Any, ...], Any] = {}  # see once
         whole = {*tape.inputs}  # inputs, laid out otherwise or not
         for number, value in values.items():
             self._note(number, value)
@@ -114,6 +117,13 @@ class Program:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
+
+    def once(self, function: Callable[..., T], *arguments: Hashable) -> T:
+        """Return what a function tells of this program, computed once for each of its further arguments."""
+        key = (function, *arguments)
+        if key not in self._known:
+            self._known[key] = function(self, *arguments)
+        return self._known[key]
 
     def routes(self, node: Node) -> bool:
         """Tell whether an operation moves elements to places that parameters choose, as a router does."""

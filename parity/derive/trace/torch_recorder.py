@@ -37,7 +37,16 @@ def _lower(dtype: torch.dtype | None) -> frozenset[str]:
     return frozenset([str(dtype).removeprefix("torch.")]) if dtype in LOWER else frozenset()
 
 
-class Lifted(TorchDispatchMode):
+class Uncompiled(TorchDispatchMode):
+    """A mode under which TorchSide compiles nothing: torch need not import its compiler, which takes a second."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell whether torch wraps the mode to exclude it from what is compiled; the wrapper imports the compiler."""
+        return False
+
+
+class Lifted(Uncompiled):
     """Make casts to lower precision void, and list the names of all other operations.
 
     Args:
@@ -55,7 +64,7 @@ class Lifted(TorchDispatchMode):
         return func(*args, **(lifted(kwargs) if self.void else kwargs))
 
 
-class Recorder(Forms, TorchDispatchMode):
+class Recorder(Forms, Uncompiled):
     """Record each operation on its tensors' values.
 
     Operations in place make a new value of their whole storage; a tensor that is read after its storage changed is read
@@ -71,11 +80,6 @@ class Recorder(Forms, TorchDispatchMode):
         self.owners: dict[int, torch.Tensor] = {}  # storage -> the first tensor in it
         self.alive: list[Any] = []  # identities must not be used again
         self.numbers: list[int] = []  # values that the model's code took out as numbers
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Skip the compiler, whose import would take seconds: nothing is compiled under this mode."""
-        return False
 
     def adopt(self, tensor: torch.Tensor, value: int, random: bool = False) -> int:
         """Take a tensor as that of a value. Args: random: whether the value is drawn."""

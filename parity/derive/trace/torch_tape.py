@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -160,8 +161,11 @@ class TorchSide(ModuleSide):
         before, fast = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
         torch.set_default_dtype(torch.float64)
         torch.backends.mha.set_fastpath_enabled(False)  # of attention, whose inside no tape shows
+        math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+        compiles = "torch._dynamo" in sys.modules  # it is imported where a model is compiled
+        eager = torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
         try:
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), forgotten(self.model.modules()):
+            with math, eager, forgotten(self.model.modules()):
                 yield
         finally:
             torch.set_default_dtype(before)

@@ -33,11 +33,8 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
         again, named = given(tensors)
         if clone:
             again[0] = again[0].clone()
-        changed = {
-            old: len(tensor)
-            for old, tensor in zip(rows, (tensor for tensor in tensors if tensor.ndim), strict=False)
-            if old != len(tensor)
-        }
+        others = [tensor.shape[0] for tensor in tensors if tensor.ndim]
+        changed = {} if others == rows else {a: b for a, b in zip(rows, others, strict=False) if a != b}
         again = [_with_rows(tensor, changed) for tensor in again] if changed else again
         with torch.no_grad():
             out = func(*again, **named)
