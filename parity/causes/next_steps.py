@@ -59,8 +59,9 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
 
 def _of_cause(result: Result, first: Divergence, exact: bool) -> str:
     """Say what to do about a cause that is known; "" for none."""
-    of_memory = first.weights and result.architecture == OWN and not result.files
-    if result.weights or of_memory:
+    if first.holds and not result.weights:
+        return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
+    if result.weights or (first.weights and result.architecture == OWN and not result.files):
         rounded = result.weights.rounded if result.weights else ""
         restore = f"restore {rounded} in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)"
         copy = "parity.transfer copies those of the left model"
@@ -99,8 +100,6 @@ def _of_arrays(first: Divergence) -> str:
 
 def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
     """Say where to look for a cause that is not known, by what differs and what does not."""
-    if first.holds:
-        return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
     if not math.isfinite(first.error):
         return f"look at {first} and its inputs, on the side that is not finite"
     if result.architecture == OWN and result.check == "layers" and len(first.between) == 2:
