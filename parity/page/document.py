@@ -43,13 +43,14 @@ def page(
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
     own = "" if is_named else own
-    models = grouped(results, own)
+    shown = {id(r) for group in summary.tabled(results) for r in group}
+    models = grouped((r for r in results if id(r) in shown), own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(column_of(r)) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
         title=join(verdict.replace("`", "")),
-        state="good" if passed else "bad",
+        state="bad" if not passed else "part" if summary.unrun(results) else "good",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
         provenance=join(_absent(absences), sides(about, modules or {}), provenance(_further(about, modules or {}))),

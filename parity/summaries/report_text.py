@@ -84,7 +84,7 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     judgement = VERDICT.search(verdict)
     grade = "good" if summary.passed(results) else "differs"
     blocks = [screen.mark(screen.wrap(verdict), judgement[0] if judgement else "", grade)]
-    tables = [_table(group, screen) for group in _groups(results)]
+    tables = [_table(group, screen) for group in summary.tabled(results) if _ran(group)]
     legend = _legend(results, screen, has_own_limits=any(re.search(r"\d of \d", table) for table in tables))
     blocks += [*tables, *([legend] if legend else [])]
     blocks += _findings(results, screen, report)
@@ -93,14 +93,6 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     last = [line for line in (summary.closing(results), f"report: {report}" if report else "") if line]
     blocks += ["\n".join(screen.wrap(line, "head", "", "  ") for line in last)] if last else []
     return "\n\n".join(blocks)
-
-
-def _groups(results: Iterable[Result]) -> list[list[Result]]:
-    """Group the results by architecture, dtype and device; leave out groups in which none ran."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for r in results:
-        groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
-    return [group for group in groups.values() if _ran(group)]
 
 
 def _table(group: Sequence[Result], screen: Screen) -> str:
@@ -229,7 +221,7 @@ def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
 
 
 def _legend(results: Sequence[Result], screen: Screen, has_own_limits: bool) -> str:
-    shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
+    shown = [r for group in summary.tabled(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     marks += ["a of b: the error is a, and b is its own limit"] * has_own_limits
     copies = f"{COPIES}: between the float64 copies of both models, which differ already"

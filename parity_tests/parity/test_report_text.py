@@ -114,7 +114,9 @@ def test_a_crash_is_no_agreement() -> None:
 def test_nothing_compared_is_said() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert report_text.render(made).splitlines()[0] == "Nothing was compared. One comparison did not run."
+    assert report_text.render(made).splitlines()[0] == (
+        "Nothing was compared. One comparison did not run: torch finds no GPU here."
+    )
     assert report_text.render([]).splitlines()[0] == "Nothing was compared."
 
 
@@ -321,10 +323,11 @@ def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> No
 
 def test_what_did_not_run_is_no_part_of_all() -> None:
     (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
-    skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "is not installed"),))
+    skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "no GPU here"),))
     made = [off, replace(off, check="forward"), replace(off, check="train"), skipped]
     assert summary.verdict(made, alone=True) == (
-        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. One comparison did not run."
+        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. One comparison did not run: "
+        "paddle: no GPU here."
     )
     assert summary.verdict(made[1:3], alone=True).startswith("flax and torch differ in both comparisons, first at")
 
@@ -374,7 +377,27 @@ def test_pairs_of_a_side_that_lacks_the_dtype_are_listed_as_not_run() -> None:
     page = Report(made).to_html()
     rows = " ".join(re.findall('<table class="pairs[^"]*">.*?</table>', page))
     assert "flax-paddle" in rows and "torch-paddle" in rows and "paddle has no conv2d in float16" in page
-    assert "Two comparisons did not run." in report_text.render(made).splitlines()[0]
+    verdict = (
+        "flax and torch agree in the only comparison. Two comparisons did not run: paddle has no conv2d in float16."
+    )
+    assert " ".join(report_text.render(made).split()).startswith(verdict)
+
+
+def test_a_dtype_in_which_nothing_ran_is_named_by_the_verdict_and_takes_no_rows() -> None:
+    (made, *_) = results()
+    skipped = [
+        replace(made, dtype=dtype, check=check, passed=None, error=None, missing=(("torch", f"no {check} in {dtype}"),))
+        for dtype in ("bfloat16", "float16")
+        for check in ("forward", "layers")
+    ]
+    for every, said in (
+        ([made, *skipped], "did not run; none ran in bfloat16 and float16."),
+        ([made, skipped[0], skipped[2]], "did not run: torch: no forward in bfloat16 and float16."),
+    ):
+        page = Report(every).to_html()
+        assert summary.verdict(every).endswith(said) and '<h1 class="part">' in page
+        assert page.count('<td class="none">') == 0 and "not run</b>" in page.partition("Remarks</h2>")[2]
+    assert '<h1 class="good">' in Report([made]).to_html()
 
 
 def test_a_side_without_a_port_is_absent() -> None:
