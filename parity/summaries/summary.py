@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from parity.given.own import OWN
 from parity.given.quoting import marked, place, quoted
@@ -94,7 +94,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         at = f", first at {_at(array, first.result)}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(off)}{_share(grades(off))}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
+        return f"{_culprit(off)}{_share(off, of_all=not others)}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -165,12 +165,19 @@ def _briefly(finding: findings.Finding) -> str:
     return f": {text}" if text else ""
 
 
-def _share(counts: Mapping[str, int]) -> str:
-    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran"."""
+def _share(off: Sequence[Result], of_all: bool) -> str:
+    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran".
+
+    Args:
+      off: of the models of which some differ. of_all: whether there are no other models.
+    """
+    counts = grades(off)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
     if compared < 2:
         return ""
     kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
+    models = len({model(r) for r in off})
+    kind += f" of {'one model' if models == 1 else count(models, 'model')}" * (not of_all)
     if counts["differs"] < compared:
         return f" in {counts['differs']:,} of {compared:,} comparisons{kind}"
     return f" in {'both' if compared == 2 else f'all {compared:,}'} comparisons{kind}"
@@ -205,9 +212,10 @@ def absent(results: Sequence[Result]) -> list[Result]:
 
 
 def present(results: Sequence[Result]) -> list[Result]:
-    """List the comparisons of which `absences` does not speak."""
+    """List the comparisons of which `absences` does not speak, those of architectures that differ first."""
     lacking = {id(r) for r in absent(results)}
-    return [r for r in results if id(r) not in lacking]
+    off = {r.architecture for r in results if r.grade == "differs"}
+    return sorted((r for r in results if id(r) not in lacking), key=lambda r: r.architecture not in off)
 
 
 def _is_absent(why: str) -> bool:

@@ -307,10 +307,18 @@ def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -
 
 def test_a_model_that_agrees_is_named_apart_from_those_that_differ() -> None:
     made = [*results(1e-3, ("v",)), *results(1e-15, ("w",))]
-    said = "torch differs from flax and paddle in 8 of 12 comparisons, first at `blocks.1.norm1`. `mlp_mixer:w` agrees."
-    assert summary.verdict(made, alone=True) == said
+    said = "torch differs from flax and paddle in 8 of 12 comparisons of one model, first at `blocks.1.norm1`."
+    assert summary.verdict(made, alone=True) == f"{said} `mlp_mixer:w` agrees."
     title = Report(made).to_html().partition("<title>")[2].partition("</title>")[0]
     assert title.startswith("mlp_mixer:v: torch differs from flax")
+
+
+def test_architectures_that_differ_stand_first() -> None:
+    agree = [replace(r, architecture="convmixer") for r in results(1e-15, ("w",))]
+    made = [*agree, *results(1e-3, ("v",))]
+    text, page = report_text.render(made), Report(made).to_html()
+    assert text.index("\nmlp_mixer, float64") < text.index("\nconvmixer, float64")
+    assert page.index("Errors of mlp_mixer") < page.index("Errors of convmixer")
 
 
 def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> None:
