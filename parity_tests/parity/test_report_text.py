@@ -156,6 +156,22 @@ def test_a_row_states_the_limit_of_most_of_its_errors_and_the_others_state_their
     assert lines[4].split() == ["tiny", "S/16", "forward", "7e-6", "1.0e-6", "2.0e-6", "of", "6e-6", "6.5e-6", "!"]
 
 
+def test_digits_stand_below_each_other_whatever_marks_follow_them() -> None:
+    (made, *_) = results(variants=("v",))
+    off = replace(made, check="layers", passed=False, error=3.8e-5, copies=(made.curve[0][0],))
+    lines = report_text.render([replace(made, error=1.2e-12), off]).splitlines()
+    (agrees,) = (line.index("1.2e-12") + len("1.2e-12") for line in lines if line.startswith("  v"))
+    (differs,) = (line.index("3.8e-5") + len("3.8e-5") for line in lines if line.endswith("3.8e-5 X*"))
+    assert agrees == differs
+
+
+def test_a_long_name_of_a_model_stands_in_its_row_where_all_fits() -> None:
+    made = [replace(r, variant="mixer.npz / mixer_alt.npz") for r in results(variants=("v",))]
+    one = [r for r in made if r.pair == "flax-torch"]
+    assert any(line.startswith("  mixer.npz / mixer_alt.npz  forward") for line in report_text.render(one).splitlines())
+    assert "  mixer.npz / mixer_alt.npz" in report_text.render(made).splitlines()
+
+
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
