@@ -73,7 +73,7 @@ def coded(text: str) -> Markup:
 
 
 def _word(text: str) -> Markup:
-    if len(text) > WHOLE:
+    if len(text) > (SHORT if "{" in text else WHOLE):
         return name(text)
     return whole(text) if re.search(r"\S-|\{\S*\}", text) else join(text)
 

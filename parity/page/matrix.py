@@ -68,7 +68,7 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    texts = [" ".join(filter(None, (_about(group, models), limits.of_most()))) for group in groups.values()]
+    texts = [" ".join(filter(None, (_about(group, models), limits.about()))) for group in groups.values()]
     parts = []
     for k, (title, group) in enumerate(groups.items()):
         what = tag("p", prose(texts[k]), class_="soft") if texts[k] not in texts[:k] else Markup()

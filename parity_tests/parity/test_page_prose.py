@@ -69,6 +69,8 @@ def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
         'at params/|layers/|<span class="whole">{s=query|key|value}/</span>|kernel: i, <span class="whole">{i}</span>'
     )
 
+    assert prose("params/layer_{0..1}/gate,") == 'params/<wbr><span class="whole">layer_{0..1}/</span><wbr>gate,'
+
 
 def test_a_name_is_not_parted_from_the_stop_behind_it() -> None:
     assert coded("first at `blocks.0.norm`. More") == (
