@@ -51,6 +51,8 @@ def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None
     assert [unescape(re.sub("<[^>]*>", "", line)) for line in re.findall("<code.*?</code>", found)] == [
         "python -m convert diff a 'b (1)'", "triptych convert x",
     ]  # fmt: skip
+    said = "compare these, too: names={'a': {'b.#': 'c.#'}} pairs both, and names=parity.derive(...) all"
+    assert re.sub("</?span>", "", with_commands(unescape(said))).count("<code") == 2
     made = Report([row(("a",))], {"command": text}).to_html()
     assert made.count('<code class="command">') == 2  # beside "What was run", and in it
 
