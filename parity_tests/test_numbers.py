@@ -58,15 +58,16 @@ def test_measured_values_below_a_hundredth_have_an_exponent_as_errors_have():
     assert numbers.apart(0.0123, 0.0045) == ("0.0123", "0.0045")  # both alike
 
 
-def test_errors_have_two_digits_and_limits_no_zero_behind_them():
+def test_errors_and_measured_limits_have_two_digits_and_chosen_limits_no_zero_behind_them():
     errors = [(1.0286, "1.0"), (0.5, "0.50"), (60.2, "60"), (9.2e-4, "9.2e-4"), (1e-15, "1.0e-15"), (0, "0")]
     assert [numbers.short(value) for value, _ in errors] == [text for _, text in errors]
     limits = [(1e-10, "1e-10"), (5.72e-6, "5.7e-6"), (1.46e-3, "1.5e-3"), (0.25, "0.25"), (5.0, "5"), (None, "-")]
+    limits += [(9.02e-6, "9.0e-6"), (5.96e-6, "6.0e-6"), (0.3001, "0.30"), (1e-10 * (1 + 1e-15), "1e-10"), (0, "0")]
     assert [numbers.limit(value) for value, _ in limits] == [text for _, text in limits]
 
 
 def test_numbers_that_round_to_a_hundredth_are_written_alike():
-    for write, text in ((numbers.short, "0.010"), (numbers.limit, "0.01"), (numbers.measured, "0.01")):
+    for write, text in ((numbers.short, "0.010"), (numbers.measured, "0.01")):
         assert {write(value) for value in (0.009999, 0.01, 0.010001)} == {text}
     assert numbers.short(0.0099) == "9.9e-3" and numbers.measured(-0.009999) == "-0.01"
 

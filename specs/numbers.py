@@ -87,9 +87,11 @@ def short(value: float | None) -> str:
 
 
 def limit(value: float | None) -> str:
-    """Write a tolerance in two digits, without a zero at the end: "5.7e-6", "1e-10", "infinite"; "-" for None."""
-    if value is None or value == 0 or not math.isfinite(value):
-        return _in_a_word(value)
+    """Write a tolerance: a chosen one without a zero at its end, "1e-10", a measured one in two digits, "9.0e-6"."""
+    if value is None or not math.isfinite(value) or not math.isclose(float(f"{value:.1e}"), value, rel_tol=1e-9):
+        return short(value)
+    if value == 0:
+        return "0"
     return _with_exponent(value, 2) if _is_small(value, 2) or value >= 99.5 else f"{value:.2g}"
 
 

@@ -18,6 +18,7 @@ from parity.running.recording import Recording
 from ports.runners.records import Tap
 from specs.notation.paths import pattern
 from specs.numbers import limit, measured, short
+from specs.words import in_a_row
 
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 
@@ -106,23 +107,53 @@ def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
 
 
 def unequal_weights(name: str, a: Recording, b: Recording) -> str:
-    """List the arrays of a layer that differ between two ports of one architecture, the worst first; "" if none does.
+    """List the arrays of a layer that differ between two models, the worst first; "" if none does.
 
     It counts the elements that differ by more than rounding apart, as weights of two trainings differ in most elements.
     """
-    if not a.architecture == b.architecture != OWN:
-        return ""
     path = name.partition("#")[0].partition(" <- ")[0]
+    if not _have_like_arrays(path, a, b):
+        return ""
     lines: list[tuple[float, str]] = []
     for key, left in a.weights.items():
         right = b.weights.get(key)
-        if key.rpartition(".")[0] != path or right is None or left.shape != right.shape:
+        if _owner(key, a) != path or right is None or left.shape != right.shape:
             continue
         x, y = double(left), double(right)
         if text := _unequal(x, y):
-            own = called_elsewhere(key, a.architecture, dict.fromkeys(r.framework for r in (a, b)))
-            lines.append((-relative_error(x, y), f"{key}{f' ({own})' if own else ''}: {text}"))
+            lines.append((-relative_error(x, y), f"{_called(key, a, b)}: {text}"))
     return "; ".join(line for _, line in sorted(lines, key=lambda one: one[0]))
+
+
+def _have_like_arrays(path: str, a: Recording, b: Recording) -> bool:
+    """Tell whether arrays of one name mean the same in both models' layers: in ports of one architecture, in layers of
+    one known kind, and in others of one framework. Of models that a Table pairs, the weights are compared before.
+    """
+    if a.architecture == b.architecture != OWN:
+        return True
+    kind = a.kinds.get(path, "")
+    return not (a.tabled or b.tabled) and kind == b.kinds.get(path, "") and (bool(kind) or a.framework == b.framework)
+
+
+def _owner(key: str, r: Recording) -> str:
+    """Return the layer that computes with an array: the nearest one above it that was called."""
+    path = key.rpartition(".")[0]
+    while path and path not in r.arrays:
+        path = path.rpartition(".")[0]
+    return path or key.rpartition(".")[0]
+
+
+def _called(key: str, a: Recording, b: Recording) -> str:
+    """Name an array as both models do, or with what each of them calls it: "fc.kernel (weight in torch)"."""
+    if a.architecture == b.architecture != OWN:
+        own = called_elsewhere(key, a.architecture, dict.fromkeys(r.framework for r in (a, b)))
+    else:
+        layer, _, leaf = key.rpartition(".")
+        leaves = {r.label: r.spelled.get(key, leaf) for r in (a, b)}
+        if len({*leaves.values()}) == 1:
+            return f"{layer}.{leaves[a.label]}"
+        own = in_a_row(f"{its} in {label}" for label, its in leaves.items() if its != leaf)
+    return f"{key} ({own})" if own else key
 
 
 def _unequal(x: np.ndarray, y: np.ndarray) -> str:

@@ -59,10 +59,13 @@ def following(result: Result, first: Divergence, exact: bool, inferred: bool) ->
 
 def _of_cause(result: Result, first: Divergence, exact: bool) -> str:
     """Say what to do about a cause that is known; "" for none."""
-    if result.weights:
-        restore = f"restore {result.weights.rounded} in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)"
+    if first.holds and not result.weights:
+        return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
+    if result.weights or (first.weights and result.architecture == OWN and not result.files):
+        rounded = result.weights.rounded if result.weights else ""
+        restore = f"restore {rounded} in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)"
         copy = "parity.transfer copies those of the left model"
-        return f"give both models the same weights, and compare again: {restore if result.weights.rounded else copy}"
+        return f"give both models the same weights, and compare again: {restore if rounded else copy}"
     if first.weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
@@ -97,8 +100,6 @@ def _of_arrays(first: Divergence) -> str:
 
 def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
     """Say where to look for a cause that is not known, by what differs and what does not."""
-    if first.holds:
-        return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
     if not math.isfinite(first.error):
         return f"look at {first} and its inputs, on the side that is not finite"
     if result.architecture == OWN and result.check == "layers" and len(first.between) == 2:
@@ -127,6 +128,8 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
         return LOOK[result.check]
     if result.check == "forward":
         return "compare layer by layer (check layers)"
+    if result.check == "layers" and first.previous is not None and first.previous[1] == 0:
+        return f"look at the code of {first}, and at its weights: the layer before it is equal to the last bit"
     if result.check == "layers":
         return "give each layer the same input (check single-step): if none differs then, the cause is between layers"
     return f"look at the code of {first}: it had the same input on both sides"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def describe(
     devices = {port.device for port in ports.values()}
     known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
     about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
-    alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
+    alone = {label: _file(ports[label]) if "model" in about else f"{text}; " for label, text in known.items()}
     alone |= {label: f"{port.modules[''].kind}{f' in {port.file}' * bool(port.file)}; " for label, port in own.items()}
     sides, weights = _states(ports, check, results)
     return {
@@ -67,10 +68,9 @@ def _states(
     for label, port in ports.items():
         state, source = port.state(), port.source
         sides[label] = _side(port, state, check, results)
-        part = f" under {source.part!r}" if source and source.part else ""
         own = f"from no file, {count(len(state), 'array')}"
         weights[f"{label} weights"] = (
-            f"{source.path}{part}, {digests[source]}" if source else f"{own}, {fingerprint(state)}"
+            f"{source.path}{_part(source)}, {digests[source]}" if source else f"{own}, {fingerprint(state)}"
         )
     return sides, weights
 
@@ -80,6 +80,16 @@ def _known(port: Port) -> str:
     settings = ", ".join(text + " (assumed)" * (name in port.assumed) for name, text in written(port.config).items())
     name = variant(port)
     return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
+
+
+def _file(port: Port | Own) -> str:
+    """Name the file that a model's weights are from, ahead of what else is stated of it; "" for none."""
+    return f"{os.path.basename(port.source.path.rstrip('/'))}{_part(port.source)}; " if port.source else ""
+
+
+def _part(source: Any) -> str:
+    """Name the part of a file that has the weights; "" for none."""
+    return f" under {source.part!r}" if source.part else ""
 
 
 def _side(port: Port | Own, state: Mapping[str, Any], check: str, results: Sequence[Result]) -> str:

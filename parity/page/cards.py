@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from parity.causes.next_steps import reassurance
@@ -17,6 +18,8 @@ from .module_table import Tree, by_name
 
 BRIEF = "date", "device", "seed", "batch", "command"  # labels of what stands beside "What was run" while it is folded
 LISTS = ("models", "images", "settings")  # labels of what is stated model by model: each has a line
+NAMES = "layer", "array"  # first words of labels whose values begin with a name
+CODE = r"[A-Za-z_]\w*(?:[./](?:\w|\{[^}]*\})+)+(?::\w+)?"  # a name of several parts: "blocks.{0..2}.fc1", "a.py:build"
 WIDE = 60  # characters of a fact from which on it stands below the shorter ones
 
 
@@ -52,6 +55,9 @@ def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
 
 
 def _fact(label: str, value: str, is_key: bool) -> Markup:
+    if not isinstance(value, Markup) and label not in LISTS:
+        begins = r"|^[\w.#]+(?=, | \(|$)" * (label.partition(" ")[0] in NAMES)
+        value = with_commands(value, re.compile(CODE + begins))
     return join(tag("dt", name(label)), tag("dd", _value(label, value), class_="key" if is_key else None))
 
 

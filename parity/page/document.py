@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from string import Template
 
@@ -38,21 +38,24 @@ def page(
     own = about.get("models", "own models")
     subject = summary.compared(summary.apart(results)[0] or results, own)
     verdict = summary.verdict(results, alone=True)
-    is_named = subject == own and OWN in {r.architecture for r in results}  # by the verdict and in the head
+    files = _of_files(results, about)
+    labels = [*(modules or {})] or files
+    is_named = bool(files) or (subject == own and OWN in {r.architecture for r in results})  # and stated in the head
     if subject and not is_named:
         inner = verdict[:1].lower() + verdict[1:] if verdict.startswith(("The ", "All ", "Not")) else verdict
         verdict = f"{subject}: {inner}"
     own = "" if is_named else own
-    models = grouped(results, own)
+    shown = {id(r) for group in summary.tabled(results) for r in group}
+    models = grouped((r for r in results if id(r) in shown), own)
     limits = LimitNotes(results)
     home = {id(r): model.anchor(column_of(r)) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
         title=join(verdict.replace("`", "")),
-        state="good" if passed else "bad",
+        state="bad" if not passed else "part" if summary.unrun(results) else "good",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
         totals=coded(_totals(results)),
-        provenance=join(_absent(absences), sides(about, modules or {}), provenance(_further(about, modules or {}))),
+        provenance=join(_absent(absences), sides(about, labels), provenance(_further(about, labels))),
         divergences=join(divergences(results, home, own, limits, modules or {}), near(results, home, own)),
         results=matrices(models, limits),
         remarks=_remarks(results),
@@ -73,9 +76,15 @@ def _absent(sentences: Sequence[str]) -> Markup:
     return join(*(tag("p", prose(f"{text}."), class_="totals absent") for text in sentences))
 
 
-def _further(about: Mapping[str, str], modules: Mapping[str, Tree]) -> dict[str, str]:
-    """Return what was run without what the head states of models of no known architecture."""
-    stated = {*modules, "models"} if modules else set()
+def _of_files(results: Iterable[Result], about: Mapping[str, str]) -> list[str]:
+    """List the labels of models of which each has its own file: what was run states them."""
+    sides = dict.fromkeys(side for r in results if len({*zip(r.files, r.parts, strict=False)}) > 1 for side in r.sides)
+    return [side for side in sides if side in about]
+
+
+def _further(about: Mapping[str, str], labels: Collection[str]) -> dict[str, str]:
+    """Return what was run without what the head states of models, by their labels."""
+    stated = {*labels, "models"} if labels else set()
     return {label: text for label, text in about.items() if label not in stated}
 
 

@@ -76,9 +76,10 @@ class LimitNotes:
         places = sorted({self.lettered.index(reason) for reason in reasons if reason in self.lettered})
         return join(*(tag("a", f" {_letter(k)}", href=f"#{_address(k)}", class_="note") for k in places))
 
-    def of_most(self) -> str:
-        """Say why the limits without a letter are as they are; "" where every limit has one or none has."""
-        return f"Limits without a letter have one reason: {self.usual}." if self.usual else ""
+    def about(self) -> str:
+        """Say where the letters lead, and why the limits without one are as they are; "" where there are no letters."""
+        usual = f" Limits without a letter have one reason: {self.usual}." if self.usual else ""
+        return f"A letter leads to the reason of its limit.{usual}" if self.lettered else ""
 
     def explains(self, basis: str) -> bool:
         """Tell whether the list has a reason."""

@@ -19,7 +19,8 @@ NUMBER = r"(?:[\[(][\d, ]+[\])]|[(\[]?-?\d)\S*"  # "1e-10", "(2", "3.0e-5;", "[3
 LABELLED = re.compile(rf"((?<!\S)(?:\S?(?:{LABELS}) )*{NUMBER}(?: of {NUMBER}| (?:{UNITS})\b[^\s\w]*)*(?!\S))")
 WORD = r"""(?:[^\s'"]|'[^']*'|"[^"]*")+"""  # of a command line, with what is quoted in it
 ARGUMENT = re.compile(rf"python -m \S+|-\S+ (?!-){WORD}|{WORD}")  # an option has its value with it
-COMMAND = re.compile(r"""((?:python -m|triptych) (?:convert|parity)\b(?:[^)'"]|'[^']*'|"[^"]*")*)""")
+NAMES = r"names=(?:\{.*?\}\}|\w+\.\w+\(\.{3}\))"  # an argument of Python: "names=parity.derive(...)"
+COMMAND = re.compile(rf"""((?:python -m|triptych) (?:convert|parity)\b(?:[^)'"]|'[^']*'|"[^"]*")*|{NAMES})""")
 
 
 class Markup(str):
@@ -73,7 +74,7 @@ def coded(text: str) -> Markup:
 
 
 def _word(text: str) -> Markup:
-    if len(text) > WHOLE:
+    if len(text) > (SHORT if "{" in text else WHOLE):
         return name(text)
     return whole(text) if re.search(r"\S-|\{\S*\}", text) else join(text)
 
@@ -123,9 +124,17 @@ def _is_long(argument: str) -> bool:
     return len(argument) > WHOLE and argument.startswith("-")
 
 
-def with_commands(text: str) -> Markup:
-    """Escape a text in which commands of Triptych stand, at its end or within parentheses."""
-    return join(*(command(part) if k % 2 else prose(part) for k, part in enumerate(COMMAND.split(text))))
+def with_commands(text: str, names: re.Pattern[str] | None = None) -> Markup:
+    """Escape a text in which commands of Triptych stand, at its end or within parentheses, or arguments `names=`.
+
+    Args:
+      names: what else is code; none of it by default.
+    """
+    parts = COMMAND.split(text)
+    marked = (names.sub(r"`\g<0>`", part) if names else part for part in parts)
+    return join(
+        *(command(parts[k]) if k % 2 else coded(part) if names else prose(part) for k, part in enumerate(marked))
+    )
 
 
 def leading(address: str, text: str) -> Markup:

@@ -68,7 +68,7 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    texts = [" ".join(filter(None, (_about(group, models), limits.of_most()))) for group in groups.values()]
+    texts = [" ".join(filter(None, (_about(group, models), limits.about()))) for group in groups.values()]
     parts = []
     for k, (title, group) in enumerate(groups.items()):
         what = tag("p", prose(texts[k]), class_="soft") if texts[k] not in texts[:k] else Markup()
@@ -126,7 +126,7 @@ def _legend(models: Sequence[Model]) -> Markup:
     keys = [tag("span", "no colour: agrees")] if counts["agrees"] + counts["close"] else []
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     words_of = (part for grade in undecided for part in (", ", tag("b", grade, class_="word")))
-    why = tag("span", *list(words_of)[1:], " see ", tag("a", "Remarks", href="#remarks"))
+    why = tag("span", *list(words_of)[1:], ": see ", tag("a", "Remarks", href="#remarks"))
     off = [r for model in models for r in model if r.grade == "differs"]
     kinds = dict.fromkeys("beyond its limit" if r.is_number else WORDS.get(r.shown, r.shown) for r in off)
     for grade, words in (("close", CLOSE), ("differs", " or ".join(kinds))):

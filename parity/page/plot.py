@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.results.naming import own_name
@@ -41,6 +41,8 @@ MARKER = 8.0  # height of a marker
 SEEN = 2.0  # height of a band of which something is seen beside its edges
 HALF_WORD = 26.0  # half of the width of "limit" on narrow screens, where type is larger, with a gap
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
+CLEAR = 12.0  # height of a text, and the room that marks need beside it
+FINE = 8  # places of a line between two arrays in which it is looked for
 SLANTED = 30  # distance of slanted names
 
 
@@ -73,15 +75,16 @@ def chart(plot: Plot, left: float = LEFT) -> Markup:
     above = first_rows(results)
     bottom = 14 + (0.57 * reach if slanted else 8) + ROW
     firsts = {scale.places[name] for r in results for name, *_ in first_points(r)}
+    is_joined = not unjoined(results[0])
     parts = [
         _grid(scale, above),
         _axis(scale, scale.floor + bottom - 6, results),
         _ticks(scale, labels, slanted, firsts),
         _band(scale, results),
-        _steps_at(scale, scale.limits, "limit"),
+        _steps_at(scale, scale.limits, "limit", is_joined),
     ]
     own = own_limits(scale, plot)
-    parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}") for k, limits in own.items()]
+    parts += [_steps_at(scale, limits, f"own-bound s{plot.styles[k] % STYLES}", is_joined) for k, limits in own.items()]
     parts += [line(scale, group, n) for n, group in zip(plot.styles, plot.lines, strict=True)]
     parts += [_own_name(scale, plot, k, limits) for k, limits in own.items()]
     parts += [first(scale, results), *(worst(scale, result) for result in results)]
@@ -110,10 +113,8 @@ def _grid(scale: Scale, above: float) -> Markup:
       above: height of the names above the usual one.
     """
     step, top = max(math.ceil((scale.high - scale.low) / 5), 1), math.floor(scale.high)
-    decades = [*range(scale.low, top + 1, step)]
-    if top - decades[-1] > 1:  # the largest errors have a decade beside them
-        decades.append(top)
-    rows = [(scale.y(10.0**d), f"1e{d}") for d in decades]
+    # from the top, as the largest errors have a decade beside them
+    rows = [(scale.y(10.0**d), f"1e{d}") for d in reversed(range(top, scale.low - 1, -step))]
     beyond: list[tuple[float, str, float]] = [(scale.floor, scale.least, scale.bottom)] if scale.zero else []
     beyond += [(scale.y(math.inf), scale.above, scale.top)] if scale.above else []
     parts = [tag("text", "relative error (log scale)", x=0, y=px(TITLE - above))]
@@ -270,10 +271,16 @@ def own_limits(scale: Scale, plot: Plot) -> dict[int, dict[str, float]]:
     }  # fmt: skip
 
 
-def _steps_at(scale: Scale, limits: Mapping[str, float], kind: str) -> Markup:
-    seen = set(scale.seen(limits))
-    runs = (list(names) for is_seen, names in itertools.groupby(scale.places, seen.__contains__) if is_seen)
-    corners = (_steps(scale, ((scale.x(name), scale.y(limits[name])) for name in names)) for names in runs)
+def _steps_at(scale: Scale, limits: Mapping[str, float], kind: str, is_joined: bool) -> Markup:
+    """Draw limits as a line with a step for each array.
+
+    Args:
+      is_joined: whether the steps are joined; else each level stands by itself.
+    """
+    seen = {name: scale.y(limits[name]) for name in scale.seen(limits)}
+    levels = itertools.groupby(scale.places, lambda name: is_joined or px(seen.get(name, 0)))
+    runs = (list(run) for _, level in levels for is_seen, run in itertools.groupby(level, seen.__contains__) if is_seen)
+    corners = (_steps(scale, ((scale.x(name), seen[name]) for name in run)) for run in runs)
     return join(*(tag("polyline", points=joined(points), class_=kind) for points in corners))
 
 
@@ -288,14 +295,34 @@ def _limit_name(scale: Scale) -> Markup:
 
 
 def _own_name(scale: Scale, plot: Plot, k: int, limits: Mapping[str, float]) -> Markup:
-    """Write whose limit it is, in the colour of its line, above the end of a line of limits that are not the lowest."""
+    """Write whose limit it is, in the colour of its line, at an end of a line of limits that are not the lowest.
+
+    It stands above or below the line, where it covers the fewest marks and lines.
+    """
     seen, pairs = scale.seen(limits), [r.pair for r in plot.lines[k]]
     if not seen:
         return Markup()
     text = f"limit of {in_a_row(pairs) if len(pairs) < 3 else count(len(pairs), 'pair')}"
-    x, y = scale.x(seen[-1]) + (scale.at(1) - scale.at(0)) / 2, scale.y(limits[seen[-1]]) - 5
+    half, width = (scale.at(1) - scale.at(0)) / 2, CHARACTER * len(text)
+    lines = [*_drawn(scale, plot), list(_steps(scale, ((scale.x(n), scale.y(scale.limits[n])) for n in scale.seen())))]
+    ends = [(max(scale.x(seen[-1]) + half, scale.left + width), seen[-1]), (scale.x(seen[0]) - half + width, seen[0])]
+    places = [(x, scale.y(limits[name]) + dy) for x, name in ends if x <= scale.right + 1 for dy in (-5, 15)]
+    x, y = min(places, key=lambda place: sum(_covered(line, place[0] - width, *place) for line in lines))
     kind = f"limit-text beyond own-name s{plot.styles[k] % STYLES}"
-    return tag("text", text, x=px(max(x, scale.left + CHARACTER * len(text))), y=px(y), text_anchor="end", class_=kind)
+    return tag("text", text, x=px(x), y=px(y), text_anchor="end", class_=kind)
+
+
+def _drawn(scale: Scale, plot: Plot) -> Iterator[Line]:
+    """Yield the points of each line of a plot."""
+    for results in plot.lines:
+        yield [(scale.x(name), scale.y(error)) for name, error, _ in results[0].curve]
+
+
+def _covered(line: Line, left: float, right: float, y: float) -> int:
+    """Count the places, of one in a few units, in which a line runs through a text from left to right above y."""
+    steps = [k / FINE for k in range(FINE + 1)]
+    points = [(x + (u - x) * step, v + (w - v) * step) for (x, v), (u, w) in itertools.pairwise(line) for step in steps]
+    return sum(left - CLEAR <= x <= right + CLEAR and y - CLEAR <= v <= y + 4 for x, v in points)
 
 
 def _beyond(scale: Scale) -> Markup:

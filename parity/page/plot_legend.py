@@ -11,11 +11,12 @@ from parity.summaries.summary import extreme
 from specs.numbers import limit
 
 from .markup import Markup, prose, tag
-from .plot import bands, own_limits
+from .plot import BREAK, bands, own_limits
 from .plot_lines import CROSS, DIAMOND, RING, SHAPES, Plot
 from .plot_scale import Scale, beyond_numbers, worst_points
 
 CROSSES = {"NaN": "NaN: a side has it in this array", OTHER_SHAPE: "the shapes of both sides differ"}
+SHARED = "pairs whose errors coincide share a line"
 
 
 def plot_legend(plots: Sequence[Plot]) -> Markup:
@@ -33,9 +34,12 @@ def plot_legend(plots: Sequence[Plot]) -> Markup:
         ("worst", DIAMOND, f"the {extreme(drawn)}, of each pair", any(map(worst_points, drawn))),
         ("copy", SHAPES[0], "hollow: the float64 copies of both models are compared, as these differ already",
          any(not r.word(tap) for r in drawn for tap in r.copies)),
+        ("break", BREAK, "a break of the axis: beyond it, what its scale does not show",
+         any(scale.zero or scale.above for scale, _ in scales)),
         ("cross", CROSS, " or ".join(meanings), bool(meanings)),
     )  # fmt: skip
     shown = [tag("span", _key(kind, shape), prose(text)) for kind, shape, text, is_drawn in keys if is_drawn]
+    shown += [tag("span", SHARED)] if any(len(line) > 1 for plot in plots for line in plot.lines) else []
     return tag("p", *shown, class_="legend soft") if shown else Markup()
 
 

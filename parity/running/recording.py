@@ -190,7 +190,7 @@ def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording
         weights=_shared(model, state) if 0 < sum(array.nbytes for array in state.values()) <= WEIGHTS else {},
         kinds={model.shared(layer.path): layer.kind for layer in model.layers()} if traced else {},
         cause=cause, unable=bool(cause), notes=[*recorded.notes, *unrun, *model.notes], tabled=model.paired is not None,
-        untrained=dict(recorded.untrained), spelled=dict(recorded.spelled),
+        untrained=dict(recorded.untrained), spelled=_spelled(model) if check != "forward" else {},
         views=dict(model.views) if check in ACTIVATIONS else {},
     )  # fmt: skip
 
@@ -253,7 +253,6 @@ class Recorded(NamedTuple):
     notes: Sequence[str] = ()
     momenta: Sequence[str] = ()
     untrained: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-    spelled: Mapping[str, str] = MappingProxyType({})
 
 
 def _forward(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
@@ -301,7 +300,7 @@ def _gradients(model: Port | Own, inputs: Any, *_: Any) -> Recorded:
     state, also = _paired(model, model.state()) if isinstance(model, Own) else ({}, [])
     notes = list(dict.fromkeys([*unjudged, *_without_effect(named), *also]))
     untrained = {name: array.shape for name, array in state.items() if name not in named}
-    return Recorded(arrays, notes=notes, untrained=untrained, spelled=_spelled(model))
+    return Recorded(arrays, notes=notes, untrained=untrained)
 
 
 def _without_effect(gradients: Mapping[str, np.ndarray]) -> list[str]:
@@ -321,7 +320,7 @@ def _train(model: Port | Own, inputs: Any, _feed: Any, steps: int) -> Recorded:
         arrays |= {f"{name}: {key}": array for key, array in named.items()}
         notes += [*unjudged, *trained.notes]
     shares = momenta(model.runner.model)
-    return Recorded(arrays, notes=list(dict.fromkeys(notes)), momenta=shares, spelled=_spelled(model))
+    return Recorded(arrays, notes=list(dict.fromkeys(notes)), momenta=shares)
 
 
 def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:

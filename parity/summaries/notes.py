@@ -11,10 +11,9 @@ from parity.results.result import Result
 from specs.words import count, in_a_row
 
 from . import findings
-from .summary import listed, model, near
+from .summary import DTYPE, listed, model, near
 
 UNDECIDED = ("failed", "not run", "not judged")
-DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
 
 Group = list[tuple[str, Result]]  # results with one cause, each with the side that it is of
 

@@ -84,7 +84,7 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     judgement = VERDICT.search(verdict)
     grade = "good" if summary.passed(results) else "differs"
     blocks = [screen.mark(screen.wrap(verdict), judgement[0] if judgement else "", grade)]
-    tables = [_table(group, screen) for group in _groups(results)]
+    tables = [_table(group, screen) for group in summary.tabled(results) if _ran(group)]
     legend = _legend(results, screen, has_own_limits=any(re.search(r"\d of \d", table) for table in tables))
     blocks += [*tables, *([legend] if legend else [])]
     blocks += _findings(results, screen, report)
@@ -95,37 +95,18 @@ def render(results: Sequence[Result], colour: bool = False, report: str = "", wi
     return "\n\n".join(blocks)
 
 
-def _groups(results: Iterable[Result]) -> list[list[Result]]:
-    """Group the results by architecture, dtype and device; leave out groups in which none ran."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for r in results:
-        groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
-    return [group for group in groups.values() if _ran(group)]
-
-
 def _table(group: Sequence[Result], screen: Screen) -> str:
     """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
     lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: {summary.extreme(group)}", "head", "", "  ")]
     rows = _rows(group)
-    pairs = _ran(group)
-    widths = {
-        pair: max(len(pair), *(len(_words(row.get(pair), row_limit(row))) for _, _, row in rows)) for pair in pairs
-    }
-    layout = Layout(
-        _model_width({variant for variant, _, _ in rows} - {"own"}, screen.longest),
-        max(len("check"), *(len(check) for _, check, _ in rows)),
-        max(len("limit"), *(len(row_limit(row)) for _, _, row in rows)),
-    )
-    beside = layout.width + sum(width + 2 for width in widths.values()) <= screen.width
-    lines += _lines(rows, widths, layout, screen) if beside else _below(rows, pairs, layout, screen)
+    pairs = {pair: _Column.of([(row.get(pair), row_limit(row)) for _, _, row in rows], pair) for pair in _ran(group)}
+    layouts = [Layout.of(rows, longest) for longest in (screen.width, screen.longest)]
+    needed = sum(column.width + 2 for column in pairs.values())
+    fitting = next((layout for layout in layouts if layout.width + needed <= screen.width), None)
+    lines += _lines(rows, pairs, fitting, screen) if fitting else _below(rows, list(pairs), layouts[1], screen)
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _model_width(variants: Iterable[str], longest: int) -> int:
-    """Return the width of the column of models; longer names have lines of their own."""
-    return max((max(len(v) if len(v) <= longest else 0, len("model")) for v in variants), default=0)
 
 
 def _ran(group: Iterable[Result]) -> list[str]:
@@ -141,6 +122,16 @@ class Layout:
     check: int
     limit: int
 
+    @classmethod
+    def of(cls, rows: Sequence[tuple[str, str, Row]], longest: int) -> Layout:
+        """Return the widths for rows; a model's name that is longer than `longest` has a line of its own."""
+        names = {variant for variant, _, _ in rows} - {"own"}
+        return cls(
+            max((max(len(name) if len(name) <= longest else 0, len("model")) for name in names), default=0),
+            max(len("check"), *(len(check) for _, check, _ in rows)),
+            max(len("limit"), *(len(row_limit(row)) for _, _, row in rows)),
+        )
+
     @property
     def width(self) -> int:
         return len(self.row("", "", ""))
@@ -149,6 +140,26 @@ class Layout:
         """Begin a row; without a limit where each pair has a row with its own."""
         head = f"  {model:{self.model}}" if self.model else ""
         return f"{head}  {check:{self.check}}" + (f"  {limit:>{self.limit}}" if limit is not None else "")
+
+
+class _Column(NamedTuple):
+    """The widths of a column of errors, and of the marks at its end: digits stand below each other."""
+
+    width: int
+    marks: int
+
+    @classmethod
+    def of(cls, cells: Iterable[tuple[Result | None, str]], head: str) -> _Column:
+        """Return the widths for results, each with the limit of its row."""
+        lengths = [(len(_words(r, usual)), len(_mark(r))) for r, usual in cells]
+        words, marks = (max(column) for column in zip(*lengths, strict=True))
+        return cls(max(len(head), words + marks), marks)
+
+    def cell(self, result: Result | None, usual: str, screen: Screen) -> str:
+        """Write a result with a gap in front, its mark at the end of the column."""
+        words, mark = _words(result, usual), _mark(result)
+        ahead, behind = " " * (self.width - self.marks - len(words)), " " * (self.marks - len(mark))
+        return f"  {ahead}{screen.paint(words + mark, result.grade if result else '')}{behind}"
 
 
 def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
@@ -164,7 +175,7 @@ def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
     return rows
 
 
-def _headed(rows: Sequence[tuple[str, str, Row]], screen: Screen) -> Iterator[tuple[list[str], str, str, Row]]:
+def _headed(rows: Sequence[tuple[str, str, Row]], layout: Layout) -> Iterator[tuple[list[str], str, str, Row]]:
     """Yield (the line of a model's name that is too long for its column, the name in the column, check, results).
 
     A name stands in the first row of its model alone.
@@ -173,31 +184,33 @@ def _headed(rows: Sequence[tuple[str, str, Row]], screen: Screen) -> Iterator[tu
     for variant, check, row in rows:
         name = "" if variant in (before, "own") else variant
         before = variant
-        fits = len(name) <= screen.longest
+        fits = len(name) <= layout.model
         yield [] if fits else [f"  {name}"], name if fits else "", check, row
 
 
 def _lines(
-    rows: Sequence[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, screen: Screen
+    rows: Sequence[tuple[str, str, Row]], pairs: Mapping[str, _Column], layout: Layout, screen: Screen
 ) -> Iterator[str]:
     """Write a row for each model and check, with a column for each pair."""
-    columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
+    columns = "".join(f"  {pair:>{column.width}}" for pair, column in pairs.items())
     yield screen.paint(layout.row("model", "check", "limit") + columns, "soft")
-    for line, name, check, row in _headed(rows, screen):
+    for line, name, check, row in _headed(rows, layout):
         yield from line
-        cells = "".join(_cell(row.get(pair), row_limit(row), width, screen) for pair, width in pairs.items())
+        cells = "".join(column.cell(row.get(pair), row_limit(row), screen) for pair, column in pairs.items())
         yield layout.row(name, check, row_limit(row)) + cells
 
 
 def _below(rows: Sequence[tuple[str, str, Row]], pairs: Sequence[str], layout: Layout, screen: Screen) -> Iterator[str]:
     """Write a row for each pair, where their columns do not fit beside each other; a longer name has its own line."""
     cells = [row[pair] for _, _, row in rows for pair in pairs if pair in row]
-    error = max(len("error"), *(len(_words(r, limit(r.tolerance))) for r in cells))
+    error = _Column.of([(r, limit(r.tolerance)) for r in cells], "error")
     bound = max(len("limit"), *(len(limit(r.tolerance)) for r in cells))
-    room = screen.width - len(layout.row("", "", None)) - error - bound - 6
+    room = screen.width - len(layout.row("", "", None)) - error.width - bound - 6
     wide = max((len(pair) for pair in ("pair", *pairs) if len(pair) <= room), default=0)
-    yield screen.paint(layout.row("model", "check", None) + f"  {'pair':{wide}}  {'error':>{error}}  limit", "soft")
-    for line, name, check, row in _headed(rows, screen):
+    yield screen.paint(
+        layout.row("model", "check", None) + f"  {'pair':{wide}}  {'error':>{error.width}}  limit", "soft"
+    )
+    for line, name, check, row in _headed(rows, layout):
         yield from line
         for pair in (pair for pair in pairs if pair in row):
             if len(pair) > wide:
@@ -206,30 +219,29 @@ def _below(rows: Sequence[tuple[str, str, Row]], pairs: Sequence[str], layout: L
                 name = check = ""
             own = limit(row[pair].tolerance)
             begin = f"{layout.row(name, check, None)}  {pair if len(pair) <= wide else '':{wide}}"
-            yield f"{begin}{_cell(row[pair], own, error, screen)}  {own:>{bound}}"
+            yield f"{begin}{error.cell(row[pair], own, screen)}  {own:>{bound}}"
             name = check = ""
 
 
 def _words(result: Result | None, usual: str) -> str:
-    """Write an error, its limit if that of its row does not do, and a mark; "" for what was not asked for."""
+    """Write an error, and its limit if that of its row does not do; "" for what was not asked for."""
     if result is None:
         return ""
-    grade = result.grade
-    if grade in notes.UNDECIDED:
-        return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
+    if result.grade in notes.UNDECIDED:
+        return {"failed": "failed", "not run": "-", "not judged": "?"}[result.grade]
     own = own_limit(result, usual)
-    return (
-        result.shown + f" of {own}" * bool(own) + MARKS.get(result.grade, "") + COPIES * findings.is_of_copies(result)
-    )
+    return result.shown + f" of {own}" * bool(own)
 
 
-def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
-    words = _words(result, usual)
-    return "  " + " " * (width - len(words)) + screen.paint(words, result.grade if result else "")
+def _mark(result: Result | None) -> str:
+    """Return what stands behind an error: its grade, and whether it is one between float64 copies."""
+    if result is None or result.grade in notes.UNDECIDED:
+        return ""
+    return MARKS.get(result.grade, "") + COPIES * findings.is_of_copies(result)
 
 
 def _legend(results: Sequence[Result], screen: Screen, has_own_limits: bool) -> str:
-    shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
+    shown = [r for group in summary.tabled(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     marks += ["a of b: the error is a, and b is its own limit"] * has_own_limits
     copies = f"{COPIES}: between the float64 copies of both models, which differ already"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from parity.given.own import OWN
 from parity.given.quoting import marked, place, quoted
@@ -17,6 +17,8 @@ from specs.words import count, counted, in_a_row
 from . import findings
 
 NEAREST, FURTHEST = "error nearest to its limit", "error furthest beyond its limit"  # which stands for all others
+DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
+REASON = 80  # characters of a reason that stands in a verdict
 
 
 def model(result: Result, own: str = "own models") -> str:
@@ -82,7 +84,7 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
 def _judgement(results: Sequence[Result], alone: bool) -> str:
     counts = grades(results)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
-    skipped = f" {counted(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
+    skipped = _skipped(results)
     skipped += f" {counted(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
     if counts["differs"]:
         (first, *_) = findings.find(results)
@@ -92,7 +94,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         at = f", first at {_at(array, first.result)}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(off)}{_share(grades(off))}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
+        return f"{_culprit(off)}{_share(off, of_all=not others)}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -106,6 +108,38 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
     return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+
+
+def _skipped(results: Sequence[Result]) -> str:
+    """Count the comparisons that did not run, with the reason if all share a short one, or else the dtypes of none."""
+    skipped = [r for r in results if r.grade == "not run"]
+    if not skipped:
+        return ""
+    reasons = dict.fromkeys(
+        (why if why.startswith(side.partition("@")[0]) else f"{side}: {why}").replace(r.dtype, DTYPE)
+        for r in skipped
+        for side, why in r.missing
+    )
+    why = next(iter(reasons)).replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in skipped)))
+    nowhere = unrun(results)
+    about = f": {why}" if len(reasons) == 1 and len(why) <= REASON else ""
+    about = about or f"; none ran in {in_a_row(nowhere)}" * bool(nowhere)
+    return f" {counted(len(skipped), 'comparison')} did not run{about}."
+
+
+def unrun(results: Iterable[Result]) -> list[str]:
+    """List the dtypes in which nothing could run, where something ran in others."""
+    ran = {r.dtype for r in results if r.grade != "not run"}
+    return list(dict.fromkeys(r.dtype for r in results if r.dtype not in ran)) if ran else []
+
+
+def tabled(results: Sequence[Result]) -> list[list[Result]]:
+    """Group results by architecture, dtype and device; leave out groups in which none ran, where others did."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
+    ran = [group for group in groups.values() if any(r.grade != "not run" for r in group)]
+    return ran or list(groups.values())
 
 
 def apart(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
@@ -131,12 +165,19 @@ def _briefly(finding: findings.Finding) -> str:
     return f": {text}" if text else ""
 
 
-def _share(counts: Mapping[str, int]) -> str:
-    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran"."""
+def _share(off: Sequence[Result], of_all: bool) -> str:
+    """Say how many of several comparisons differ: "in 8 of 12 comparisons", "in all 42 comparisons that ran".
+
+    Args:
+      off: of the models of which some differ. of_all: whether there are no other models.
+    """
+    counts = grades(off)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
     if compared < 2:
         return ""
     kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
+    models = len({model(r) for r in off})
+    kind += f" of {'one model' if models == 1 else count(models, 'model')}" * (not of_all)
     if counts["differs"] < compared:
         return f" in {counts['differs']:,} of {compared:,} comparisons{kind}"
     return f" in {'both' if compared == 2 else f'all {compared:,}'} comparisons{kind}"
@@ -171,9 +212,10 @@ def absent(results: Sequence[Result]) -> list[Result]:
 
 
 def present(results: Sequence[Result]) -> list[Result]:
-    """List the comparisons of which `absences` does not speak."""
+    """List the comparisons of which `absences` does not speak, those of architectures that differ first."""
     lacking = {id(r) for r in absent(results)}
-    return [r for r in results if id(r) not in lacking]
+    off = {r.architecture for r in results if r.grade == "differs"}
+    return sorted((r for r in results if id(r) not in lacking), key=lambda r: r.architecture not in off)
 
 
 def _is_absent(why: str) -> bool:

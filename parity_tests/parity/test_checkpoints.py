@@ -89,6 +89,8 @@ def test_ports_of_no_known_variant_are_named_by_their_files(tmp_path: Path) -> N
     images = np.ones((1, *models["a"].spec.input_shape(models["a"].config)), np.float32)
     report = parity.compare(models, images)
     assert {r.variant for r in report} == {"a.safetensors / b.safetensors"} and ":own" not in report.about["model"]
+    page = re.sub("</?(span|code).*?>|<wbr>", "", report.to_html())
+    assert ".safetensors" not in page.partition("</title>")[0] and "<dt>b</dt><dd>b.safetensors; torch " in page
 
 
 def test_the_weights_that_differ_are_named_with_the_next_step(files: tuple[str, str], report: Report) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from parity.given.quoting import place
 from parity.judging.judge import Subject, judge
 from parity.report import Report
+from parity.results.elements import Worst
 from parity.results.guesses import Guess, joined
-from parity.results.result import Result
+from parity.results.result import Divergence, Result
 from parity.running.recording import Recording
 from parity.summaries import findings, report_text, summary
 
+from .pages import row
 from .slipped import recording, results
 
 
@@ -208,3 +211,17 @@ def test_an_input_is_called_so() -> None:
     assert summary.verdict(made, alone=True) == "a and b differ, first at the input of `fc`."
     facts = dict(findings.facts(findings.find(made)[0]))
     assert facts["layer"] == "the input of fc (fc <- 0)" and facts["layer before"] == "stem, error 0"
+
+
+def test_the_documentation_has_a_row_for_each_fact_that_is_printed_and_for_no_other() -> None:
+    known = {"weights": "a", "guess": "b", "place": "c", "between": (("a", ("m",)), ("b", ("n",)))}
+    first = Divergence.at("y", Worst(1e-3, (0,), 1.0, 1.001), 1e-10, ("x", 0.0), **known)
+    off = replace(row(("x", "y")), passed=False, first_divergence=first, error=2e-3)
+    broken = Divergence.at("y", Worst(np.inf, None, 1.0, 1.0, "shapes differ: (1,), (2,)"), 1e-10)
+    every = [off, replace(off, check="train"), replace(row(("x",)), pair="a-c")]
+    results = [replace(r, variant=variant) for variant in "vw" for r in every]
+    results += [replace(off, architecture="z", check="forward", first_divergence=broken)]
+    printed = {label for finding in findings.find(results) for label, _ in findings.facts(finding)} | {"class"}
+    docs = (Path(__file__).parents[2] / "docs" / "parity.md").read_text("utf-8")
+    rows = docs.partition("| fact | meaning |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    assert printed == {label for line in rows for label in re.findall("`(.*?)`", line.split("|")[1])}

@@ -189,6 +189,7 @@ def test_the_reason_of_most_limits_stands_once_above_the_table_and_their_rows_be
     page = re.sub(r"<(?!a |td)[^>]*>", "", Report(made).to_html().partition("<main")[2])
     above, table = page.partition("Each number is")[2].split('<td data-label="limit">', 1)
     assert f"Limits without a letter have one reason: {FIXED['layers']}." in above
+    assert "A letter leads to the reason of its limit. " in above
     assert re.findall(r'class="note"> (\[\w\])', table.partition("Error of every array")[0]) == ["[a]"]  # of training
     other = replace(made[0], pair="a-c", basis="another reason")  # in the row of one with the usual reason
     assert "Limits without a letter" not in Report([*made, other]).to_html()

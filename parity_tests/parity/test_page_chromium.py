@@ -112,10 +112,10 @@ def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
 def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
     page = report().to_html()
     unfolded = dom(chromium, tmp_path, page, "#m0-layers-float32-cpu")
-    kinds = '<details class="provenance">', "<details>", '<details open="">'
+    kinds = '<details class="provenance">', '<details class="agreeing">', '<details open="">'
     details = '<details(?! class="values")[^>]*>'
     assert re.findall(details, page) == [*kinds]
-    assert re.findall(details, unfolded) == [kinds[0], *kinds[2:] * 2]
+    assert re.findall(details, unfolded) == [kinds[0], kinds[1].replace(">", ' open="">'), kinds[2]]
 
 
 def probed(chromium: str, folder: object, page: str, widths: tuple[int, ...], *values: str) -> list[str]:
@@ -228,7 +228,21 @@ def test_chromium_shows_that_a_table_goes_on_as_of_a_plot(chromium: str, tmp_pat
       !/rgba|\\/ 0|transparent/.test(getComputedStyle(e).backgroundColor)).length"""
     shadows = 'getComputedStyle(page.querySelector(".scroll")).backgroundImage.split("linear-gradient").length - 1'
     narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1200), shadows, opaque)
-    assert wide == "1200,4,0" and narrow.startswith("400,4,")  # a long name may still be wider
+    assert wide == "1200,6,0" and narrow.startswith("400,6,")  # a long name may still be wider
+
+
+def test_chromium_aligns_tables_of_one_model_each_and_shows_thirty_values(chromium: str, tmp_path: object) -> None:
+    r = row(("a",), dtype="float32")
+    own = [replace(r, pair=pair, tolerance=bound) for pair, bound in (("a-b", 5.7e-6), ("a-c", 6e-6))]
+    made = [*own, *(replace(r, architecture="y", tolerance=5.7e-6) for r in own)]
+    lefts = """[...page.querySelectorAll(".matrix")].map(e => e.querySelectorAll("thead th")[3]
+      .getBoundingClientRect().left.toFixed()).join("|")"""
+    (found,) = probed(chromium, tmp_path, Report(made).to_html(), (1280,), lefts)
+    (one, other) = found.partition(",")[2].split("|")
+    assert one == other
+    opened = Report([row(tuple(f"a{k}" for k in range(30)))]).to_html().replace("<details", "<details open")
+    scrolls = '[".values .scroll"].map(e => page.querySelector(e)).every(e => e.scrollHeight > e.clientHeight)'
+    assert probed(chromium, tmp_path, opened, (1280,), scrolls) == ["1280,false"]
 
 
 def test_chromium_names_an_array_that_is_alone_in_the_title_of_its_table_alone(chromium: str, tmp_path: object) -> None:

@@ -142,7 +142,7 @@ def test_each_column_has_the_names_of_its_own_model_and_says_once_why_a_module_i
     assert [line.partition(">")[2].strip() for line in lines[1:]] == [
         f"- layer_0.q Dense not compared: {why}", f"qkv Linear - not compared: {why}",
     ]  # fmt: skip
-    assert "<dt>class</dt><dd>Linear (0) in a, Dense (layer_0.up) in b</dd>" in page
+    assert "<dt>class</dt><dd>Linear (0) in a, Dense (<code>layer_0.up</code>) in b</dd>" in page
 
 
 def test_modules_of_own_models_stand_side_by_side() -> None:

@@ -41,6 +41,8 @@ def test_pairs_with_equal_errors_share_a_line_that_names_them() -> None:
         ["array", "a-b and b-c", "a-c", "limit"], ["x", "✗ 1.0e-3", "0", "1e-10"], ["y", "✗ 1.0e-3", "0", "1e-10"],
     ]  # fmt: skip
     assert re.findall(r'class="swatch s(\d)"', page) == ["0", "0", "2"]
+    assert "pairs whose errors coincide share a line" in page
+    assert "share a line" not in Report(results[:1]).to_html()
     results[1] = replace(results[1], curve=tuple((name, 1.06e-3, 1e-10) for name in "xy"))
     page = Report(results).to_html()
     assert len(re.findall('class="line"', charts(page)[0])) == 2  # to the eye equal, but written otherwise
@@ -74,6 +76,27 @@ def test_a_line_with_a_limit_of_its_own_has_that_limit_in_its_colour() -> None:
     assert "the limit, the lowest of several; in the colour of a line: its own" in page
     assert re.findall(r'class="limit-text beyond own-name s(\d)">(.*?)<', chart) == [("1", "limit of a-c")]
     assert "a line: its own" not in Report([low]).to_html()
+
+
+def test_the_name_of_a_limit_covers_no_line_where_an_end_has_room() -> None:
+    names = tuple("abcdefghijkl")
+    low = replace(row(names), curve=tuple((name, 1e-8, 2e-7) for name in names), dtype="float32")
+    texts = []
+    for error in (1e-7, 4.5e-6, 7.5e-6):  # far below the limit of 6e-6, just below it, just above it
+        high = replace(low, curve=tuple((name, error, 6e-6) for name in names), pair="a-c", passed=error < 6e-6)
+        (chart,) = charts(Report([low, high]).to_html())
+        (text,) = (float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="end" class="limit-text beyond own', chart))
+        (bound,) = re.findall('points="[^,]*,([^ ]*)[^"]*" class="own-bound', chart)
+        texts.append("above" if text < float(bound) else "below")
+    assert texts == ["above", "above", "below"]
+
+
+def test_limits_of_trained_parameters_are_bars_that_nothing_joins() -> None:
+    points = tuple((name, 1e-8, bound) for name, bound in (("a", 1e-5), ("b", 1e-5), ("c", 1e-7), ("d", 1e-5)))
+    for check, lines in (("layers", 1), ("train", 3)):
+        trained = replace(row(("a",)), curve=points, check=check, dtype="float32")
+        (chart,) = charts(Report([trained]).to_html())
+        assert len(re.findall('class="limit"', chart)) == lines
 
 
 def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() -> None:
@@ -214,9 +237,9 @@ def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
     assert "own rounding: its" in page and "own rounding: its" not in flat  # no key without a mark
 
 
-def test_the_largest_errors_have_a_decade_beside_them() -> None:
+def test_decades_have_equal_steps_and_the_largest_errors_have_one_beside_them() -> None:
     (chart,) = charts(Report([off(("a", 1e-15), ("b", 3e-4), first="b")]).to_html())
-    assert decades(chart) == [-15, -12, -9, -6, -4]
+    assert decades(chart) == [-13, -10, -7, -4]
 
 
 def test_errors_below_rounding_stand_on_one_line() -> None:
@@ -335,13 +358,13 @@ def test_keys_are_of_what_the_plots_have() -> None:
         return re.findall(r'class="sample (\w+)-key"', Report(results).to_html().partition("Error of every array")[2])
 
     every = list(report())
-    assert keys(every) == ["limit", "noise", "ring", "worst"]
-    assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit", "worst"]
-    assert keys([replace(row(("a", "b")), nans=("b",))]) == ["limit", "worst", "cross"]
+    assert keys(every) == ["limit", "noise", "ring", "worst", "break"]
+    assert keys([r for r in every if r.dtype == "float64" and r.passed]) == ["limit", "worst", "break"]
+    assert keys([replace(row(("a", "b")), nans=("b",))]) == ["limit", "worst", "break", "cross"]
     assert keys([row(("a",))]) == []  # one array is no plot
     far = replace(row(("a", "b")), curve=(("a", 1e-16, 1e-10), ("b", 1e-15, 1e-10)))
     assert keys([far]) == ["worst"]  # no line of the limit is drawn
-    assert keys([replace(r, copies=("blocks.0.norm1",)) for r in every]) == ["limit", "noise", "ring", "worst", "copy"]
+    assert keys([replace(r, copies=("blocks.0.norm1",)) for r in every])[4:] == ["copy", "break"]
 
 
 def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:

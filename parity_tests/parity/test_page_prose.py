@@ -51,6 +51,8 @@ def test_a_command_is_broken_between_its_arguments_and_copied_as_it_is() -> None
     assert [unescape(re.sub("<[^>]*>", "", line)) for line in re.findall("<code.*?</code>", found)] == [
         "python -m convert diff a 'b (1)'", "triptych convert x",
     ]  # fmt: skip
+    said = "compare these, too: names={'a': {'b.#': 'c.#'}} pairs both, and names=parity.derive(...) all"
+    assert re.sub("</?span>", "", with_commands(unescape(said))).count("<code") == 2
     made = Report([row(("a",))], {"command": text}).to_html()
     assert made.count('<code class="command">') == 2  # beside "What was run", and in it
 
@@ -68,6 +70,8 @@ def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
     assert re.sub("<wbr>", "|", text) == (
         'at params/|layers/|<span class="whole">{s=query|key|value}/</span>|kernel: i, <span class="whole">{i}</span>'
     )
+
+    assert prose("params/layer_{0..1}/gate,") == 'params/<wbr><span class="whole">layer_{0..1}/</span><wbr>gate,'
 
 
 def test_a_name_is_not_parted_from_the_stop_behind_it() -> None:

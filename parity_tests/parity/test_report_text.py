@@ -114,7 +114,9 @@ def test_a_crash_is_no_agreement() -> None:
 def test_nothing_compared_is_said() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert report_text.render(made).splitlines()[0] == "Nothing was compared. One comparison did not run."
+    assert report_text.render(made).splitlines()[0] == (
+        "Nothing was compared. One comparison did not run: torch finds no GPU here."
+    )
     assert report_text.render([]).splitlines()[0] == "Nothing was compared."
 
 
@@ -152,6 +154,22 @@ def test_a_row_states_the_limit_of_most_of_its_errors_and_the_others_state_their
     made[2] = replace(made[2], error=6.5e-6)
     lines = report_text.render(made).splitlines()
     assert lines[4].split() == ["tiny", "S/16", "forward", "7e-6", "1.0e-6", "2.0e-6", "of", "6e-6", "6.5e-6", "!"]
+
+
+def test_digits_stand_below_each_other_whatever_marks_follow_them() -> None:
+    (made, *_) = results(variants=("v",))
+    off = replace(made, check="layers", passed=False, error=3.8e-5, copies=(made.curve[0][0],))
+    lines = report_text.render([replace(made, error=1.2e-12), off]).splitlines()
+    (agrees,) = (line.index("1.2e-12") + len("1.2e-12") for line in lines if line.startswith("  v"))
+    (differs,) = (line.index("3.8e-5") + len("3.8e-5") for line in lines if line.endswith("3.8e-5 X*"))
+    assert agrees == differs
+
+
+def test_a_long_name_of_a_model_stands_in_its_row_where_all_fits() -> None:
+    made = [replace(r, variant="mixer.npz / mixer_alt.npz") for r in results(variants=("v",))]
+    one = [r for r in made if r.pair == "flax-torch"]
+    assert any(line.startswith("  mixer.npz / mixer_alt.npz  forward") for line in report_text.render(one).splitlines())
+    assert "  mixer.npz / mixer_alt.npz" in report_text.render(made).splitlines()
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,10 +323,18 @@ def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -
 
 def test_a_model_that_agrees_is_named_apart_from_those_that_differ() -> None:
     made = [*results(1e-3, ("v",)), *results(1e-15, ("w",))]
-    said = "torch differs from flax and paddle in 8 of 12 comparisons, first at `blocks.1.norm1`. `mlp_mixer:w` agrees."
-    assert summary.verdict(made, alone=True) == said
+    said = "torch differs from flax and paddle in 8 of 12 comparisons of one model, first at `blocks.1.norm1`."
+    assert summary.verdict(made, alone=True) == f"{said} `mlp_mixer:w` agrees."
     title = Report(made).to_html().partition("<title>")[2].partition("</title>")[0]
     assert title.startswith("mlp_mixer:v: torch differs from flax")
+
+
+def test_architectures_that_differ_stand_first() -> None:
+    agree = [replace(r, architecture="convmixer") for r in results(1e-15, ("w",))]
+    made = [*agree, *results(1e-3, ("v",))]
+    text, page = report_text.render(made), Report(made).to_html()
+    assert text.index("\nmlp_mixer, float64") < text.index("\nconvmixer, float64")
+    assert page.index("Errors of mlp_mixer") < page.index("Errors of convmixer")
 
 
 def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> None:
@@ -321,10 +347,11 @@ def test_the_verdict_counts_the_elements_of_an_array_that_is_another_one() -> No
 
 def test_what_did_not_run_is_no_part_of_all() -> None:
     (off,) = [r for r in results(1e-3, ("v",)) if (r.check, r.pair) == ("layers", "flax-torch")]
-    skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "is not installed"),))
+    skipped = replace(off, pair="flax-paddle", passed=None, error=None, missing=(("paddle", "no GPU here"),))
     made = [off, replace(off, check="forward"), replace(off, check="train"), skipped]
     assert summary.verdict(made, alone=True) == (
-        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. One comparison did not run."
+        "flax and torch differ in all 3 comparisons that ran, first at `blocks.1.norm1`. One comparison did not run: "
+        "paddle: no GPU here."
     )
     assert summary.verdict(made[1:3], alone=True).startswith("flax and torch differ in both comparisons, first at")
 
@@ -374,7 +401,27 @@ def test_pairs_of_a_side_that_lacks_the_dtype_are_listed_as_not_run() -> None:
     page = Report(made).to_html()
     rows = " ".join(re.findall('<table class="pairs[^"]*">.*?</table>', page))
     assert "flax-paddle" in rows and "torch-paddle" in rows and "paddle has no conv2d in float16" in page
-    assert "Two comparisons did not run." in report_text.render(made).splitlines()[0]
+    verdict = (
+        "flax and torch agree in the only comparison. Two comparisons did not run: paddle has no conv2d in float16."
+    )
+    assert " ".join(report_text.render(made).split()).startswith(verdict)
+
+
+def test_a_dtype_in_which_nothing_ran_is_named_by_the_verdict_and_takes_no_rows() -> None:
+    (made, *_) = results()
+    skipped = [
+        replace(made, dtype=dtype, check=check, passed=None, error=None, missing=(("torch", f"no {check} in {dtype}"),))
+        for dtype in ("bfloat16", "float16")
+        for check in ("forward", "layers")
+    ]
+    for every, said in (
+        ([made, *skipped], "did not run; none ran in bfloat16 and float16."),
+        ([made, skipped[0], skipped[2]], "did not run: torch: no forward in bfloat16 and float16."),
+    ):
+        page = Report(every).to_html()
+        assert summary.verdict(every).endswith(said) and '<h1 class="part">' in page
+        assert page.count('<td class="none">') == 0 and "not run</b>" in page.partition("Remarks</h2>")[2]
+    assert '<h1 class="good">' in Report([made]).to_html()
 
 
 def test_a_side_without_a_port_is_absent() -> None:

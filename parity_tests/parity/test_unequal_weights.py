@@ -106,3 +106,62 @@ def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None
     assert unequal({"x": one, "y": one}) is None
     sick = unequal({"x": one, "y": {**other, "a": np.array([np.nan, 1.0])}})
     assert sick is not None and str(sick) == "2 of 2 arrays, first `a` (NaN or infinite in one model alone)"
+
+
+@pytest.mark.parametrize(("framework", "name"), [("torch", "dense.weight"), ("flax", "dense.kernel (weight in a)")])
+def test_a_layer_that_differs_lists_its_unequal_arrays(framework: str, name: str) -> None:
+    needs(framework)
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.dense = torch.nn.LayerNorm(4), torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.dense(self.norm(x))
+
+    left, right = Net(), Net()
+    right.load_state_dict(left.state_dict())
+    with torch.no_grad():
+        right.dense.weight[1, 2] += 0.125
+    models = {"a": left, "b": right if framework == "torch" else _in_linen(right)}
+    report = parity.compare(models, np.arange(12.0, dtype="float32").reshape(3, 4) ** 2, check="layers")
+    first = report.first_divergence
+    assert first == "dense" and first.weights.startswith(f"{name}: 1 of 8 elements differs, by up to ")
+    said = " ".join(str(report).split())
+    leaf = name.partition(" ")[0].rpartition(".")[2]
+    assert f"first at dense: 1 of 8 elements of its {leaf} differs" in said
+    assert "next give both models the same weights, and compare again: parity.transfer copies" in said
+
+
+def _in_linen(net: Any) -> Any:
+    """Return a model of flax with the weights of a norm and a Linear in torch."""
+    from flax import linen
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            norm = linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
+            return linen.Dense(2, name="dense")(norm(x))
+
+    w = {name: array.numpy() for name, array in net.state_dict().items()}
+    norm, dense = {"scale": w["norm.weight"], "bias": w["norm.bias"]}, {"kernel": w["dense.weight"].T}
+    return Net(), {"params": {"norm": norm, "dense": {**dense, "bias": w["dense.bias"]}}}
+
+
+def test_what_differs_behind_a_layer_that_is_equal_to_the_last_bit_is_code_of_its_own() -> None:
+    import torch
+
+    class Cube(torch.nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.shift, self.by = torch.nn.Parameter(torch.zeros(2).double()), by
+
+        def forward(self, x: Any) -> Any:
+            return x**3 + self.by * x + self.shift
+
+    dense = torch.nn.Linear(4, 2).double()
+    models = {label: torch.nn.Sequential(dense, Cube(by)) for label, by in (("a", 0.5), ("b", 0.25))}
+    said = " ".join(str(parity.compare(models, np.ones((3, 4)), check="layers")).split())
+    assert "next look at the code of 1, and at its weights: the layer before it is equal to the last bit" in said
