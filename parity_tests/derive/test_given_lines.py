@@ -198,6 +198,15 @@ def test_a_given_constant_is_a_value_and_no_element():
     assert not found.proven and found.error > 0.1 and not found.missing
 
 
+@pytest.mark.parametrize("line", ["scale: c = 1 <->", "scale: c = 1 -> drop"])
+def test_a_constant_of_the_left_model_folds_the_other_lines_as_ever(line: str, recwarn: pytest.WarningsRecorder):
+    needs("torch")
+    start = Table.parse(f"table 1\n{line}\n", name="x.table")
+    found = parity.derive(gated("scale"), gated(), (X,), table=start)
+    assert not found.this_depth and "h.{i}.weight: o i <-> h.{i}.weight: o i" in found.table.print()
+    assert not [each for each in recwarn if "scale" in str(each.message)]  # elements have numbers, not 1
+
+
 def test_what_the_right_model_alone_reads_is_to_be_removed_since_no_line_can_fill_it():
     needs("torch")
     found = parity.derive(gated(), gated("scale"), (X,))
