@@ -12,10 +12,10 @@ from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
 from convert.folding import listed
 from convert.table.like import dropped
+from parity.derive.edits.affine import MISSING
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
-from parity.derive.fold.fold import UNMATCHED
-from parity.derive.fold.rows import DerivedTable, of_it
+from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
@@ -26,13 +26,13 @@ from specs.numbers import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 
-from .comments import agreeing
+from .comments import agreeing, remedies
 from .evidence import Evidence
 from .remarks import exceptions, remarks
 
 NEXT = (
-    "make both models compute the same at the place that runs first, and derive again; or write the missing lines "
-    "yourself and pass them by --table FILE"
+    "make both models compute the same {}, and derive again; or write the missing lines yourself and pass them by "
+    "--table FILE"
 )
 CORRECT = "check the given line, correct it or leave it out, and derive again: what differs was found with this line"
 CUT = (
@@ -125,17 +125,6 @@ class Derivation(Evidence):
         return f"differ by {short(self.gradient)} of their largest{where}"
 
     @property
-    def lacking(self) -> list[str]:
-        """List the right parameters without a partner by the reason; one line where none has a partner."""
-        if self.nothing_matched:
-            number = self.arrays[1]
-            why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
-            common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
-            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
-        folded = [(folded_names(names), why) for names, why in self.alone]
-        return [f"{', '.join(names)}: {of_it(why, names)}" for names, why in folded]
-
-    @property
     def explained(self) -> str:
         """Name what a complete derivation's models differ in, "one epsilon", if recomputing confirms every cause.
 
@@ -168,11 +157,13 @@ class Derivation(Evidence):
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
-        if self.check_given or (self.missing and self.places):
-            return CORRECT if self.check_given else NEXT
-        remedies = {remedy(why) for why in self.reasons.values()}
-        if len(remedies) == 1 and "" not in remedies:
-            return remedies.pop()
+        if self.check_given:
+            return CORRECT
+        if self.missing and (self.stopped or any(place.kind != MISSING for place in self.divergences)):
+            return NEXT.format("at the place that runs first" if self.places[1:] else "there")
+        advice = remedies(self.reasons)
+        if len(advice) == 1 and advice[0]:
+            return advice[0]
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.unshown:
