@@ -101,7 +101,7 @@ def test_a_wrong_line_is_said_before_what_it_makes_the_models_differ_in(lines: s
     verdict, first = str(found).splitlines()[:2]
     assert first == f"lines given by x.table: check them first: {which}"
     assert verdict.startswith("complete, but not proven: ") and found.following.startswith("check the given line")
-    assert "# not proven, as a given line may be wrong (lines given by x.table: " in found.table.print()
+    assert "# why: a given line may be wrong (lines given by x.table: " in found.table.print()
 
 
 @pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])

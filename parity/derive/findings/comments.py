@@ -13,6 +13,7 @@ from parity.derive.fold.blocks import folded
 from parity.derive.fold.buffers import VALUED, Partner
 from parity.derive.fold.rows import DerivedTable, constant, missing_lines
 from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.trace.outputs import differ_by
 from parity.derive.trace.reason import LINE, OneSided, remedy
 from parity.derive.trace.sides import Side
 from specs.notation.axes import Dim
@@ -139,10 +140,10 @@ def _verdict(evidence: Evidence) -> str:
             how += ", as the models compute, partly in lower precision" * bool(evidence.lower)
         return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{how}, on two other draws"
     equal = evidence.error <= EQUAL_OUTPUTS
-    how = agreeing(evidence.error) if equal else f"differ by {short(evidence.error)}"
+    how = agreeing(evidence.error) if equal else differ_by(evidence.error)
     how = f"are {evidence.incomparable}" if evidence.incomparable else how
     if evidence.gradient is not None and evidence.gradient > evidence.limit:
-        how += f"{', but gradients differ' if equal else ', and gradients'} by {short(evidence.gradient)}"
+        how += f"{', but' if equal else ', and'} gradients differ by {short(evidence.gradient)} of their largest"
     if evidence.unshown:
         how += f", but not shown, as both models read it and no proof exchanges it: {', '.join(evidence.unshown)}"
     if not np.isfinite(evidence.error):

@@ -19,7 +19,7 @@ from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.outputs import COARSE
+from parity.derive.trace.outputs import COARSE, differ_by
 from parity.derive.trace.reason import OneSided, remedy
 from parity.derive.trace.sites import OWN
 from specs.numbers import limit, short
@@ -96,7 +96,7 @@ class Derivation(Evidence):
         if not np.isfinite(self.error):
             why = f"{'as ' * self.incomparable.endswith(' missing')}{self.incomparable}"
             return f"outputs not comparable{f', {why}' if why else ''}"
-        apart = f"differ by {short(self.error)} of their largest element"
+        apart = differ_by(self.error)
         if self.incomparable:
             also = f"{apart}, and " * (self.error > EQUAL_OUTPUTS and self.incomparable.startswith(EQUAL_ONLY))
             return f"outputs {also}are {self.incomparable}"
@@ -110,10 +110,7 @@ class Derivation(Evidence):
             return f"{agree} {self._apart}"
         if self.rounded:
             dtypes = in_a_row(self.lower) if self.lower else "lower precision"
-            return (
-                f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and differ by "
-                f"{short(self.error)}"
-            )
+            return f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and {apart}"
         return f"outputs {apart}" if self.error else "outputs are equal"
 
     @property
