@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -121,6 +122,47 @@ def test_a_window_taken_for_a_whole_tensor_is_noticed(tmp_path, monkeypatch):
         any_slice = property(lambda move: all(isinstance(s, slice) for s in (*move.select, *move.place)))
         monkeypatch.setattr(Move, "copies", any_slice)
         assert np.array_equal(dict(payload.arrays(plan))["x"], array)  # so the assertion above sees the fault
+
+
+GATES = "table 1\na: c <-> b: c\ndrop <- h.{i}.gate: c = 0.1\ndrop <- h.{i}.num_batches_tracked: = 0 int64\n"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_dropped_constant_that_holds_other_values_is_counted(tmp_path, dtype):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    state = {"b": torch.ones(2), **{f"h.{i}.gate": torch.full((3,), 0.1, dtype=torch.float64) for i in range(2)}}
+    counts = {f"h.{i}.num_batches_tracked": torch.tensor(7) for i in range(2)}  # a record keeps these
+
+    def lost() -> tuple[list[str], list[str]]:
+        typed = {name: array.to(getattr(torch, dtype)) for name, array in state.items()} | counts
+        torch.save(typed, tmp_path / "x.pt")
+        table = Table.parse(GATES, name="g.table")
+        with by_table.plan(str(tmp_path / "x.pt"), table, backwards=True) as plan:
+            record = plan.write(tmp_path / "y.safetensors", force=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            table.reverse().apply(typed if dtype != "bfloat16" else state | counts)
+        return [note for note in record["notes"] if "though" in note], [str(each.message) for each in caught]
+
+    assert lost() == ([], [])
+    state["h.1.gate"][1:] = 0.5
+    [note], [warning] = lost()
+    assert note == warning
+    assert note == (
+        "dropped, though line 3 states 0.1 for h.{i}.gate: 2 elements have other values (largest difference "
+        "0.40), and the target computes as with 0.1: <-> in place of drop refuses them"
+    )
+    state["h.0.gate"][0] = np.nan
+    assert all("3 elements have other values (largest difference infinite)" in text for [text] in lost())
+
+
+def test_a_constant_is_compared_as_its_dtype_rounds_it(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.save({"b": torch.ones(2), "k": torch.full((3,), 0.1).bfloat16()}, tmp_path / "x.pt")
+    table = Table.parse("table 1\na: c <-> b: c\n<-> k: c = 0.1\n")
+    with by_table.plan(str(tmp_path / "x.pt"), table, backwards=True) as plan:
+        plan.write(tmp_path / "y.safetensors")
+    assert load(tmp_path / "y.safetensors").keys() == {"a"}
 
 
 def test_a_constant_has_to_fit_its_dtype(tmp_path):

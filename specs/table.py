@@ -120,9 +120,11 @@ class Table(Lines):
           sizes: lengths of axes that stay open else.
         Returns: arrays, some of which are views of those given: what writes into one has to copy it first.
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
-        Warns where the Table says that it is incomplete, was not proven, or may have axes in another order.
+        Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
+        arrays that it drops though it states other values for them.
         """
-        from specs.applied.arrays import as_arrays, flat, translate
+        from specs.applied import arrays as applied
+        from specs.applied.arrays import as_arrays, flat
         from specs.notation.claims import warn
         from specs.solving.sizes import SizeError
         from specs.solving.wrapped import wrapped
@@ -143,6 +145,7 @@ class Table(Lines):
             if remedy := wrapped(self, arrays):
                 raise TableError(error.message, [remedy]) from None
             raise
-        made = translate(layout, arrays)
+        made = applied.translate(layout, arrays)
+        applied.warn(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}
         return {**made, **as_arrays(rest)}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.errors import ConvertError
 from convert.files.base import ITEMSIZE, PIECE, Tensor
-from specs.applied.arrays import take
+from specs.applied.arrays import take, unequal
+from specs.applied.layout import Equal
 from specs.applied.moves import Fill, Move, Select
 
 from .steps import ConstantFilling, Copied, Promise, Step, Steps, Sum
@@ -144,10 +145,28 @@ def check_steps(plan: Steps) -> None:
         others: Any = _permuted(plan, promise.others, Scratch()) if promise.others else itertools.repeat(None)
         for strip, other in zip(strips, others, strict=False):
             values = decoded(strip, dtype)
-            wanted = promise.value if other is None else decoded(other, dtype)
+            wanted = _stored(promise.value, dtype) if other is None else decoded(other, dtype)
             same = (values == wanted) | ((values != values) & (wanted != wanted))
             if not np.all(same):
                 raise ConvertError(f"{plan.reader.path}: {_broken(promise)}")
+
+
+def _stored(value: float, dtype: str) -> float:
+    """Return a constant as an array of this dtype contains it: 0.1 is another number in bfloat16."""
+    from .casting import NARROW, decoded, encoded
+
+    return float(decoded(encoded(value, Tensor("", (), dtype)), dtype)[0]) if dtype in NARROW else value
+
+
+def unequal_elements(plan: Steps, stated: Equal) -> tuple[int, float]:
+    """Return how many elements of the source are not the constant that a line states, and by how much at most."""
+    from .casting import decoded
+
+    dtype, number, most = plan.sources[stated.name].dtype, 0, 0.0
+    for strip in _permuted(plan, stated.parts, Scratch()):
+        some, largest = unequal(decoded(strip, dtype), _stored(stated.value, dtype))
+        number, most = number + some, max(most, largest)
+    return number, most
 
 
 def _broken(promise: Promise) -> str:

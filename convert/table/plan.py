@@ -10,11 +10,13 @@ from typing import Any
 
 from convert import folding
 from convert.arrays.counters import COUNTER, carried
+from convert.arrays.payload import unequal_elements
 from convert.arrays.steps import ConstantFilling, Promise, Step, sources_of, supplied, supplied_in_part
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor
 from convert.reading.counting import no_parameters
 from convert.reading.nesting import by_container, within
 from convert.records import record
+from specs.applied.arrays import lost
 from specs.applied.layout import Layout, Sum
 from specs.applied.moves import Move
 from specs.notation.claims import UNPROVEN, claim, unproven
@@ -108,7 +110,7 @@ class TablePlan:
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
         if self.reader.format == "pdparams" and (eights := [n for n, t in self.sources.items() if t.dtype == "int8"]):
             lines.append(f"int8, as which paddle stores float8_e4m3fn, too: read as integers: {folding.listed(eights)}")
-        lines += self._counts[1]
+        lines += [*self._lost, *self._counts[1]]
         return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
 
     def _rounding(self) -> str:
@@ -177,6 +179,12 @@ class TablePlan:
         """Return the batch counters that the table drops, by name, for the record; and remarks on doubtful ones."""
         dropped = [name for name in self.layout.dropped if name.endswith(COUNTER) and self.sources[name].size == 1]
         return carried(self.reader, {name: self.sources[name] for name in dropped}) if dropped else ({}, [])
+
+    @cached_property
+    def _lost(self) -> list[str]:
+        """Say which constants of the table are not those of the arrays that it drops, for which it states them."""
+        stated = (check for check in self.layout.unchecked if check.name not in self._counts[0])
+        return lost((check, *unequal_elements(self, check)) for check in stated)
 
     @property
     def supplied(self) -> tuple[str, ...]:

@@ -322,7 +322,9 @@ def test_gradients_that_alone_differ_are_stated():
     said = "outputs are equal, but gradients differ by 1.0 of their largest, for up.weight"
     assert not found.proven and found.outputs == said and found.other_gradients == ["up.weight"]
     assert "next: look at what changes or cuts gradients there in one model" in str(found)
-    assert "# derived, not proven: outputs are equal, but gradients differ by 1" in found.table.print()
+    assert (
+        "# derived, not proven: outputs are equal, but gradients differ by 1.0 of their largest" in found.table.print()
+    )
 
 
 def test_models_without_parameters_are_proven_by_their_outputs():

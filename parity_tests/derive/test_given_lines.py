@@ -13,6 +13,7 @@ from specs.table import Table
 
 from ..conftest import needs
 from .test_contract import X, torch_model
+from .test_report import page_of
 
 
 def test_lines_that_are_known_are_kept_and_completed():
@@ -100,7 +101,7 @@ def test_a_wrong_line_is_said_before_what_it_makes_the_models_differ_in(lines: s
     verdict, first = str(found).splitlines()[:2]
     assert first == f"lines given by x.table: check them first: {which}"
     assert verdict.startswith("complete, but not proven: ") and found.following.startswith("check the given line")
-    assert "# not proven, as a given line may be wrong (lines given by x.table: " in found.table.print()
+    assert "# why: a given line may be wrong (lines given by x.table: " in found.table.print()
 
 
 @pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])
@@ -191,18 +192,33 @@ def test_a_dropped_parameter_that_is_read_has_no_partner(monkeypatch: pytest.Mon
 
 def test_a_given_constant_is_a_value_and_no_element():
     needs("torch")
-    for line in ("drop <- scale: c = 1", "<-> scale: c = 1"):
+    for line, back in (("drop <- scale: c = 1", "drops other values"), ("<-> scale: c = 1", "refuses a checkpoint")):
         found = with_lines("scale", line)
         assert found.proven and line in found.table.print() and not found.missing
+        said = f"equal with scale = 1, as given lines state: --reverse {back}"
+        assert said in str(found) and f"# {said}" in found.table.print()
+        assert str(found).startswith("proven with scale = 1: ") and found.to_dict()["constants"] == {"scale": 1.0}
+        assert "Proven with scale = 1: the Table translates" in page_of(found, {})
     found = with_lines("scale", "drop <- scale: c = 2")
     assert not found.proven and found.error > 0.1 and not found.missing
+
+
+@pytest.mark.parametrize("line", ["scale: c = 1 <->", "scale: c = 1 -> drop"])
+def test_a_constant_of_the_left_model_folds_the_other_lines_as_ever(line: str, recwarn: pytest.WarningsRecorder):
+    needs("torch")
+    start = Table.parse(f"table 1\n{line}\n", name="x.table")
+    found = parity.derive(gated("scale"), gated(), (X,), table=start)
+    assert not found.this_depth and "h.{i}.weight: o i <-> h.{i}.weight: o i" in found.table.print()
+    assert not [each for each in recwarn if "scale" in str(each.message)]  # elements have numbers, not 1
 
 
 def test_what_the_right_model_alone_reads_is_to_be_removed_since_no_line_can_fill_it():
     needs("torch")
     found = parity.derive(gated(), gated("scale"), (X,))
     assert found.missing == ["scale"] and found.following.startswith("remove from the right model what the left one ")
-    assert "write a line" not in found.following and "`drop <- NAME`" in found.following
+    assert "write a line" not in found.following and "drop" not in found.following
+    line = found.following.split("`")[1]
+    assert line == "<-> scale: a = 1" and with_lines("scale", line).proven
     comment = f"# incomplete: 1 array of the right model without a line: {found.following}"
     assert found.table.print().splitlines()[1] == comment  # which a conversion by the Table prints
 

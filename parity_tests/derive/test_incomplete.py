@@ -18,6 +18,7 @@ from parity.derive import deriving
 from parity.derive.command import run
 from parity.derive.conclude.partings import divergences
 from parity.derive.explain import explanation
+from parity.derive.explain.divergence import Divergence
 from parity.derive.findings.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
@@ -209,9 +210,26 @@ def test_names_without_a_partner_are_folded():
     gates = {name: f"{why}, the left does not" for name, why in alone.items()}
     assert missing_lines(gates) == ["layer.{0..2}.gate: the right multiplies by it, the left does not"]
     found = replace(DERIVED, reasons={name: OneSided(why) for name, why in gates.items()}, divergences=[])
-    assert found.lacking == missing_lines(gates) and "`drop <- NAME: c = 1`" in found.following
+    assert found.lacking == missing_lines(gates) and "`<-> NAME: c = 1` (or `= 0` for a term)" in found.following
     assert "multiplies by it" in page_of(found, {}).partition("</article>")[0]
     assert missing_lines({"a.0": "as a.1", "a.1": "as a.0"}) == ["a.0: as a.1", "a.1: as a.0"]
+
+
+@pytest.mark.parametrize(("use", "value"), [("mul", 1), ("add", 0)])
+def test_parameters_of_the_right_model_alone_are_said_once_with_the_line_that_sets_them(use: str, value: int):
+    gates = "layer.0.gate", "layer.1.gate"
+    why = "the right model alone has layer.{0..1}.gate"
+    place = Divergence("fc", "down", 0.4, why, kind="missing parameter", whole=True, rest=1e-16)
+    lacking = dict.fromkeys(gates, OneSided(why, use, 2))
+    found = replace(DERIVED, divergences=[place], proven=False, reasons=lacking)
+    assert found.lacking == ["layer.{0..1}.gate"] and f"`<-> layer.{{i}}.gate: a b = {value}`" in found.following
+    page = page_of(found, {})
+    assert "Right parameters without a partner" not in page and len(re.findall("the right model alone has", page)) == 1
+    assert re.search("<dt>missing</dt><dd>.*gate", page)
+    other = replace(found, divergences=[place, Divergence("out", "out", 0.1)])
+    assert other.following.startswith("make both models compute the same at the place that runs first")
+    other = replace(found, divergences=[place._replace(what="", kind="")])
+    assert other.following.startswith("make both models compute the same there")
 
 
 def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():
@@ -405,11 +423,11 @@ def test_a_table_that_is_not_proven_says_why_until_it_is_derived_anew():
     found = parity.derive(Net(0.1), Net(0.2), x)
     above = found.table.lines[0].above
     assert above[0].startswith("# derived, not proven: outputs differ by ") and above[1].startswith(
-        "# not proven, as the models part at norm <-> norm by "
+        "# why: the models part at norm <-> norm by "
     )
     assert above[1].endswith(f": {found.divergences[0].cause}")
     again = parity.derive(Net(0.1), Net(0.1), x, table=found.table)
-    assert again.proven and "not proven" not in again.table.print() and not again.why
+    assert again.proven and not re.search("not proven|# why:", str(again.table)) and not again.why
 
 
 def test_inputs_with_nan_are_refused():

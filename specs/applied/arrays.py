@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from specs.notation.dtype_kinds import first_float, kind, misfit
 from specs.notation.lines import TableError
+from specs.numbers import exact, short
+from specs.words import count
 
 from .moves import Fill, Move, Select
 
@@ -110,6 +113,43 @@ def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {entry.name: _made(entry, arrays, entry.like or like) for entry in layout.entries}
 
 
+def warn(layout: Layout, arrays: Mapping[str, Any]) -> None:
+    """Warn of arrays that lines drop, and that hold other values than these state; single integers are counters."""
+    stated = (check for check in layout.unchecked if check.shape or kind(check.dtype) != "int")
+    read = arrays.__getitem__
+    for doubt in lost((check, *unequal(apply(check.parts, check.shape, read), check.value)) for check in stated):
+        warnings.warn(doubt, stacklevel=3)
+
+
+def unequal(array: Any, value: float) -> tuple[int, float]:
+    """Return how many elements of an array are not a constant, and by how much at most: infinite for NaN."""
+    import numpy as np
+
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64  # that of bfloat16 is "V"
+    values, wanted = array.astype(wide), np.asarray(_in(array.dtype, value)).astype(wide)
+    others = values[(values != wanted) & ~(np.isnan(values) & np.isnan(wanted))]
+    return others.size, float(np.max(np.nan_to_num(np.abs(others - wanted), nan=np.inf), initial=0))
+
+
+def lost(found: Iterable[tuple[Equal, int, float]]) -> list[str]:
+    """Say of each line that drops arrays how many of their elements are not the constant that it states.
+
+    Args:
+      found: what the line states of each array, the number of those elements, and their largest difference.
+    """
+    lines: dict[int, tuple[Equal, int, float]] = {}
+    for check, number, most in found:
+        _, before, largest = lines.get(check.line.number, (check, 0, 0.0))
+        lines[check.line.number] = check, before + number, max(largest, most)
+    return [
+        f"dropped, though line {at} states {exact(check.value)} for {check.line.left.arrays[0].label}: "
+        f"{count(number, 'element')} {'has' if number == 1 else 'have'} other values (largest difference "
+        f"{short(most)}), and the target computes as with {exact(check.value)}: <-> in place of drop refuses them"
+        for at, (check, number, most) in lines.items()
+        if number
+    ]
+
+
 def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
     import numpy as np
 
@@ -125,7 +165,7 @@ def _in(dtype: Any, value: Any) -> Any:
     """Return a constant as an array of this dtype contains it: 0.1 is another number in float16."""
     import numpy as np
 
-    return np.asarray(value).astype(dtype) if dtype.kind == "f" else value
+    return np.asarray(value).astype(dtype) if _has_nan(dtype) else value
 
 
 def _made(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:

@@ -65,6 +65,7 @@ class Layout(NamedTuple):
     Args:
       entries: every right array, in the order of the table.
       checks: what has to be true of the left side's values.
+      unchecked: what a line states of whole left arrays that it drops: `drop <- gate: c = 1`, read from right to left.
       dropped: left arrays without a place on the right; cut: those of which a window has none.
       sums: left arrays that only count as a sum; zeroed: right arrays that get zeros as the other terms of one.
       blank: right arrays of which a window gets zeros, since the table drops it in the other direction.
@@ -85,6 +86,7 @@ class Layout(NamedTuple):
     unread: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()
+    unchecked: tuple[Equal, ...] = ()
 
     @property
     def shapes(self) -> dict[str, Shape]:

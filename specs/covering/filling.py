@@ -36,6 +36,7 @@ class Filling:
         self.lengths: dict[tuple[str, int], int] = {}  # of right arrays, by name and dimension
         self.known: dict[tuple[object, ...], tuple[Move, Box, Box]] = {}
         self.checks: list[Equal] = []
+        self.unchecked: list[Equal] = []
         self.dropped: list[str] = []
         self.zeroed: dict[str, None] = {}
         self.cut: dict[str, None] = {}
@@ -67,6 +68,7 @@ class Filling:
         return Layout(
             entries=tuple(map(self._entry, order)),
             checks=tuple(self.checks),
+            unchecked=tuple(self.unchecked),
             dropped=tuple(self.dropped),
             sums=tuple(dict.fromkeys(sums)),
             zeroed=tuple(self.zeroed),
@@ -193,8 +195,7 @@ class Filling:
         constant = env.line.left.constant
         if constant is None:
             return self._make_constant(env)
-        if env.line.arrow != "<->":
-            return self._drop(env)
+        drops = env.line.arrow != "<->"
         for array, named in zip(env.line.left.arrays, env.arrays, strict=True):
             for name in named.values():
                 for cell in env.line.cells(array):
@@ -203,8 +204,14 @@ class Filling:
                     select = tuple(slice(*p.span) if p.variable else p.start for p in places)
                     atoms = tuple(place.size for place in places)
                     move = Move(name, atoms, select, tuple(range(len(free))), free, (slice(None),) * len(free))
-                    self.checks.append(Equal(env.line, name, free, [move], "", [], *constant))
+                    equal = Equal(env.line, name, free, [move], "", [], *constant)
+                    if drops:
+                        self.unchecked += [equal] * (not array.windowed)
+                        continue
+                    self.checks.append(equal)
                     self.used.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
+        if drops:
+            self._drop(env)
 
     def _make_constant(self, env: Env) -> None:
         """Fill right arrays with one value."""

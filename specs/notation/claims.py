@@ -11,7 +11,7 @@ from .lines import Line, Lines
 UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
 MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
 UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not proven equal
-REASON = "# not proven, as"  # begins the one that says why
+REASON = "# why:"  # begins the one that says why
 UNSEEN = "# order not seen, outside any proof:"  # names axes that larger models may flatten in another order
 PROVEN = "# derived and proven:"
 LENGTHS = "# lengths in the models that it was derived from:"

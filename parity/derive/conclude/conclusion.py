@@ -141,10 +141,17 @@ def _given(left: Left, best: Candidate, lines: Written) -> Given:
         input_order=best.input_order,
         output_order=best.output_order,
         drawn=left.drawn,
+        constants=_constants(best, lines),
         given_open=best.hint.open if best.hint else (),
         branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],
         voided=[name for name, side in zip(SIDES, sides, strict=True) if side.voided],
     )
+
+
+def _constants(best: Candidate, lines: Written) -> dict[str, float]:
+    """Return the right parameters that given lines set to one value, and on which outputs depend."""
+    values, unread = best.hint.constants if best.hint else {}, best.exact.unread()
+    return {name: value for name, value in values.items() if name in lines.rights.shapes and name not in unread}
 
 
 def _matching(

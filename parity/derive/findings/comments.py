@@ -9,10 +9,12 @@ import numpy as np
 
 from convert.folding import fold as folded_names
 from convert.folding import listed
+from parity.derive.fold.blocks import folded
 from parity.derive.fold.buffers import VALUED, Partner
-from parity.derive.fold.rows import DerivedTable, missing_lines
+from parity.derive.fold.rows import DerivedTable, constant, missing_lines
 from parity.derive.limits import EQUAL_OUTPUTS
-from parity.derive.trace.reason import remedy
+from parity.derive.trace.outputs import differ_by
+from parity.derive.trace.reason import LINE, OneSided, remedy
 from parity.derive.trace.sides import Side
 from specs.notation.axes import Dim
 from specs.notation.claims import LENGTHS, MISSING, PROVEN, REASON, UNFINISHED, UNPROVEN
@@ -23,6 +25,8 @@ from .evidence import Evidence
 from .exchanged import AGAIN, is_fixed
 from .remarks import exceptions, remarks
 
+NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing
+MOST_LINES = 3  # that a remedy quotes
 ADD = "add the lines that are missing, and remove this comment"
 
 
@@ -70,7 +74,7 @@ def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTabl
     comments = [_verdict(evidence), *([f"{REASON} {why}"] if why else [])]
     if evidence.missing:
         what = f"{count(len(evidence.missing), 'array')} of the right model without a line"
-        advice = dict.fromkeys(remedy(why) or ADD for why in evidence.reasons.values())
+        advice = [text or ADD for text in remedies(evidence.reasons)]
         comments.insert(0, f"{UNFINISHED} {what}: {'; or '.join(advice)}")
         comments += [f"{MISSING} {line}" for line in missing_lines(evidence.reasons)]
     if lengths := _lengths(table):
@@ -83,6 +87,22 @@ def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTabl
     comments += [f"# {note}" for note in (*exceptions(evidence), *noted, *notes)]
     first = replace(table.lines[0], above=tuple(comments), number=0)  # so that lines are numbered as in the file
     return replace(table, lines=(first, *table.lines[1:]))
+
+
+def remedies(reasons: Mapping[str, str]) -> list[str]:
+    """List what to do about right parameters without a partner, "" of those of which nothing is known.
+
+    Where a constant has the same effect as leaving each out, the remedy has the lines that set these.
+    """
+    alone = {name: why for name, why in reasons.items() if isinstance(why, OneSided)}
+    rows = [
+        constant(name, why.rank, NEUTRAL[why.use])
+        for name, why in alone.items()
+        if why.rank is not None and why.use in NEUTRAL
+    ]
+    lines = [f"`{row}`" for row in folded(rows)]
+    exact = in_a_row(lines) if len(rows) == len(alone) and len(lines) <= MOST_LINES else LINE
+    return list(dict.fromkeys(remedy(why).replace(LINE, exact) for why in reasons.values()))
 
 
 def _lengths(table: DerivedTable) -> str:
@@ -120,10 +140,10 @@ def _verdict(evidence: Evidence) -> str:
             how += ", as the models compute, partly in lower precision" * bool(evidence.lower)
         return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{how}, on two other draws"
     equal = evidence.error <= EQUAL_OUTPUTS
-    how = agreeing(evidence.error) if equal else f"differ by {short(evidence.error)}"
+    how = agreeing(evidence.error) if equal else differ_by(evidence.error)
     how = f"are {evidence.incomparable}" if evidence.incomparable else how
     if evidence.gradient is not None and evidence.gradient > evidence.limit:
-        how += f"{', but gradients differ' if equal else ', and gradients'} by {short(evidence.gradient)}"
+        how += f"{', but' if equal else ', and'} gradients differ by {short(evidence.gradient)} of their largest"
     if evidence.unshown:
         how += f", but not shown, as both models read it and no proof exchanges it: {', '.join(evidence.unshown)}"
     if not np.isfinite(evidence.error):

@@ -12,27 +12,27 @@ from convert.errors import called, command_or_call, option
 from convert.folding import fold as folded_names
 from convert.folding import listed
 from convert.table.like import dropped
+from parity.derive.edits.affine import MISSING
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
-from parity.derive.fold.fold import UNMATCHED
-from parity.derive.fold.rows import DerivedTable, of_it
+from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.outputs import COARSE
+from parity.derive.trace.outputs import COARSE, differ_by
 from parity.derive.trace.reason import OneSided, remedy
 from parity.derive.trace.sites import OWN
 from specs.numbers import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 
-from .comments import agreeing
+from .comments import agreeing, remedies
 from .evidence import Evidence
 from .remarks import exceptions, remarks
 
 NEXT = (
-    "make both models compute the same at the place that runs first, and derive again; or write the missing lines "
-    "yourself and pass them by --table FILE"
+    "make both models compute the same {}, and derive again; or write the missing lines yourself and pass them by "
+    "--table FILE"
 )
 CORRECT = "check the given line, correct it or leave it out, and derive again: what differs was found with this line"
 CUT = (
@@ -96,7 +96,7 @@ class Derivation(Evidence):
         if not np.isfinite(self.error):
             why = f"{'as ' * self.incomparable.endswith(' missing')}{self.incomparable}"
             return f"outputs not comparable{f', {why}' if why else ''}"
-        apart = f"differ by {short(self.error)} of their largest element"
+        apart = differ_by(self.error)
         if self.incomparable:
             also = f"{apart}, and " * (self.error > EQUAL_OUTPUTS and self.incomparable.startswith(EQUAL_ONLY))
             return f"outputs {also}are {self.incomparable}"
@@ -110,10 +110,7 @@ class Derivation(Evidence):
             return f"{agree} {self._apart}"
         if self.rounded:
             dtypes = in_a_row(self.lower) if self.lower else "lower precision"
-            return (
-                f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and differ by "
-                f"{short(self.error)}"
-            )
+            return f"outputs {agreeing(self.exact)}; as written, the models compute partly in {dtypes}, and {apart}"
         return f"outputs {apart}" if self.error else "outputs are equal"
 
     @property
@@ -123,17 +120,6 @@ class Derivation(Evidence):
             return f"differ: {self.remark}"
         where = f", for {in_a_row(folded_names(self.other_gradients))}" if self.other_gradients else ""
         return f"differ by {short(self.gradient)} of their largest{where}"
-
-    @property
-    def lacking(self) -> list[str]:
-        """List the right parameters without a partner by the reason; one line where none has a partner."""
-        if self.nothing_matched:
-            number = self.arrays[1]
-            why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
-            common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
-            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
-        folded = [(folded_names(names), why) for names, why in self.alone]
-        return [f"{', '.join(names)}: {of_it(why, names)}" for names, why in folded]
 
     @property
     def explained(self) -> str:
@@ -168,11 +154,13 @@ class Derivation(Evidence):
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
-        if self.check_given or (self.missing and self.places):
-            return CORRECT if self.check_given else NEXT
-        remedies = {remedy(why) for why in self.reasons.values()}
-        if len(remedies) == 1 and "" not in remedies:
-            return remedies.pop()
+        if self.check_given:
+            return CORRECT
+        if self.missing and (self.stopped or any(place.kind != MISSING for place in self.divergences)):
+            return NEXT.format("at the place that runs first" if self.places[1:] else "there")
+        advice = remedies(self.reasons)
+        if len(advice) == 1 and advice[0]:
+            return advice[0]
         if self.missing:
             return f"both models compute the same: {LINES}" if self.error <= EQUAL_OUTPUTS else LINES
         if self.unshown:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from convert.folding import by_reason, fold
 from parity.derive.explain.divergence import Divergence, confirmed
+from parity.derive.fold.fold import UNMATCHED
 from parity.derive.fold.followed import behind_lists
-from parity.derive.fold.rows import DerivedTable
+from parity.derive.fold.rows import DerivedTable, of_it
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
@@ -18,7 +19,8 @@ from parity.derive.missing.unmatched import Unmatched
 from parity.derive.prove.prove import Proof
 from parity.derive.trace.sites import place
 from specs.notation.lines import Line
-from specs.words import count
+from specs.numbers import exact
+from specs.words import count, in_a_row
 
 from .exchanged import exchanged, reordered
 from .lone import lone
@@ -31,8 +33,8 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "unseen_orders", "assumed",
     "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure",
     "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent",
-    "over_one", "lower", "voided", "weight_norms", "given_open", "check_given", "misordered", "complex_arrays",
-    "search_limit",
+    "over_one", "lower", "voided", "weight_norms", "constants", "given_open", "check_given", "misordered",
+    "complex_arrays", "search_limit",
 )  # fmt: skip
 
 
@@ -47,6 +49,7 @@ class Given:
       input_order: of the axes of the left model's single input, in which the right one gets it; () as they are.
       output_order: of the axes of the right model's single output, in which the left one returns it; () as they are.
       drawn: left parameters of one value in the weights that were given, which got random ones.
+      constants: right parameters that given lines set to one value, and on which outputs depend, with that value.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
@@ -61,6 +64,7 @@ class Given:
     input_order: tuple[int, ...] = ()
     output_order: tuple[int, ...] = ()
     drawn: Sequence[str] = ()
+    constants: Mapping[str, float] = field(default_factory=dict)
     given_open: Sequence[str] = ()
     branches: Sequence[str] = ()
     voided: Sequence[str] = ()
@@ -196,13 +200,38 @@ class Evidence(Given, Matching, Judgement, Differences):
             return ""
         idle = len(self.unobservable) + len(self.idle_parts)
         how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
+        how += f" with {in_a_row(self.with_constants)}" if self.constants else ""
         return how + f", but for {count(idle, 'array')} on which no output depends" * bool(idle)
+
+    @property
+    def with_constants(self) -> list[str]:
+        """List the right parameters that given lines set to one value: "layer_{0..1}/gate = 1"."""
+        values = dict.fromkeys(self.constants.values())
+        return [
+            f"{', '.join(fold(name for name, own in self.constants.items() if own == value))} = {exact(value)}"
+            for value in values
+        ]
 
     @property
     def alone(self) -> list[tuple[list[str], str]]:
         """Group the right parameters without a partner by the reason, in words for one or for several."""
         groups = by_reason(self.reasons).items()
         return [(names, why.replace(" of it ", " of them ") if names[1:] else why) for why, names in groups]
+
+    @property
+    def lacking(self) -> list[str]:
+        """List right parameters without a partner by the reason, unless a cause says it; one line for all of them."""
+        if self.nothing_matched:
+            number = self.arrays[1]
+            why = {text.removeprefix(UNMATCHED) for text in self.reasons.values()}
+            common = why.pop() if len(why) == 1 and all(text.startswith(": ") for text in why) else ""
+            return [f"{'all ' * (number > 1)}{count(number, 'array')} of the right model: none has a partner{common}"]
+        folded = [(fold(names), "" if self.is_cause(why) else of_it(why, fold(names))) for names, why in self.alone]
+        return [f"{', '.join(names)}{f': {why}' * bool(why)}" for names, why in folded]
+
+    def is_cause(self, why: str) -> bool:
+        """Tell whether a reason that right parameters have no partner is the cause of a place where the models part."""
+        return any(place.cause.startswith(why) for place in self.divergences)
 
     @property
     def nothing_matched(self) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
 from specs.notation.claims import UNSEEN
+from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
 
@@ -59,6 +60,11 @@ ONE_LONG = (
 CUT_ALIKE = (
     "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "
     "conversion with --like refuses other lengths; where they differ, derive from models in which they do"
+)
+CHECKED = "--reverse refuses a checkpoint with other values"
+DROPPED = (
+    "--reverse drops other values, and the left model then computes something else: write <-> in place of `drop <-`, "
+    "which refuses them"
 )
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
@@ -145,6 +151,8 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     for k, text in enumerate(evidence.freedom, 1):
         yield Remark(f"free to permute: {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
     yield from map(Remark, evidence.correspondence)
+    if evidence.proven and evidence.constants:
+        yield Remark(f"equal with {in_a_row(evidence.with_constants)}, as given lines state: {_read_back(evidence)}")
     yield from (Remark(f"kept in the proof: {text}") for text in evidence.kept)
     if evidence.untried:
         yield Remark(evidence.untried)
@@ -166,6 +174,13 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
         shapes = in_a_row(f"{list(shape)}" for shape in evidence.tested)
         alone = all(shape[:1] == (1,) for shape in evidence.tested)
         yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
+
+
+def _read_back(evidence: Evidence) -> str:
+    """Say what becomes of other values than the constants that given lines state, where a Table is read back."""
+    lines = [line for line in evidence.table.lines if line.kind == "constant" and line.arrow == "<-"]
+    paths = [array.path for line in lines for array in line.right.arrays]
+    return DROPPED if any(match(path, name) for path in paths for name in evidence.constants) else CHECKED
 
 
 def exceptions(evidence: Evidence) -> list[str]:

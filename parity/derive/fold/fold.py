@@ -22,7 +22,7 @@ from .facts import Facts, Group, components
 from .followed import stated
 from .letters import own_letters, with_met_letters
 from .names import Names
-from .rows import DerivedTable, Row, constant, dropped, table_of
+from .rows import DerivedTable, Row, constant, dropped, moved, table_of
 from .shared import lines
 from .shown import with_shown_lengths
 from .terms import parts_of_sums, parts_of_vector, with_terms
@@ -225,7 +225,7 @@ def _says_alone(group: Group, facts: Facts, names: Names) -> bool:
 
 def _unfit(table: Table, facts: Facts) -> set[str]:
     """Return the names, without their numbers, of arrays that do not fit the table."""
-    return _misfits(lambda: table.apply(_arrays(facts)))
+    return _misfits(lambda: moved(table, _arrays(facts)))
 
 
 def _unfit_backwards(table: Table, facts: Facts) -> set[str]:
@@ -253,7 +253,7 @@ def says(table: Table, facts: Facts) -> bool:
 def _moves(table: Table, arrays: Mapping[str, Array], facts: Facts, only: Sequence[str] | None = None) -> bool:
     """Tell whether the table moves these element numbers as the map does, to all right arrays or to some."""
     try:
-        moved = table.apply(arrays)
+        made = moved(table, arrays)
     except TableError:
         return False
 
@@ -264,7 +264,7 @@ def _moves(table: Table, arrays: Mapping[str, Array], facts: Facts, only: Sequen
 
     return all(
         np.array_equal(array, wanted(name))
-        for name, array in moved.items()
+        for name, array in made.items()
         if name in facts.rights.shapes and name not in facts.blank and (only is None or name in only)
     )
 

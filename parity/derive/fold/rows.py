@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.folding import by_reason, fold
-from specs.applied.arrays import flat
+from specs.applied.arrays import flat, translate
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
 from specs.notation.signature import Signature
@@ -102,6 +102,12 @@ def same(left: str, right: str, order: Sequence[int]) -> Row:
     """Return the line for arrays of which the right one has the left one's axes in an order."""
     names = "abcdefgh"[: len(order)]
     return Row(((escaped(left), " ".join(names)),), ((escaped(right), " ".join(names[d] for d in order)),))
+
+
+def moved(table: Table, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a Table makes of left arrays, such as element numbers, though it states other values for them."""
+    layout = table.layout({name: tuple(array.shape) for name, array in arrays.items()})
+    return translate(layout._replace(checks=tuple(check for check in layout.checks if check.others)), arrays)
 
 
 @dataclass(frozen=True)

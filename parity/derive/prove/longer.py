@@ -15,17 +15,17 @@ import numpy as np
 from parity.derive.edits.edit import SIDES
 from parity.derive.match.operations import function
 from parity.derive.trace.inputs import fresh
-from parity.derive.trace.outputs import ONE_SHAPE, difference, incomparable
+from parity.derive.trace.outputs import ONE_SHAPE, differ_by, difference, incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason, remedy
 from parity.derive.trace.tape import Array, Node, along
-from specs.numbers import short
 from specs.words import in_a_row
 
 from .trial import Trial
 
 SEED = 8000
 PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
+ALIKE_WEIGHTS = "the weights are translated all the same; compare paddings, windows and positions"
 REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "product"}  # by what it makes of these
 MOST = 3  # lengths that are tried: those of channels are mostly refused
 OTHER = "another function"
@@ -65,7 +65,7 @@ def longer_inputs(trial: Trial) -> Longer:
         has_run = has_run or bool(outputs[0])
         apart = difference(*outputs)
         if apart > trial.limit():
-            text = f"equal only for inputs of these lengths: for shape {shapes} they differ by {short(apart)}"
+            text = f"equal only for inputs of these lengths: for shape {shapes} they {differ_by(apart)}"
             return Longer(Reason(text + f", and models reduce one value by {kinds}" * bool(kinds), SHAPE))
     return Longer(over_one="" if has_run else over_one)
 
@@ -81,7 +81,7 @@ def other_lengths(trial: Trial) -> str:
         for inputs in (whole, [_shortened(*sides) for sides in zip(whole, given, strict=False)]):
             if inputs and (said := trial.unlike(inputs, SEED)):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
-                return f"other lengths, such as those of shape {shapes}: with these, {said}"
+                return f"other lengths of axes, such as those of shape {shapes}: with these, {said}: {ALIKE_WEIGHTS}"
     return ""
 
 

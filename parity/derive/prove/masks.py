@@ -11,9 +11,9 @@ import numpy as np
 
 from parity.derive.trace.call import label
 from parity.derive.trace.inputs import carried, fresh, related
+from parity.derive.trace.outputs import differ_by
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
-from specs.numbers import short
 from specs.words import in_a_row
 
 from .trial import Trial
@@ -37,7 +37,7 @@ def other_masks(trial: Trial) -> str:
     if not each or not all(each) or min(each) == math.inf:  # a row that is hidden whole: see rows_of_one_value
         return ""
     names = in_a_row(label(name) for name in _masks(trial.given, drawn))
-    return Reason(f"{ONLY} {names}: with another one there they differ by {short(min(each))}", OTHER)
+    return Reason(f"{ONLY} {names}: with another one there they {differ_by(min(each))}", OTHER)
 
 
 def rows_of_one_value(trial: Trial) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
+from parity.derive.fold.rows import moved
 from parity.derive.trace.draws import draw
 from parity.derive.trace.outputs import equal
 from parity.derive.trace.program import replayed
@@ -122,10 +123,10 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
 
     def reached(names: Sequence[str]) -> set[str]:
         """Return the right arrays that the table makes of some left ones."""
-        changed = trial.table.apply({**arrays, **{name: _next(left.others[name]) for name in names}})
+        changed = moved(trial.table, {**arrays, **{name: _next(left.others[name]) for name in names}})
         return {name for name, array in changed.items() if not np.array_equal(array, usual[name])}
 
-    usual = trial.table.apply(arrays)
+    usual = moved(trial.table, arrays)
     made = reached(read[0])
     return [name for name in read[0] if reached([name]).isdisjoint(read[1])], [n for n in read[1] if n not in made]
 

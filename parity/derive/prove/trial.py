@@ -13,11 +13,10 @@ from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
 from parity.derive.trace.draws import Drawn, draw
-from parity.derive.trace.outputs import difference, incomparable
+from parity.derive.trace.outputs import differ_by, difference, incomparable
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array, Tape
-from specs.numbers import short
 from specs.table import Table
 
 from .translated import TranslatedWeights
@@ -114,7 +113,7 @@ class Trial:
             return alone
         known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]
         apart = 0.0 if incomparable(*known) else difference(*known)
-        return "" if apart <= self.limit(AGREEING_OUTPUTS) else f"outputs differ by {short(apart)}"
+        return "" if apart <= self.limit(AGREEING_OUTPUTS) else f"outputs {differ_by(apart)}"
 
     def tapes_agree(
         self, tapes: Sequence[Tape], inputs: Sequence[Mapping[str, Array]], weights: Mapping[str, Array], limit: float
@@ -131,7 +130,7 @@ class Trial:
 
 def differing(apart: float) -> str:
     """Say how far outputs differ; see Trial.apart."""
-    return f"outputs differ by {short(apart)}" if apart < math.inf else "outputs of one model alone are infinite or NaN"
+    return f"outputs {differ_by(apart)}" if apart < math.inf else "outputs of one model alone are infinite or NaN"
 
 
 def _alike_in_shape(a: Sequence[Array], b: Sequence[Array]) -> bool:

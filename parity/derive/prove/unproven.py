@@ -15,6 +15,7 @@ import numpy as np
 from parity.derive.edits.edit import SIDES
 from parity.derive.fold import permuted
 from parity.derive.fold.buffers import VALUED, orders
+from parity.derive.fold.rows import moved
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
@@ -45,9 +46,9 @@ def unproven(trial: Trial) -> list[str]:
         return []  # the models are run only where both have such arrays
     first = {**{name: name for name in left.parameters}, **left.ties}
     arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
-    moved = trial.table.apply({**arrays, **left.others})
-    again = trial.table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
-    return [name for name in right_read if not _shown(right.others[name], moved.get(name), again.get(name))]
+    made = moved(trial.table, {**arrays, **left.others})
+    again = moved(trial.table, {**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
+    return [name for name in right_read if not _shown(right.others[name], made.get(name), again.get(name))]
 
 
 def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:

@@ -19,12 +19,12 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
-from parity.derive.trace.outputs import difference
+from parity.derive.trace.outputs import differ_by, difference
 from parity.derive.trace.program import replayed
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sites import OWN, shown_once
 from parity.derive.trace.tape import Array, Node, Tape
-from specs.numbers import measured, short
+from specs.numbers import measured
 from specs.words import in_a_row
 
 from .trial import Trial
@@ -337,7 +337,7 @@ def _reason(limits: Sequence[Limit]) -> Reason:
 def unexplained(factor: float, apart: float) -> Reason:
     """Say that outputs differ with other weights, and how much larger these are."""
     larger = f", {factor:.0f} times as large" if factor > 1 else ""
-    how = f"differ by {short(apart)}" if math.isfinite(apart) else "cannot be compared"
+    how = differ_by(apart) if math.isfinite(apart) else "cannot be compared"
     return Reason(f"{DIFFERS}: with others{larger}, they {how}", COMPARE)
 
 

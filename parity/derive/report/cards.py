@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from convert.folding import fold as folded_names
 from parity.derive.edits.edit import and_so
 from parity.derive.explain.divergence import LATE, Divergence
 from parity.derive.findings.derivation import Derivation, dropped_by_side
@@ -72,6 +73,8 @@ def _facts(derivation: Derivation, place: Divergence, most: float, cause: str) -
     rows = [("difference", f"{size} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
         rows.append((f"places on the {place.changed}", place.all_places))
+    lacking = [one for names, why in derivation.alone if place.cause.startswith(why) for one in names]
+    rows += [("missing", ", ".join(folded_names(lacking)))] if lacking else []
     return rows if place.cause else [*rows, *_only(derivation, place)]
 
 

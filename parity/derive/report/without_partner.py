@@ -18,7 +18,10 @@ from .addresses import alone_anchors, link
 
 
 def without_partner(derivation: Derivation) -> Markup:
-    """List the parameters of both sides that have no partner, by module, unless its reason names them."""
+    """List the parameters of both sides that have no partner, by module, unless its reason names them.
+
+    Those whose lack is the cause of a place where the models part stand in its card.
+    """
     if derivation.nothing_matched:
         left, right = derivation.arrays
         alone = f"{'All ' * (right > 1)}{count(right, 'array')} of the right model"
@@ -27,17 +30,18 @@ def without_partner(derivation: Derivation) -> Markup:
     rows = alone_anchors(derivation)
     run = {name: k for k, use in reversed([*enumerate(derivation.unmatched)]) for name in use.names}
     listed = list[tuple[str, str]]()
-    for names, why in sorted(derivation.alone, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
+    others = [group for group in derivation.alone if not derivation.is_cause(group[1])]
+    for names, why in sorted(others, key=lambda group: min(run.get(name, len(run)) for name in group[0])):
         address = next((rows[name] for name in names if name in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
         named = isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)
         listed.append(("reason", join(prose(why if named else of_it(why, folded_names(names))), row)))
         listed += [] if named else _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
     parts = [
-        *_listed("Right", derivation.missing, listed),
+        *_listed("Right", [name for names, _ in others for name in names], listed),
         *_listed("Left", derivation.left_over, _by_module(derivation.left_over)),
     ]
-    return tag("article", *parts, class_="card")
+    return tag("article", *parts, class_="card") if parts else Markup()
 
 
 def _listed(side: str, names: Sequence[str], rows: Sequence[tuple[str, str]]) -> list[Markup]:

@@ -111,7 +111,9 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
     if not matched.failure and len(matched.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
-    left_out = {**best.left_out, **{name: OneSided(edit.text, best.programs[1].use(name)) for name in gone}}
+    ranks = {name: best.side.parameters[name].ndim if edit.kind == MISSING else None for name in gone}
+    alone = {name: OneSided(edit.text, best.programs[1].use(name), rank) for name, rank in ranks.items()}
+    left_out = {**best.left_out, **alone}
     return Tried(best._replace(found=matched, programs=(own.program, target), left_out=left_out), tapes, own)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.errors import UsageError
 from parity.derive.limits import EQUAL_OUTPUTS, HUGE
-from specs.numbers import measured
+from specs.numbers import measured, short
 from specs.words import with_article
 
 from .call import flatten
@@ -30,6 +30,11 @@ NOWHERE = Reason(
 )
 SAME = "let both models return the same outputs: parity.Call(..., output=...) picks those that are compared"
 ONE_SHAPE = "let both models return outputs of one shape; then derive again"
+
+
+def differ_by(error: float) -> str:
+    """Say by how much outputs differ."""
+    return f"differ by {short(error)} of their largest element"
 
 
 class Outputs(NamedTuple):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+LINE = "`<-> NAME: c = 1` (or `= 0` for a term)"
 ONE_SIDED = (
-    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass a line "
-    "by --table FILE: `drop <- NAME: c = 1` sets a factor to 1 (`= 0` a term to 0), and is proven if outputs are equal "
-    "then; `drop <- NAME` leaves NAME to the right model, and is not proven"
+    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass by "
+    f"--table FILE a Table with {LINE}, which is proven if outputs are equal then: it refuses to convert back a "
+    "checkpoint with other values"
 )
 
 
@@ -31,13 +32,15 @@ class OneSided(Reason):
 
     Args:
       use: the kind of the operation by which it uses the parameter, see tape.
+      rank: the number of the parameter's axes, where a constant in its place has the same effect as leaving it out.
     """
 
     use: str
+    rank: int | None
 
-    def __new__(cls, text: str, use: str = "") -> Self:
+    def __new__(cls, text: str, use: str = "", rank: int | None = None) -> Self:
         reason = super().__new__(cls, text, ONE_SIDED)
-        reason.use = use
+        reason.use, reason.rank = use, rank
         return reason
 
 
