@@ -63,7 +63,7 @@ def _of_cause(result: Result, first: Divergence, exact: bool) -> str:
         restore = f"restore {result.weights.rounded} in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)"
         copy = "parity.transfer copies those of the left model"
         return f"give both models the same weights, and compare again: {restore if result.weights.rounded else copy}"
-    if first.weights:
+    if first.of_weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
     if "feature_maps" in first.guess:
