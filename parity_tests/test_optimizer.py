@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import convert
 from convert.plans import planning
 
 from . import optimizing
@@ -117,3 +118,18 @@ def test_paddle_rounds_settings_of_running_statistics(epsilon, momentum, least, 
         error = np.abs(left[name] - right[name]).max() / np.abs(left[name]).max()
         (statistics if name.endswith((".mean", ".var")) else others).append(error)
     assert least <= max(statistics) <= most and max(others) <= TOLERANCE
+
+
+def test_python_writes_what_the_command_writes(trained, run, tmp_path):
+    """With what paddle does not store, stated as values and not as text."""
+    needs("torch")
+    five, config = trained("mlp_mixer", "sgd", "paddle")[0], save_config("mlp_mixer", tmp_path / "config.json")
+    out = tmp_path / "five.pt"
+    assert run("paddle2torch", five, "-o", out, "--with-optimizer", "--config", config, *stated("sgd"))[0] == 0
+    written = out.read_bytes()
+    with (
+        convert.plan(five, "paddle", "torch", config) as plan,
+        convert.with_optimizer(plan, out, {**HYPER["sgd"], "kind": "sgd"}) as whole,
+    ):
+        record = whole.write(force=True)
+    assert out.read_bytes() == written and record["optimizer"]["kind"] == "sgd"
