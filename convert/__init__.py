@@ -48,11 +48,12 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .execute import write
+    from .optimizer.plan import with_optimizer
     from .plans.plan import Plan
     from .plans.planning import plan
 
-__all__ = ["Plan", "__version__", "plan", "write"]
-_HOMES = {"Plan": "plans.plan", "plan": "plans.planning", "write": "execute"}
+__all__ = ["Plan", "__version__", "plan", "with_optimizer", "write"]
+_HOMES = {"Plan": "plans.plan", "plan": "plans.planning", "with_optimizer": "optimizer.plan", "write": "execute"}
 
 
 def __getattr__(name: str) -> Any:

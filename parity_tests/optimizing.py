@@ -29,9 +29,13 @@ SUFFIX = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}
 
 def loading():
     """Return what docs/training.md shows to load a file that lacks hyperparameters."""
+    return shown("## Hyperparameters that a file lacks")
+
+
+def shown(heading):
+    """Return the first block of Python below a heading of docs/training.md."""
     text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
-    section = text.partition("## Hyperparameters that a file lacks\n")[2]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    return re.findall(r"```python\n(.*?)```", text.partition(f"{heading}\n")[2], re.DOTALL)[0]
 
 
 def config_of(architecture):

@@ -467,8 +467,8 @@ def test_the_comparison_of_two_models_says_that_their_optimizers_are_not_compare
     code, _, err = run("diff", path, there, "--config", config)
     assert code == 0 and "of the optimizers" not in err, err  # of two libraries, which no --weights compares
     code, _, err = run("diff", path, there, "--weights", "optimizer", "--weights", "opt_state")
-    what = "the optimizer's state is torch's in one file, optax's in the other: convert one by --with-optimizer"
-    assert code == 1 and f"{path} and {there}: {what} to the other's framework, and compare two files of one" in err
+    what = "the optimizer's state is torch's in one file, optax's in the other: convert one with its weights by"
+    assert code == 1 and f"{path} and {there}: {what} --with-optimizer to the other's framework" in err
 
 
 def test_the_state_of_an_optimizer_is_not_compared_with_anything_else(run, tmp_path):
@@ -485,9 +485,11 @@ def test_the_state_of_an_optimizer_is_not_compared_with_anything_else(run, tmp_p
     torch.save(model.state_dict(), weights)
     arrays = {f"linear_0.w_0_moment{k}_0": np.ones((4, 3), "f4") for k in (1, 2)}
     theirs.write_bytes(pickle.dumps({**arrays, "LR_Scheduler": {"last_epoch": 1}}, protocol=4))
-    code, _, err = run("diff", theirs, ours)
-    two = f"{theirs} is the state of an optimizer of paddle and {ours} is the state of an optimizer of torch: convert"
-    assert code == 1 and two in err and "--table" not in err, err
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, both := tmp_path / "both.pt")
+    for other, parts in ((ours, []), (both, ["--weights", "/", "--weights", "optimizer"])):
+        code, _, err = run("diff", theirs, other, *parts)
+        two = f"{theirs} and {other}: the optimizer's state is paddle's in one file, torch's in the other: convert one"
+        assert code == 1 and two in err and "--table" not in err, err
     for pair in ((theirs, weights), (weights, ours)):
         code, _, err = run("diff", *pair)
         state = next(path for path in pair if path != weights)

@@ -28,6 +28,7 @@ from parity.results import tolerance
 from . import documents
 from .conftest import needs
 from .golden import Case
+from .optimizing import trained_mixer
 
 FILES = {  # name in the documents: golden case, its file
     "mixer.npz": ("flax_mixer", "weights.npz"),
@@ -185,14 +186,17 @@ def test_the_small_checkpoints_of_the_quick_start():
 
 
 def test_a_conversion_in_python(folder, capsys):
-    """By a route and by a Table, with the notes that the command prints."""
+    """By a route, by a Table and with an optimizer, with the notes that the command prints."""
+    needs("torch")
+    model, config = trained_mixer(folder)
+    model.rename(folder / "five.pt"), config.replace(folder / "config.json")
     (folder / "my.table").write_text("table 1\nq: (h d) c <-> q: h d c\n")
     np.savez(folder / "large.npz", q=np.ones((6, 3)))
     code = documents.python(documents.section(documents.read("docs/quick-start.md"), "Convert in Python"))
     exec(code.replace("large.pt", "large.npz"), {})
     assert capsys.readouterr().out.split()[0].isdigit()
     assert convert.plan(str(folder / "mixer.safetensors")).config.gelu == "tanh"
-    assert (folder / "theirs.safetensors").exists()
+    assert (folder / "theirs.safetensors").exists() and (folder / "five.msgpack").exists()
 
 
 def test_torch_is_installed_in_the_tested_version():

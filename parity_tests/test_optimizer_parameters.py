@@ -202,6 +202,7 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
         assert reader.skipped.load()["optimizer/param_groups/0/params"] == [0, 1]
     code, err = convert("net.pt", "back.pdparams", "--reverse", "--weights", "model", like="net.pdparams")
     assert code == 0 and "so zeros at step 0, as of a new optimizer: one.weight" in err, err
+    assert "they have no state: to keep them so, set their stop_gradient=True, or leave them out" in err, err
     back = {name: value for name, value in arrays(tmp_path / "back.pdparams").items() if "linear_0.w_0_" in name}
     assert back == pytest.approx({
         "optimizer/linear_0.w_0_moment1_0": 0, "optimizer/linear_0.w_0_moment2_0": 0,
@@ -209,6 +210,8 @@ def test_a_frozen_parameter_stays_without_a_state(write, convert, tmp_path):
     })  # fmt: skip
     code, err = convert("net.pdparams", "net.msgpack")
     assert code == 0 and "so zeros, counted as after 4 steps like all others: their first updates are not" in err, err
+    frozen = "if they are frozen in the source, where they have no state: to keep them so, chain optax.masked("
+    assert f"{frozen}optax.set_to_zero(), ...) behind the optimizer: one" in err, err
     assert arrays(tmp_path / "net.msgpack")["opt_state/0/mu/one"] == 0
 
 

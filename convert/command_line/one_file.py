@@ -136,9 +136,9 @@ class OneFile(ABC, Generic[P]):
             for line in left_beside(plan.reader):
                 self.notes.add(line)
             return plan, {}
-        from convert.optimizer.plan import with_optimizer
+        from convert.optimizer.plan import plan_state
 
-        whole = with_optimizer(plan, out, self.optimizer, stack)
+        whole = plan_state(plan, out, self.optimizer, stack)
         return whole, {"optimizer": dict(whole.about), "tensors_by_kind": dict(whole.counts)}
 
     def _state_aside(self, plan: P, out: str, notes: list[str]) -> list[str]:

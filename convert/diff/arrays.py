@@ -19,7 +19,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.reading.masters import optimizer_file
 from convert.reading.nesting import ROOT, by_container, copied_place, training, within
-from convert.reading.optimizers import find_any, state_names
+from convert.reading.optimizers import find_any, state_names, state_of
 from convert.reading.spelling import out_of_modules
 from convert.records import record
 from convert.table.file import recorded_table
@@ -65,6 +65,7 @@ def by_names(
         trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
         trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
         if trial is None:
+            _check_one_library(one, two)
             if training(one.prefix) and training(two.prefix):
                 raise _nested_otherwise(one, two, match)
             return None
@@ -244,12 +245,19 @@ def _average_alike(one: Arrays, two: Arrays, whole: bool) -> tuple[Arrays, Array
     return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 
-def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
-    libraries = [location.library if (location := find_any(side.reader)) else "" for side in (one, two)]
-    if all(libraries) and len(set(libraries)) == 2:
+def _check_one_library(one: Arrays, two: Arrays) -> None:
+    """Check that what is compared is no state of an optimizer of one library and one of another.
+
+    Raises: ConvertError with the remedy.
+    """
+    libraries = [state_of(side.reader, side.prefix) for side in (one, two)]
+    if all(libraries) and libraries[0] != libraries[1]:
         what = f"the optimizer's state is {libraries[0]}'s in one file, {libraries[1]}'s in the other"
-        remedy = "convert one by --with-optimizer to the other's framework, and compare two files of one library"
-        return ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
+        remedy = "convert one with its weights by --with-optimizer to the other's framework, and compare that"
+        raise ConvertError(f"{one.reader.path} and {two.reader.path}: {what}: {remedy}")
+
+
+def _nested_otherwise(one: Arrays, two: Arrays, match: Match) -> ConvertError:
     if match.a and match.b:
         what = "most names of their optimizers' parameters are in one file alone"
         remedy = "if both are of one model, convert one to the other's dialect by --with-optimizer, and compare that"

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from convert.errors import ConvertError, called, option
 from convert.files import open_checkpoint
 from convert.reading.nesting import training
-from convert.reading.optimizers import find_any, state_names
+from convert.reading.optimizers import state_of
 from convert.reading.recognise import nearest, unknown_page
 from convert.reading.spelling import respelled
 from convert.records.record import read as read_record
-from specs.words import in_a_row, with_article
+from specs.words import with_article
 
 KNOWN = 0.5  # share of a file's names that an architecture has, from which on it explains best what does not fit
 
@@ -48,9 +48,10 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         return None
     if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
         return ConvertError(pages[0])
-    states = {path: file.state for path, file in files.items() if file.state}
-    if len({file.state for file in files.values()}) == 2:  # else both are states of one library, or none
-        return _unlike_states(a, b, states)
+    states = [path for path, file in files.items() if file.state]
+    if len(states) == 1:  # else both are states of one library, or none
+        what = f"{states[0]} is the state of an optimizer alone, and {b if a in states else a} is not"
+        return ConvertError(f"{a} and {b}: {what}: give two files of weights, or two states")
     kept = [_moments(file.names) for file in files.values()]
     if all(kept):
         others = "the same of other parameters, as of another model or process" if kept[0] == kept[1] else kept[1]
@@ -71,17 +72,6 @@ def unrelated(a: str, b: str) -> ConvertError | None:
     return ConvertError(f"{' and '.join(strangers)}: {what}: give {option('table', 'FILE')}", records)
 
 
-def _unlike_states(a: str, b: str, states: Mapping[str, str]) -> ConvertError:
-    """Build the error for the state of an optimizer and a file of something else. Args: states: {path: library}."""
-    if len(states) == 2:
-        what = in_a_row(f"{path} is the state of an optimizer of {library}" for path, library in states.items())
-        remedy = "convert one with its weights by --with-optimizer to the other's framework, and compare that"
-    else:
-        what = f"{next(iter(states))} is the state of an optimizer alone, and {b if a in states else a} is not"
-        remedy = "give two files of weights, or two states"
-    return ConvertError(f"{a} and {b}: {what}: {remedy}")
-
-
 def _described(path: str) -> Described:
     with open_checkpoint(path) as reader:
         record, renamed = read_record(reader), respelled(reader)
@@ -91,9 +81,7 @@ def _described(path: str) -> Described:
         page, share = unknown_page(record.hints), known / max(len(renamed.tensors), 1)
         place = record.place if record.place.endswith(".json") else path
         model = f"{with_article(reading.architecture)} ({reading.dialect})" if reading else ""
-        location = find_any(reader)
-        state = location.library if location and state_names(reader, location).issuperset(reader.tensors) else ""
-        return Described(share, model, page, place if table else "", list(reader.tensors), state)
+        return Described(share, model, page, place if table else "", list(reader.tensors), state_of(reader))
 
 
 def _moments(names: list[str]) -> str:

@@ -33,5 +33,5 @@ Report:
 
     account          states what goes along; of a schedule of the learning rate only paddle's, into paddle
     plain_numbers    carries plain numbers of the training, such as its epoch
-    variances        reports running variances that frameworks update differently
+    variances        reports running statistics that frameworks update differently
 """

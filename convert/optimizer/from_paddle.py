@@ -147,7 +147,7 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
         return f"{which}: {lost}"
     if not own:
         like = option("like", "new.pdparams")
-        optimizer = command_or_call(f"--optimizer {path}", f"Request(file={path!r}, ...)")
+        optimizer = command_or_call(f"--optimizer {path}", f"optimizer={path!r}")
         first = f"first convert the weights alone to a .pdparams with {like}, a model with these names"
         lacks = "the weights have no names of paddle's"
         return f"{which}, and {lacks}: {SAME_PROCESS}, or {first}, and then that file with {optimizer}"

@@ -224,15 +224,9 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     taken = "taken to be buffers, which no optimizer trains"
     lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
     trained = {name for tensor, filling in plan.steps if tensor.name in names for name in sources_of(filling)}
-    if thawed := unlisted(plan, model, state):
-        what = f"in no group of the source's optimizer, as frozen parameters: {FREEZE.get(library, '')}"
-        lines.append(f"{what}: {folding.listed(thawed)}")
-    if isinstance(plan, Plan):
-        frozen = [tensor.name for tensor, filling in plan.steps if state.buffers.intersection(sources_of(filling))]
-        whose = "torch's optimizer before, as the record says" if state.frozen else "the source's optimizer"
-        what = f"in no group of {whose}, as frozen parameters, and in none of the target's"
-        lines += [f"{what}: build it over the others alone: {folding.listed(frozen)}"] if frozen else []
-    elif buffers := sorted(state.buffers - trained):
+    lines += _frozen(plan, model, state, library)
+    buffers = sorted(state.buffers - trained)
+    if buffers and not isinstance(plan, Plan):
         what = f"no parameters, {parameters.SHOWN[state.library]}"
         lines.append(f"{what}: not in {library}'s optimizer either: {', '.join(folding.fold(buffers))}")
     if state.unclear:
@@ -250,6 +244,23 @@ def remarks(plan: Plan | TablePlan, model: writing.Model, state: State, library:
     }
     behind = {what: [name for name in state.moments[slot] if name in names] for what, names in left.items()}
     return [*lines, *(f"{what}: {', '.join(folding.fold(names))}" for what, names in behind.items() if names)]
+
+
+def _frozen(plan: Plan | TablePlan, model: writing.Model, state: State, library: str) -> list[str]:
+    """Report parameters that are frozen in the source, or may be, and how to keep them so in the target."""
+    thawed = unlisted(plan, model, state)
+    stateless = [name for name in model.without if name not in thawed] if state.library != library in FREEZE else []
+    kept = {
+        "in no group of the source's optimizer, as frozen parameters": thawed,
+        "if they are frozen in the source, where they have no state": stateless,
+    }
+    lines = [f"{what}: {FREEZE.get(library, '')}: {folding.listed(names)}" for what, names in kept.items() if names]
+    if isinstance(plan, Plan):
+        frozen = [tensor.name for tensor, filling in plan.steps if state.buffers.intersection(sources_of(filling))]
+        whose = "torch's optimizer before, as the record says" if state.frozen else "the source's optimizer"
+        what = f"in no group of {whose}, as frozen parameters, and in none of the target's"
+        lines += [f"{what}: build it over the others alone: {folding.listed(frozen)}"] if frozen else []
+    return lines
 
 
 def unlisted(plan: Plan | TablePlan, model: writing.Model, state: State) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from .account import Moves
 from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import KIND, ORDER, UNLISTED, State, lost_groups, recorded, recorded_scheduler
+from .state import KIND, ORDER, UNLISTED, State, given, lost_groups, recorded, recorded_scheduler
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -69,6 +70,7 @@ class OptimizerPlan:
     Args:
       remarks: what to check or to do, the most important first. along: what goes along, and what is set aside.
       counts: how many of the steps are weights, averages, moments and numbers; see Written.
+      out: the target, whose format and library this is laid out for.
     """
 
     weights: Plan | TablePlan
@@ -82,6 +84,7 @@ class OptimizerPlan:
     supplied: tuple[str, ...]
     counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
+    out: str = ""
 
     @property
     def checks(self) -> Sequence[Promise]:
@@ -112,6 +115,12 @@ class OptimizerPlan:
         supplied |= {IN_PART: partly} if partly else {}
         return {**facts, **supplied, "optimizer": dict(self.about)}
 
+    def write(self, force: bool = False, **options: Any) -> dict[str, Any]:
+        """Write the target and return the record that travels with it; see `execute` for the options."""
+        from convert.execute import write
+
+        return write(self, self.out, force, **options)
+
 
 def library_of(out: str) -> str:
     """Return the library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
@@ -121,7 +130,29 @@ def library_of(out: str) -> str:
     return LIBRARY[suffix]
 
 
-def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: contextlib.ExitStack) -> OptimizerPlan:
+@contextlib.contextmanager
+def with_optimizer(
+    plan: Plan | TablePlan,
+    out: str | os.PathLike[str],
+    hyper: Mapping[str, Any] | None = None,
+    like: str | None = None,
+    optimizer: str | None = None,
+    dtype: str | None = None,
+    unreplicate: bool = False,
+) -> Iterator[OptimizerPlan]:
+    """Add the state of the optimizer to a plan of the weights, for a target `out`, as --with-optimizer does.
+
+    Args:
+      hyper: what the file does not say of the optimizer, as {"kind": "adamw", "lr": 1e-3}.
+      like: a new model of the target, saved by its framework. optimizer: file of the state, if the checkpoint lacks it.
+      dtype, unreplicate: of the moments, see `convert.plan`.
+    """
+    stated = given([f"{name}={value}" for name, value in (hyper or {}).items()])
+    with contextlib.ExitStack() as stack:
+        yield plan_state(plan, os.fspath(out), Request(optimizer, like, stated, dtype, unreplicate), stack)
+
+
+def plan_state(plan: Plan | TablePlan, out: str, request: Request, stack: contextlib.ExitStack) -> OptimizerPlan:
     """Add the state of the optimizer to a plan of the weights.
 
     Args:
@@ -165,7 +196,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         weights, held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
         (*state.notes, *written.notes, *moves.to_do(), *others, *model.notes, *from_record), tuple(moves.remarks()),
-        written.supplied, written.counts, (*model.ties, *(along.checks if along else ())),
+        written.supplied, written.counts, (*model.ties, *(along.checks if along else ())), out,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Report running variances that a training updates otherwise in the target's framework than in the source's."""
+"""Report running statistics that a training updates otherwise in the target's framework than in the source's."""
 
 from __future__ import annotations
 
@@ -23,23 +23,29 @@ def _names(framework: str) -> set[str]:
     return {leaf.name for leaf in stored if leaf is not None}
 
 
+ROUNDING = "paddle"  # rounds epsilon and momentum of norms to float32, see CONVENTIONS.md
 NAMES = {framework: _names(framework) for framework in FRAMEWORKS}
 
 
 def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
-    """Return a remark if the model has running variances and both libraries update them differently.
+    """Return what both libraries do differently with the running statistics of the model, if it has any.
 
     Args:
       source, target: libraries of the optimizers, of `families.FRAMEWORK`.
     """
     sides = (FRAMEWORK[source], FRAMEWORK[target])
-    unbiased = [side for side in sides if side in UNBIASED]
-    own = [t.name for t, _ in plan.steps if re.split(r"[./]", t.name)[-1] in NAMES[sides[1]]]
-    if not own or len(unbiased) != 1:
+    own = [t.dtype for t, _ in plan.steps if re.split(r"[./]", t.name)[-1] in NAMES[sides[1]]]
+    if not own or sides[0] == sides[1]:
         return []
-    (other,) = (side for side in sides if side not in UNBIASED)
-    effect = f"weights train alike, outputs in evaluation mode do not ({document('training')}, BatchNorm)"
-    return [f"{_updates(unbiased[0], other)}, in {count(len(own), 'BatchNorm')}: {effect}"]
+    norms, page, made = count(len(own), "BatchNorm"), f"({document('training')}, BatchNorm)", []
+    unbiased, others = [side for side in sides if side in UNBIASED], [side for side in sides if side not in UNBIASED]
+    if unbiased and others:
+        effect = f"weights train alike, outputs in evaluation mode do not {page}"
+        made.append(f"{_updates(unbiased[0], others[0])}, in {norms}: {effect}")
+    if ROUNDING in sides and "float64" in own:
+        apart = "running statistics part by about 1e-7 of themselves, unless float32 holds both"
+        made.append(f"{ROUNDING} rounds epsilon and momentum of norms to float32, in {norms}: {apart} {page}")
+    return made
 
 
 def apart(entries: Sequence[Mapping[str, Any]]) -> list[str]:

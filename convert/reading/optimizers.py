@@ -116,6 +116,13 @@ def state_names(reader: Reader, location: Found | None = None) -> frozenset[str]
     return frozenset([*inside, *(name for name in entries if name.startswith(location.top))])
 
 
+def state_of(reader: Reader, prefix: str = "") -> str:
+    """Return the library of an optimizer whose state is all that a file has below a prefix, else ""."""
+    location = find_any(reader)
+    names = {name for name in reader.tensors if name.startswith(prefix)}
+    return location.library if location and state_names(reader, location) >= names else ""
+
+
 def check_like(reader: Reader) -> None:
     """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
     location = find(reader)

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from parity.given.own import OWN
-from parity.results.elements import double, relative_error
+from parity.results.elements import double, relative_error, worst
 from parity.results.guesses import Guess
 from parity.results.naming import called_elsewhere
-from parity.results.tolerance import WEIGHTS_RTOL
+from parity.results.tolerance import TRAINED_FLOOR, WEIGHTS_RTOL
 from parity.running.recording import Recording
 from ports.runners.records import Tap
+from specs.kinds import STATISTICS
 from specs.notation.paths import pattern
 from specs.numbers import limit, measured, short
 from specs.words import in_a_row
@@ -106,22 +107,31 @@ def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
     return np.ndim(last) == np.ndim(first) == 4 and relative_error(np.moveaxis(last, -1, 1), first) <= close
 
 
-def unequal_weights(name: str, a: Recording, b: Recording) -> str:
+def unequal_weights(name: str, a: Recording, b: Recording, known: bool = False) -> str:
     """List the arrays of a layer that differ between two models, the worst first; "" if none does.
 
     It counts the elements that differ by more than rounding apart, as weights of two trainings differ in most elements.
+
+    Args:
+      known: whether a cause is known, beside which weights that differ by rounding alone are none.
     """
     path = name.partition("#")[0].partition(" <- ")[0]
     if not _have_like_arrays(path, a, b):
         return ""
+    own = {key: double(left) for key, left in a.weights.items() if _owner(key, a) == path}
+    most = max((_largest(x) for key, x in own.items() if key.rpartition(".")[2] not in STATISTICS), default=0.0)
     lines: list[tuple[float, str]] = []
-    for key, left in a.weights.items():
-        right = b.weights.get(key)
-        if _owner(key, a) != path or right is None or left.shape != right.shape:
+    differ_beyond = 0
+    for key, x in own.items():
+        y = double(b.weights[key]) if key in b.weights else None
+        if y is None or x.shape != y.shape:
             continue
-        x, y = double(left), double(right)
-        if text := _unequal(x, y):
-            lines.append((-relative_error(x, y), f"{_called(key, a, b)}: {text}"))
+        error, beyond, text = _unequal(x, y, most)
+        if text:
+            lines.append((-error, f"{_called(key, a, b)}: {text}"))
+            differ_beyond += beyond
+    if known and not differ_beyond:
+        return ""
     return "; ".join(line for _, line in sorted(lines, key=lambda one: one[0]))
 
 
@@ -156,19 +166,29 @@ def _called(key: str, a: Recording, b: Recording) -> str:
     return f"{key} ({own})" if own else key
 
 
-def _unequal(x: np.ndarray, y: np.ndarray) -> str:
-    """Count the elements in which two arrays differ, and those that differ by more than rounding; "" if none does."""
+def _unequal(x: np.ndarray, y: np.ndarray, most: float) -> tuple[float, int, str]:
+    """Count the elements in which two arrays differ, and those that differ by more than rounding; "" if none does.
+
+    Args:
+      most: the largest element of the layer's parameters, whose rounding all of them share: training moves a bias whose
+        gradient is zero in exact arithmetic by rounding alone (see TRAINED_FLOOR).
+    Returns: (largest difference relative to the scale, elements beyond rounding, text).
+    """
     differ = (x != y) & ~(np.isnan(x) & np.isnan(y))
     if not (number := int(np.count_nonzero(differ))):
-        return ""
+        return 0.0, 0, ""
+    scale = largest if (largest := _largest(x)) >= TRAINED_FLOOR * most else most
     text = f"{number:,} of {x.size:,} elements {'differs' if number == 1 else 'differ'}"
-    if math.isfinite(worst := relative_error(x, y)):
-        text += f", by up to {short(worst)} of the largest"
-    close = WEIGHTS_RTOL * np.abs(x[np.isfinite(x)]).max(initial=0.0)
+    if math.isfinite(error := worst(x, y, scale).error):
+        text += f", by up to {short(error)} of the largest{' of the layer' * (scale != largest)}"
     with np.errstate(invalid="ignore"):
-        beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= close)))
+        beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= WEIGHTS_RTOL * scale)))
     some = f"{beyond:,}" if beyond else "none"
-    return f"{text}, {some} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < number else text
+    return error, beyond, f"{text}, {some} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < number else text
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:

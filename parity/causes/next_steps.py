@@ -61,12 +61,12 @@ def _of_cause(result: Result, first: Divergence, exact: bool) -> str:
     """Say what to do about a cause that is known; "" for none."""
     if first.holds and not result.weights:
         return "look where this array gets its values: a checkpoint, a training that diverged, or an initializer"
-    if result.weights or (first.weights and result.architecture == OWN and not result.files):
+    if result.weights or (first.of_weights and result.architecture == OWN and not result.files):
         rounded = result.weights.rounded if result.weights else ""
         restore = f"restore {rounded} in float64 (JAX needs jax_enable_x64 before it reads a checkpoint)"
         copy = "parity.transfer copies those of the left model"
         return f"give both models the same weights, and compare again: {restore if rounded else copy}"
-    if first.weights:
+    if first.of_weights:
         compare = f"{called('convert diff')} {_checkpoints(result)}"
         return f"its weights differ: compare the checkpoints ({compare}), or how each was loaded"
     if "feature_maps" in first.guess:

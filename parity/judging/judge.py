@@ -203,7 +203,7 @@ def _divergence(
     agree = OUTPUT in judged and OUTPUT not in off
     cause = (agree and s.check in ACTIVATIONS and unlisted_maps(off, a, b)) or guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
-    before, weights = _before(name, order, judged), unequal_weights(name, a, b)
+    before, weights = _before(name, order, judged), unequal_weights(name, a, b, known=bool(cause))
     returned = _returned(s.check, name, a, b, verdict.limit)
     between = _between(name, before, a, b) if s.check in ACTIVATIONS else ()
     sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)

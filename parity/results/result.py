@@ -71,6 +71,11 @@ class Divergence(str):
         divergence.pooling = pooling
         return divergence
 
+    @property
+    def of_weights(self) -> str:
+        """Say which of its weights differ; "" where the cause is an activation, which comes ahead of its layer."""
+        return "" if self.guess.after else self.weights
+
     def sentence(self) -> str:
         """State everything in one line."""
         before = f"; before it {self.previous[0]} differs by {short(self.previous[1])}" if self.previous else ""

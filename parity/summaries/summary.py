@@ -154,8 +154,8 @@ def _briefly(finding: findings.Finding) -> str:
     first = finding.result.first_divergence
     if first is None:
         return ""
-    if first.weights:
-        array, _, text = first.weights.partition("; ")[0].partition(": ")
+    if first.of_weights:
+        array, _, text = first.of_weights.partition("; ")[0].partition(": ")
         leaf = array.partition(" ")[0].rpartition(".")[2]
         return f": {text.partition(', ')[0].replace(' elements ', f' elements of its {leaf} ', 1)}"
     cause = finding.guess.partition(" (")[0].rpartition(", after ")

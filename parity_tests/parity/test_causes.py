@@ -13,6 +13,7 @@ from parity.causes.guessing import guess
 from parity.judging.judge import Subject, judge
 from parity.running.recording import Recording
 from parity.summaries import findings
+from parity.summaries.summary import verdict
 from ports.runners.records import Tap
 
 RNG = np.random.default_rng(0)
@@ -210,6 +211,25 @@ def test_a_bias_is_named_only_where_a_layer_has_one(
         made.weights, made.kinds = {"fc.kernel": DENSE} | ({} if bias is None else {"fc.bias": bias}), {"fc": "dense"}
         sides.append(made)
     assert guess("fc", "layers", *sides).startswith(f"{told} (recomputing both")
+
+
+@pytest.mark.parametrize("moved", [0.0, 1e-17, 1e-3])
+def test_an_activation_ahead_of_a_layer_comes_before_its_weights(moved: float) -> None:
+    """Though its bias differs too: by rounding, or as another training's does."""
+    sides = []
+    for label, name in (("a", "GELU by the error function"), ("b", "GELU by tanh")):
+        hidden = hypotheses.ACTIVATIONS[name](X)
+        bias = np.full(DENSE.shape[1], moved * (label == "b"))
+        out = hidden @ DENSE + bias
+        taps = [Tap("fc", (X,), (X,)), Tap("last", (hidden,), (out,))]
+        made = Recording(label, "torch", "float64", "cpu", {"fc": X, "last": out}, taps, architecture="mlp_mixer")
+        made.weights, made.kinds = {"last.kernel": DENSE, "last.bias": bias}, {"last": "dense"}
+        sides.append(made)
+    results = judge(Subject("mlp_mixer", "tiny", "layers", "float64", "cpu"), sides)
+    facts = dict(findings.facts(findings.find(results)[0]))
+    assert "first at `last`: GELU by the error function in a, GELU by tanh in b" in verdict(results)
+    assert facts["next"] == "use the same activation in both models, and compare again"
+    assert ("weights" in facts) is (moved > 1e-9)
 
 
 GAMMA = RNG.standard_normal(3)

@@ -128,6 +128,18 @@ def test_elements_that_only_round_are_counted_apart_from_those_that_differ() -> 
     assert "fc.kernel (weight in torch and paddle): 7 of 8 elements differ" in unequal_weights("fc", *sides)
 
 
+def test_a_bias_that_is_rounding_beside_its_kernel_is_no_other_weight() -> None:
+    """As of a bias ahead of a norm, which begins at zero and is trained by rounding alone."""
+    for moved, text in ((2.0**-55, "5.6e-17 of the largest of the layer, none of them by more than 1e-9"),
+                        (2.0**-10, "2.0e-3 of the largest of the layer")):  # fmt: skip
+        pair = [{"fc.kernel": np.full((3, 3), 0.5), "fc.bias": np.full(3, bias), "fc.var": np.full(3, 1e9)}
+                for bias in (0.0, moved)]  # fmt: skip
+        sides = [Recording(f, f, "float64", "cpu", architecture="x", weights=its)
+                 for f, its in zip(("torch", "paddle"), pair, strict=True)]  # fmt: skip
+        assert unequal_weights("fc", *sides).startswith(f"fc.bias: 3 of 3 elements differ, by up to {text}")
+        assert bool(unequal_weights("fc", *sides, known=True)) is (moved > 1e-9)
+
+
 def test_an_array_that_is_no_leaf_of_a_layer_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though a page calls it as a leaf of layers is called: `array("grn.scale", ...)`."""
     layers = [array("blocks.0.grn.scale", d=3), norm("norm", 3)]

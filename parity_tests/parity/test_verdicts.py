@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,22 @@ def test_equal_deep_batch_norms_are_no_false_alarm(dtype: str, check: str, size:
         assert result.passed
         assert {"sgd: 1.mean", "adam: 4.var"} <= {name for name, *_ in result.curve}
     if dtype == "float64":
-        assert "paddle's norms round epsilon and momentum to float32" in result.cause
+        assert "paddle's norms round epsilon and momentum to float32, which moves running statistics" in result.cause
+
+
+@pytest.mark.parametrize(("norm", "training", "named"), [
+    ("LayerNorm", True, "epsilon"), ("BatchNorm1D", False, "epsilon"), ("BatchNorm1D", True, "epsilon and momentum"),
+])  # fmt: skip
+def test_the_note_names_the_settings_that_were_rounded(norm: str, training: bool, named: str) -> None:
+    paddle = pytest.importorskip("paddle")
+    from ports.runners.paddle_norms import exact
+
+    layer, notes = getattr(paddle.nn, norm)(3).to(dtype="float64"), list[str]()
+    layer.train() if training else layer.eval()
+    with exact("float64", notes):
+        layer(paddle.ones([2, 3], "float64"))
+    (note,) = notes
+    assert re.match(f"paddle's norms round {named} to float32[,;]", note), note
 
 
 def test_another_momentum_is_caught_in_a_deep_batch_norm() -> None:

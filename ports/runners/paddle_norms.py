@@ -6,7 +6,7 @@ statistics by 1e-7 within ten steps, and an epsilon of 1e-5 is off by 2.5e-13, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,10 @@ import numpy as np
 import paddle
 from paddle import _C_ops
 
-NOTE = "paddle's norms round epsilon and momentum to float32; here they compute in float64 without this rounding"
+SETTINGS = {  # what paddle's norms round, and what that does to a training in paddle
+    "epsilon": "",
+    "momentum": ", which moves running statistics that paddle trains by about 1e-7",
+}
 
 
 @contextmanager
@@ -23,12 +26,12 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
 
     Args:
       dtype: of the model; nothing is replaced unless it is float64.
-      notes: receives a sentence if a norm of the block had such a number.
+      notes: receives a sentence that names those of the two that a norm of the block had.
     """
     if dtype != "float64":
         yield
         return
-    rounded = set[float]()
+    rounded = set[str]()
     originals = {name: getattr(_C_ops, name) for name in _REPLACEMENTS}
     for name, original in originals.items():
         setattr(_C_ops, name, _REPLACEMENTS[name](original, rounded))
@@ -37,16 +40,19 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
-        notes += [NOTE] if rounded and NOTE not in notes else []
+        named = [name for name in SETTINGS if name in rounded]
+        what = f"paddle's norms round {' and '.join(named)} to float32{''.join(SETTINGS[name] for name in named)}"
+        note = f"{what}; here they compute in float64 without this rounding"
+        notes += [note] if rounded and note not in notes else []
 
 
-def _batch_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
+def _batch_norm(original: Any, rounded: set[str]) -> Callable[..., Any]:
     def batch_norm(
         x: Any, mean: Any, var: Any, weight: Any, bias: Any, test: bool, momentum: float, epsilon: float,
         layout: str, use_global: bool, *more: Any,
     ) -> Any:  # fmt: skip
         train = not (test or use_global)
-        if not _rounds([epsilon, momentum] if train else [epsilon], x, rounded):
+        if not _rounds({"epsilon": epsilon} | ({"momentum": momentum} if train else {}), x, rounded):
             return original(x, mean, var, weight, bias, test, momentum, epsilon, layout, use_global, *more)
         channel = 1 if layout == "NCHW" else x.ndim - 1
         shape = [-1 if k == channel else 1 for k in range(x.ndim)]
@@ -63,18 +69,18 @@ def _batch_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
     return batch_norm
 
 
-def _layer_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
+def _layer_norm(original: Any, rounded: set[str]) -> Callable[..., Any]:
     def layer_norm(x: Any, weight: Any, bias: Any, epsilon: float, begin: int, *more: Any) -> Any:
-        if not _rounds([epsilon], x, rounded):
+        if not _rounds({"epsilon": epsilon}, x, rounded):
             return original(x, weight, bias, epsilon, begin, *more)
         return _affine(_normed(x, range(begin, x.ndim), epsilon), weight, bias, [1] * begin + list(x.shape[begin:]))
 
     return layer_norm
 
 
-def _group_norm(original: Any, rounded: set[float]) -> Callable[..., Any]:
+def _group_norm(original: Any, rounded: set[str]) -> Callable[..., Any]:
     def group_norm(x: Any, weight: Any, bias: Any, epsilon: float, groups: int, layout: str, *more: Any) -> Any:
-        if layout != "NCHW" or not _rounds([epsilon], x, rounded):
+        if layout != "NCHW" or not _rounds({"epsilon": epsilon}, x, rounded):
             return original(x, weight, bias, epsilon, groups, layout, *more)
         split = x.reshape([x.shape[0], groups, -1])
         shape = [1, -1] + [1] * (x.ndim - 2)
@@ -96,10 +102,10 @@ def _affine(x: Any, weight: Any, bias: Any, shape: list[int]) -> Any:
     return x if bias is None else x + bias.reshape(shape)
 
 
-def _rounds(values: Iterable[float], x: Any, rounded: set[float]) -> bool:
-    """Tell whether float32 rounds any of the values, and add those to `rounded`."""
+def _rounds(settings: Mapping[str, float], x: Any, rounded: set[str]) -> bool:
+    """Tell whether float32 rounds any of the settings, and add the names of those to `rounded`."""
     if x.dtype != paddle.float64:
         return False
-    off = {value for value in values if float(np.float32(value)) != value}
+    off = {name for name, value in settings.items() if float(np.float32(value)) != value}
     rounded |= off
     return bool(off)
