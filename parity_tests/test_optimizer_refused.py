@@ -102,7 +102,9 @@ def test_an_adam_whose_groups_are_not_torchs_goes_along_where_its_kind_is_stated
     assert code == 2 and "have bias_correction, which" in err and "have no amsgrad, which torch.optim.Adam or" in err
     assert "state --hyper kind=adam or kind=adamw" in err
     code, _, err = run(*words, "--hyper", "kind=adamw")
-    assert code == 0 and "kind=adamw as you state, not checkable" in err and f"state after {steps} steps goes along" in err
+    assert (
+        code == 0 and "kind=adamw as you state, not checkable" in err and f"state after {steps} steps goes along" in err
+    )
     code, _, err = run(*words, "--hyper", "kind=adamw", "--hyper", f"step={steps + 1}", "--force")
     assert code == 2 and f"its state counts {steps} steps: step={steps + 1} contradicts it" in err
     for options, reason in (({"bias_correction": False}, "does not correct the bias"), ({"step": "x"}, "no number")):
