@@ -121,8 +121,6 @@ def _run(argv: list[str]) -> int:
     arguments = flags.parse_args(argv)
     for name in ("frameworks", "dtype", "check"):
         setattr(arguments, name, list(dict.fromkeys(getattr(arguments, name))))
-    if len(arguments.frameworks) < 2 and arguments.device == "cpu":
-        flags.error("--frameworks: a comparison needs two of them")
     if min(arguments.batch, arguments.steps) < 1:
         flags.error("--batch and --steps are 1 or more")
     if arguments.seed < 0:

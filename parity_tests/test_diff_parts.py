@@ -77,6 +77,41 @@ def test_all_parts_are_the_same_after_a_conversion_there_and_back(training, run,
     assert (code, printed.splitlines()[0]) == (0, f"{ALL}, except what is set aside"), err
 
 
+def renamed(saved):
+    saved["state_dict"] = {f"module.{name}": tensor for name, tensor in saved.pop("model").items()}
+    average = {name.removeprefix("module."): tensor for name, tensor in saved.pop("model_ema").items()}
+    saved["state_dict_ema"] = average
+
+
+CHANGED = {
+    "nothing": (lambda weights: None, ALL),
+    "a value": (lambda weights: weights["module.head.bias"].add_(1), "different: the values of 1 array"),
+    "a name": (
+        lambda weights: weights.update({"module.classifier.bias": weights.pop("module.head.bias")}),
+        "different: 1 array only in A and 1 array only in B",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_weights_in_places_of_other_names_are_compared(what, training, run):
+    path, config, changed = training
+    change, verdict = CHANGED[what]
+    saved = changed(lambda saved: saved.pop("model_ema")).rename(path.with_name("own.pt"))
+    other = changed(lambda saved: (renamed(saved), saved.pop("state_dict_ema"), change(saved["state_dict"])))
+    for pair in ((saved, other), (other, saved)):
+        code, printed, err = run("diff", *pair, "--weights", "/", "--config", config)
+        assert (code, printed.splitlines()[0]) == (verdict != ALL, verdict), err
+        assert "the two files name the place of the weights otherwise" in err
+
+
+def test_weights_and_their_average_in_places_of_other_names_are_compared(training, run):
+    path, config, changed = training
+    code, printed, err = run("diff", path, changed(renamed), "--weights", "/", "--config", config)
+    assert (code, printed.splitlines()[0]) == (0, ALL), err
+    assert "the place of the weights" in err and "the place of an average of the weights" in err
+
+
 def test_parts_of_two_layouts_are_refused(training, run, tmp_path):
     path, config, _ = training
     there = tmp_path / "there.msgpack"

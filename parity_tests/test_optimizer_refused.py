@@ -83,6 +83,35 @@ def test_what_no_other_library_keeps_is_refused(what, changed, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
+def of_apex(saved, **options):
+    """Store the state as FusedAdam does: groups have no amsgrad, and count the steps. Returns: this count."""
+    group = saved["optimizer"]["param_groups"][0]
+    for option in ("amsgrad", "decoupled_weight_decay", "maximize", "foreach", "capturable", "differentiable", "fused"):
+        group.pop(option, None)
+    group |= {"bias_correction": True, "step": int(saved["optimizer"]["state"][0]["step"]), **options}
+    for entry in saved["optimizer"]["state"].values():
+        del entry["step"]
+    return group["step"]
+
+
+def test_an_adam_whose_groups_are_not_torchs_goes_along_where_its_kind_is_stated(changed, run):
+    counted = []
+    words = changed(lambda saved: counted.append(of_apex(saved)))
+    (steps,) = counted
+    code, _, err = run(*words)
+    assert code == 2 and "have bias_correction, which" in err and "have no amsgrad, which torch.optim.Adam or" in err
+    assert "state --hyper kind=adam or kind=adamw" in err
+    code, _, err = run(*words, "--hyper", "kind=adamw")
+    assert (
+        code == 0 and "kind=adamw as you state, not checkable" in err and f"state after {steps} steps goes along" in err
+    )
+    code, _, err = run(*words, "--hyper", "kind=adamw", "--hyper", f"step={steps + 1}", "--force")
+    assert code == 2 and f"its state counts {steps} steps: step={steps + 1} contradicts it" in err
+    for options, reason in (({"bias_correction": False}, "does not correct the bias"), ({"step": "x"}, "no number")):
+        code, _, err = run(*changed(lambda saved, options=options: of_apex(saved, **options)), "--hyper", "kind=adamw")
+        assert code == 1 and reason in err
+
+
 def test_dampening_is_refused(changed, run):
     def sgd(saved):
         for entry in saved["optimizer"]["state"].values():

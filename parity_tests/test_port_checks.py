@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 
 import numpy as np
 import pytest
@@ -46,6 +47,27 @@ def test_images_that_do_not_fit_are_refused_alike_in_every_framework(framework, 
     with pytest.raises(UsageError, match=message) as raised:
         port(framework)(change(images()))
     assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.parametrize(("framework", "dtype"), [("torch", "float64"), ("torch", "float16"), ("paddle", "float64")])
+def test_a_port_computes_in_the_dtype_to_which_its_user_cast_the_model(framework, dtype):
+    needs(framework)
+    own = ports.build(ARCHITECTURE, TWIN, framework)
+    expected = own.with_dtype("float64")(images())
+    own.model.to(dtype=getattr(importlib.import_module(framework), dtype))
+    assert f"{framework}, {dtype}, cpu)" in repr(own)
+    assert own(images()).dtype == own.taps(images())["head"].dtype == dtype
+    tolerance = {"float64": 1e-12, "float16": 1e-2}[dtype]  # float16 has 11 bits, and the network is some layers deep
+    assert np.abs(own(images()) - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_a_model_on_a_device_without_values_is_named():
+    needs("torch")
+    own = ports.build(ARCHITECTURE, TWIN, "torch")
+    own.model.to("meta")
+    assert "torch, float32, meta)" in repr(own)
+    with pytest.raises(UsageError, match="the model is on device meta: move it to cpu or cuda, or call it yourself"):
+        own(images())
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -235,6 +235,13 @@ def test_a_setting_that_is_no_value_is_a_text(text):
     assert configs.parse(text) == text
 
 
+@pytest.mark.parametrize("text", ["1e-6", "1.e-6", "10E-7", "1.0e-6", ".1e-5"])
+def test_a_number_with_an_exponent_is_one_in_yaml(text, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"norm_eps: {text}\nname: '{text}'\n")
+    values = read_config(str(tmp_path / "c.yaml")).values
+    assert (values["norm_eps"], values["name"]) == (1e-6, text)
+
+
 def test_a_long_configuration_file(tmp_path, capsys):
     """YAML takes a second for 60 KB."""
     path, _ = recorded(tmp_path, "mlp_mixer")

@@ -28,10 +28,12 @@ class Model:
 
     @property
     def dtype(self) -> str:
+        self.runner.follow()
         return self.runner.dtype
 
     @property
     def device(self) -> str:
+        self.runner.follow()
         return self.runner.device
 
     @property

@@ -216,6 +216,8 @@ class Port(Model):
         return name
 
     def _checked(self, images: Any) -> Inputs:
+        self.runner.follow()
+        self.runner.settle()
         return checked(images, self.spec, self.config)
 
     def _tap(self, path: str) -> str | None:

@@ -10,7 +10,7 @@ What all three use:
     array_differences    compares the arrays of two sides
     plain_values         compares numbers and texts
     numbered             matches the states of two torch optimizers, which number parameters
-    averaged             matches two averages of weights
+    places               matches the weights, and averages of them, in places that two files name otherwise
 
 The result:
 

@@ -28,7 +28,7 @@ from specs.applied.moves import Move
 from specs.notation.lines import TableError
 from specs.table import Table
 
-from . import averaged
+from . import places
 from .array_differences import Differences, Tolerance, differences
 from .numbered import Match, Numbered, is_list, matched
 from .plain_values import PlainValues, common
@@ -60,7 +60,7 @@ def by_names(
         match = matched(one.reader, two.reader)
         if match.a and match.b:
             one, two = _by_parameter(one, match.a), _by_parameter(two, match.b)
-        one, two, averages, uncounted = _average_alike(one, two, whole)
+        one, two, placed, uncounted = _placed_alike(one, two, whole)
         tried = _may_be_aside(one, two, match, whole)
         trials = ((_without(one, aside), _without(two, aside), aside) for aside in tried)
         trial = next((trial for trial in trials if _are_alike(*trial[:2], whole)), None)
@@ -83,7 +83,7 @@ def by_names(
         has_state = any(training(one.prefix + name) for name in one.sources)
         is_unknown = STATE in aside and not match.known
         numbers = match.notes if has_state or is_unknown else ()
-        notes = [*nested, *averages, *numbers, *outside, *values.notes(entries), *arrays.notes()]
+        notes = [*nested, *placed, *numbers, *outside, *values.notes(entries), *arrays.notes()]
         return arrays, [*notes, *_optimizers_beside(one, two), *_renamed(one, two), *_terms(arrays, first, second)]
 
 
@@ -224,24 +224,27 @@ def _by_parameter(side: Arrays, optimizer: Numbered) -> Arrays:
     return replace(side, sources=sources, steps=copied(sources))
 
 
-def _average_alike(one: Arrays, two: Arrays, whole: bool) -> tuple[Arrays, Arrays, list[str], list[str]]:
-    """Name the average of the weights in B as in A, where its place has another name.
+def _placed_alike(one: Arrays, two: Arrays, whole: bool) -> tuple[Arrays, Arrays, list[str], list[str]]:
+    """Name the weights in B and the average of them as in A, where their places have other names.
 
     How often it was averaged is set aside where one file alone says it, unless the whole files are compared: at a count
     of 0 the next average copies the weights.
     Returns: both files, notes, and what is not compared in words of the verdict.
     """
-    names, alone = averaged.matched(one.sources, two.sources)
+    weights, averages, alone = places.matched(one.sources, two.sources, whole)
+    names = weights | averages
     if not names:
         return one, two, [], []
-    new, old = next((new, old) for old, new in names.items() if new != old)
-    where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
-    notes = [f"the two files name the place of an average of the weights otherwise, and it is compared: {where}"]
+    notes = []
+    for of, pairs in (("the weights", weights), ("an average of the weights", averages)):
+        for old, new in [(old, new) for old, new in pairs.items() if old != new][:1]:
+            where = f"{one.prefix}{new} in A is {two.prefix}{old} in B"
+            notes.append(f"the two files name the place of {of} otherwise, and it is compared: {where}")
     alone = set() if whole else alone
     notes += [f"set aside {name}, as one file alone says how often it was averaged" for name in alone]
     a = {name: tensor for name, tensor in one.sources.items() if name not in alone}
     b = {names.get(name, name): tensor for name, tensor in two.sources.items() if name not in alone}
-    uncounted = [averaged.UNCOUNTED] if alone else []
+    uncounted = [places.UNCOUNTED] if alone else []
     return replace(one, sources=a, steps=copied(a)), replace(two, sources=b, steps=copied(b)), notes, uncounted
 
 

@@ -27,9 +27,9 @@ from specs.numbers import exact
 from specs.spec import ADAPTED
 from specs.words import in_a_row
 
-from . import averaged
 from .array_differences import COUNTERS, EXACT, Differences, Tolerance, differences, uncounted_norms
 from .arrays import BESIDE, of_both
+from .places import counted
 from .plain_values import PlainValues
 from .plans import Input, TwoArchitectures, by_dialect, plan_both
 
@@ -130,7 +130,7 @@ def compare(
             left, right, assumed = plan_both(stack, Input(a, weights[0]), Input(b, weights[1]), stated, assume)
         except TwoArchitectures as two:
             return Comparison([_architectures(*two.args)])
-        counts, uncounted = averaged.counted(left, right)
+        counts, uncounted = counted(left, right)
         values = _plain_values(left, right).beside(counts)
         own = _doubts if everything else partial(_own_notes, values=values)
         notes = of_both(a, own(left), b, own(right))

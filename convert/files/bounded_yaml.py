@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -29,10 +30,17 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+# A number with an exponent is one without a dot too: YAML 1.2 and JSON say so, and PyYAML's 1.1 reads 1e-6 as a text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def loads(text: str) -> Any:
-    """Parse as yaml.safe_load does. Raises: ValueError where it is no YAML, or makes too much of few characters."""
+    """Parse as yaml.safe_load does, and 1e-6 as a number.
+
+    Raises: ValueError where it is no YAML, or makes too much of few characters.
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -41,6 +41,7 @@ def read_torch(
         root = location.root
         names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
     slots, counts, others, used = _stored(reader, location.root)
+    counts = counts or _grouped_counts(reader, groups)
     family = family_of(reader, [*slots, *others], "torch", first)
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [*(key for arrays in slots.values() for key in arrays), *counts]
@@ -92,6 +93,12 @@ def _stored(reader: Reader, root: str) -> tuple[dict[str, dict[str, Tensor]], di
     return slots, counts, others, used
 
 
+def _grouped_counts(reader: Reader, groups: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the count of steps of each parameter's group, where apex stores it, by the parameter's key."""
+    counted = [(group, plain_number(reader, "param_groups/step", group["step"])) for group in groups if "step" in group]
+    return {str(number): step for group, step in counted for number in group["params"]}
+
+
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
     """Read torch's groups of parameters. Raises: ConvertError for options that no other library has."""
     groups: dict[str, dict[str, Any]] = {}
@@ -119,6 +126,8 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
             raise ConvertError(f"{reader.path}: amsgrad's maximum of second moments {LEFT}")
         if group.get("maximize"):
             raise ConvertError(f"{reader.path}: an optimizer with maximize {LEFT}")
+        if False in (group.get("bias_correction"), group.get("correct_bias")):  # of apex, of transformers
+            raise ConvertError(f"{reader.path}: an optimizer that does not correct the bias of its moments {LEFT}")
     return ordered
 
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 SWITCHES = ("fused", "foreach", "capturable", "differentiable")  # how torch computes steps
 OPTIONS = {  # what torch's own optimizers have in their groups, by family; schedulers add initial_lr
-    "adam": ("amsgrad", "betas", "decoupled_weight_decay", "eps"),
+    "adam": ("amsgrad", "betas", "decoupled_weight_decay", "eps", "step"),  # apex counts steps here
     "sgd": ("dampening", "momentum", "nesterov"),
 }
+ALWAYS = {"adam": "amsgrad", "sgd": "dampening"}  # those of them that torch's own always have
+ALIKE = {"adam": "RAdam those of Adam", "sgd": "LARS those of SGD"}  # others that keep the same arrays
 EVERY = ("params", "param_names", "lr", "initial_lr", "weight_decay", "maximize", *SWITCHES)  # of both families
 SCHEDULERS = ("swa_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")  # what other schedulers add
 
@@ -32,9 +34,10 @@ def other_options(
 ) -> tuple[list[str], bool]:
     """Report options that torch's own optimizers lack, and that all groups have alike: they are set aside.
 
-    Another optimizer may keep the same arrays, as LARS those of SGD, and numbers among these options be its own.
-    Returns: notes, and whether there are such numbers, so that the kind is the user's word alone.
-    Raises: UsageError for such numbers, unless the user states the kind.
+    Another optimizer may keep the same arrays, as LARS those of SGD, and numbers among these options be its own, or
+    options of torch's own be missing.
+    Returns: notes, and whether that is so: then the kind is the user's word alone.
+    Raises: UsageError where it is so, unless the user states the kind.
     """
     others = {
         key: value
@@ -44,15 +47,18 @@ def other_options(
         and all(group.get(key) == value for group in groups)
     }
     numbers = [key for key, value in others.items() if key not in SCHEDULERS and not isinstance(value, str)]
-    if numbers and "kind" not in stated:
+    lacking = ALWAYS[family] not in groups[0]
+    if (numbers or lacking) and "kind" not in stated:
         kinds = [kind for kind, its in KINDS.items() if its == family]
         classes = " or ".join(CLASSES[kind].torch for kind in kinds)
         remedy = " or ".join(f"kind={kind}" for kind in kinds)
-        what = f"its param_groups have {folding.listed(numbers)}, which {classes} does not have"
-        why = "another optimizer may keep the same arrays, as LARS those of SGD"
+        unlike = [f"have {folding.listed(numbers)}, which {classes} does not have"] if numbers else []
+        unlike += [f"have no {ALWAYS[family]}, which {classes} has"] if lacking else []
+        what = f"its param_groups {', and '.join(unlike)}"
+        why = f"another optimizer may keep the same arrays, as {ALIKE[family]}"
         raise UsageError(f"{path}: {what}: {why}: if it is none, state --hyper {remedy}")
     what = "set aside, of the optimizer's groups of parameters"
-    return [f"{what}: {folding.listed(list(others))}"] if others else [], bool(numbers)
+    return [f"{what}: {folding.listed(list(others))}"] if others else [], bool(numbers) or lacking
 
 
 def check(path: str, state: State, library: str) -> list[str]:

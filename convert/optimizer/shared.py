@@ -22,7 +22,7 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
     """Return the family that keeps exactly these arrays.
 
     Args:
-      group: torch's first group. Others of torch's optimizers, as RAdam, keep the same arrays and have other options.
+      group: torch's first group. RAdam of torch keeps the same arrays and has no amsgrad.
     Raises: ConvertError for another optimizer.
     """
     kept = set(slots)
@@ -34,10 +34,9 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
     arrays = f"it keeps {', '.join(sorted(kept))}"
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:
-            option = {"adam": "amsgrad", "sgd": "dampening"}[family]
-            if library != "torch" or option in group:
+            if "amsgrad" in group or "decoupled_weight_decay" not in group:
                 return family
-            arrays += f", and its param_groups have no {option}"
+            arrays += ", and its param_groups have no amsgrad, as those of RAdam"
     raise ConvertError(f"{reader.path}: its optimizer is none of {CONVERTED.of(library)}: {arrays}: {ALONE}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import specs
 from convert.config.settings import stated_settings
-from convert.errors import ConvertError, called, install
+from convert.errors import ConvertError, UsageError, called, install
 from convert.files.hashing import sha256
 from convert.installed import version
 from convert.pages import use
@@ -28,6 +28,7 @@ from parity.running.provenance import surroundings
 from parity.running.recording import Recording, training
 from parity.summaries import notes, report_text
 from ports.frameworks import available, declared, quick_xla_flags
+from specs.kinds import FRAMEWORKS
 from specs.words import count, in_a_row
 
 
@@ -58,7 +59,10 @@ def run(arguments: Namespace) -> Report:
     return report
 
 
-ONE = ("`convert ROUTE FILE --prove` and `convert diff A B` work with one framework, or none",)
+ONE = (
+    "`convert ROUTE FILE --prove` and `convert diff A B` work with one framework, or none",
+    "in Python, `parity.compare` compares two models of one framework",
+)
 
 
 def _require_two(chosen: list[Target], arguments: Namespace) -> None:
@@ -66,6 +70,10 @@ def _require_two(chosen: list[Target], arguments: Namespace) -> None:
     if arguments.device != "cpu":
         return
     there = [framework for framework in arguments.frameworks if framework in available()]
+    if len(arguments.frameworks) < 2:
+        missing = [framework for framework in FRAMEWORKS if framework not in available()]
+        remedy = f": {install(missing[0])}" if len(missing) == len(FRAMEWORKS) - 1 else ""
+        raise UsageError(f"--frameworks: a comparison needs two of them{remedy}", ONE)
     if len(there) < 2:
         lacking = next(framework for framework in arguments.frameworks if framework not in there)
         which, asked = f"only {there[0]}" if there else "none", in_a_row(arguments.frameworks)

@@ -75,7 +75,7 @@ def attacks() -> Files:
         ("os", "system"), ("posix", "system"), ("nt", "system"), ("subprocess", "Popen"), ("builtins", "exec"),
         ("__builtin__", "exec"), ("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module"),
         ("runpy", "run_path"), ("shutil", "rmtree"), ("pickle", "loads"), ("torch", "load"), ("numpy", "load"),
-        ("torch.hub", "load"), ("numpy.testing._private.utils", "runstring"), ("__main__", "Model"),
+        ("torch.hub", "load"), ("numpy.testing._private.utils", "runstring"), ("__main__", "build"),
         ("builtins", "eval.__call__"), ("collections", "OrderedDict.__init__.__globals__"), ("operator", "attrgetter"),
     ):  # fmt: skip
         yield f"{module}.{name}", one(call(module, name, text(COMMAND))), run
@@ -119,7 +119,7 @@ def lookalikes() -> dict[str, bytes]:
     """Values beside an array that look like inert objects and, if loaded, are calls."""
     foreign = symbol("omegaconf.dictconfig", "DictConfig")
     return {
-        "call": call("omegaconf", "load", text("a")), "call-of-class": call("my.config", "Config", text("a")),
+        "call": call("omegaconf", "load", text("a")), "call-of-class": call("my.config", "Config", b"]"),
         "call-two": call("my.config", "Config", integer(1), integer(2)), "call-number": call("my.config", "run", integer(1)),
         "called-and-empty": call("my.config", "Config"), "called-in-list": b"](" + call("my.config", "Config") + b"e",
         "object-of-library": symbol("subprocess", "Popen") + b")\x81}b", "object-of-python-2": symbol("commands", "Popen") + b")\x81",

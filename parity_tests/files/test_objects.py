@@ -50,6 +50,10 @@ class Ring:
 class Mode(enum.Enum):
     TRAIN = 1
     def __reduce_ex__(self, protocol): return Mode, (1,)
+class Format(str, enum.Enum):  # as timm's
+    NCHW = "NCHW"
+class Size(enum.Enum):
+    SMALL = (16, 0.5)
 class EarlyMode(enum.Enum):  # as Python 3.11.0 to 3.11.3 pickle every enum
     TRAIN = 1
     def __reduce_ex__(self, protocol): return getattr, (EarlyMode, "TRAIN")
@@ -75,6 +79,7 @@ def objects(package: Any) -> dict[str, Any]:
     plain.path, plain.inner, plain.items = pathlib.PurePosixPath("/x"), package.Config(a=1), [1, "a"]
     return {
         "config": package.Config(a=1, b=[1, 2]), "slots": slots, "ring": package.Ring(), "mode": package.Mode.TRAIN,
+        "format": package.Format.NCHW, "size": package.Size.SMALL,
         "args": argparse.Namespace(lr=0.1, mode=package.Mode.TRAIN), "plain": plain, "values": package.Values([1, 2]),
         "kind": package.Plain, "number": np.float32(3), "inner": package.Plain.Inner(),
         "early": package.EarlyMode.TRAIN,
@@ -95,7 +100,8 @@ def test_arrays_in_and_beside_objects(package: Any, protocol: int, wrap: str, tm
             assert bytes(reader.read(f"model/{name}")) == array.tobytes()
         named = {name: reason for reason, names in reader.skipped.names.items() for name in names}
     for name, kind in {"config": "Config", "slots": "Slots", "ring": "Ring", "mode": "Mode", "plain": "Plain",
-                       "values": "Values", "args/mode": "Mode", "inner": "Plain.Inner"}.items():  # fmt: skip
+                       "values": "Values", "args/mode": "Mode", "format": "Format",
+                       "size": "Size", "inner": "Plain.Inner"}.items():  # fmt: skip
         assert named[name] == f"an object of {PACKAGE}.{kind}"
     assert named["kind"] == named["early"] == "a name of Python code" and named["args/lr"] == "plain numbers"
 

@@ -108,6 +108,17 @@ def test_fewer_than_two_frameworks_are_refused_before_a_model_runs(
     told = f"a comparison needs two frameworks; of flax, torch and paddle, {which} is installed: pip install "
     assert told in " ".join(done.stderr.split())
     assert "`convert ROUTE FILE --prove` and `convert diff A B` work with one framework" in done.stderr
+    assert "`parity.compare` compares two models of one framework" in done.stderr
+
+
+@pytest.mark.parametrize(("there", "remedy"), [(["flax", "torch"], "them\n"), (["torch"], "them: pip install ")])
+def test_one_framework_is_refused_with_what_works_in_one(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], remedy: str
+) -> None:
+    monkeypatch.setattr("parity.comparing.suite.available", lambda: there)
+    done = parity(TWIN, "--frameworks", "torch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--frameworks: a comparison needs two of {remedy}" in done.stderr and "`parity.compare`" in done.stderr
 
 
 def test_a_page_with_one_port_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,9 @@ class Runner(ABC):
     def settle(self) -> None:  # noqa: B027  # most frameworks' devices need nothing
         """Prepare the device. Raises: Unavailable."""
 
+    def follow(self) -> None:  # noqa: B027  # JAX computes in the dtype of what it is called with
+        """Take the dtype and the device that the model has by now: its user may have cast or moved it."""
+
     def replace(self, model: Any) -> None:
         """Run another model of the same kind from now on."""
         self.model = model

@@ -15,6 +15,8 @@ from .inputs import Inputs
 from .records import Tap, Taps
 from .tracing import Trace
 
+NOWHERE = "float32", "cpu"  # the dtype and the device of a model without parameters
+
 
 class Runner(base.Runner):
     """A model whose modules have modes and take hooks.
@@ -36,6 +38,14 @@ class Runner(base.Runner):
     @abstractmethod
     def _bare() -> Any:
         """Build an empty module, whose attributes are the framework's bookkeeping."""
+
+    @staticmethod
+    @abstractmethod
+    def where(model: Any) -> tuple[str, str] | None:
+        """Return the dtype and the device of a model's first parameter; None without any."""
+
+    def follow(self) -> None:
+        self.dtype, self.device = self.where(self.model) or (self.dtype, self.device)
 
     def structure(self) -> Structure:
         stored = self.model.state_dict()

@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 
 from ..frameworks import PortError, Unavailable, unfit
 from . import base, hooked
+from .hooked import NOWHERE
 from .inputs import Inputs
 from .misfits import misfits
 from .paddle_norms import exact
@@ -47,9 +48,14 @@ class Runner(hooked.Runner):
     @classmethod
     def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's layer as it is, in its own dtype and on its own device."""
+        return cls(model, *(cls.where(model) or NOWHERE), training)
+
+    @staticmethod
+    def where(model: paddle.nn.Layer) -> tuple[str, str] | None:
         first = next((p for p in model.parameters() if is_inexact(p)), None)
-        dtype = "float32" if first is None else _real_of(first)
-        return cls(model, dtype, "gpu" if first is not None and first.place.is_gpu_place() else "cpu", training)
+        if first is None:
+            return None
+        return _real_of(first), "gpu" if first.place.is_gpu_place() else "cpu"
 
     @classmethod
     def build(

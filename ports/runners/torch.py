@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convert.errors import UsageError
 
-from ..frameworks import PortError, Unavailable, unfit
+from ..frameworks import DEVICES, PortError, Unavailable, unfit
 from . import base, hooked
+from .hooked import NOWHERE
 from .inputs import Inputs
 from .misfits import misfits
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
@@ -68,9 +69,14 @@ class Runner(hooked.Runner):
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module as it is, in its own dtype and on its own device. Raises: UsageError."""
         _check_runs(model)
+        return cls(model, *(cls.where(model) or NOWHERE), training)
+
+    @staticmethod
+    def where(model: torch.nn.Module) -> tuple[str, str] | None:
         first = next((p for p in model.parameters() if is_inexact(p)), None)
-        dtype = "float32" if first is None else str(first.dtype.to_real()).removeprefix("torch.")
-        return cls(model, dtype, "gpu" if first is not None and first.is_cuda else "cpu", training)
+        if first is None:
+            return None
+        return str(first.dtype.to_real()).removeprefix("torch."), "gpu" if first.is_cuda else first.device.type
 
     @classmethod
     def build(
@@ -90,6 +96,8 @@ class Runner(hooked.Runner):
         return runner
 
     def settle(self) -> None:
+        if self.device not in DEVICES:
+            raise UsageError(f"the model is on device {self.device}: move it to cpu or cuda, or call it yourself")
         if self.device == "gpu":
             if not torch.cuda.is_available():
                 raise Unavailable("torch")

@@ -152,14 +152,23 @@ def is_foreign(name: str) -> bool:
 
 
 def called(name: str, arguments: tuple[Any, ...]) -> Object:
-    """Return what an unknown class becomes where the pickle calls it: with nothing, or a member's number (an enum).
+    """Return what an unknown class becomes where the pickle calls it: with nothing, or a member's value (an enum).
 
     Raises: Refused for any other call.
     """
-    number = len(arguments) == 1 and type(arguments[0]) is int and name.rpartition(".")[2][:1].isupper()
-    if arguments and not number:
+    if arguments and not (_is_class(name) and len(arguments) == 1 and _is_member(arguments[0])):
         raise refusal(name, {})
     return Object(name, arguments, called=not arguments)
+
+
+def _is_class(name: str) -> bool:
+    return name.rpartition(".")[2].lstrip("_")[:1].isupper()
+
+
+def _is_member(value: Any) -> bool:
+    """Tell whether a value is a number, a text, or a tuple of them, as the members of enums have."""
+    values = value if type(value) is tuple else (value,)
+    return all(type(each) in (bool, int, float, str) for each in values)
 
 
 def looks_like_pickle(head: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""Compare two averages of weights: which arrays go together where their places have other names, and their counts.
+"""Match the places that two files name otherwise: of the weights, and of an average of them, whose counts it compares.
 
-A conversion writes an average as `model_ema`, wherever the source had it: `ema/` of one file is `model_ema/module.` of
-the other.
+A conversion writes the weights as `model` and an average as `model_ema`, wherever the source had them: `ema/` of one
+file is `model_ema/module.` of the other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from convert.config.conventions import same
 from convert.optimizer.copies import WORDS
 from convert.plans.plan import Plan
 from convert.reading.named_copies import COUNTS, copies
-from convert.reading.nesting import copied_place, training
+from convert.reading.nesting import LIVE, copied_place, training, unwrapped
 
 from .plain_values import PlainValues
 
@@ -44,19 +44,44 @@ def _count(plan: Plan, place: str) -> tuple[str, object] | None:
     return next(iter(every.items())) if len(every) == 1 else None
 
 
-def matched(ours: Collection[str], theirs: Collection[str]) -> tuple[dict[str, str], set[str]]:
-    """Match the averages of two files, if each has exactly one, of the same weights, in a place of another name.
+def matched(
+    ours: Collection[str], theirs: Collection[str], whole: bool
+) -> tuple[dict[str, str], dict[str, str], set[str]]:
+    """Match the averages of two files, if each has exactly one, of the same weights, and the weights of whole files.
 
     Args:
-      ours: names of all arrays of A. theirs: of B.
-    Returns: {name in B: name in A}, and the name of a count of averaging that one of the two files lacks.
+      ours: names of all arrays of A. theirs: of B. whole: whether these are all of both files.
+    Returns: {name in B: name in A} of the weights and of the averages, {} where both have the same places; and the name
+      of a count of averaging that one of the two files lacks.
     """
-    a, b = _average(ours), _average(theirs)
-    names = {b[weight]: a[weight] for weight in a if weight in b}
-    if (a.keys() ^ b.keys()) - {""} or all(old == new for old, new in names.items()):
-        return {}, set()
+    weights = _weights(ours, theirs) if whole else {}
+    a, b = _average(ours), {weights.get(weight, weight): name for weight, name in _average(theirs).items()}
+    averages = {b[weight]: a[weight] for weight in a if weight in b}
+    if (a.keys() ^ b.keys()) - {""} or not _differ(averages):
+        return weights, {}, set()
     alone = {side[""] for side, other in ((a, b), (b, a)) if "" in side and "" not in other}
-    return names, alone
+    return weights, averages, alone
+
+
+def _weights(ours: Collection[str], theirs: Collection[str]) -> dict[str, str]:
+    """Return {name in B: name in A} of the weights, where both files have most of them, in places of other names."""
+    a, b = _inside(ours), _inside(theirs)
+    names = {name: a.get(inner, name) for inner, name in b.items()}
+    mostly = 2 * len(a.keys() & b.keys()) > max(len(a), len(b))
+    return names if mostly and len(set(names.values())) == len(names) and _differ(names) else {}
+
+
+def _differ(names: Mapping[str, str]) -> bool:
+    return any(old != new for old, new in names.items())
+
+
+def _inside(names: Collection[str]) -> dict[str, str]:
+    """Return {name of a weight in the usual place in which all of a file lie, without wrappers: its name}."""
+    weights = [name for name in names if not training(name) and not copied_place(name)]
+    places = (f"{place}/" if place else "" for place in LIVE)
+    place = max((place for place in places if all(name.startswith(place) for name in weights)), key=len)
+    inside = {unwrapped(name.removeprefix(place)): name for name in weights}
+    return inside if len(inside) == len(weights) else {}
 
 
 def _average(names: Collection[str]) -> Mapping[str, str]:
