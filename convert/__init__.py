@@ -26,6 +26,7 @@ Pages of architectures:
 
     pages           loads them
     examples        gives an example of each array of an architecture
+    dialect_lines   reads names and shapes of a dialect's arrays in our terms
     dialect_faults  checks the tables of dialects on these examples
 
 Beside the commands:

@@ -10,17 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import specs
-from specs.dialects import UNUSED, Rule, applied, bind, extras, place, readable, rules, written
+from specs import config as configs
+from specs.checking.asked import arrays_of
+from specs.dialects import UNUSED, Rule, applied, bind, extras, place, readable, rules, shapes, written
 from specs.layer import Parameter, parameters
 from specs.notation.axes import names, shape_of
-from specs.notation.paths import BLOCK, match, normal
+from specs.notation.paths import BLOCK, fill, match, normal, pattern
 from specs.notation.signature import Signature
-from specs.spec import Dialect
+from specs.spec import Dialect, Spec, described
 from specs.words import FAR, hint, in_a_row, nearest, unknown
 
+from .dialect_lines import Lines, lines_of, placing, sizes_of
 from .errors import UsageError
 from .examples import Example, examples
 from .files import written_suffixes
@@ -66,7 +70,8 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         if problem:
             named[line.number] = f"line {line.number} of the table, {line.text!r}: {problem}"
     yield from (named[number] for number in sorted(named))
-    yield from _doubles(architecture, _without(dialect, named), by_lines=bool(named))
+    doubles = list(_doubles(architecture, _without(dialect, named), by_lines=bool(named)))
+    yield from doubles or (() if named else islice(_misread(specs.get(architecture), dialect), 1))
 
 
 def _without(dialect: Dialect, wrong: Collection[int]) -> Dialect:
@@ -97,6 +102,44 @@ def _doubles(architecture: str, dialect: Dialect, by_lines: bool) -> Iterator[st
                     said.add(normal(name))
                     yield f"{name!r} would be two arrays: {first[name]}; {origin}"
                 first.setdefault(name, origin)
+
+
+def _misread(spec: Spec, dialect: Dialect) -> Iterator[str]:
+    """Describe what `infer` reads wrongly off the names of a file of each twin, with the lines that share a name."""
+    lines = lines_of(spec, dialect)
+    for twin, config in spec.tiny.items():
+        named = shapes(spec.layers(config), dialect, config)
+        shared = [name for name, shape in named.items() if len(_claims(lines, name, len(shape))) > 1]
+        try:
+            shown = spec.infer(sizes_of(lines, named))
+            again = configs.build(spec.config, {**configs.as_dict(config), **shown})
+            if arrays_of(spec, again) == arrays_of(spec, config):
+                continue
+            other = [name for name in shown if getattr(again, name) != getattr(config, name)]
+            wrong = in_a_row(f"{k}={getattr(again, k)!r}, the Config has {getattr(config, k)!r}" for k in other)
+            problem = f"infer returns {wrong}"
+        except Exception as error:  # of the page's own code
+            if not shared:  # an axis whose length no name or shape shows: the user states what follows from it
+                continue
+            problem = f"infer: {described(error)}"
+        said = f"tiny {twin!r}: of its names in this dialect, {problem}"
+        if shared:
+            claims = [_origin(_named(spec, ours), dialect) for ours in _claims(lines, shared[0])]
+            said += f": {shared[0]!r} may be {' or '.join(claims)}: let `infer` ask for what one line alone places"
+        yield said
+
+
+def _claims(lines: Lines, name: str, rank: int | None = None) -> list[str]:
+    """Return the arrays of ours that a name of theirs may be, those aside that a Config alone tells."""
+    placed = [(line, numbers) for line, numbers in placing(lines, name, rank) if not line.asks_config]
+    return list(dict.fromkeys(fill(line.ours.path, {**numbers, **dict(line.listed)}) for line, numbers in placed))
+
+
+def _named(spec: Spec, name: str) -> Parameter:
+    """Return an array of this name, as a twin has it at any numbers."""
+    every = (p for config in spec.tiny.values() for p in parameters(list(spec.layers(config))))
+    alike = next(p for p in every if pattern(p.name) == pattern(name))
+    return alike._replace(layer=alike.layer._replace(path=name.removesuffix(f".{alike.leaf}")))
 
 
 def _origin(parameter: Parameter, dialect: Dialect) -> str:

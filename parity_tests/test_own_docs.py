@@ -158,3 +158,84 @@ def test_the_stages_of_the_page_are_read_off_their_arrays():
     sizes = Sizes({array.name: dict(zip(array.axes, array.shape, strict=True)) for array in arrays})
     assert space["infer_stages"](sizes) == {"depths": (2, 1), "widths": (4, 6), "scaled": True}
     assert "stages.1.down.kernel" in sizes and "stages.0.down.kernel" not in sizes
+
+
+VOLUMES = """
+def layers_of(c):
+    yield Layer("stem", "conv{n}d", {{"i": c.channels, "o": c.width, {sizes}}})
+    yield batch_norm("body.norm", c.width)
+    yield dense("head", c.width, c.classes)
+
+
+def infer_of(sizes):
+    stem = sizes.axes("stem.kernel")
+    return {{"width": stem["o"], "channels": stem["i"], "classes": sizes["head.kernel", "o"]}}
+
+
+SPEC = Spec(
+    config=Volumes, layers=layers_of, infer=infer_of, variants={{}}, network="Volumes", feature_maps=("body",),
+    tiny={{"a": Volumes(width=6, classes=3), "b": Volumes(width=4, classes=2)}},
+    input_shape=lambda c: (c.channels, 6, 6), ports={{f: f"volumes{n}_{{f}}.py" for f in ("flax", "torch")}},
+)
+"""
+OF_VOLUMES = {
+    "flax": """
+import flax.linen as nn
+class Body(nn.Module):
+    train: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.BatchNorm(not self.train, momentum=0.9, epsilon=1e-5, name="norm")(x))
+
+class Volumes(nn.Module):
+    config: object
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        c = self.config
+        x = nn.Conv(c.width, {kernel}, padding="VALID", name="stem")({flax})
+        x = Body(train, name="body")(x)
+        return nn.Dense(c.classes, name="head")(x.mean(tuple(range(1, x.ndim - 1))))
+""",
+    "torch": """
+from torch import nn
+class Body(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.norm = nn.BatchNorm{n}d(c.width)
+
+    def forward(self, x):
+        return self.norm(x).relu()
+
+class Volumes(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.stem = nn.Conv{n}d(c.channels, c.width, {kernel})
+        self.body, self.head = Body(c), nn.Linear(c.width, c.classes)
+
+    def forward(self, images):
+        return self.head(self.body(self.stem({torch})).flatten(2).mean(2))
+""",
+}
+
+
+@pytest.mark.parametrize(("n", "kernel", "sizes", "flax", "torch"), [
+    (1, (3,), '"w": 3', "images.reshape(len(images), -1, c.channels)", "images.flatten(2)"),
+    (3, (1, 2, 3), '"d": 1, "h": 2, "w": 3', "images[:, None]", "images[:, :, None]"),
+])  # fmt: skip
+def test_sequences_and_volumes_are_compared_channels_second(n, kernel, sizes, flax, torch, tmp_path, monkeypatch):
+    import specs
+    from parity.__main__ import main
+
+    from .conftest import needs
+
+    monkeypatch.setattr(specs, "_added", {})
+    config = CONFIG.partition("def layers_of")[0].replace("Staged", "Volumes").replace("    scaled: bool\n", "")
+    page = tmp_path / f"volumes{n}.py"
+    page.write_text(PYTHON[0] + config + VOLUMES.format(n=n, sizes=sizes))
+    for framework, text in OF_VOLUMES.items():
+        needs(framework)
+        filled = text.format(n=n, kernel=kernel, flax=flax, torch=torch)
+        (tmp_path / f"volumes{n}_{framework}.py").write_text(filled)
+    assert main([f"volumes{n}", "--spec", str(page), "--check", "layers", "single-step", "gradients"]) == 0

@@ -6,10 +6,12 @@ from safetensors.numpy import load_file, save_file
 
 import ports
 import specs
+from convert import dialect_faults
 from convert.__main__ import main as convert
 from convert.errors import ConvertError, UsageError
 from ports.__main__ import main as ports_main
 from ports.frameworks import PortError
+from specs.layer import count
 from specs.spec import SpecError
 
 from .conftest import needs
@@ -342,3 +344,43 @@ def test_a_sign_that_takes_names_of_another_architecture_is_refused(new):
         specs.add(str(page))
     took = "sign: 'blocks|layers' matches 24 of 32 names of convmixer, as "
     assert any(problem.startswith(took) for problem in refused.value.problems), refused.value
+
+
+FIRST = [  # of the template: the first dense layer of block 0 has a path of its own
+    ("    norm_eps: float = 1e-6\n", "    norm_eps: float = 1e-6\n    special: bool = True\n"),
+    ("norm_eps=1e-4\n", "norm_eps=1e-4, special=False\n"),
+    ('f"blocks.{b}.fc1"', '"blocks.0.first" if c.special and not b else f"blocks.{b}.fc1"'),
+    ('"hidden": sizes["blocks.0.fc1.kernel", "o"]', '"hidden": sizes["blocks.0.fc2.kernel", "i"], "special": SPECIAL'),
+]
+BY_FIRST, BY_FC1 = '"blocks.0.first.kernel" in sizes', '"blocks.0.fc1.kernel" not in sizes'
+
+
+@pytest.mark.parametrize("special", [BY_FIRST, BY_FC1])
+def test_a_name_of_theirs_that_two_lines_may_have_placed_is_an_error_with_both(special, new):
+    page = new("either")
+    line = "blocks.{i}.fc1  <-> layers.{i}.1"
+    rewrite(page, [*FIRST, ("SPECIAL", special), (line, f"blocks.{{i}}.first <-> layers.{{i}}.1\n        {line}")])
+    specs.add(str(page))
+    with pytest.raises(ConvertError, match="dialect 'original' is not well defined") as refused:
+        dialect_faults.check_dialects("either")
+    (problem,) = refused.value.problems
+    value, twin = ("True", "relu, headless") if special == BY_FIRST else ("False", "S")
+    assert problem.startswith(f"tiny '{twin}': of its names in this dialect, infer returns special={value}, the Config")
+    lines = [f"(line {n} of the table, 'blocks.{{i}}.{ours}" for n, ours in ((3, "first"), (4, "fc1"))]
+    assert "'layers.0.1.weight' may be " in problem and all(one in problem for one in lines)
+
+
+def test_a_name_of_theirs_that_a_line_with_its_number_places_is_no_array_of_others(new, tmp_path, capsys):
+    page = new("numbered")
+    line = "blocks.{i}.fc1  <-> layers.{i}.1"
+    always = [(FIRST[2][0], 'f"blocks.{b}.fc1" if b else "blocks.0.first"')]
+    infer = (FIRST[3][0], '"hidden": 0 if "blocks.0.fc1.kernel" in sizes else sizes["blocks.0.first.kernel", "o"]')
+    twin = ("\nSPEC = ", '\nDIALECTS["twin"] = DIALECTS["original"]\nSPEC = ')
+    rewrite(page, [*always, infer, twin, (line, f"blocks.0.first <-> layers.0.1\n        {line}")])
+    source = weights(page, tmp_path / "a.safetensors")
+    specs.add(str(page))
+    config = specs.get("numbered").tiny["S"]
+    assert convert(["inspect", source, "--spec", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert f"hidden={config.hidden} " in said and "open:         reads alike as original, twin" in said
+    assert f"parameters:   {count(list(specs.get('numbered').layers(config))):,}\n" in said

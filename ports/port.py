@@ -14,7 +14,7 @@ import numpy as np
 import specs
 from convert.errors import UsageError
 from specs.config import as_dict
-from specs.kinds import DTYPES, IMAGES, PORTED
+from specs.kinds import DTYPES, IMAGES, PORTED, image_axes
 from specs.layer import Layer
 from specs.notation.paths import pattern
 from specs.preprocessing import UNKNOWN, Known
@@ -62,7 +62,7 @@ class Port(Model):
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
         self.runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
-        self._taps = Taps(self._tap, self._is_map)
+        self._taps = Taps(self._tap, self._image_axes)
         self._built = self.runner.structure()
 
     def __repr__(self) -> str:
@@ -223,16 +223,18 @@ class Port(Model):
     def _tap(self, path: str) -> str | None:
         return OUTPUT if path == "" else path if pattern(path) in self._tapped[0] else None
 
-    def _is_map(self, name: str) -> bool:
-        """Tell whether four-dimensional arrays in and out of a tap are images."""
-        return name == OUTPUT or pattern(name) in self._tapped[1]
+    def _image_axes(self, name: str) -> int:
+        """Return how many axes the images in and out of a tap have; 0 if it has none."""
+        return 4 if name == OUTPUT else self._tapped[1].get(pattern(name), 0)
 
     @cached_property
-    def _tapped(self) -> tuple[set[str], set[str]]:
-        """Return (names that are taps, those of them that are feature maps), as patterns with "#" for numbers."""
+    def _tapped(self) -> tuple[set[str], dict[str, int]]:
+        """Return (names that are taps, {feature map: axes of its images}), as patterns with "#" for numbers."""
         layers = list(self.spec.layers(self.config))
         paths = {pattern(layer.path) for layer in layers}
         parents = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
-        maps = {pattern(layer.path) for layer in layers if layer.kind in IMAGES}
+        kinds = {layer.kind for layer in layers}
+        maps = dict.fromkeys(self.spec.feature_maps, image_axes("", kinds))
+        maps |= {pattern(layer.path): image_axes(layer.kind, kinds) for layer in layers if layer.kind in IMAGES}
         parents -= {parent for parent in parents if any(path.startswith(parent + ".#") for path in paths)}  # lists
-        return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
+        return paths | parents | set(self.spec.feature_maps), maps

@@ -5,7 +5,7 @@ layer lists those that it lacks.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 # framework -> its libraries, the one that ports are written in first
@@ -143,7 +143,20 @@ STATISTICS = BUFFERS | {  # names of running statistics, in the hub and in every
     for leaf, stored in leaves.items()
     if leaf in BUFFERS and stored is not None
 }
-IMAGES = {"conv", "conv_transpose", "batch_norm", "group_norm"}  # kinds whose layers take and return images (n c h w)
+CONVOLUTIONS = {  # kinds of convolutions -> axes of their images: 4 of (n c h w), as many as their kernels have
+    kind: len(each.axes["kernel"].split()) for kind, each in KINDS.items() if kind.startswith("conv")
+}
+IMAGES = {*CONVOLUTIONS, "batch_norm", "group_norm"}  # kinds whose layers take and return images
+
+
+def image_axes(kind: str, network: Collection[str]) -> int:
+    """Return how many axes the images of a layer, or "" of another module, have: those of convolutions of its kind.
+
+    Args:
+      network: the kinds of all its layers: norms have images of 4 axes unless all its convolutions have others.
+    """
+    others = {CONVOLUTIONS[each] for each in network if each in CONVOLUTIONS}
+    return CONVOLUTIONS.get(kind) or (max(others) if others and 4 not in others else 4)
 
 
 def without_collection(name: str) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from convert import folding
+from convert.dialect_lines import placing, sizes_of
 from convert.errors import ConvertError, PlanError
 from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
-from convert.reading.recognise import DialectLine, dialects, for_own_models, lines
+from convert.reading.recognise import dialects, for_own_models, lines
 from specs import config as configs
 from specs.dialects import extras, place
 from specs.kinds import BUFFERS
 from specs.layer import Sizes, parameters
-from specs.notation.paths import fill, match, normal
+from specs.notation.paths import fill, match
 from specs.words import in_a_row
 
 from .conventions import computing, required
@@ -108,51 +109,14 @@ def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
 
 def _placed(reading: Reading, name: str) -> bool:
     """Tell whether the dialect places an array of this very name: "fc2" has the form of "fc1", and is another one."""
-    alike = lines(reading.architecture, reading.dialect).get(normal(name), ())
-    return any(match(line.theirs.path, name) for line in alike)
+    return bool(placing(lines(reading.architecture, reading.dialect), name))
 
 
 @lru_cache(maxsize=8)
 def sizes(reading: Reading) -> Sizes:
     """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
-    read = [
-        (line, matched[0], tensor.shape)
-        for name, tensor in reading.tensors.items()
-        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (matched := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
-    ]
-    ranks = _ranks(numbers for _, numbers, _ in read)
-    axes: dict[str, dict[str, int]] = {}
-    for line, numbers, shape in read:
-        own = {w: n for w, n in numbers.items() if "[" not in w} | dict(line.listed)
-        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
-        known = axes.setdefault(fill(line.ours.path, own), {})
-        for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
-            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
-        known.update(_lengths(line, shape, known))
-    return Sizes(axes)
-
-
-def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
-    """Return, for each hole that indexes a list of the Config ("at[s]"), the sorted numbers in the names."""
-    numbers_of: dict[str, set[int]] = {}
-    for numbers in readings:
-        for word, number in numbers.items():
-            if "[" in word:
-                numbers_of.setdefault(word, set()).add(number)
-    return {word: sorted(positions) for word, positions in numbers_of.items()}
-
-
-def _lengths(line: DialectLine, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
-    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
-    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
-    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
-    for axis, group in zip(line.hub, line.axes[0], strict=True):
-        if frozenset(group) in groups:
-            alone[axis] = groups[frozenset(group)]
-        elif len(group) == 1 and group[0] in alone:
-            alone[axis] = alone[group[0]]
-    return alone
+    known = lines(reading.architecture, reading.dialect)
+    return sizes_of(known, {name: tensor.shape for name, tensor in reading.tensors.items()})
 
 
 def in_their_terms(reading: Reading, name: str) -> str | None:
@@ -166,10 +130,10 @@ def in_their_terms(reading: Reading, name: str) -> str | None:
 
 def trained(reading: Reading) -> int:
     """Count trained parameters in a file by name: running statistics and what has no known name aside."""
-    sizes_of = {  # by our name and the numbers in theirs: tied arrays are one
-        (line.ours.label, *sorted(matched[0].items()), *line.listed): tensor.size
-        for name, tensor in reading.tensors.items()
-        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (matched := match(line.theirs.path, name)) and line.ours.label.rpartition(".")[2] not in BUFFERS
-    }
-    return sum(sizes_of.values())
+    counted = dict[tuple[Any, ...], int]()  # by our name and the numbers in theirs: tied arrays are one
+    known = lines(reading.architecture, reading.dialect)
+    for name, tensor in reading.tensors.items():
+        for line, numbers in placing(known, name)[:1]:
+            if line.ours.label.rpartition(".")[2] not in BUFFERS:
+                counted[line.ours.label, *sorted(numbers.items()), *line.listed] = tensor.size
+    return sum(counted.values())

@@ -11,6 +11,7 @@ from convert import folding
 from convert.arrays.steps import Promise, Step, step
 from convert.config.configure import Configuration
 from convert.config.inference import unmatched, without_array
+from convert.dialect_lines import placing
 from convert.documents import document
 from convert.errors import PlanError, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
@@ -23,7 +24,6 @@ from specs.applied.layout import Equal, Layout
 from specs.dialects import UNUSED, Stored, bind, extras, place
 from specs.layer import Parameter, parameters
 from specs.notation.lines import Constant
-from specs.notation.paths import match, normal
 from specs.numbers import exact
 from specs.solving.env import Env
 from specs.table import Table
@@ -290,8 +290,7 @@ class Problems:
         """Report arrays that the model lacks for their number of axes alone, as a head of one axis where it has two."""
         known = dialect_lines(self.reading.architecture, self.reading.dialect)
         for name, tensor in self.reading.tensors.items():
-            named = () if name in self.used else known.get(normal(name), ())
-            axes = {len(line.axes[1]) for line in named if match(line.theirs.path, name)}
+            axes = set() if name in self.used else {len(line.axes[1]) for line, _ in placing(known, name)}
             if axes and len(tensor.shape) not in axes:
                 expected = " or ".join(map(str, sorted(axes)))
                 self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {expected} axes"))

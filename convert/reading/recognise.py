@@ -3,23 +3,20 @@
 readings.py scores these candidates; plans/choosing.py tries them on shapes as well, and keeps why it rejects others.
 """
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import specs
 from convert import folding
+from convert.dialect_lines import DialectLine, lines_of
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called, command_or_call, option
 from convert.files.base import Reader, shown
-from specs.dialects import PORTS, extras, template
+from specs.dialects import PORTS, extras
 from specs.kinds import nnx_name, without_collection
-from specs.layer import parameters
-from specs.notation.axes import names as axis_names
-from specs.notation.paths import Hole, Path, holes, joined, normal
-from specs.notation.signature import Signature
+from specs.notation.paths import normal
 from specs.spec import Dialect
 from specs.words import in_a_row, with_article
 
@@ -291,42 +288,10 @@ def _optimizer_alone(reader: Reader) -> str:
     return f"this is the state of an optimizer alone; the weights are in another file{command_or_call(command, '')}"
 
 
-class DialectLine(NamedTuple):
-    """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
-
-    ours: Signature
-    theirs: Signature
-    hub: tuple[str, ...]  # the kind's own axes
-    axes: tuple[list[list[str]], list[list[str]]]  # names in each dimension, in ours and in theirs
-    listed: tuple[tuple[str, int], ...]  # which word of each list stands in their name
-
-
 @cache
 def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
-    """Return {normal(their name): lines}, learnt from all layers of the tiny twins, which use every option.
-
-    One array for each name would not do: a line may place that of one number alone, as `stages.0.down <-> stem`.
-    """
-    table, spec = dialects(architecture)[dialect], specs.get(architecture)
-    every = [(p, template(p, table)) for twin in spec.tiny.values() for p in parameters(list(spec.layers(twin)))]
-    index: dict[str, list[DialectLine]] = {}
-    for rule, hub in dict.fromkeys((placed[0], parameter.axes) for parameter, placed in every if placed):
-        for theirs in rule.arrays:
-            axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (rule.ours, theirs)]
-            for listed, path in _spelt_out(theirs.path):
-                sample = "".join("0" if isinstance(piece, Hole) else piece for piece in path)
-                line = DialectLine(rule.ours, theirs._replace(path=path), hub, (axes[0], axes[1]), listed)
-                index.setdefault(normal(sample), []).append(line)
-    return index
-
-
-def _spelt_out(path: Path) -> Iterator[tuple[tuple[tuple[str, int], ...], Path]]:
-    """Yield a path with each choice of words in place of its lists."""
-    lists = {hole.name: hole for hole in holes(path) if hole.values is not None}
-    for chosen in itertools.product(*(range(len(hole.values or ())) for hole in lists.values())):
-        at = dict(zip(lists, chosen, strict=True))
-        pieces = (p.fill(at[p.name]) if isinstance(p, Hole) and p.name in at else p for p in path)
-        yield tuple(at.items()), joined(pieces)
+    """Return {normal(their name): lines} of one dialect of an architecture."""
+    return lines_of(specs.get(architecture), dialects(architecture)[dialect])
 
 
 @cache

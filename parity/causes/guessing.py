@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+import specs
 from parity.given.own import OWN
 from parity.results.elements import double, relative_error, worst
 from parity.results.guesses import Guess
@@ -16,7 +17,7 @@ from parity.results.naming import called_elsewhere
 from parity.results.tolerance import TRAINED_FLOOR, WEIGHTS_RTOL
 from parity.running.recording import Recording
 from ports.runners.records import Tap
-from specs.kinds import STATISTICS
+from specs.kinds import STATISTICS, image_axes
 from specs.notation.paths import pattern
 from specs.numbers import limit, measured, short
 from specs.words import in_a_row
@@ -94,17 +95,20 @@ def unlisted_maps(names: Sequence[str], a: Recording, b: Recording) -> str:
     if not a.architecture == b.architecture != OWN or (a.framework == "flax") == (b.framework == "flax"):
         return ""
     flax, other = (a, b) if a.framework == "flax" else (b, a)
-    turned = [name for name in names if _equal_images(flax.arrays[name], other.arrays[name], CLOSE[a.dtype])]
+    spec = specs.get(a.architecture)
+    axes = image_axes("", {layer.kind for config in spec.tiny.values() for layer in spec.layers(config)})
+    turned = [name for name in names if np.ndim(flax.arrays[name]) == np.ndim(other.arrays[name]) == axes]
+    turned = [name for name in turned if _equal_images(flax.arrays[name], other.arrays[name], CLOSE[a.dtype])]
     paths = dict.fromkeys(pattern(re.split(" <- |[:#]", name)[0]) for name in turned)
     if not paths:
         return ""
-    layouts = f"the same images as (n, h, w, c) in {flax.label} and (n, c, h, w) in {other.label}"
+    layouts = f"the same images with channels last in {flax.label} and second in {other.label}"
     return f"{layouts}: feature_maps of the page lacks {', '.join(map(repr, paths))}"
 
 
 def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
     """Tell whether arrays with channels last and channels first are the same images."""
-    return np.ndim(last) == np.ndim(first) == 4 and relative_error(np.moveaxis(last, -1, 1), first) <= close
+    return relative_error(np.moveaxis(last, -1, 1), first) <= close
 
 
 def unequal_weights(name: str, a: Recording, b: Recording, known: bool = False) -> str:

@@ -72,8 +72,8 @@ def compare(
         that hold parameters are compared as without `names`: docs/parity.md says how. What parity.derive returned, or
         a Table, names the modules of two models, of which the first is its left side; of a port, it names the arrays of
         the port's own model, as `specs.dialects.table` does.
-      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; by default
-        `find_layouts` decides.
+      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images (three- or
+        five-dimensional, of a model with 1D or 3D convolutions alone); by default `find_layouts` decides.
       steps: of training.
       dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
         compares float64 copies first, and the models' own dtype in rows of its own.

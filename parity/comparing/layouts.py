@@ -16,11 +16,10 @@ from parity.results.elements import double, relative_error
 from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs, is_image
 from ports.runners.records import Tap
-from specs.kinds import IMAGES
+from specs.kinds import IMAGES, image_axes
 
 ALIKE = 1e-2  # relative error below which two arrays have one order of axes: another order moves values by more
 AXES = 5  # of arrays of which all orders are tried: 24 of them, as the first is that of the batch
-CHANNELS_SECOND = (0, 3, 1, 2)  # of the axes of images with channels last
 
 Calls = Mapping[str, Tap]
 
@@ -30,9 +29,10 @@ def find_layouts(
 ) -> None:
     """Give the models that are no ports their views: of images of flax, and of what a Table pairs.
 
-    Each model runs once, and keeps its taps for the check. An array of flax with four axes is an image, and not
-    (b t heads d), if its shape fits so alone that of the first model of another framework. Where shapes do not decide,
-    convolutions and norms over channels return images, and so does the model.
+    Each model runs once, and keeps its taps for the check. An array of flax with four axes, or with as many as images
+    of its model's convolutions, is an image, and not (b t heads d), if its shape fits so alone that of the first model
+    of another framework. Where shapes do not decide, convolutions and norms over channels return images, and so does
+    the model.
 
     Args:
       feature_maps: the modules that return images, if the user names them.
@@ -49,13 +49,15 @@ def find_layouts(
     except Exception:  # a model is its user's code: its recording reports what it raises
         return
     reference = calls[others[0]] if others else {}
-    known = {OUTPUT}.union(*map(_layers, flax.values()))
-    image_taps = {name for label in flax for name in _found(calls[label], reference, known)}
+    layers = {label: _layers(port) for label, port in flax.items()}
+    known = {OUTPUT: 4} | {tap: axes for taps, _ in layers.values() for tap, axes in taps.items()}
+    usual = {label: axes for label, (_, axes) in layers.items()}
+    image_taps = {name for label in flax for name in _found(calls[label], reference, known, usual[label])}
     if any(port.paired is not None and port.paired.output_order for port in own):
         image_taps.discard(OUTPUT)  # derive found its order of axes
     image_taps = image_taps if feature_maps is None else {*feature_maps, *image_taps & {OUTPUT}}
     for label, port in flax.items():
-        port.views = _views_of_images(calls[label], image_taps)
+        port.views = _views_of_images(calls[label], {tap: known.get(tap, usual[label]) for tap in image_taps})
     if is_tabled:
         (one, left), (other, right) = zip(ports, own, strict=True)
         _lay_out_alike(one, left, right, calls[one], calls[other])
@@ -74,32 +76,34 @@ def _calls(port: Port | Own, inputs: Any, check: str) -> Calls:
     return calls
 
 
-def _layers(port: Own) -> set[str]:
-    """Return the taps of layers whose kind takes and returns images."""
-    return {port.chosen[layer.path] for layer in port.layers() if layer.kind in IMAGES and layer.path in port.chosen}
+def _layers(port: Own) -> tuple[dict[str, int], int]:
+    """Return the taps of layers whose kind has images, with the number of axes of these, and that of other modules."""
+    layers = port.layers()
+    kinds = {layer.kind for layer in layers}
+    known = [layer for layer in layers if layer.kind in IMAGES and layer.path in port.chosen]
+    return {port.chosen[layer.path]: image_axes(layer.kind, kinds) for layer in known}, image_axes("", kinds)
 
 
-def _found(calls: Calls, reference: Calls, known: Collection[str]) -> set[str]:
+def _found(calls: Calls, reference: Calls, known: Mapping[str, int], usual: int) -> set[str]:
     """Return the taps with images among those of a flax model.
 
     Args:
-      reference: calls of another model; {} for none. known: taps that have images where shapes do not decide.
+      reference: calls of another model; {} for none. known: taps that have images where shapes do not decide, with the
+        number of axes of these. usual: number of axes of images of other taps.
     """
-    sides = ((name, tap, reference.get(name)) for name, tap in calls.items())
-    pairs = (
-        (name.partition("#")[0], _images_of(tap), _images_of(other) if other else ()) for name, tap, other in sides
-    )
-    return {base for base, arrays, others in pairs if _are_images(arrays, others, base in known)}
+    sides = ((name.partition("#")[0], tap, reference.get(name)) for name, tap in calls.items())
+    return {base for base, tap, other in sides if _has_images(tap, other, known.get(base, usual), base in known)}
 
 
-def _images_of(tap: Tap) -> Sequence[np.ndarray]:
-    """Return what a call returns, or what it takes where it returns nothing with four axes."""
-    return tap.outputs if any(map(is_image, tap.outputs)) else tap.inputs
+def _has_images(tap: Tap, other: Tap | None, axes: int, known: bool) -> bool:
+    """Tell whether a call's arrays have channels last where those of another model have them second.
 
-
-def _are_images(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray], known: bool) -> bool:
-    """Tell whether arrays have channels last where those of another model have them second; `known`: see `_found`."""
-    pairs = [(x, y) for x, y in zip(arrays, others, strict=False) if is_image(x) and is_image(y)]
+    Those that it takes are looked at if it returns none with so many axes.
+    """
+    sides = [
+        call.outputs if any(is_image(x, axes) for x in call.outputs) else call.inputs for call in (tap, other) if call
+    ]
+    pairs = [(x, y) for x, y in zip(*sides, strict=False) if is_image(x, axes) and is_image(y, axes)] if other else []
     moved = [(np.moveaxis(x, -1, 1), y) for x, y in pairs]
     fits = [all(x.shape == y.shape for x, y in way) for way in (pairs, moved)]
     if fits[0] != fits[1]:
@@ -111,11 +115,15 @@ def _are_images(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray], know
     return known or equal[1] > equal[0]
 
 
-def _views_of_images(calls: Calls, images: Collection[str]) -> dict[str, View]:
-    """Return the views of a flax model that put channels second in the images that some taps take and return."""
-    taps = [tap for name, tap in calls.items() if name.partition("#")[0] in images]
-    named = ((name, array) for tap in taps for name, array in tap.arrays())
-    return {name: View.turned(array.shape, CHANNELS_SECOND) for name, array in named if is_image(array)}
+def _views_of_images(calls: Calls, images: Mapping[str, int]) -> dict[str, View]:
+    """Return the views of a flax model that put channels second in the images that some taps take and return.
+
+    Args:
+      images: {tap: number of axes of its images}.
+    """
+    taps = [(tap, images.get(name.partition("#")[0], 0)) for name, tap in calls.items()]
+    named = ((name, array) for tap, axes in taps for name, array in tap.arrays() if is_image(array, axes))
+    return {name: View.turned(array.shape, _moves(array.ndim)[1]) for name, array in named}
 
 
 def _lay_out_alike(label: str, left: Own, right: Own, calls: Calls, others: Calls) -> None:

@@ -173,7 +173,7 @@ class Own(Model):
 
     def _name(self, taps: dict[str, str]) -> None:
         self.chosen = taps
-        self._taps = Taps({**taps, "": OUTPUT}.get, lambda name: False)  # `views` turn images
+        self._taps = Taps({**taps, "": OUTPUT}.get, lambda name: 0)  # `views` turn images
 
     def tree(self) -> list[Listed]:
         """List every module, in the model's order: by the name of its tap, or else by its path."""

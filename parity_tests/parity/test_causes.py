@@ -289,7 +289,7 @@ def test_images_in_two_layouts_are_no_difference_of_models_whose_outputs_agree(a
         sides.append(Recording(framework, framework, "float64", "cpu", arrays, taps, architecture="mlp_mixer"))
     (result,) = judge(Subject("mlp_mixer", "tiny", "layers", "float64", "cpu"), sides)
     facts = dict(findings.facts(findings.find([result])[0]))
-    layouts = "the same images as (n, h, w, c) in flax and (n, c, h, w) in torch"
+    layouts = "the same images with channels last in flax and second in torch"
     assert (layouts in facts.get("looks like", "")) is agree
     if agree:
         assert facts["looks like"] == f"{layouts}: feature_maps of the page lacks 'stages.#.norm'"

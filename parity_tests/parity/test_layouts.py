@@ -311,3 +311,21 @@ def test_an_output_whose_axes_one_model_joins_is_compared_and_it_is_said(check: 
         report = parity.compare(models, inputs(2, 5, 6), check=check, names=table, dtype="float64")
         said = " ".join(str(report).split())
         assert report.passed and f"its output is compared as {shape}" in said, said
+
+
+@pytest.mark.parametrize("length", [17, 6])
+@pytest.mark.parametrize("check", ["layers", "single-step"])
+def test_what_convolutions_of_sequences_return_is_compared_channels_second(length: int, check: str) -> None:
+    """Also where the sequence is as long as it has channels, and only the kind of the layer shows the order."""
+    left = torch.nn.Sequential(torch.nn.Conv1d(3, 6, 5, padding=2), torch.nn.GroupNorm(2, 6), torch.nn.Flatten())
+    right = nnx.Sequential(
+        nnx.Conv(3, 6, 5, rngs=nnx.Rngs(0)), nnx.GroupNorm(6, 2, epsilon=1e-5, rngs=nnx.Rngs(0)),
+        lambda x: x.swapaxes(1, 2).reshape(len(x), -1),
+    )  # fmt: skip
+    right.layers[0].kernel[...] = jnp.asarray(left[0].weight.detach().numpy().transpose(2, 1, 0))
+    right.layers[0].bias[...] = jnp.asarray(left[0].bias.detach().numpy())
+    x = np.random.default_rng(0).standard_normal((2, 3, length))
+    names = {"nnx": {f"layers.{k}": f"{k}" for k in range(2)}}
+    given = {"torch": parity.Inputs(x), "nnx": parity.Inputs(x.swapaxes(1, 2))}
+    report = parity.compare({"torch": left, "nnx": right}, given, check, names=names, dtype="float64")
+    assert report.passed and "not compared" not in str(report), report

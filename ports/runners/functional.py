@@ -85,8 +85,8 @@ class Runner(base.Runner):
         dtype = jnp.dtype(self.dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array.dtype
         return jax.device_put(array.astype(dtype), self.place)
 
-    def inward(self, array: np.ndarray, is_map: bool = True) -> jax.Array:
-        return self.tensor(array.transpose(0, 2, 3, 1) if is_map and is_image(array) else array)
+    def inward(self, array: np.ndarray, axes: int = 4) -> jax.Array:
+        return self.tensor(np.moveaxis(array, 1, -1) if is_image(array, axes) else array)
 
     def compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any], *key: Any) -> tuple[Any, list[Any]]:
         """Compile a function once for each structure of inputs; its second part lists names, known once it has run."""
@@ -167,7 +167,7 @@ class Runner(base.Runner):
 
         function, names = self.compile("trace", inputs, make, taps)
         fed = {
-            name: [self.inward(array, taps.is_map(name.partition("#")[0])) for array in arrays]
+            name: [self.inward(array, taps.image_axes(name.partition("#")[0])) for array in arrays]
             for name, arrays in (feed or {}).items()
         }
         try:
@@ -179,10 +179,10 @@ class Runner(base.Runner):
             ) from None
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):
-            is_map = taps.is_map(name.partition("#")[0])
-            is_taken = is_map or name == OUTPUT  # the model's own inputs were turned, see inward
-            into = tuple(outward(array, is_taken) for array in pair[0])
-            out = tuple(outward(array, is_map) for array in pair[1])
+            axes = taps.image_axes(name.partition("#")[0])
+            taken = 4 if name == OUTPUT else axes  # the model's own inputs were turned, see inward
+            into = tuple(outward(array, taken) for array in pair[0])
+            out = tuple(outward(array, axes) for array in pair[1])
             recorded.append(Tap(name, into, out, keys))
         return recorded
 

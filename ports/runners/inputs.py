@@ -75,9 +75,9 @@ def to_numpy(value: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
-def is_image(array: Any) -> bool:
+def is_image(array: Any, axes: int = 4) -> bool:
     """Tell whether an array with images' number of axes may be one: a mask of bools is none."""
-    return bool(array.ndim == 4 and array.dtype != bool)
+    return bool(array.ndim == axes > 0 and array.dtype != bool)
 
 
 def is_numpy(value: Any) -> bool:

@@ -65,9 +65,9 @@ def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
-def outward(array: jax.Array, is_map: bool = True) -> np.ndarray:
-    """Copy to numpy; images (n, h, w, c) come out as (n, c, h, w)."""
-    return to_numpy(array).transpose(0, 3, 1, 2) if is_map and is_image(array) else to_numpy(array)
+def outward(array: jax.Array, axes: int = 4) -> np.ndarray:
+    """Copy to numpy; images, which have so many axes, come out with channels second: (n, h, w, c) as (n, c, h, w)."""
+    return np.moveaxis(to_numpy(array), -1, 1) if is_image(array, axes) else to_numpy(array)
 
 
 def to_numpy(array: jax.Array) -> np.ndarray:

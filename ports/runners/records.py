@@ -116,11 +116,12 @@ class Taps:
 
     Args:
       name: path of a module -> name of its tap, None for no tap; "" is the path of the whole model.
-      is_map: name of a tap -> whether its four-dimensional arrays are images, (n, c, h, w) outside every framework.
+      image_axes: name of a tap -> how many axes its images have, as 4 in (n, c, h, w), with channels second outside
+        every framework; 0 if it has none.
     """
 
     name: Callable[[str], str | None]
-    is_map: Callable[[str], bool]
+    image_axes: Callable[[str], int]
 
 
 class Tap(NamedTuple):
