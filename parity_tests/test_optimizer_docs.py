@@ -268,4 +268,4 @@ def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch, capsys):
     torch.save(trained, "pd.pt")
     assert main([*shlex.split(commands.strip().split("\n")[-1])[3:], "--force"]) == 0
     assert "LR_Scheduler" not in paddle.load("back.pdparams")["optimizer"]
-    assert "its learning-rate scheduler needs an entry: " in capsys.readouterr().err
+    assert "paddle's learning-rate scheduler needs an entry in the state: " in capsys.readouterr().err

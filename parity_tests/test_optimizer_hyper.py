@@ -430,7 +430,7 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
     for number, entry in original["state"].items():
         assert all(torch.equal(tensor, optimizer.state_dict()["state"][number][key]) for key, tensor in entry.items())
     code, _, err = run(*words, tmp_path / "out.msgpack")
-    assert code == 1 and "differ in weight_decay: optax keeps one of each: --hyper weight_decay=... states one" in err
+    assert code == 2 and "differ in weight_decay: optax keeps one of each: --hyper weight_decay=... states one" in err
     code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.05"))
     assert code == 0 and "weight_decay=0.05 as you state; the file has 0.0 and 0.05" in err
     back = ["--table", tmp_path / "net.table", "--reverse", tmp_path / "out.msgpack", "--weights", "params", *words[5:]]

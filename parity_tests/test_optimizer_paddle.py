@@ -214,11 +214,12 @@ def test_the_entry_of_a_scheduler_is_asked_for_where_the_file_has_one(trained, n
     state["opt_state"]["2"] = {"count": state["opt_state"]["0"]["count"]}
     (tmp_path / "scheduled.msgpack").write_bytes(msgpack_serialize(state))
     words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdopt"]
-    need, maybe = "its learning-rate scheduler needs an entry", "if the training has a schedule of learning rates, "
+    need = "paddle's learning-rate scheduler needs an entry"
+    maybe = "if the training has a schedule of learning rates, "
     sources = (
-        (file, f"{maybe}which the file does not show, {REACHED}; {need}"),
+        (file, f"{maybe}which the file does not show, {REACHED}\nnote: {maybe}{need}"),
         (tmp_path / "scheduled.pt", f"note: {need}"),
-        (tmp_path / "beside.pt", "on a new one 3 times,"),
+        (tmp_path / "beside.pt", "on a new scheduler 3 times,"),
     )
     for source, said in sources:
         code, _, err = run("torch2paddle", source, "--config", config, *words)
@@ -247,9 +248,8 @@ def test_a_scheduler_that_a_conversion_set_aside_is_remembered_by_the_record(tra
     words = ["--like", new("new.pdparams"), OPTIMIZER, "--force", "-o", tmp_path / "x.pdparams"]
     for source in (there, again):
         code, _, err = run("flax2paddle", source, *words)
-        assert (
-            code == 0 and "note: its learning-rate scheduler needs an entry: call step() on a new one 3 times" in err
-        ), err
+        entry = "note: paddle's learning-rate scheduler needs an entry in the state: call step() on a new scheduler"
+        assert code == 0 and f"{entry} 3 times, " in err, err
     assert run("torch2flax", file, "--config", config, OPTIMIZER, "--force", "-o", there)[0] == 0
     assert "learning-rate scheduler" not in run("flax2paddle", there, *words)[2]
 

@@ -19,7 +19,7 @@ from .test_routes import write_numbers
 CONFIG = specs.get("convmixer").tiny["even"]
 FIELDS = ("act", "norm_eps", "norm_momentum")
 SETTINGS = [word for name in FIELDS for word in ("--set", f"{name}={getattr(CONFIG, name)}")]
-VERDICT = "the same model, except batch counters, which one file does not store"
+VERDICT = "the same model, except batch counters, which are not in both files"
 COUNTER = "norm.num_batches_tracked"
 
 

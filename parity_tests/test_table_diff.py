@@ -30,7 +30,7 @@ def test_counters_that_a_table_states_are_no_difference(tmp_path, capsys):
     code, printed, error = run(capsys, *words)
     assert (code, printed.splitlines()[0]) == (
         0,
-        "the same arrays, except batch counters, which one file does not store",
+        "the same arrays, except batch counters, which are not in both files",
     )
     assert f"{a}: it stores no batch counters of 1 norm, which are not compared: " in error
     assert printed.splitlines()[-1] == "4 arrays of B compared, every element equal"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 OWN, COMMON = "A", "common"  # layouts of the shapes and the position that a difference names
-COUNTERS = "batch counters, which one file does not store"  # in the verdict
+COUNTERS = "batch counters, which are not in both files"  # in the verdict
 BLOCK = 1 << 16  # elements compared at once: what stays in a core's cache
 
 

@@ -94,7 +94,8 @@ def _optimizer(known: dict[str, Any]) -> Iterator[str]:
         steps = [f"after {count(known['step'], 'step')}"] if type(known.get("step")) is int else []
         settings = [f"{name}={exact(value)}" for name, value in hyper.items()]
         listed = known.get("assumed")
-        assumed = f" (assumed, not known: {KIND})" if isinstance(listed, list) and KIND in listed else ""
+        is_assumed = isinstance(listed, list) and KIND in listed
+        assumed = " (its kind was stated by --hyper: no state shows it)" * is_assumed
         yield f"{'optimizer:':14}{' '.join([kind, *steps, *settings])}, as its record says{assumed}"
     averages = known.get("averages")
     for one in averages if isinstance(averages, list) else ():

@@ -27,8 +27,9 @@ STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.Expo
 REACHED = "the learning rate of the source is the one that its schedule had reached, not the one that it began with"
 IN_RECORD = ", except in the record, from which a conversion back restores it, unless the file is trained further"
 STATED = "the learning rate is the one that you state, not the one that its schedule had reached"
+MAYBE = "if the training has a schedule of learning rates, "
 SCHEDULED = (
-    "its learning-rate scheduler needs an entry: call step() on a new one {}, and load the state by "
+    "paddle's learning-rate scheduler needs an entry in the state: call step() on a new scheduler {}, and load by "
     'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
 )
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
@@ -144,8 +145,9 @@ class Moves:
         elif state.initial and self.library != "torch":
             yield f"{NO_INITIAL}, {began}; {rate}"
         elif state.library == "torch" != self.library and "lr" in state.hyper and "lr" not in state.changed:
-            wanted = f"; {self._entry_wanted()}" if self._lacks_entry() and self._scheduler_counts() is None else ""
-            yield f"if the training has a schedule of learning rates, which the file does not show, {REACHED}{wanted}"
+            yield f"{MAYBE}which the file does not show, {REACHED}"
+            if self._lacks_entry() and self._scheduler_counts() is None:
+                yield f"{MAYBE}{self._entry_wanted()}"
 
     def _records_entry(self) -> bool:
         """Tell whether the record has the entry of paddle's scheduler, for which the target has no place."""
@@ -155,7 +157,7 @@ class Moves:
         """Say how paddle's scheduler goes on where there was one, or maybe a schedule of optax."""
         is_known = self._scheduler_counts() is not None
         if self._lacks_entry() and (is_known or self.state.counted):
-            yield ("" if is_known else "if the training has a schedule of learning rates, ") + self._entry_wanted()
+            yield ("" if is_known else MAYBE) + self._entry_wanted()
 
     def _lacks_entry(self) -> bool:
         """Tell whether the target is a state of paddle without the entry of a scheduler."""

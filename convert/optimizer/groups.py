@@ -64,7 +64,7 @@ def other_options(
 def check(path: str, state: State, library: str) -> list[str]:
     """Check that a target holds groups of parameters; return a note on names of groups, which it has no place for.
 
-    Raises: ConvertError with a way on.
+    Raises: UsageError for what the user may state, else ConvertError with a way on.
     """
     if library == "torch":
         return []
@@ -74,7 +74,8 @@ def check(path: str, state: State, library: str) -> list[str]:
     if others := [key for key in unlike if key not in labels]:
         problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(others)}"
         shown = f"{document('training')} shows how its users exempt parameters"
-        raise ConvertError(f"{problem}: {library} keeps one of each: {alike(state)}; {shown}")
+        error = UsageError if any(name in HYPERPARAMETERS for name in unstated(state)) else ConvertError
+        raise error(f"{problem}: {library} keeps one of each: {alike(state)}; {shown}")
     what = "set aside, of the optimizer's groups of parameters, which are alike but for these"
     return [f"{what}: {', '.join(labels)}"] if labels else []
 

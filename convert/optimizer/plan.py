@@ -376,7 +376,12 @@ def _marked(state: State, optimizer: Mapping[str, Any], names: Sequence[str]) ->
     marked = [name for name in names if isinstance(listed, list) and name in listed]
     known = {KIND} - {*marked} if "kind" in recorded(optimizer) else set()
     new = [name for name in marked if name not in state.assumed]
-    notes = [f"assumed when the record was written, not known: {name} in the optimizer's state" for name in new]
+    notes = [
+        f"kind={recorded(optimizer).get('kind')}, stated by --hyper at an earlier conversion: no state shows it"
+        if name == KIND
+        else f"assumed when the record was written, not known: {name} in the optimizer's state"
+        for name in new
+    ]
     return replace(state, assumed=(*(name for name in state.assumed if name not in known), *new)), notes
 
 

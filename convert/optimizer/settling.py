@@ -25,6 +25,7 @@ ALIKE = {  # others whose arrays have the same names, by family and library
     "adam": Names("LAMB, NAdam, RAdam, AdaBelief, Yogi or Adamax", "", "Lamb"),
     "sgd": Names("LARS", "LARS", "LarsMomentum"),
 }
+KINDS_OF = {"adam": ("Adam", "AdamW"), "sgd": ("SGD",)}  # as users call those that are converted, by family
 # What a target cannot be written without, by its suffix, and why.
 NEEDS = {
     **dict.fromkeys(PADDLE, (("beta1", "beta2"), "paddle counts steps by their powers")),
@@ -50,8 +51,9 @@ def settled(path: str, state: State, stated: Mapping[str, Any], suffix: str, rem
         f"{name}={exact(stated[name])} as you state; the file has {spelt(value)}" for name, value in changed.items()
     ]
     if "kind" in stated and (kind is None or KIND in state.assumed):
-        other = ALIKE[state.family].of(state.library) or "Adam or AdamW"
-        notes.append(f"kind={stated['kind']} as you state, not checkable: that of {other} has arrays of the same names")
+        others = ALIKE[state.family].of(state.library)
+        named = in_a_row([*KINDS_OF[state.family], *filter(None, others.replace(" or ", ", ").split(", "))])
+        notes.append(f"kind={stated['kind']} as you state, not checkable: {named} keep arrays of the same names")
         state = replace(state, assumed=tuple(dict.fromkeys([*state.assumed, KIND])))
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
     _check_range(path, hyper)

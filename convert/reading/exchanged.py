@@ -99,7 +99,8 @@ def beside(reader: Reader) -> list[str]:
     """Name each file of other weights beside a .pdparams, and say which of both has the average."""
     lines = []
     for one, path in _beside(reader):
-        holds = f"the trained weights, and {reader.path} has their average" if one.trained else "an average of them"
+        trained = f"the trained weights, and {reader.path} has their average"
+        holds = trained if one.trained else f"an average of the weights of {reader.path}"
         lines.append(f"{path} lies beside it: as {one.tool} saves it, it has {holds}: convert it by itself")
     stem, suffix = os.path.splitext(reader.path)
     own = next((one for one in BESIDE if one.trained and one.suffix == suffix and reader.on_disk), None)
