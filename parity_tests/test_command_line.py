@@ -77,7 +77,7 @@ def test_settings_are_read_as_they_are_told(text, value):
 
 def test_one_setting_that_is_asked_for_is_singular():
     error = open_error("m.npz", "mlp_mixer", specs.get("mlp_mixer"), ["patch"], {}, {}, [])
-    assert "does not help: it has no default, and models with the same arrays differ in it" in str(error)
+    assert "does not help: patch has no default, and models with the same arrays differ in it" in str(error)
 
 
 def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
@@ -181,8 +181,8 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
 
 
 @pytest.mark.parametrize(("names", "without", "sentence"), [
-    ("a", "a", "it has no default, and models with the same arrays differ in it"),
-    ("ab", "ab", "they have no default, and models with the same arrays differ in them"),
+    ("a", "a", "a has no default, and models with the same arrays differ in it"),
+    ("ab", "ab", "a and b have no default, and models with the same arrays differ in them"),
     ("ab", "b", "b has no default, and models with the same arrays differ in it"),
 ])  # fmt: skip
 def test_fields_without_a_default_are_named_in_the_number_that_they_have(names, without, sentence):

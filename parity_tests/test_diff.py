@@ -440,7 +440,7 @@ def test_every_position_is_found_behind_a_move():
 
 def test_axes_of_the_common_layout_are_said_as_they_are():
     layout = "(outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
-    assert f"one for both files, {layout}" == COMMON
+    assert f"a common layout: {layout}" == COMMON
     assert [KINDS[kind].axes["kernel"] for kind in ("conv", "dense")] == ["o i h w", "i o"]
 
 

@@ -187,7 +187,8 @@ def test_google_to_every_framework_and_to_timm(tmp_path, run):
         assert described["preprocessing"] == {**values, "assumed": ["mean", "std", "range", "interpolation"]}
     printed = run("inspect", three)[1]
     assert "pixels:       mean=0.0 std=1.0 range=[-1.0, 1.0] crop=0.9 interpolation=bicubic" in printed
-    assert "of these, not stated but assumed: mean, std, range, interpolation" in printed
+    assert "assumed, not stated: mean, std, range, interpolation" in printed
+    assert "assumed, not stated: all of these" in run("inspect", GOOGLE)[1]
     assert run("verify", two)[0] == 0
 
 

@@ -163,7 +163,7 @@ def test_a_round_trip_through_a_sum_has_equal_sums(tmp_path, capsys):
     assert printed.endswith("\n2 arrays that the Table makes of each file compared, every element equal\n")
     save(there, {"ih": np.arange(3.0), "hh": 3 * np.ones(3), "w": np.ones((2, 3))})
     code, printed, _ = run(capsys, "diff", first, there, *option.split())
-    assert code == 1 and "A=2, B=3 at [0]" in printed and "layout: what the Table makes" in printed, printed
+    assert code == 1 and "A=2, B=3 at [0]" in printed and "positions: in what the Table makes" in printed, printed
     (tmp_path / "open.table").write_text("table 1\nw: i o <-> w: o i\n<-> z: k = 0\nih: c <-> x: c\nhh: c <-> y: c\n")
     code, _, error = run(capsys, "diff", first, back, "--table", tmp_path / "open.table")
     assert code == 2 and "give lengths (--set k=...)" in error and "--like" not in error, error

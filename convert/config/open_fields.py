@@ -82,8 +82,7 @@ def _without_default(names: Sequence[str], without: Collection[str]) -> str:
     """Say which fields have no default, all of them or these, and why none can be assumed."""
     lacking = [name for name in names if name in without]
     has, them = ("has", "it") if len(lacking) == 1 else ("have", "them")
-    which = in_a_row(lacking) if lacking != list(names) else "it" if len(lacking) == 1 else "they"
-    return f"{which} {has} no default, and models with the same arrays differ in {them}"
+    return f"{in_a_row(lacking)} {has} no default, and models with the same arrays differ in {them}"
 
 
 def _record(name: str) -> records.Record:

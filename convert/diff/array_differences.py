@@ -61,7 +61,7 @@ class Differences(NamedTuple):
     dtypes: Mapping[tuple[str, str], list[str]] = MappingProxyType({})
     but: tuple[str, ...] = ()
     of: str = ""
-    layout: str = "that of B"
+    layout: str = "the layout of B's file"
 
     def joined(self, other: Differences, compared: int) -> Differences:
         """Return these differences and others, of as many arrays as `compared` says, which have other names."""

@@ -36,7 +36,7 @@ from .plans import Input, TwoArchitectures, by_dialect, plan_both
 SAME, EVERYTHING = "the same model", "the same in all parts"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
-COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
+COMMON = "a common layout: (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
 LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 

@@ -95,7 +95,7 @@ def _layouts(comparison: Comparison) -> Iterator[str]:
         yield f"{_what(in_a)}{which}: in the layout of A's file{converted}"
     if in_common:
         which = " of arrays that A has in parts, or within others" * both
-        yield f"{_what(in_common)}{which}: in this layout: {comparison.layout}"
+        yield f"{_what(in_common)}{which}: in {comparison.layout}"
 
 
 def _what(kinds: Collection[str]) -> str:

@@ -82,7 +82,8 @@ def _pixels(known: dict[str, Any]) -> Iterator[str]:
         if "image" in known:
             known["image"] = "x".join(map(str, configs.pair(known["image"])))  # as the Config is written
         yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
-        yield from ([f"{'':14}of these, not stated but assumed: {', '.join(assumed)}"] if assumed else [])
+        which = "all of these" if {*assumed} >= {*known} else ", ".join(assumed)
+        yield from ([f"{'':14}assumed, not stated: {which}"] if assumed else [])
 
 
 def _optimizer(known: dict[str, Any]) -> Iterator[str]:

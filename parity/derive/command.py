@@ -132,7 +132,7 @@ def _derived(
     b, right_inputs = build(right, "right", imports)
     built = time.process_time() - began
     derivation = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
-    shapes = ", ".join(str(np.shape(array)) for array in call_of(inputs).arrays().values())
+    shapes = ", ".join(str([*np.shape(array)]) for array in call_of(inputs).arrays().values())
     return replace(derivation, built=built), (_named(a), _named(b), shapes)
 
 

@@ -52,8 +52,8 @@ def _not_with_each_other(files: Sequence[str]) -> str:
     command = f"{called('convert')} {shlex.join(['diff', *files[:2]])}"
     return (
         "each file is compared with itself, as several frameworks run it, and not with another file; "
-        f"`{command}` compares the arrays of two files, and {document('parity')} says how to compare two models of "
-        "your own"
+        f"`{command}` compares the arrays of two files, and {document('parity')}, Your own two models, shows how to "
+        "compare these as models"
     )
 
 

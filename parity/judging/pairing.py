@@ -10,10 +10,11 @@ import numpy as np
 
 from parity.causes.guessing import CLOSE
 from parity.given.own import OWN
-from parity.given.quoting import possessive, some
+from parity.given.quoting import some
 from parity.results.elements import double, relative_error, worst
 from parity.results.tolerance import FLOAT64
 from parity.running.recording import ACTIVATIONS, Recording
+from specs.notation.folding import fold
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def correspond(check: str, a: Recording, b: Recording) -> Pairing:
     same = [n for n in same if n not in turned]
     shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
     alone = [
-        f"{possessive(r.label)} {some(_without_run(check, names))}"
+        f"in {r.label}: {some(fold(_without_run(check, names)))}"
         for r, other in ((a, b), (b, a))
         if (names := [n for n in r.arrays if n not in other.arrays])
     ]

@@ -27,8 +27,8 @@ WHOLE = {  # by check
 }
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
-    " How a limit follows from measured rounding: docs/parity.md, section 3, “Below float64, by measured noise”, and "
-    "section 4, “What a run amplifies”. “Values” below a plot has the limit of every array."
+    " How a limit follows from measured rounding: docs/parity.md of Triptych, section 3, “Below float64, by measured "
+    "noise”, and section 4, “What a run amplifies”. “Values” below a plot has the limit of every array."
 )
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
 ID = "limits"  # the address of the list

@@ -21,8 +21,8 @@ Tree = Sequence[Listed]  # in the model's order
 
 GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
 ROWS = (
-    "Modules with the same path, or paired by names=, stand in one row, in the order of the first model. Each column "
-    "has the names of its own model."
+    "Modules with the same path, or paired by names=, stand in one row, in the order of the first model, each "
+    "indented below the modules that it is in. Each column has the names of its own model."
 )
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
@@ -58,11 +58,12 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         return Markup()
     errors = _errors([r for r in results if r.check == "layers"])
     trees = {label: by_name(tree) for label, tree in modules.items()}
-    rows = []
-    for tap in merge(trees.values()):
+    rows, taps = [], merge(trees.values())
+    for tap in taps:
         first = next(iter(trees))
         listed = [tree.get(tap) for tree in trees.values()]
-        cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]))
+        depth = sum(tap.startswith(f"{other}.") for other in taps)
+        cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]), depth)
                  for label, one in zip(trees, listed, strict=True)]  # fmt: skip
         of_tap = [by_tap.get(tap) for by_tap in errors.values()]
         if any(of_tap):
@@ -173,16 +174,18 @@ def _is_same(one: Listed | None, first: Listed | None) -> bool:
     )
 
 
-def _module(one: Listed | None, element: str, label: str, is_same: bool) -> Markup:
+def _module(one: Listed | None, element: str, label: str, is_same: bool, depth: int) -> Markup:
     """Build the cell of a model's module: its path and class, in the first model with its name where that is another.
 
     Args:
       element: "th" for the first model. label: of the model.
       is_same: whether the first model has a module of this path and class here: on narrow screens, its cell stands for
         both.
+      depth: how many modules of the table it is in.
     """
     kinds = ["absent"] * (one is None) + ["same"] * (is_same and element == "td")
     attributes = {"class_": " ".join(kinds) or None, "data_label": label, "scope": "row" if element == "th" else None}
+    attributes["style"] = f"--depth: {depth}" if depth else None
     if one is None:
         return tag(element, "-", **attributes)
     path = one.path or one.name

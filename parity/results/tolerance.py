@@ -101,8 +101,8 @@ FIXED = {
 }
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
 TWINS = (
-    f"{TWIN_FACTOR:.0f} times the measured rounding of float32, as a model may compute parts in it; the float64 copies "
-    "of both are compared, as these differ already; the error is of the feature with the largest share of its limit"
+    f"{TWIN_FACTOR:.0f} times the measured rounding of float32, as a model may compute parts in it: the float64 copies "
+    "of both are compared, which differ already"
 )
 MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
 
@@ -139,8 +139,8 @@ def below(noise: float, typical: float, dtype: str, check: str) -> Limit:
     most = "the largest" if _lottery(dtype, check) else "the median"
     measure, reason = max(
         (units * ROUNDOFF[dtype], f"{roundoffs}, the least that is granted as rounding{fed_back}"),
-        (typical, f"the rounding of the most exact framework, of {most} array"),
-        (noise, "the rounding of the most exact framework, of this array"),
+        (typical, f"{most} array's rounding in the most exact framework"),
+        (noise, "this array's rounding in the most exact framework"),
         key=lambda pair: pair[0],
     )
     return Limit(factor * measure, f"{factor:.0f} times {reason}")

@@ -78,12 +78,16 @@ class Finding:
 
 
 def merge(lists: Iterable[Iterable[str]]) -> list[str]:
-    """Merge lists of names into one: each name that is new comes after the one before it in its own list."""
+    """Merge lists of names into one: each name that is new comes after the one before it in its own list.
+
+    Ahead of it are names of earlier lists that its own list lacks.
+    """
     merged: list[str] = []
-    for names in lists:
-        at = 0
+    for names in map(list, lists):
+        at, own = 0, {*names}
         for name in names:
             if name not in merged:
+                at = next((k for k in range(at, len(merged)) if merged[k] in own), len(merged))
                 merged.insert(at, name)
             at = merged.index(name) + 1
     return merged

@@ -177,7 +177,7 @@ def _share(off: Sequence[Result], of_all: bool) -> str:
         return ""
     kind = " that were judged" if counts["not judged"] else " that ran" * bool(counts["not run"] + counts["failed"])
     models = len({model(r) for r in off})
-    kind += f" of {'one model' if models == 1 else count(models, 'model')}" * (not of_all)
+    kind += f" on {'one model' if models == 1 else count(models, 'model')}" * (not of_all)
     if counts["differs"] < compared:
         return f" in {counts['differs']:,} of {compared:,} comparisons{kind}"
     return f" in {'both' if compared == 2 else f'all {compared:,}'} comparisons{kind}"

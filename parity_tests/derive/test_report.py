@@ -359,7 +359,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     text = unescape(re.sub("<.*?>", "", page))
     for stated in (
         "Sequential (torch), 4 arrays, 26 elements",
-        "inputs(2, 3)",
+        "inputs[2, 3]",
         f"to repeatpython -m convert derive {side} {side} --report {tmp_path}/out.html --quiet --force",
         "seed7 and those after it for the search, two other seeds for the proof",
     ):

@@ -119,8 +119,8 @@ def test_layers_without_a_partner_are_listed_where_the_outputs_agree(check: str)
     tokens = np.random.default_rng(0).standard_normal((2, 5, 6))
     report = parity.compare({"one": Attention(True, 6), "two": Attention(False, 6)}, tokens, check, dtype="float64")
     assert report.passed, str(report)
-    assert "one's 'qkv" in report.results[0].cause
-    assert "two's 'q" in report.results[0].cause
+    assert "in one: 'qkv" in report.results[0].cause
+    assert "in two: 'q" in report.results[0].cause
     assert {"proj", "output"} <= {name for name, *_ in report.results[0].curve}
     other = parity.compare(
         {"one": Attention(True, 6), "two": Attention(False, 6, 1.01)}, tokens, check, dtype="float64"
@@ -440,7 +440,7 @@ def test_modules_named_as_arrays_of_other_checks_are_taps() -> None:
 
     report = parity.compare({"a": Loss("images"), "b": Loss("loss")}, X, "layers", dtype="float64")
     assert report.passed, str(report)
-    assert "a's 'images'; b's 'loss'" in report.results[0].cause
+    assert "in a: 'images'; in b: 'loss'" in report.results[0].cause
 
 
 def test_a_mask_of_bools_with_four_axes_is_no_image() -> None:

@@ -127,7 +127,7 @@ def test_a_bound_linen_module_is_a_model() -> None:
 def test_taps_of_one_side_alone_are_listed() -> None:
     report = parity.compare({"torch": torch_model(), "linen": linen_model()}, IMAGES, "layers")
     assert report.passed, str(report)
-    assert "torch's 'conv'; linen's 'stem'" in report.results[0].cause
+    assert "in torch: 'conv'; in linen: 'stem'" in report.results[0].cause
     assert [name for name, *_ in report.results[0].curve] == ["norm", "head", "output"]
 
 

@@ -145,7 +145,7 @@ class Two(Alone):
 def test_inputs_that_do_not_correspond_are_named() -> None:
     report = parity.compare({"a": One(False), "b": One(True)}, X, "single-step")
     assert report.passed  # the outputs agree
-    assert "b's 'mix <- 1'" in report.results[0].cause
+    assert "in b: 'mix <- 1'" in report.results[0].cause
 
 
 class Opaque:

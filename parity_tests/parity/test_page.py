@@ -317,6 +317,7 @@ def test_a_side_that_never_ran_is_named_once_below_the_verdict() -> None:
 def test_the_section_of_the_documentation_that_a_page_names_is_there() -> None:
     page = re.sub("<[^>]*>", "", Report([replace(row(("a",)), dtype="float32")]).to_html())
     sections = re.findall(r"section (\d), “(.*?)”", page)
+    assert "docs/parity.md of Triptych, section 3" in page  # a page is sent to people without the repository
     text = (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
     assert len(sections) == 2 and all(f"**{number}. {title}.**" in text for number, title in sections)
 

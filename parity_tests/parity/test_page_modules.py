@@ -54,6 +54,18 @@ def test_a_list_that_one_model_alone_has_is_a_container_and_nothing_to_look_at()
     assert 'class="container alone"' in page and "no partner" not in page
 
 
+def test_modules_are_indented_below_those_they_are_in_and_the_first_models_own_stand_first() -> None:
+    trees = {
+        label: [(name, "Linear") for name in ("b", "b.norm", lone, "b.norm.x", "c")]
+        for label, lone in (("l", "b.fc1"), ("r", "b.up"))
+    }
+    table = Report([row(("b.norm",))], modules=trees).to_html().partition('class="modules"')[2]
+    names = list(dict.fromkeys(re.findall("<code>(.*?)</code>", table.partition("</table>")[0])))
+    assert names == ["b", "b.norm", "b.fc1", "b.up", "b.norm.x", "c"]
+    depths = re.findall(r"<tr[^>]*><th([^>]*)>", table.partition("<tbody>")[2])
+    assert [re.sub(r"\D", "", text) for text in depths] == ["", "1", "1", "1", "2", ""]
+
+
 def test_modules_without_errors_are_folded() -> None:
     trees = {"m": [("a", "Linear")]}
     named, judged = (
@@ -140,7 +152,7 @@ def test_each_column_has_the_names_of_its_own_model_and_says_once_why_a_module_i
     lines = [" ".join(re.sub("<[^>]*>", " ", line).split()) for line in table.split("<tr")[2:]]
     assert lines[0].partition(">")[2].strip().startswith("0 Linear, named up layer_0.up Dense ✗ 1.0e-3 first")
     assert [line.partition(">")[2].strip() for line in lines[1:]] == [
-        f"- layer_0.q Dense not compared: {why}", f"qkv Linear - not compared: {why}",
+        f"qkv Linear - not compared: {why}", f"- layer_0.q Dense not compared: {why}",
     ]  # fmt: skip
     assert "<dt>class</dt><dd>Linear (0) in a, Dense (<code>layer_0.up</code>) in b</dd>" in page
 

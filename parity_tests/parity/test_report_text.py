@@ -323,7 +323,7 @@ def test_the_verdict_states_the_cause_of_what_differs_first_as_the_page_does() -
 
 def test_a_model_that_agrees_is_named_apart_from_those_that_differ() -> None:
     made = [*results(1e-3, ("v",)), *results(1e-15, ("w",))]
-    said = "torch differs from flax and paddle in 8 of 12 comparisons of one model, first at `blocks.1.norm1`."
+    said = "torch differs from flax and paddle in 8 of 12 comparisons on one model, first at `blocks.1.norm1`."
     assert summary.verdict(made, alone=True) == f"{said} `mlp_mixer:w` agrees."
     title = Report(made).to_html().partition("<title>")[2].partition("</title>")[0]
     assert title.startswith("mlp_mixer:v: torch differs from flax")

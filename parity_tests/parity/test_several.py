@@ -78,5 +78,6 @@ def test_files_are_not_compared_with_each_other_which_a_note_says_at_once(tmp_pa
         said = "note: each file is compared with itself, as several frameworks run it, and not with another file"
         assert notes.startswith(said) == (text == other)
         assert (f"python -m convert diff {MIXER} {other}`" in notes) == (text == other)
+        assert ("parity.md, Your own two models, shows how" in notes) == (text == other)
     read(MIXER, MIXER)
     assert "another file" not in capsys.readouterr().err

@@ -84,8 +84,8 @@ def test_fused_projections_are_listed_and_the_rest_is_compared(check: str) -> No
     tokens = RNG.standard_normal((2, 5, 16))
     (result,) = parity.compare({"one": Attention(True), "two": Attention(False)}, tokens, check, dtype="float64")
     assert result.passed, str(result)
-    assert "one's 'qkv." in result.cause
-    assert "two's 'q." in result.cause or "two's 'v." in result.cause
+    assert "in one: 'qkv." in result.cause
+    assert "in two: 'q." in result.cause or "in two: 'v." in result.cause
     assert any("proj.kernel" in name for name, *_ in result.curve)
     assert np.isfinite([error for _, error, _ in result.curve]).all()
     other = Attention(False)
