@@ -84,8 +84,9 @@ def test_what_is_open(bare, run, tmp_path):
     assert ports.load(bare, "torch", act="relu", assume=True).config.act == "relu"
     with convert.plan(bare, dst="torch", settings={"act": "relu"}, assume=True) as plan:
         plan.write(tmp_path / "known.safetensors")
-    name = f"settings={str(tmp_path / 'known.safetensors')!r}"
-    assert name in refusal(ports.load, bare, "torch")
+    known = repr(str(tmp_path / "known.safetensors"))
+    assert f"config={known}" in refusal(ports.load, bare, "torch")
+    assert f"settings={known}" in refusal(convert.plan, bare, dst="torch")
     for other in ("aaa", "bare2"):  # of another value, the second named more like the file
         with convert.plan(bare, dst="torch", settings={"act": "gelu"}, assume=True) as plan:
             plan.write(tmp_path / f"{other}.safetensors")
@@ -138,6 +139,13 @@ def test_which_part_and_which_dialect(bare, tmp_path):
 
 def test_a_configuration_without_a_record(bare):
     assert "settings=" in refusal(read_config, bare)
+    framework = next(iter(ports.available()), None) or pytest.skip("no framework is installed")
+    for call in (
+        lambda: ports.load(bare, framework, config=bare),
+        lambda: ports.save(None, "model.npz", config=bare),
+    ):
+        said = refusal(call)
+        assert f"config={bare!r}: " in said and "settings=" not in said
 
 
 def test_replicas_steps_shards_and_layouts(tmp_path):
