@@ -96,15 +96,15 @@ def test_numbers_of_earlier_steps_are_named_and_not_restored(saved, convert, tmp
     state["params"] = {name: array + 1 for name, array in state["params"].items()}
     trained = msgpack_serialize(state)
     (tmp_path / "later.msgpack").write_bytes(trained)
-    said = "note: numbers beside the state are not restored, as the training went on: epoch=3, best=0.5, "
+    said = "note: numbers beside the state are not restored, as {}: epoch=3, best=0.5, "
     first = ["--config", tmp_path / "first.msgpack"]
     err = convert("flax", "later.msgpack", "later.pt", "--reverse", *first)
-    assert numbers(tmp_path / "later.pt") == {} and said in err, err
+    assert numbers(tmp_path / "later.pt") == {} and said.format("the file has no record of its own") in err, err
     err = convert("torch", "own.pt", "own_numbers.pt", *first)
     assert numbers(tmp_path / "own_numbers.pt") == NUMBERS and "not restored" not in err, err
     (tmp_path / "first.msgpack").write_bytes(trained)
     err = convert("flax", "first.msgpack", "over.pt", "--reverse", "--hyper", "kind=adamw")
-    assert numbers(tmp_path / "over.pt") == {} and said in err, err
+    assert numbers(tmp_path / "over.pt") == {} and said.format("the training went on") in err, err
 
 
 @pytest.mark.parametrize("table", [True, False])

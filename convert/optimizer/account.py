@@ -93,7 +93,8 @@ class Moves:
     def to_do(self) -> list[str]:
         """Return what the user should do where the new optimizer is built: its scheduler's entry, its groups."""
         lines = [*self._scheduler_wanted()]
-        if self.state.library in NOT_SHOWN and self.library != self.state.library:
+        whole = self.earlier.get("from") == "torch" == self.library  # torch's groups show it, and the record is of them
+        if self.state.library in NOT_SHOWN and self.library != self.state.library and not whole:
             section = "Groups of parameters in torch" if self.library == "torch" else "What each library keeps"
             where = f"{document('training')}, {section}"
             what, present = NOT_SHOWN[self.state.library]
