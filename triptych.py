@@ -71,7 +71,11 @@ def _unknown(word: str) -> str:
 
 def hidden() -> str:
     """Say which file hides one of our packages from a user's script, and the remedy; "" if none does."""
-    remedy = "rename it, or run the script as python -P (docs/quick-start.md)"
+    pages = [
+        os.path.join(HOME, *folders, "docs", "quick-start.md") for folders in (("convert",), ())
+    ]  # of a wheel first
+    page = next(filter(os.path.exists, pages), "")
+    remedy = f"rename it, or run the script as python -P{f' ({page})' if page else ''}"
     return f"{shadow} hides Triptych's own: {remedy}" if (shadow := _shadow()) else ""
 
 

@@ -241,6 +241,6 @@ TRAINERS = {"flax": Flax, "torch": Torch, "paddle": Paddle}
 
 def apart(printed, err):
     """Return the plain values that a table of `diff` lists, as its notes spell them, and the notes: none is in both."""
-    rows = re.findall(r"^  (\S.*?)  +(\S.*?)  +(\S.*)$", printed.partition("  plain value")[2], re.MULTILINE)
-    assert not any(f"{name} is " in err for name, *_ in rows), err
-    return "".join(f"{name} is {ours} in A, {theirs} in B\n" for name, ours, theirs in rows) + err
+    rows = re.findall(r"^  (\S.*?)  +(\S.*?)  +(\S.*)$", printed.partition("  plain value\n")[2], re.MULTILINE)
+    assert not any(f"{name} is " in err for *_, name in rows), err
+    return "".join(f"{name} is {ours} in A, {theirs} in B\n" for ours, theirs, name in rows) + err

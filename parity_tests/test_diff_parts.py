@@ -65,11 +65,13 @@ def test_all_parts_are_the_same_after_a_conversion_there_and_back(training, run,
     path, config, changed = training
     there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
     assert run("torch2flax", path, "-o", there, "--with-optimizer", "--config", config)[0] == 0
-    assert run("flax2torch", there, "-o", back, "--with-optimizer", "--hyper", "lr=0.0009765625")[0] == 0
+    words = "flax2torch", there, "-o", back, "--with-optimizer", "--hyper", "lr=0.0009765625"
+    assert run(*words)[0] == 0
     code, printed, err = run("diff", path, back, "--weights", "/", "--config", config)
     assert (code, printed.splitlines()[0]) == (0, ALL), err
     code, printed, _ = run("diff", path, back, "--weights", "/", "--config", config, "--set", "gelu=tanh")
     assert code == 1 and printed.startswith("different: 1 setting\n")  # the record of one says otherwise
+    assert "shows no mask" not in run(*words, "--force")[2]  # torch's groups would have shown it
     code, printed, err = run("diff", path, changed(lambda saved: None), "--weights", "/")
     assert code == 1 and printed.startswith("the same arrays; equal only if "), err
     opaque = changed(lambda saved: saved.update(made=complex(1, 2)))
@@ -110,6 +112,18 @@ def test_weights_and_their_average_in_places_of_other_names_are_compared(trainin
     code, printed, err = run("diff", path, changed(renamed), "--weights", "/", "--config", config)
     assert (code, printed.splitlines()[0]) == (0, ALL), err
     assert "the place of the weights" in err and "the place of an average of the weights" in err
+
+
+def test_the_state_of_an_optimizer_is_named_where_it_is_taken_for_weights(training, run, tmp_path):
+    path, config, _ = training
+    code, _, err = run("torch2flax", path, "--weights", "optimizer", "--config", config, "-o", tmp_path / "x.msgpack")
+    remedy = "leave out --weights optimizer; --with-optimizer takes it along with the weights"
+    assert code == 1 and f"{path}: 'optimizer/' is the state of an optimizer alone: {remedy}\n" in err
+    code, _, err = run("diff", path, path, "--weights", "optimizer", "--config", config)
+    assert (
+        code == 0
+        and f"{path}, its part optimizer, fits no architecture here, so arrays are compared by names: --config" in err
+    )
 
 
 def test_parts_of_two_layouts_are_refused(training, run, tmp_path):

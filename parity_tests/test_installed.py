@@ -121,6 +121,8 @@ def test_an_import_beside_a_file_of_the_same_name_says_which(tmp_path, statement
         )
         said = f"ImportError: {tmp_path}/convert.py hides Triptych's own: rename it, or run the script as python -P"
         assert (done.returncode, said in done.stderr) == (code, bool(code)), done.stderr
+        for page in re.findall(r"python -P \((.*)\)", done.stderr):
+            assert os.path.isabs(page) and os.path.isfile(page)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, "google2torch"])

@@ -425,7 +425,7 @@ def test_a_file_beside_the_weights_that_may_be_the_optimizers_is_named(run, tmp_
     assert code == 1 and err.endswith("give the state's file by --optimizer FILE\n"), err
     (tmp_path / "optimizer.pt").write_bytes(b"")
     code, _, err = run(*words)
-    assert code == 1 and err.endswith(f"by --optimizer {tmp_path / 'optimizer.pt'}, by its name one\n"), err
+    assert code == 1 and err.endswith(f"by --optimizer {tmp_path / 'optimizer.pt'}, as its name suggests\n"), err
 
 
 def test_a_kind_that_the_user_alone_states_stays_marked(run, tmp_path):

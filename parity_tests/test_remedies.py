@@ -1,5 +1,6 @@
 """Remedies in errors and warnings: options for who typed a command, arguments for who called a function."""
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -84,8 +85,9 @@ def test_what_is_open(bare, run, tmp_path):
     assert ports.load(bare, "torch", act="relu", assume=True).config.act == "relu"
     with convert.plan(bare, dst="torch", settings={"act": "relu"}, assume=True) as plan:
         plan.write(tmp_path / "known.safetensors")
-    name = f"settings={str(tmp_path / 'known.safetensors')!r}"
-    assert name in refusal(ports.load, bare, "torch")
+    known = repr(str(tmp_path / "known.safetensors"))
+    assert f"config={known}" in refusal(ports.load, bare, "torch")
+    assert f"settings={known}" in refusal(convert.plan, bare, dst="torch")
     for other in ("aaa", "bare2"):  # of another value, the second named more like the file
         with convert.plan(bare, dst="torch", settings={"act": "gelu"}, assume=True) as plan:
             plan.write(tmp_path / f"{other}.safetensors")
@@ -100,6 +102,18 @@ def test_what_is_open(bare, run, tmp_path):
         assert plan.config.act == "relu"
     with pytest.warns(UserWarning, match="assumed when the record was written"):
         assert ports.load(bare, "torch", settings=tmp_path / "known.safetensors", act="gelu").config.act == "gelu"
+
+
+def test_a_record_of_other_classes_is_suggested_with_those_of_the_file(bare, run, tmp_path):
+    with convert.plan(bare, dst="torch", settings={"act": "relu"}, assume=True) as plan:
+        plan.write(tmp_path / "known.safetensors")
+    own = dataclasses.replace(specs.get("convmixer").tiny["even"], classes=9)
+    write_numbers(tmp_path / "own.safetensors", "convmixer", own, "torch")
+    err = run("torch2flax", tmp_path / "own.safetensors")[2]
+    stated = "--config", str(tmp_path / "known.safetensors"), "--set", "classes=9"
+    assert f"same model: {' '.join(stated)}\n" in err
+    assert run("torch2flax", tmp_path / "own.safetensors", "-o", tmp_path / "own.msgpack", *stated)[0] == 0
+    assert "--set" not in refusal(convert.plan, tmp_path / "own.safetensors", dst="flax")
 
 
 def test_what_is_there_already_or_lost_or_cannot_be_held(tmp_path):
@@ -138,6 +152,13 @@ def test_which_part_and_which_dialect(bare, tmp_path):
 
 def test_a_configuration_without_a_record(bare):
     assert "settings=" in refusal(read_config, bare)
+    framework = next(iter(ports.available()), None) or pytest.skip("no framework is installed")
+    for call in (
+        lambda: ports.load(bare, framework, config=bare),
+        lambda: ports.save(None, "model.npz", config=bare),
+    ):
+        said = refusal(call)
+        assert f"config={bare!r}: " in said and "settings=" not in said
 
 
 def test_replicas_steps_shards_and_layouts(tmp_path):
@@ -320,5 +341,5 @@ def test_an_original_with_the_same_classes_is_the_first_record_to_take(run, tmp_
     save_file(arrays, tmp_path / "tuned.safetensors")
     _, _, err = run("torch2flax", tmp_path / "tuned.safetensors")
     (line,) = (line for line in err.splitlines() if "from a record" in line)
-    names = ("mixer.safetensors", "tuned2.npz.json", "tuned.npz.json")
+    names = ("mixer.safetensors", "tuned2.npz.json", "tuned.npz.json --set classes=7")
     assert line.endswith(" or ".join(f"--config {tmp_path / name}" for name in names)), line

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import specs
-    from convert.errors import UsageError
+    from convert.errors import UsageError, by_ports
     from convert.records.altered import WARNING
     from specs import config as configs
     from specs.spec import Spec
@@ -105,9 +105,10 @@ def load(
     from .port import Port
     from .source import Source
 
-    stated = _stated(settings, config)
-    planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
-    with planned as loaded:
+    with by_ports():
+        stated = _stated(settings, config)
+        planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
+    with by_ports(), planned as loaded:
         source = Source.of(loaded.reader.path, loaded.reading.prefix)
         dtype, remarks = _dtype_and_remarks(loaded, dtype)
         _warn(path, remarks)
@@ -299,7 +300,8 @@ def save(
         if config is not None:
             raise UsageError("config: a port has its own configuration")
         model, config = model.model, model.settings()
-    return save(model, path, config, architecture, **options)
+    with by_ports():
+        return save(model, path, config, architecture, **options)
 
 
 def initial(

@@ -76,7 +76,8 @@ def _by_arrays(arguments: Namespace, tolerance: Tolerance) -> tuple[Differences,
         if not pair or not given:
             return pair
         unused = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used"
-        return pair[0], [f"{a} fits no architecture here, so arrays are compared by names: {unused}", *pair[1]]
+        part = f", its part {parts[0]}," if parts[0] else ""
+        return pair[0], [f"{a}{part} fits no architecture here, so arrays are compared by names: {unused}", *pair[1]]
     return None
 
 

@@ -111,6 +111,12 @@ def _by_value(
         is_made = isinstance(source, dict) and source.get("file") in sources
         return doubtful, is_other, is_made, -SequenceMatcher(None, own, os.path.basename(name)).ratio()
 
+    def stating_it(name: str) -> str:
+        """Spell what takes a record, with the classes of the file where the record is of others."""
+        config = near[name].content["config"]
+        others = [field for field in ADAPTED if field in shown and config.get(field) != shown[field]]
+        return " ".join([option("config", name), *(command_or_call(spelled(f, shown[f]), "") for f in others)]).strip()
+
     groups: dict[str, list[str]] = {}
     for name in sorted(near, key=likeness):
         record = near[name]
@@ -119,7 +125,7 @@ def _by_value(
         if values:
             groups.setdefault(", ".join(values), []).append(name)
     for stating, files in groups.items():
-        named = [option("config", name) for name in files[:SUGGESTED]]
+        named = list(map(stating_it, files[:SUGGESTED]))
         more = [f"{len(files) - SUGGESTED} more"] if files[SUGGESTED:] else []
         yield f"or take {stating} from a record, if it is of the same model: {' or '.join([*named, *more])}"
 

@@ -41,7 +41,7 @@ MODEL = ("architecture", "config", "plain")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind; names, which may be long, stand last, so that no row breaks the columns
     "architecture": ("", "in A", "in B"), "config": ("setting", "in A", "in B"),
-    "plain": ("plain value", "in A", "in B"),
+    "plain": ("in A", "in B", "plain value"),
     "missing": ("arrays only in A",), "unexpected": ("arrays only in B",),
     "shape": ("shape in A", "shape in B", "array"), "value": ("error", "elements", "array"),
 }  # fmt: skip
@@ -260,7 +260,8 @@ def _name(entry: dict[str, Any]) -> str:
 def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
     a, _, b = worst["detail"].partition(" and ")
     if worst["kind"] in MODEL:
-        return summarised(entry["setting"] for entry in group), a, b
+        name = summarised(entry["setting"] for entry in group)
+        return (a, b, name) if worst["kind"] == "plain" else (name, a, b)
     names = summarised(name for entry in group for name in entry["a"] or entry["b"])
     if worst["kind"] != "value":
         return (a, b, names) if worst["kind"] == "shape" else (names,)

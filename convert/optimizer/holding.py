@@ -210,7 +210,9 @@ def _without_state(reader: Reader, path: str | None, holder: Reader) -> str:
     if beside := optimizer_place(reader):
         lacks = f"no {os.path.basename(beside)} beside {reader.path}, and no state of an optimizer in it"
     likely = _likely_beside(reader)
-    return f"{lacks}: give the state's file by --optimizer {likely or 'FILE'}{', by its name one' if likely else ''}"
+    return (
+        f"{lacks}: give the state's file by --optimizer {likely or 'FILE'}{', as its name suggests' if likely else ''}"
+    )
 
 
 def _likely_beside(reader: Reader) -> str:

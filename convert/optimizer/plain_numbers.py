@@ -27,7 +27,7 @@ KEY = "beside"  # in what a record says of an optimizer: the numbers for which i
 MOST = 1000  # numbers that go along
 NAMED = 20  # of them that a note names
 RESTORED = "from which a conversion back restores them, unless the file is trained further"
-OUTDATED = "not restored, as the training went on"
+WENT_ON, NO_RECORD = "as the training went on", "as the file has no record of its own"
 
 
 class PlainNumbers(NamedTuple):
@@ -37,7 +37,7 @@ class PlainNumbers(NamedTuple):
       values: by their own names. stored: the names of those that the file has, in the file.
       placed: whether the target has a place for them; else its record has them.
       aside: arrays of one number that is not finite, or whose names stand for something else in the target.
-      outdated: those that a record has of earlier steps of the training alone.
+      outdated: those that a record has of earlier steps of the training alone. why: nothing restores them.
     """
 
     values: Mapping[str, float]
@@ -45,6 +45,7 @@ class PlainNumbers(NamedTuple):
     placed: bool = False
     aside: Mapping[str, float] = MappingProxyType({})
     outdated: Mapping[str, float] = MappingProxyType({})
+    why: str = WENT_ON
 
     def about(self) -> dict[str, Any]:
         """Return what the record says of them."""
@@ -58,7 +59,11 @@ class PlainNumbers(NamedTuple):
         along = "go along" if self.stored else "go along, from the record"
         where = along if self.placed else f"{'go into' if self.stored else 'stay in'} the record alone, {RESTORED}"
         kept = [f"numbers beside the state {where}: {_listed(self.values)}"] if self.values else []
-        lost = [f"numbers beside the state are {OUTDATED}: {_listed(self.outdated)}"] if self.outdated else []
+        lost = (
+            [f"numbers beside the state are not restored, {self.why}: {_listed(self.outdated)}"]
+            if self.outdated
+            else []
+        )
         return [*kept, *lost, *aside]
 
 
@@ -81,7 +86,9 @@ def added(
     aside = {name: of_arrays[name] for name in counts if name.rpartition("/")[2] not in free}
     earlier = _recorded(config, held) | _recorded(record.earlier_optimizer, held)
     outdated = {name: value for name, value in earlier.items() if name not in values and name not in written.tree}
-    return replace(written, tree=tree), PlainNumbers(free, stored, placed, aside, outdated)
+    return replace(written, tree=tree), PlainNumbers(
+        free, stored, placed, aside, outdated, WENT_ON if record.content else NO_RECORD
+    )
 
 
 def _numbers(plan: Plan | TablePlan, held: Held) -> dict[str, float]:

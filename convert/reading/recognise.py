@@ -191,7 +191,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     if weights is not None and not names.forms:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    if optimizer := _optimizer_of_paddle(reader) or _optimizer_alone(reader):
+    if optimizer := _optimizer_of_paddle(reader) or _optimizer_alone(reader, names.root):
         return f"{reader.path}: {optimizer}"
     if own := own_names(reader.tensors):
         return f"{reader.path}: {own}"
@@ -277,13 +277,18 @@ def _optimizer_of_paddle(reader: Reader) -> str:
     return f"this is the state of an optimizer of paddle; {model}{command_or_call(command, '')}"
 
 
-def _optimizer_alone(reader: Reader) -> str:
-    """Say that a file of torch or JAX is the state of an optimizer and nothing else; "" for any other file."""
+def _optimizer_alone(reader: Reader, root: str) -> str:
+    """Say that a part of a file of torch or JAX is the state of an optimizer and nothing else; "" for any other."""
     from .optimizers import find_any, state_names
 
     location = find_any(reader)
-    if location is None or not reader.tensors or not state_names(reader, location).issuperset(reader.tensors):
+    inside = {name for name in reader.tensors if name.startswith(root)}
+    if location is None or not inside or not state_names(reader, location).issuperset(inside):
         return ""
+    if inside != reader.tensors.keys():
+        remedy = f"leave out {option('weights', root.rstrip('/'))}"
+        along = command_or_call("; --with-optimizer takes it along with the weights", "")
+        return f"{root!r} is the state of an optimizer alone: {remedy}{along}"
     command = f": give that file to convert, with --with-optimizer --optimizer {reader.path} for both"
     return f"this is the state of an optimizer alone; the weights are in another file{command_or_call(command, '')}"
 
