@@ -80,7 +80,7 @@ def check_complete(table: Table) -> None:
     """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
     if why := claim(table, UNFINISHED):
         missing = [comment.removeprefix("# ") for comment in table.lines[0].above if comment.startswith(MISSING)]
-        raise ConvertError(f"{table.name}: is incomplete, as its comment says: {why}", missing)
+        raise ConvertError(f"{table.name} is incomplete, as its comment says: {why}", missing)
 
 
 def unproven_note(content: Mapping[str, Any]) -> str:

@@ -106,7 +106,7 @@ def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Pat
     found.table.save(tmp_path / "my.table")
     save_file(_state(_net()), tmp_path / "left.safetensors")
     advice = "8 arrays of the right model without a line: add the lines that are missing, and remove this comment"
-    with pytest.raises(ConvertError, match=f"is incomplete, as its comment says: {advice}") as raised:
+    with pytest.raises(ConvertError, match=rf"my\.table is incomplete, as its comment says: {advice}") as raised:
         plan(str(tmp_path / "left.safetensors"), str(tmp_path / "my.table"))
     assert "missing: 0.weight: it has 5 where 0.weight has 4" in raised.value.problems, raised.value.problems
     assert "missing: {1,3}.weight: no use of it was matched" in raised.value.problems, raised.value.problems
@@ -384,9 +384,35 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
     found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
     assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
     assert found.stop.why == (
-        "no operation on the left reads the patches of values of shape [4, 6, 9, 9], padding included, that its "
-        "convolution at 2 reads (parameter of shape [6, 6, 3, 3])"
+        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 9, 9], "
+        "padding included (parameter of shape [6, 6, 3, 3])"
     )
+
+
+def test_a_line_that_is_doubtful_is_no_matrix_in_an_unusual_order():
+    """The partner of mix is wrong, as no left parameter is one: how its axes stand says nothing."""
+    needs("torch")
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, mixes: bool) -> None:
+            super().__init__()
+            self.f, self.g = torch.nn.Linear(12, 12), torch.nn.Linear(12, 12)
+            self.mix = torch.nn.Parameter(torch.randn(12, 12)) if mixes else None
+
+        def forward(self, x: Any) -> Any:
+            y = self.f(x)
+            return x + self.g((y.tanh().flip(1) if self.mix is None else (y @ self.mix.softmax(0)).tanh()).cumsum(1))
+
+    def net(mixes: bool) -> Any:
+        return torch.nn.Sequential(torch.nn.Linear(6, 12), Block(mixes), Block(mixes), torch.nn.Linear(12, 4))
+
+    found = parity.derive(net(False), net(True), (np.random.default_rng(0).standard_normal((2, 5, 6)),))
+    assert "1.mix" in found.doubtful and not found.transposed
+    read = "reads the input of its product at 2, of shape [2, 5, 12] (parameter of shape [12, 12])"
+    assert found.stop is not None and found.stop.why == f"no operation on the left {read}"
+    page = page_of(found, {})
+    assert "<dt>difference</dt><dd>" in page and '<dt>cause</dt><dd class="key">none was confirmed' in page
 
 
 def test_a_complete_table_says_from_where_on_its_lines_follow_names():

@@ -227,7 +227,7 @@ def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_wha
         assert claim not in page and claim in page_of(DERIVED, {}), claim
     depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
     assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
-    assert "2 of 3 matched, 1 of these differs" in page
+    assert "2 of 3 matched, 1 of these agrees" in page
     assert rows(page)[-3:] == [
         ["out", "none", "", "-"], ["bias", "none", "term", "-"], ["none", "head/bias", "term", "-"],
     ]  # fmt: skip
@@ -248,7 +248,7 @@ def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: 
     page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
     for text in (
         "the largest difference of an element over the largest element of its output",
-        "<b>✗ 1 of 2 differs</b> (limit 1e-8)",
+        "<b>✗ 1 of 2 agrees</b> (limit 1e-8)",
     ):
         assert text in page
 
@@ -394,7 +394,7 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     tables = page_of(replace(found, uses=read, divergences=[Divergence("l0", "r0", 1e-3)]), {})
     text = unescape(re.sub("<.*?>", " ", tables.replace("<wbr>", "")))
     assert re.search(rf"last that agrees\s+{OWN}\s+{OWN}", text), text
-    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+differs\s+\(limit 1e-8\)", text), text
+    assert re.search(r"uses of parameters\s+✗ 1 of 2\s+agrees\s+\(limit 1e-8\)", text), text
 
 
 def test_the_page_says_what_the_proof_took_for_granted():

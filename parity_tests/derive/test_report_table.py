@@ -109,6 +109,9 @@ def test_what_somebody_should_check_is_a_remark_and_its_lines_are_marked():
     assert "! marks lines to check" in page and "marks lines to check" not in page_of(DERIVED, {})
     lines = re.findall('<span class="[a-z ]*doubted">(.*)', page)
     assert [unescape(re.sub("<.*?>", "", line)) for line in lines] == ["l.{i}.w: c <-> b{i}/w: c"]
+    left = len("l.{i}.w: c")  # behind which arrows stand below each other, further to the right beside a mark
+    assert f'style="--left: {left + 2}ch"' in page
+    assert f'style="--left: {left}ch"' in page_of(replace(found, doubtful=[]), {})
 
 
 def test_right_arrays_that_one_left_array_fills_are_a_remark():
@@ -142,7 +145,7 @@ def test_commands_of_a_table_that_is_not_proven_stand_behind_a_caveat():
 def test_the_lines_of_a_table_stand_by_block_and_comments_apart():
     table = Table.parse("table 1\n# why\nstem: c <-> a: c\nl.{i}.w: c <-> b{i}/w: c\nl.{i}.b: c <-> b{i}/b: c\n")
     page = page_of(replace(DERIVED, table=DerivedTable(table.lines, table.sides, table.orders)), {})
-    (lines,) = re.findall('<pre class="lines">(.*?)</pre>', page, re.DOTALL)
+    (lines,) = re.findall('<pre class="lines"[^>]*>(.*?)</pre>', page, re.DOTALL)
     assert re.findall('^<span(?: class="([a-z ]*)")?>', lines, re.MULTILINE)[:1] == ["comment"]
     assert [lines.count(f'class="{kind}"') for kind in ("comment", "block", "comment block")] == [2, 2, 0]
 

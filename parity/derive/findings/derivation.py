@@ -189,13 +189,12 @@ class Derivation(Evidence):
         """Say how many uses of parameters have partners and agree: "10 of 36 uses matched, all 10 agree"."""
         matched, agree = len(self.compared), self.agreeing
         others = sum(use.side == "right" and bool(use.kind or self.left_out(use)) for use in self.unmatched)
+        verb = "agrees" if agree == 1 else "agree"
         if not others:
-            verb = "agrees" if agree == matched == 1 else "agree"
             return f"{agree:,} of {count(matched, 'use')} of parameters {verb}"
         if not matched:
             return f"0 of {count(others, 'use')} of parameters matched"
         which = f"{'all ' * (agree > 1)}{agree:,}" if agree == matched else f"{agree:,} of these"
-        verb = "agrees" if agree == matched == 1 else "agree"
         return f"{matched:,} of {count(matched + others, 'use')} of parameters matched, {which} {verb}"
 
     def left_out(self, use: Unmatched) -> str:

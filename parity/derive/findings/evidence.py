@@ -293,7 +293,8 @@ class Evidence(Given, Matching, Judgement, Differences):
         for use in self.uses:
             for name in use.right:
                 kinds.setdefault(name, set()).add(use.kind)
-        return unusual(self.table, [name for name, uses in kinds.items() if uses == {"product"}])
+        sure = kinds.keys() - set(self.doubtful)
+        return unusual(self.table, [name for name in kinds if name in sure and kinds[name] == {"product"}])
 
     @property
     def fixed(self) -> list[str]:

@@ -90,6 +90,10 @@ class Kind(NamedTuple):
 
 
 KINDS = (
+    Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
+    Kind(
+        "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
+    ),
     Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind(
         "unobservable", "unobservable, outside any proof, as no output depends on this with these inputs", outside=True
@@ -103,10 +107,6 @@ KINDS = (
     Kind("only_inferred", "inferred, as these inputs do not read all of it", outside=True),
     Kind("inferred_apart", "inferred, as values differ before it or these inputs do not read all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
-    Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
-    Kind(
-        "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
-    ),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -270,10 +271,20 @@ class Choices:
         """Say which operation has no partner on the left, and what to look at."""
         shapes = ", ".join(str(list(self.rights.shapes[name])) for name in self.rights.owners(use.ids))
         window = self.program.patches(self.program.tape.nodes[use.node])
-        of = "" if use.x is None else f" of shape {[n for n in np.shape(use.x) if n != 1]}"
-        what = f"the patches of values{of}, padding included," if window else f"the values{of}"
-        own = f"its {operation(use.kind, window)} at {where} reads (parameter of shape {shapes})"
-        return Stop(tuple(names), f"no operation on the left reads {what} that {own}", compare(use.kind, window))
+        of = "" if use.x is None else f", of shape {self._read_shape(use)}"
+        what = f"{'the patches of ' if window else ''}the input of its {operation(use.kind, window)} at {where}{of}"
+        of_window = ", padding included" if window else ""
+        why = f"no operation on the left reads {what}{of_window} (parameter of shape {shapes})"
+        return Stop(tuple(names), why, compare(use.kind, window))
+
+    def _read_shape(self, use: Use) -> list[int]:
+        """Return the shape of the values that a use reads, with the most axes that layouts before it give them."""
+        program, nodes = self.program, self.program.tape.nodes
+        active = (number for number in nodes[use.node].inputs if number in program.active)
+        before = (program.before_layouts(number) for number in active)
+        values = [value for first, layouts in before for value in (first, *(node.output for node in layouts))]
+        shapes = [[n for n in shape if n != 1] for shape in (np.shape(use.x), *map(program.shapes.__getitem__, values))]
+        return max((shape for shape in shapes if math.prod(shape) == math.prod(shapes[0])), key=len)
 
     def _free(self, ids: Array) -> bool:
         return not every(self.owned, ids)

@@ -55,8 +55,7 @@ def _parting(derivation: Derivation, place: Divergence, address: str | None) -> 
     most = EQUAL_OUTPUTS if whole else PARTED_USES
     both, cause = _values(place)
     sides = _sides_table([*both, *modules, ("last that agrees", *_before(derivation, place))], len(both))
-    key = "" if both else "cause" if place.cause else "difference"
-    rows = facts(_facts(derivation, place, most, cause), key)
+    rows = facts(_facts(derivation, place, most, cause), "" if both else "cause")
     return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(derivation, place.size <= most))
 
 

@@ -14,6 +14,8 @@ from specs.notation.paths import Hole, normal, spelt
 from specs.table import Table
 from specs.words import begun
 
+ARROW = " <-> "
+MOST_ALIGNED = 44  # characters of a left side behind which arrows stand below each other
 LEGEND = "A line names an array of either model and its axes, by letters that both sides share"
 CHECK = "marks lines to check: Remarks say why."
 NOTATION = {  # what may occur in a line, and its meaning
@@ -39,11 +41,18 @@ def table(derivation: Derivation, out: str | None) -> Markup:
     if converts and not derivation.proven and MEANT not in derivation.following:  # which stands below the cards
         doubt = MEANT if derivation.confirmed else "the Table is not proven: check its lines before you convert by it"
         converts.insert(0, tag("p", tag("b", prose(f"{begun(doubt)}.")), class_="next"))
-    check = f" {MARKS['close']} {CHECK}" if any("doubted" in line for line in lines) else ""
+    marked = any("doubted" in line for line in lines)
+    check = f" {MARKS['close']} {CHECK}" if marked else ""
     legend = tag("p", prose(f"{_legend(derivation.table)}{check}"), class_="soft")
-    return tag(
-        "section", tag("h2", "Table: which array becomes which"), legend, tag("pre", *lines, class_="lines"), *converts
-    )
+    left = max((len(side) for side in _left_sides(derivation.table) if len(side) <= MOST_ALIGNED), default=0)
+    listing = tag("pre", *lines, class_="lines", style=f"--left: {left + 2 * marked}ch")  # a mark is as long as 2
+    return tag("section", tag("h2", "Table: which array becomes which"), legend, listing, *converts)
+
+
+def _left_sides(table: Table) -> list[str]:
+    """Return what stands before the arrow of each line that has two sides."""
+    sides = (str(line).partition(ARROW) for line in table.lines)
+    return [left for left, arrow, _ in sides if arrow]
 
 
 def _lines(table: Table, doubted: Collection[str]) -> list[Markup]:
@@ -100,7 +109,7 @@ def _legend(table: Table) -> str:
 
 def _sides(text: str) -> list[Markup]:
     """Split a printed line before its arrow, where it is broken first; comments and lines with one side are whole."""
-    left, arrow, right = text.partition(" <-> ")
+    left, arrow, right = text.partition(ARROW)
     if not arrow or text.startswith("#"):
         return [prose(text)]
     return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
