@@ -112,7 +112,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
 
 def _outputs_agree(r: Result) -> bool:
     """Tell whether models return the same, whatever their layers do: not where each layer got its own inputs."""
-    returned = [error <= limit for name, error, limit in r.curve if name.partition(":")[0] == OUTPUT]
+    returned = [error <= bound for name, error, bound in r.curve if name.partition(":")[0] == OUTPUT]
     return r.passed is True or (r.check == "layers" and bool(returned) and all(returned))
 
 
