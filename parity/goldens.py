@@ -28,6 +28,7 @@ from convert.plans.plan import Plan
 from convert.plans.planning import plan
 from convert.reading.recognise import dialects
 from convert.terminal import say_note
+from parity.given.quoting import some
 from parity.results.elements import relative_error, worst
 from parity.results.tolerance import FLOAT64
 from ports.frameworks import unported
@@ -226,6 +227,9 @@ def _check(folder: str, page: str) -> int:
         raise UsageError(f"{folder}: nothing was run, as {unported(architecture)}")
     check_dialects(architecture)
     shared = _shared(folder, case, page)
+    if constant := _constant(case.weights):
+        what = "holds one number throughout" if len(constant) == 1 else "hold one number each throughout"
+        say_note(f"{case.name}: {some(constant)} {what}: a fault could hide behind it, so draw random numbers")
     with warnings.catch_warnings(record=True) as caught:
         computed = outputs(case)
     for note in dict.fromkeys(line for one in caught for line in _remarks(one.message)):  # of each port alike
@@ -245,6 +249,14 @@ def _check(folder: str, page: str) -> int:
         words += [word for name, value in case.settings.items() for word in ("--set", f"{name}={exact(value)}")]
         print(f"to find where the ports part: {called('parity')} {shlex.join(words)} --check layers")
     return 1
+
+
+def _constant(path: str) -> list[str]:
+    """Return the arrays of a checkpoint that have several numbers, which are all equal, as those of new norms are."""
+    with open_checkpoint(path) as reader:
+        several = [name for name, t in reader.tensors.items() if t.dtype in ("float32", "float64") and t.size > 1]
+        values = ((name, np.frombuffer(bytes(reader.read(name)), reader.tensors[name].dtype)) for name in several)
+        return [name for name, numbers in values if (numbers == numbers[0]).all()]
 
 
 def _remarks(warning: Warning | str) -> list[str]:

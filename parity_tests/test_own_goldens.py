@@ -200,7 +200,9 @@ def test_a_golden_case_of_this_repository_needs_no_page(monkeypatch, capsys):
 
 def test_a_dialect_without_a_golden_case_is_skipped_with_the_cause():
     test_goldens.test_a_dialect_has_cases_of_all_its_lines("convmixer", "official")
-    with pytest.raises(pytest.skip.Exception, match="no golden case holds dialect seed of mlp_mixer: "):
+    with pytest.raises(
+        pytest.skip.Exception, match="no golden case that can be read holds dialect seed of mlp_mixer: "
+    ):
         test_goldens.test_a_dialect_has_cases_of_all_its_lines("mlp_mixer", "seed")
 
 
@@ -365,3 +367,18 @@ def test_blocks_that_a_port_calls_alike_are_compared_beside_a_named_module():
         names = {"original": {"head": "head", "blocks.#": "blocks.#"}}
         (result,) = parity.compare(models, images, "layers", names=names).results
         assert {"stem", "blocks.0.norm1", "blocks.0", "head"} <= {name for name, *_ in result.curve}
+
+
+def test_arrays_of_a_golden_case_that_hold_one_number_are_noted(golden, capsys):
+    """As the running statistics of a new batch norm do, which are no parameters."""
+    import torch
+
+    page, write = golden
+    case = write()
+    weights = torch.load(case / "weights.pth")
+    for name in ("layers.0.0.weight", "layers.1.0.bias"):
+        weights[name] = torch.full_like(weights[name], 0.25)
+    torch.save(weights, case / "weights.pth")
+    goldens.check(case, str(page))
+    noted = " ".join(capsys.readouterr().err.split())
+    assert "'layers.0.0.weight', 'layers.1.0.bias'" in noted and "hold one number each throughout: a fault" in noted

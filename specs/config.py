@@ -165,6 +165,7 @@ def _no_fields(unknown: Iterable[str], names: typing.Collection[str]) -> list[st
     hints = {name: hint(name, names) for name in unknown}
     far = [repr(name) for name, near in hints.items() if not near]
     what = f"unknown name{'s' if far[1:] else ''} {', '.join(far)}: the fields are {', '.join(names)}"
+    what += "; a variant is no field: set those in which it differs" if "'variant'" in far else ""
     return [f"unknown name {name!r}{near}" for name, near in hints.items() if near] + ([what] if far else [])
 
 

@@ -27,6 +27,7 @@ class Pairing:
       alone: what one side alone has, in words.
       odd: arrays that both have in different shapes, of which `shapes` are some; each optimizer's one once.
       why: what of these is compared.
+      passed: arrays that differ though what runs next agrees, in words.
       unproven: whether gradients without a partner may be others on both sides.
     """
 
@@ -35,6 +36,7 @@ class Pairing:
     alone: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     why: str = ""
+    passed: tuple[str, ...] = ()
     unproven: bool = False
 
     @property
@@ -47,7 +49,9 @@ class Pairing:
         odd = [name for name in self.odd if name != first]
         lists = ([f"{some(odd)}, whose shapes differ"] if odd else []) + [*self.alone]
         why = f"{self.why}, as the other model has no array of this name and shape"
-        return f"{why}: {'; '.join(lists)}" if lists else ""
+        said = [f"{why}: {'; '.join(lists)}"] if lists else []
+        said += [f"not compared, as what runs next agrees: {'; '.join(self.passed)}"] if self.passed else []
+        return "; ".join(said)
 
 
 def required(check: str, name: str) -> bool:
@@ -76,19 +80,21 @@ def correspond(check: str, a: Recording, b: Recording) -> Pairing:
     if strict:
         return Pairing(both)
     odd = [n for n in both if n not in same]
-    turned = _turned(a, b, same) if check == "layers" else []  # where a module reads what the one before it returns
-    same = [n for n in same if n not in turned]
+    # in single steps no module reads what the one before it returns
+    turned, parted = _passed_on(a, b, same) if check == "layers" else ([], [])
+    same = [n for n in same if n not in (*turned, *parted)]
     shapes = tuple(n for n in odd if not a.tabled or _unlike(a.arrays[n], b.arrays[n])) if check in ACTIVATIONS else ()
     alone = [
         f"in {r.label}: {some(fold(_without_run(check, names)))}"
         for r, other in ((a, b), (b, a))
         if (names := [n for n in r.arrays if n not in other.arrays])
     ]
-    alone += [f"{some(turned)} with the same values in another order of axes"] if turned else []
+    passed = [f"{some(turned)} with the same values in another order of axes"] if turned else []
+    passed += [f"{some(parted)} with other values"] if parted else []
     paired = check == "gradients" and _same_values(a.truth or a, b.truth or b, same)
     why = "compared by their sorted values alone" if paired else "not compared"
     unproven = check == "gradients" and not paired
-    return Pairing(same, shapes, tuple(alone), tuple(_without_run(check, odd)), why, unproven)
+    return Pairing(same, shapes, tuple(alone), tuple(_without_run(check, odd)), why, tuple(passed), unproven)
 
 
 def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
@@ -99,25 +105,49 @@ def _unlike(left: np.ndarray, right: np.ndarray) -> bool:
     return np.ndim(left) == np.ndim(right) and np.size(left) != np.size(right)
 
 
-def _turned(a: Recording, b: Recording, names: Sequence[str]) -> list[str]:
-    """Return the arrays that differ in the order of their axes alone, if what runs next is equal in both models.
+def _passed_on(a: Recording, b: Recording, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arrays that differ though what runs next is equal in both models: in the order of axes, or in values.
 
-    A norm before a permutation returns images, and one behind it tokens: their shapes may be equal by chance.
+    A norm before a permutation returns images, and one behind it tokens: their shapes may be equal by chance. A norm
+    with an activation inside returns other values than one before an activation, and what reads them is the same.
     """
-    turned, next_is_equal = list[str](), False
+    turned, parted, following = list[str](), list[str](), ""
     for name in reversed(names):
         left, right = double(a.arrays[name]), double(b.arrays[name])
-        if left.shape != right.shape:
-            next_is_equal = False
-        elif relative_error(left, right) <= CLOSE[a.dtype]:
-            next_is_equal = True
+        if left.shape == right.shape and relative_error(left, right) <= CLOSE[a.dtype]:
+            following = name
+        elif left.shape != right.shape or not following or required("layers", name):
+            following = ""
+        elif _is_turned(left, right, CLOSE[a.dtype]):
+            turned.append(name)
+        elif _is_read(name, following, a, b):
+            parted.append(name)
         else:
-            views = (left.transpose(0, *order) for order in itertools.permutations(range(1, left.ndim)))
-            again = (view for view in views if view.shape == right.shape)
-            is_inner = next_is_equal and left.ndim > 2 and not required("layers", name)
-            next_is_equal = is_inner and any(relative_error(view, right) <= CLOSE[a.dtype] for view in again)
-            turned += [name] * next_is_equal
-    return turned[::-1]
+            following = ""
+    return turned[::-1], parted[::-1]
+
+
+def _is_turned(left: np.ndarray, right: np.ndarray, close: float) -> bool:
+    """Tell whether two arrays differ in the order of their axes alone."""
+    views = (left.transpose(0, *order) for order in itertools.permutations(range(1, left.ndim)) if left.ndim > 2)
+    return any(relative_error(view, right) <= close for view in views if view.shape == right.shape)
+
+
+def _is_read(name: str, following: str, a: Recording, b: Recording) -> bool:
+    """Tell whether a module takes the same in both models, which is what another one returns in one of them.
+
+    As it is, or as its means over all places, as a pooling returns them.
+    """
+    close, calls = CLOSE[a.dtype], [{tap.name: tap for tap in r.taps} for r in (a, b)]
+    taken = [double(x) for call in calls if (tap := call.get(following.partition(":")[0])) for x in tap.inputs[:1]]
+    if len(taken) < 2 or taken[0].shape != taken[1].shape or relative_error(*taken) > close:
+        return False
+    for out in (double(r.arrays[name]) for r in (a, b)):
+        means = [out.mean(tuple(axes)) for axes in (range(2, out.ndim), range(1, out.ndim - 1)) if axes]
+        flat = [x.ravel() for x in (out, *means) if x.size == taken[0].size]
+        if any(relative_error(x, taken[0].ravel()) <= close for x in flat):
+            return True
+    return False
 
 
 def _same_values(a: Recording, b: Recording, names: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from parity.given.own import OWN
 from parity.given.quoting import marked, place, quoted
 from parity.results.naming import own_name
 from parity.results.result import ABSENT, NO_PORT, Result
+from ports.runners.inputs import OUTPUT
 from specs.numbers import limit, short
 from specs.words import count, counted, in_a_row
 
@@ -94,7 +95,8 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         at = f", first at {_at(array, first.result)}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
-        return f"{_culprit(off)}{_share(off, of_all=not others)}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
+        agreed = "The outputs agree. " if all(map(_outputs_agree, off)) else ""
+        return f"{agreed}{_culprit(off)}{_share(off, of_all=not others)}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -140,6 +142,12 @@ def tabled(results: Sequence[Result]) -> list[list[Result]]:
         groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
     ran = [group for group in groups.values() if any(r.grade != "not run" for r in group)]
     return ran or list(groups.values())
+
+
+def _outputs_agree(r: Result) -> bool:
+    """Tell whether models return the same, whatever their layers do: not where each layer got its own inputs."""
+    returned = [error <= bound for name, error, bound in r.curve if name.partition(":")[0] == OUTPUT]
+    return r.passed is True or (r.check == "layers" and bool(returned) and all(returned))
 
 
 def apart(results: Sequence[Result]) -> tuple[list[Result], list[str]]:

@@ -187,6 +187,64 @@ def test_another_order_of_axes_is_no_divergence_where_what_follows_agrees():
     assert report.first_divergence == "norm"
 
 
+@pytest.mark.parametrize("fault", ["", "scale", "bias of what reads it", "input of what reads it"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_norm_with_its_activation_inside_is_no_divergence_where_what_reads_it_agrees(pooled: bool, fault: str):
+    needs("torch")
+    import torch
+
+    class Active(torch.nn.BatchNorm2d):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).relu()
+
+    class Net(torch.nn.Module):
+        def __init__(self, norm: Any):
+            super().__init__()
+            self.first, self.norm, self.last = torch.nn.Conv2d(3, 5, 2), norm(5), torch.nn.Conv2d(5, 2, 1)
+
+        def forward(self, x: Any) -> Any:
+            y = self.norm(self.first(x)) if isinstance(self.norm, Active) else self.norm(self.first(x)).relu()
+            y = y.mean((2, 3), keepdim=True) if pooled else y
+            return self.last(y if fault != "input of what reads it" or isinstance(self.norm, Active) else y.flip(1))
+
+    left, right = Net(torch.nn.BatchNorm2d), Net(Active)
+    right.load_state_dict(left.state_dict())
+    if fault == "scale":
+        right.norm.weight.data[1] += 1
+    if fault == "bias of what reads it":
+        right.last.bias.data += 1
+    report = parity.compare({"a": left.eval(), "b": right.eval()}, X, check="layers", dtype="float64")
+    said = " ".join(str(report).split())
+    assert ("not compared, as what runs next agrees: 'norm' with other values" in said) is report.passed is (not fault)
+    assert report.first_divergence == ("norm" if fault else None), said
+    assert "The outputs agree." not in said
+
+
+@pytest.mark.parametrize("inverse", [True, False])
+def test_what_runs_next_and_reads_something_else_excuses_nothing(inverse: bool):
+    """A query and a key that are scaled. If the scores stay, so do the outputs, which is said first."""
+    needs("torch")
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.head = (torch.nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            return self.head((self.query(x) @ self.key(x).mT).softmax(-1) @ x)
+
+    left, right = Net(), Net()
+    right.load_state_dict(left.state_dict())
+    for module, factor in ((right.query, 2), (right.key, 0.5 if inverse else 1)):
+        module.weight.data *= factor
+        module.bias.data *= factor
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    report = parity.compare({"a": left, "b": right}, x, check="layers", dtype="float64")
+    assert report.first_divergence == "query"
+    assert str(report).startswith("The outputs agree. a and b differ, first at query" if inverse else "a and b differ")
+
+
 def sound(last: bool) -> Any:
     """Return two convolutions over time. Args: last: whether they take and return channels last, not second."""
     import torch
