@@ -104,7 +104,7 @@ def same(left: str, right: str, order: Sequence[int]) -> Row:
     return Row(((escaped(left), " ".join(names)),), ((escaped(right), " ".join(names[d] for d in order)),))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DerivedTable(Table):
     """A Table that knows the shapes it was derived from: for them no sizes need be given.
 
