@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pydoc
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -300,6 +303,14 @@ def test_transfer_by_a_derivation_takes_lengths_that_no_shape_shows():
     assert torch.allclose(moved(x), left(x), atol=1e-6)  # rounding of float32 in sums of 42 products
     with pytest.raises(UsageError, match="seconds: of no use with table=d"):
         parity.transfer(left, right, table=found, c=6, seconds=3)
+
+
+def test_help_and_the_signature_of_derive_state_its_arguments():
+    called = sys.modules["parity.derive"]
+    assert [*inspect.signature(called).parameters][:3] == ["left", "right", "inputs"]
+    text = pydoc.plain(pydoc.render_doc(called))
+    assert "Args:\n      left, right: torch module" in text and "Returns: the Table" in text
+    assert "Twelve rooms" in text  # and the map of the package behind them
 
 
 def test_models_that_cannot_be_run_are_a_wrong_call():
