@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
-from parity.given.module_names import PairedNames
+from parity.given.module_names import STACKED, PairedNames
 from parity.given.own import recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.given.views import Block
@@ -25,9 +25,7 @@ from specs.table import Table
 
 Shapes = Mapping[str, tuple[int, ...]]
 Lengths = Mapping[str, int]
-# Why modules that share arrays are not compared.
-STACKED = "one model stacks arrays that the other has apart, as under nn.scan"
-SPLIT = "the models split modules otherwise"
+SPLIT = "the models split modules otherwise"  # why modules that share arrays are not compared
 Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
