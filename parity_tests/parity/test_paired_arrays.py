@@ -218,10 +218,10 @@ def test_a_function_is_compared_by_a_table_and_sums_are_named_as_not_judged():
 def test_a_length_that_no_shape_shows_is_refused_where_arrays_are_laid_out():
     needs("flax")
     left, right = function_and_module()
-    table = Table.parse("table 1\nfc/w: (h d) o <-> fc.weight: o (d h)\nfc/b: o <- fc.bias: o + extra: o")
+    table = Table.parse("table 1\nfc/w: (p c) o <-> fc.weight: o (c p)\nfc/b: o <- fc.bias: o + extra: o")
     x = np.random.default_rng(0).standard_normal((5, 4))
     assert compared(left, right, "forward", table, x).passed
-    with pytest.raises(UsageError, match=r"leaves lengths open .*\(h=4 d\)|leaves lengths open .*\(d=4 d\)"):
+    with pytest.raises(UsageError, match=r"leaves lengths open .*, as in (\(p=4 c\)|\(p c=4\))"):
         compared(left, right, "gradients", table, x)
 
 
