@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from parity.derive.fold.rows import DerivedTable
 from specs.applied.moves import Move
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import Misfit
@@ -170,6 +171,13 @@ def test_each_feature_is_what_numpy_does_and_leads_back(name):
     same(table.apply(case.left, like=wanted, **case.sizes), wanted)
     layout = table.prove({key: array.shape for key, array in case.left.items()}, sizes=case.sizes)
     assert layout.shapes == {key: array.shape for key, array in wanted.items()}
+
+
+def test_the_repr_of_a_table_is_short():
+    table = Table.parse("table 1: torch <-> flax\na: i o <-> b: o i\nc: o <-> d: o\n")
+    assert repr(table) == "<Table: torch <-> flax, 2 lines>"
+    derived = DerivedTable(table.lines[:1], table.sides, known={"a": (2, 3)})
+    assert repr(derived) == "<DerivedTable: torch <-> flax, 1 line>"
 
 
 def test_a_sum_has_one_direction():

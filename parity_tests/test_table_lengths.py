@@ -206,6 +206,27 @@ def test_the_scale_of_a_norm_shows_the_size_of_a_head(tmp_path, capsys):
     assert run(capsys, *words, "--set", "d=6")[0] == 0
 
 
+def test_an_array_of_the_module_shows_the_number_of_heads(tmp_path, capsys):
+    """A slope of each head and a table of positions lie beside the projections; a kernel's h is its height."""
+    lines = "qkv.bias: (s h d) <-> {s=q|k|v}.bias: h d", "out.weight: o (h d) <-> out.kernel: h d o"
+    shown = "slope: h <-> slope: h", "pos.table: h -p <-> pos.table: p h"
+    kernel = "0.attn.conv.weight: o i h w <-> 0.attn.conv.kernel: h w i o"
+    shapes = {"qkv.bias": (72,), "out.weight": (24, 24), "slope": (6,), "pos.table": (6, 5)}
+    shapes["conv.weight"] = (4, 4, 3, 3)
+    for line in shown:
+        prefixed = (" <-> ".join(f"0.attn.{side}" for side in one.split(" <-> ")) for one in (*lines, line))
+        (tmp_path / "x.table").write_text("\n".join(["table 1", *prefixed, kernel]))
+        names = ("qkv.bias", "out.weight", line.partition(":")[0], "conv.weight")
+        source = save(tmp_path / "a.npz", {f"0.attn.{name}": np.ones(shapes[name], "f4") for name in names})
+        words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--force"]
+        code, _, error = run(capsys, *words, "--set", "h=4")
+        assert code == 2 and "as h=4 was given for line 2, and the shapes show h=6 on line 4" in error, error
+        code, _, error = run(capsys, *words, "--set", "d=6")
+        assert code == 2 and "as d=6 makes h=4 for line 2, and the shapes show h=6 on line 4" in error, error
+        assert not (tmp_path / "b.npz").exists() and run(capsys, *words, "--set", "h=6")[0] == 0
+        (tmp_path / "b.npz").unlink()
+
+
 def test_letters_of_other_axes_may_have_two_lengths(tmp_path, capsys):
     (tmp_path / "x.table").write_text("table 1\na.w: (p c) <-> a: (c p)\nb.w: (q c) <-> b: (c q)\n")
     source = save(tmp_path / "a.npz", {"a.w": np.ones(12, "f4"), "b.w": np.ones(40, "f4")})

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from specs.notation.lines import Lines, Misfit, TableError
+from specs.words import count
 
 if TYPE_CHECKING:
     from specs.applied.layout import Layout
@@ -27,6 +28,9 @@ __all__ = ["Table", "TableError"]
 
 class Table(Lines):
     """Lines between two sides with all that can be done with them; for the fields see Lines."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' <-> '.join(self.sides)}, {count(len(self.lines), 'line')}>"
 
     @classmethod
     def of(cls, lines: Lines) -> Table:

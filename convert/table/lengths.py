@@ -89,8 +89,9 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
 
     With h2=8 in (h2 d) of attn.q and h=3 in (h d) of attn.k, the size d of a head is two lengths. Dimensions that are
     composed alike may have several sizes, as those of queries and of values, but unlike ones, as (s h d) of a fused
-    projection and (h d) of the output, have one in common. A size goes with one number of heads in each line of a name,
-    and with the scale of a norm whose axis it is. Other letters are not checked: each has its own length on each line.
+    projection and (h d) of the output, have one in common. A size goes with one number of heads in each line of a name.
+    Both are those of other arrays of the module with this axis, as the scale of a norm of keys, or slopes of heads.
+    Other letters are not checked: each has its own length on each line.
 
     Args:
       path: of the file.
@@ -106,14 +107,14 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
         for dim, names in ((str(dim), _names(dim)) for array in line.arrays for dim in array.axes or ()):
             beside = frozenset(name for name in names & given.keys() if own.get(name) == given[name])
             for axis in (names - given.keys()) & own.keys() if beside else ():
-                by = by_axis.setdefault((_parent(line), axis), {})
+                by = by_axis.setdefault((_modules(line)[0], axis), {})
                 by.setdefault((dim, beside), {}).setdefault(own[axis], line.number)
     for (_, axis), by in by_axis.items():
         for clash in _clashes(axis, by):
             made = in_a_row(f"{_given(names, given)} {axis}={length} on line {n}" for names, length, n in clash)
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")
-    for other in _unlike_norms(lines, given, sizes):
-        raise UsageError(f"{path}: lengths contradict each other, as {other}: {remedy.format(axis=SIZE_OF_HEAD)}")
+    for axis, other in _unlike_shown(lines, given, sizes):
+        raise UsageError(f"{path}: lengths contradict each other, as {other}: {remedy.format(axis=axis)}")
 
 
 def _clashes(axis: str, by: Mapping[Dimension, Mapping[int, int]]) -> Iterator[tuple[Length, Length]]:
@@ -136,21 +137,34 @@ def _given(names: Iterable[str], given: Mapping[str, int]) -> str:
     return f"{in_a_row(texts)} make{'s' * (len(texts) == 1)}"
 
 
-def _unlike_norms(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
-    """Yield where given lengths make another size of a head than a vector of the same module shows."""
-    axis = SIZE_OF_HEAD
-    vectors = [line for line in lines.lines if all(list(map(str, a.axes or ())) == [axis] for a in line.arrays)]
-    shown = {_parent(line): line for line in vectors if axis in sizes.get(line.number, {})}
+def _unlike_shown(
+    lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]
+) -> Iterator[tuple[str, str]]:
+    """Yield an axis of heads, and where given lengths make it another one than an array of the same module shows."""
+    shown: dict[tuple[str, str], int] = {}  # (module, axis) -> number of a line that has it as a whole axis
     for line in lines.lines:
-        norm, own = shown.get(_parent(line)), sizes.get(line.number, {})
-        dims = (_names(dim) for array in line.arrays for dim in array.axes or ())
-        beside = {name for names in dims if axis in names for name in names}
-        taken = sorted(name for name in beside & given.keys() if own.get(name) == given[name])
-        if norm and taken and len(beside) > 1 and axis in own and own[axis] != sizes[norm.number][axis]:
-            by = in_a_row(f"{name}={given[name]}" for name in ([axis] if axis in taken else taken))
-            made = " was given" if axis in taken else f" makes {axis}={own[axis]}"
-            seen = f"the shapes show {axis}={sizes[norm.number][axis]} on line {norm.number}"
-            yield f"{by}{made} for line {line.number}, and {seen}"
+        for axis in _whole(line) & sizes.get(line.number, {}).keys():
+            for module in _modules(line):
+                shown.setdefault((module, axis), line.number)
+    for line in lines.lines:
+        own = sizes.get(line.number, {})
+        dims = [_names(dim) for array in line.arrays for dim in array.axes or ()]
+        heads = set[str]().union(*(names for names in dims if len(names) > 1 and any(map(SIZE.fullmatch, names))))
+        taken = sorted(name for name in heads & given.keys() if own.get(name) == given[name])
+        at = {axis: shown[one, axis] for one in _modules(line) for axis in heads & own.keys() if (one, axis) in shown}
+        for axis, number in sorted(at.items()) if taken else ():
+            if own[axis] != sizes[number][axis]:
+                made = (
+                    f"{axis}={own[axis]} was given" if axis in taken else f"{_given(taken, given)} {axis}={own[axis]}"
+                )
+                seen = f"the shapes show {axis}={sizes[number][axis]} on line {number}"
+                yield axis, f"{made} for line {line.number}, and {seen}"
+
+
+def _whole(line: Line) -> set[str]:
+    """Return the names that are an axis of each array of a line, but for the height beside the width of a kernel."""
+    own = [set(map(str, array.axes or ())) for array in line.arrays]
+    return set[str]().union(*own).intersection(*own) - ({"h"} if any("w" in axes for axes in own) else set())
 
 
 def check_record(path: str, record: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:
@@ -192,9 +206,10 @@ def _module(name: str) -> str:
     return name[: max(name.rfind("."), name.rfind("/")) + 1]
 
 
-def _parent(line: Line) -> str:
-    """Return the module that has the module of a line's first array."""
-    return _module(_module(line.arrays[0].label)[:-1])
+def _modules(line: Line) -> tuple[str, str]:
+    """Return the module that has the module of a line's first array, and this one."""
+    module = _module(line.arrays[0].label)
+    return _module(module[:-1]), module
 
 
 def _names(dim: Dim) -> set[str]:

@@ -6,7 +6,8 @@ import math
 import shlex
 
 from convert.errors import called, command_or_call
-from parity.given.own import OWN
+from parity.given.module_names import STACKED
+from parity.given.own import INSIDE, OWN
 from parity.given.quoting import INPUT, place, unmarked
 from parity.results.guesses import ACTIVATION, EPSILON
 from parity.results.result import Divergence, Result
@@ -20,6 +21,8 @@ LOOK = {
     "gradients": "look for a detached tensor, a rounded constant or a custom backward pass",
     "train": "look at epsilon and weight decay of the optimizer, momentum of BatchNorm, layers in evaluation mode",
 }
+# What names a place inside layers that are not compared one by one.
+SMALL_MODELS = "; layers that a note names were not compared: parity.derive on small models of this code looks inside"
 # What to do where both models compute with settings that are known, by what these are of.
 SAME = {EPSILON: "set the same epsilon in both models", ACTIVATION: "use the same activation in both models"}
 
@@ -104,10 +107,11 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
         return f"look at {first} and its inputs, on the side that is not finite"
     if result.architecture == OWN and result.check == "layers" and len(first.between) == 2:
         return _named(first)
-    if first.place and first.previous is None:
-        return f"look at what is done to the inputs ahead of {unmarked(place(first))}"
-    if first.place and first.previous is not None:
-        return f"look at what is done to the output of {first.previous[0].partition(INPUT)[0]}"
+    if first.place:
+        ahead = f"inputs ahead of {unmarked(place(first))}"
+        after = ahead if first.previous is None else f"output of {first.previous[0].partition(INPUT)[0]}"
+        stacked = any(reason in result.cause for reason in (STACKED, INSIDE))
+        return f"look at what is done to the {after}{SMALL_MODELS * stacked}"
     if first.momentum:
         return (
             f"set the same momentum of BatchNorm in both models, which keep other shares of the old: {first.momentum}"

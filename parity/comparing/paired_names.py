@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
-from parity.given.module_names import PairedNames
+from parity.given.module_names import STACKED, PairedNames
 from parity.given.own import recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.given.views import Block
@@ -20,14 +21,12 @@ from specs.applied.moves import Move
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
-from specs.solving.sizes import SizeError
+from specs.solving.sizes import SizeError, dims
 from specs.table import Table
 
 Shapes = Mapping[str, tuple[int, ...]]
 Lengths = Mapping[str, int]
-# Why modules that share arrays are not compared.
-STACKED = "one model stacks arrays that the other has apart, as under nn.scan"
-SPLIT = "the models split modules otherwise"
+SPLIT = "the models split modules otherwise"  # why modules that share arrays are not compared
 Pair = tuple[str, str]  # paths of a module of the left model and of one of the right model
 
 
@@ -60,12 +59,19 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
     if is_open and check in ARRAYS:
         raise UsageError(
             f"names: the Table leaves lengths open that no shape of both models shows ({', '.join(is_open)}), and "
-            f"check={check!r} lays out arrays by it: write them into its lines, as in ({is_open[0]}=4 d)"
+            f"check={check!r} lays out arrays by it: write them into its lines, as in {_with_length(table, is_open[0])}"
         )
     for k, module_names in enumerate(names):
         module_names.open, module_names.lengths = is_open, lengths
         module_names.arrays = None if is_open else OneSide(_arrays(table, layout, lengths, *sides), k)
     return dict(zip(models, names, strict=True))
+
+
+def _with_length(table: Table, name: str) -> str:
+    """Return the first dimension of a Table that has an axis, a composed one if any, with a length: "(p=4 c)"."""
+    every = [one for line in table.lines for array in line.arrays for one in dims(array)]
+    _, text, _ = max((one for one in every if name in one[2]), key=lambda one: len(one[2]) > 1)
+    return re.sub(rf"\b{name}\b", f"{name}=4", text)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ transfer copies weights at once.
 """
 
 import sys
+from inspect import getdoc, signature
 from types import ModuleType
 from typing import Any
 
@@ -38,8 +39,11 @@ __all__ = ["Call", "Derivation", "Divergence", "derive"]
 class _Callable(ModuleType):
     """This package under the name of its function: `parity.derive(...)` works whichever of the two was imported."""
 
+    __signature__ = signature(derive)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Derivation:
         return derive(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = _Callable
+__doc__ = f"{getdoc(derive)}\n\nderive{signature(derive)}\n\n{__doc__}"  # what help(parity.derive) shows

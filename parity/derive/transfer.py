@@ -29,13 +29,14 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
     Args:
       left, right, inputs, right_inputs, options: as those of derive(). With table=d, what derive() returned, nothing is
         derived again: the models may have other weights, depths and widths, inputs are not needed, and `left` may also
-        be {name: array}. It takes weights back as well, from what was the right model to what was the left one.
+        be {name: array}. It takes weights back as well, from what was the right model to what was the left one. Beside
+        it, lengths of axes that no shape of either model shows, as `d.table.apply` takes them: p=5.
     Returns: what `right` is: a torch module, a paddle layer, an nnx module, (linen module, variables) or (function,
       parameters). Its dtypes stay as they are.
     Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
       not fit the models.
     """
-    derivation, like = options.get("table"), None
+    derivation, like, lengths = options.get("table"), None, dict[str, int]()
     if not isinstance(derivation, Derivation):
         if inputs is None and isinstance(derivation, Table):
             raise UsageError(
@@ -43,14 +44,22 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
                 "what derive() returned, which translates in both directions; table.apply(arrays) proves nothing"
             )
         derivation = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
-    elif others := options.keys() - {"table"}:
-        raise UsageError(f"{in_a_row(sorted(others))}: of no use with table=d, by which nothing is derived again")
     else:
-        like = _arrays(right)
+        like, lengths = _arrays(right), _lengths(derivation.table, options)
     if not derivation.proven:
         raise ConvertError("the models were not proven equal: nothing was transferred", reasons(derivation))
     arrays = left if isinstance(left, Mapping) else _arrays(left)
-    return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like))
+    return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like, **lengths))
+
+
+def _lengths(table: Table, options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the lengths of axes among the options beside table=d. Raises: UsageError for other options."""
+    lengths = {name: length for name, length in options.items() if name != "table"}
+    axes = set[str]().union(*(line.axes for line in table.lines))
+    if others := lengths.keys() - axes:
+        what = "of no use with table=d, by which nothing is derived again, and no axis of its Table"
+        raise UsageError(f"{in_a_row(sorted(others))}: {what}")
+    return lengths
 
 
 def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:

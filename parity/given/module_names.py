@@ -16,6 +16,8 @@ from .paired_arrays import OneSide
 from .usage import require_known
 from .views import Block
 
+STACKED = "one model stacks arrays that the other has apart, as under nn.scan"  # why modules are not compared
+
 
 class PairedNames(dict[str, str]):
     """Names that a Table gives: a module of them that is not called is left out, where the user's own are refused.

@@ -109,7 +109,14 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
-    return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
+    return f"{_sides(results)} agree{each} in {number}{near}{_of_losses(results)}.{skipped}"
+
+
+def _of_losses(results: Sequence[Result]) -> str:
+    """Say that no parameter was compared where no two of both models have one name; "" otherwise."""
+    names = [[name for name, *_ in r.curve] for r in results if r.check == "train" and r.passed]
+    alone = any(own and all(name.endswith(": losses") for name in own) for own in names)
+    return ", but check train compared losses alone, and no parameter" * alone
 
 
 def _skipped(results: Sequence[Result]) -> str:

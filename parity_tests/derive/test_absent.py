@@ -210,4 +210,20 @@ def test_larger_integers_are_tried_where_models_have_no_table():
     models = [Net(run, head=linear(6, 3)) for run in runs]
     x = np.random.default_rng(0).standard_normal((4, 6))
     found = parity.derive(*models, (x, np.array([5, 100, 7, 3])))
-    assert found.proven and "which no input has: with it outputs differ" in str(found)
+    assert found.proven and "which input 2, of shape [4], does not have: with it outputs differ" in str(found)
+
+
+def test_the_input_of_integers_is_named_beside_others():
+    """Values of other inputs are no lengths, though near 0."""
+
+    def masked(least: float) -> Net:
+        def run(m: Any, x: Any, lengths: Any) -> Any:
+            hidden = torch.arange(x.shape[1]) >= lengths[:, None]
+            return m.b((x.masked_fill(hidden[..., None], 0).sum(1) / (lengths[:, None] + least)).tanh())
+
+        return Net(run, b=linear(3, 2))
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 3))
+    found = parity.derive(masked(0.0), masked(1e-30), (x, np.array([4, 2, 3])))
+    said = "inputs with 0, which input 2, of shape [3], does not have: with it outputs of one model alone are infinite"
+    assert found.proven and said in str(found), str(found)

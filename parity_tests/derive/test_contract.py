@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pydoc
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import parity
 from convert.errors import ConvertError, UsageError
 from parity.derive import transfer
 from parity.derive.command import run as derive_command
+from specs.solving.sizes import SizeError
 from specs.table import TableError
 
 from ..conftest import needs
@@ -277,6 +281,36 @@ def test_transfer_by_a_derivation_takes_models_of_other_widths_and_refuses_those
         parity.transfer(wide, torch_model(9), table=found.table)
     with pytest.raises(ConvertError, match="nothing was transferred"):
         parity.transfer(wide, torch_model(9), table=parity.derive(torch_model(), torch_model(6), (X,)))
+
+
+def test_transfer_by_a_derivation_takes_lengths_that_no_shape_shows():
+    needs("torch")
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self, across: bool, size: int) -> None:
+            super().__init__()
+            self.across, self.head = across, torch.nn.Linear(size, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head((x.mT if self.across else x).flatten(1))
+
+    found = parity.derive(Flat(False, 20), Flat(True, 20), (images(3, 4, 5),))
+    left, right, x = Flat(False, 42), Flat(True, 42), torch.from_numpy(images(3, 6, 7)).float()
+    with pytest.raises(SizeError, match=r"give lengths \(c=\.\.\., from which p follows\)"):
+        parity.transfer(left, right, table=found)
+    moved = parity.transfer(left, right, table=found, c=6)
+    assert torch.allclose(moved(x), left(x), atol=1e-6)  # rounding of float32 in sums of 42 products
+    with pytest.raises(UsageError, match="seconds: of no use with table=d"):
+        parity.transfer(left, right, table=found, c=6, seconds=3)
+
+
+def test_help_and_the_signature_of_derive_state_its_arguments():
+    called = sys.modules["parity.derive"]
+    assert [*inspect.signature(called).parameters][:3] == ["left", "right", "inputs"]
+    text = pydoc.plain(pydoc.render_doc(called))
+    assert "Args:\n      left, right: torch module" in text and "Returns: the Table" in text
+    assert "Twelve rooms" in text  # and the map of the package behind them
 
 
 def test_models_that_cannot_be_run_are_a_wrong_call():

@@ -156,8 +156,8 @@ def test_the_scale_of_another_grouped_norm_is_no_element_of_a_kernel():
     assert found.divergences[0].right == "a0" and found.confirmed, found
     assert "4 groups of channels on the left, 2 on the right, and so in 4 more places" in str(found), found
     lines = str(found.table)
-    assert "params/GroupNorm_4/scale: c <-> last.weight: c" in lines
-    assert "params/Dense_3/kernel: (p c) o <-> head.weight: o (c p)" in lines, lines
+    assert "params/GroupNorm_4/scale: C <-> last.weight: C" in lines
+    assert "params/Dense_3/kernel: (p C) o <-> head.weight: o (C p)" in lines, lines
 
 
 def check(left: Any, right: Any, given: Any, places: tuple[str, ...]) -> None:

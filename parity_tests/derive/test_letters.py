@@ -178,20 +178,20 @@ def grouped(c: int, h: int, g: int, d: int) -> tuple[Any, dict[str, Any], Any]:
 
 @pytest.mark.parametrize("sizes", [(24, 6, 3, 8), (10, 8, 4, 4)])  # also with as many groups as a head is wide
 def test_axes_that_meet_in_the_run_have_one_letter_in_all_lines_of_an_attention(sizes: tuple[int, ...]):
-    """So lengths that the shapes of the value's bias contradict are refused."""
+    """So the bias of the values and the scale of the norm show them, and other lengths are refused."""
     needs("torch")
     needs("flax")
     left, parameters, right = grouped(*sizes)
     rng = np.random.default_rng(0)
     found = parity.derive((left, parameters), right, (rng.standard_normal((2, 5, sizes[0])),))
     text = found.table.print()
-    assert found.proven and "(G R+1+1 d) i" in text, text
-    assert "vb: G d <-> bias: (G d)" in text and "scale: d <-> norm.weight: d" in text, text
+    assert found.proven and "(G R+1+1 D) i" in text, text
+    assert "vb: G D <-> bias: (G D)" in text and "scale: D <-> norm.weight: D" in text, text
     left, parameters, right = grouped(64, 8, 2, 16)
     arrays = {name: rng.standard_normal(tensor.shape) for name, tensor in right.state_dict().items()}
-    with pytest.raises(TableError, match=r"out.weight has shape \[64, 128\], and \(G R d\) is 4 x 1 x 16"):
-        found.table.reverse().apply(arrays, d=16, G=4)
-    moved = found.table.reverse().apply(arrays, d=16, G=2)
+    with pytest.raises(TableError, match=r"G=4 was given, but bias of shape \[32\] has G=2"):
+        found.table.reverse().apply(arrays, G=4)
+    moved = found.table.reverse().apply(arrays)
     assert {name: np.shape(array) for name, array in moved.items()} == {n: np.shape(p) for n, p in parameters.items()}
     assert_equal_outputs(left, moved, right, arrays)
 
@@ -267,3 +267,125 @@ def assert_equal_outputs(left: Any, lefts: Any, right: Any, rights: Any) -> None
     with jax.enable_x64(True):
         made = left({name: jax.numpy.asarray(array) for name, array in lefts.items()}, jax.numpy.asarray(x))
     assert np.abs(made - wanted).max() < 1e-13 * np.abs(wanted).max()  # rounding of float64 in sums of 64 products
+
+
+def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bool) -> tuple[Any, Any, tuple[Any, ...]]:
+    """Return a convolution, a dense layer over its channels, and attention with slopes of heads, in linen and torch.
+
+    Args:
+      high: values at each step of the input. scanned: whether linen has one array for the blocks of all depths.
+    """
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    def distances(length: int) -> Any:
+        return np.abs(np.subtract.outer(np.arange(length), np.arange(length))).astype("float32")
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, _: Any) -> Any:
+            q, k, v = (nn.DenseGeneral((heads, width // heads), name=name)(x) for name in "qkv")
+            slope = self.param("slope", nn.initializers.normal(), (heads,))
+            scores = jnp.einsum("bihd,bjhd->bhij", q, k) / (width // heads) ** 0.5
+            scores = scores - slope[:, None, None] * distances(x.shape[1])
+            y = jnp.einsum("bhij,bjhd->bihd", nn.softmax(scores), v)
+            return x + nn.DenseGeneral(width, (-2, -1), name="out")(y), None
+
+    class Left(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:  # (b t f)
+            x = nn.relu(nn.Conv(stem, (3, 3), name="stem")(x[..., None]))
+            x = nn.Dense(width, name="in")(x.reshape(*x.shape[:2], -1))
+            if scanned:
+                axes, draws = {"params": 0}, {"params": True}
+                blocks = nn.scan(Block, axes, split_rngs=draws, in_axes=nn.broadcast, length=depth)
+                return blocks(name="blocks")(x, None)[0]
+            for i in range(depth):
+                x, _ = Block(name=f"block_{i}")(x, None)
+            return x
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
+            self.slope = torch.nn.Parameter(torch.zeros(heads))
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, -1))
+            bias = self.slope[:, None, None] * torch.from_numpy(distances(x.shape[1]))
+            scores = (q @ k.mT / (width // heads) ** 0.5 - bias).softmax(-1)
+            return self.out((scores @ v).transpose(1, 2).flatten(2))
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.proj = torch.nn.Conv2d(1, stem, 3, padding=1), torch.nn.Linear(stem * high, width)
+            self.layers = torch.nn.ModuleList(Attention() for _ in range(depth))
+
+        def forward(self, x: Any) -> Any:
+            x = self.proj(self.stem(x[:, None]).relu().transpose(1, 2).flatten(2))
+            for layer in self.layers:
+                x = x + layer(x)
+            return x
+
+    x, module = np.random.default_rng(0).standard_normal((2, 7, high)), Left()
+    return (module, module.init(jax.random.key(0), jnp.asarray(x))), Right(), (x,)
+
+
+def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes():
+    """The channels of (p c) are those of the convolution, and heads have a slope each, in one array for all depths."""
+    for package in ("flax", "torch"):
+        needs(package)
+    found = parity.derive(*staged(12, 2, 3, 5, 4, scanned=True))
+    text = found.table.print()
+    assert found.proven and "in/kernel: (p C) o <-> proj.weight: o (C p)" in text, text
+    assert "slope: l H <-> layers.{l}.slope: H" in text and "layers.{l}.qkv.weight: (s H d) i" in text, text
+    assert not found.unchecked and "not checked" not in text and "given" not in text
+    for sizes in ((24, 3, 4, 7, 5), (20, 1, 2, 3, 6)):
+        left, right, (x,) = staged(*sizes, scanned=True)
+        rng = np.random.default_rng(1)
+        arrays = {name: rng.standard_normal(np.shape(array)).astype("f4") for name, array in flat(left[1]).items()}
+        moved = found.table.apply(arrays)
+        back = found.table.reverse().apply(moved)
+        assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+        assert_equal_models(left[0], arrays, right, moved, x)
+        with pytest.raises(SizeError, match=rf"p=8 was given, but .* has p={sizes[4]}"):
+            found.table.apply(arrays, p=8)
+        with pytest.raises(SizeError, match=rf"H=6 was given, but layers.0.slope of shape .* has H={sizes[2]}"):
+            found.table.reverse().apply(moved, H=6)
+
+
+def assert_equal_models(left: Any, lefts: Any, right: Any, rights: Any, x: Any) -> None:
+    """Assert that a linen module and one of torch compute the same with these arrays."""
+    import jax
+    import torch
+    from flax.traverse_util import unflatten_dict
+
+    right.double().load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in rights.items()})
+    with torch.no_grad():
+        wanted = right(torch.from_numpy(x)).numpy()
+    with jax.enable_x64(True):
+        variables = unflatten_dict({name: jax.numpy.asarray(a, "float64") for name, a in lefts.items()}, sep="/")
+        made = left.apply(variables, jax.numpy.asarray(x))
+    assert np.abs(made - wanted).max() < 1e-12 * np.abs(wanted).max()  # rounding of float64, in up to three blocks
+
+
+def test_heads_of_blocks_that_are_counted_may_differ_in_larger_models():
+    """From linen each block shows its own; a capital letter would make them one number."""
+    for package in ("flax", "torch"):
+        needs(package)
+    found = parity.derive(*staged(12, 2, 3, 5, 4, scanned=False))
+    text = found.table.print()
+    assert found.proven and "block_{i}/slope: h <-> layers.{i}.slope: h" in text, text
+    (_, variables), _, _ = staged(12, 2, 2, 5, 4, scanned=False)
+    (_, others), _, _ = staged(12, 2, 6, 5, 4, scanned=False)
+    arrays = {
+        name: np.asarray(array)
+        for tree, own in ((variables, "block_0"), (others, "block_1"))
+        for name, array in flat(tree).items()
+        if own in name or "block" not in name
+    }
+    moved = found.table.apply(arrays)
+    assert [moved[f"layers.{i}.slope"].shape for i in (0, 1)] == [(2,), (6,)]

@@ -184,6 +184,7 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
     for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False), (apart, False)):
         assert found.removed is removed
         assert ("1 of 1 use of parameters agrees to 1e-8 with what differs removed" in str(found)) is removed
+        assert ("1e-8, as the right model goes on with the left one's values" in str(found)) is (found is apart)
         page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
         assert ("compared with the differences removed" in page) is removed
 

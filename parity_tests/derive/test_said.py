@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import parity
 
 from ..conftest import needs
 from .pairs import images
+from .test_report import DERIVED
 
 torch = pytest.importorskip("torch")
 
@@ -57,6 +59,13 @@ def test_lengths_that_no_shape_shows_are_named_in_words_in_the_table_and_in_json
     text = "not checked: a, b: no shape of either side shows these lengths"
     assert found.proven and text in str(found) and f"# {text}" in found.table.print(), found
     assert found.to_dict()["unchecked"] == ["a", "b"]
+
+
+def test_a_proven_table_names_the_uses_that_do_not_agree():
+    found = replace(DERIVED, proven=True, error=0.0, divergences=[])  # of two uses, one
+    text = "written in another form, so that values differ though outputs are equal: layer_1/w"
+    assert "1 of 2 uses of parameters agree to 1e-8" in str(found) and text in str(found)
+    assert text not in str(DERIVED) and text not in str(replace(found, uses=found.uses[:1]))
 
 
 def test_the_shapes_that_were_tested_are_said():

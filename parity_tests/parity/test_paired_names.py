@@ -102,6 +102,22 @@ def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
     assert not report.passed and report.first_divergence == "blocks.1.fc2"
 
 
+def test_training_without_names_says_that_losses_alone_were_compared():
+    needs("torch")
+    import torch
+
+    layers = torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)
+    models = {"a": torch.nn.Sequential(*layers), "b": torch.nn.Sequential(OrderedDict(zip("xyz", layers, strict=True)))}
+    said, x = (
+        "a and b agree in the only comparison, but check train compared losses alone, and no parameter.",
+        X[:, 0, :2, :4],
+    )
+    names = {"a": {"0": "x", "2": "z"}}
+    for given, alone in ((None, True), (names, False)):
+        report = parity.compare(models, x, check="train", dtype="float64", steps=2, names=given)
+        assert report.passed and (said in " ".join(str(report).split())) is alone, str(report)
+
+
 def test_modules_around_the_same_modules_are_listed_beside_each_other():
     """A split module and the module around its parts alone are none."""
     inner = [("fc1", "up"), ("qkv", "attention.q"), ("qkv", "attention.k"), ("proj", "attention.out")]

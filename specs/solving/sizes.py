@@ -98,9 +98,9 @@ class Solver:
         self.wrong: set[int] = set()  # numbers of lines whose lengths contradict each other
         self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
         self._lengths: dict[tuple[int, str, int], int] = {}  # of whole dimensions that some line determines
-        self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
+        self._table_wide: dict[str, int] = {}  # of names that all lines share
         self._used: set[str] = set()  # names of the given lengths that some line takes
-        self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
+        self._unlike: dict[str, list[Env]] = {}  # of given lengths: those whose shapes state another one
         self._views: dict[Env, list[View]] = {}
         self._settled: set[Env] = set()  # those whose axes are all known, and were checked with every equation
         self._learned = 0  # how many lengths were entered, of an Env or for all
@@ -175,14 +175,13 @@ class Solver:
                 if env.sizes.setdefault(name, self.given[name]) == self.given[name]:
                     self._used.add(name)
                 else:
-                    self._stated.setdefault(name, self._evidence(env, name))
+                    self._unlike.setdefault(name, []).append(env)
         self._spread(waiting)
 
     def unused(self) -> list[str]:
         """Describe lengths given by the user that contradict the shapes wherever an axis has their name."""
-        nowhere = "no array that is there has this axis"
         return [
-            f"{name}={size} was given, but {self._stated.get(name, nowhere)}"
+            f"{name}={size} was given, but {self._evidence(self._unlike.get(name, []), name)}"
             for name, size in self.given.items()
             if name not in self._used
         ]
@@ -191,14 +190,19 @@ class Solver:
         """Return the arrays of a line whose shapes were looked for."""
         return self._views[env]
 
-    def _evidence(self, env: Env, name: str) -> str:
-        """State the length that the names and shapes of arrays give an axis, with an array that shows it."""
-        length = f"{name}={env.sizes[name]} (line {env.line.number})"
-        for view in self._views[env]:
-            if view.shape is not None and any(name in names for _, _, names in dims(view.array)):
-                like = f" in {LIKE}" if view.side else ""
-                return f"{view.name} of shape {list(view.shape)}{like} has {length}"
-        return f"the names of arrays give {length}"
+    def _evidence(self, envs: Sequence[Env], name: str) -> str:
+        """State the length that the names and shapes of arrays give an axis, with the array that shows it best."""
+        if not envs:
+            return "no array that is there has this axis"
+        shown = [
+            (len(names), view, f"{name}={env.sizes[name]} (line {env.line.number})")
+            for env in envs for view in self._views[env] if view.shape is not None
+            for _, _, names in dims(view.array) if name in names
+        ]  # fmt: skip
+        if not shown:
+            return f"the names of arrays give {name}={envs[0].sizes[name]} (line {envs[0].line.number})"
+        _, view, length = min(shown, key=lambda one: one[0])  # alone in its dimension, if anywhere
+        return f"{view.name} of shape {list(view.shape or ())}{f' in {LIKE}' if view.side else ''} has {length}"
 
     def _spread(self, envs: list[Env]) -> None:
         """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""

@@ -63,6 +63,7 @@ OWN_ORDER = (
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = " with what differs removed"
+CONTINUED = ", as the right model goes on with the left one's values behind a place where they part"
 
 
 class Line(NamedTuple):
@@ -206,9 +207,17 @@ class Derivation(Evidence):
     def matched_to(self) -> str:
         """Say the same with the difference up to which uses agree, where any was compared.
 
-        Where they were compared with what differs removed, as a factor that all values have, it says so.
+        Where all agree though the models part, it says why: what differs was removed, as a factor that all values have,
+        or the right model went on with the left one's values.
         """
-        return self.matched + (f" to {limit(PARTED_USES)}" + REMOVED * self.removed) * bool(self.uses)
+        why = REMOVED if self.removed else CONTINUED if self._goes_on else ""
+        return self.matched + f" to {limit(PARTED_USES)}{why}" * bool(self.uses)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Tell whether all uses agree, also those behind a place where the models part."""
+        inside = any(not at.of_outputs for at in self.divergences)
+        return inside and not self.proven and self.agreeing == len(self.compared)
 
     @property
     def removed(self) -> bool:

@@ -253,6 +253,12 @@ class Evidence(Given, Matching, Judgement, Differences):
         return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > PARTED_USES)]
 
     @property
+    def read_apart(self) -> list[str]:
+        """Name the right parameters of a proven Table that meet other values than the left ones."""
+        parted = (use for use in self.compared if self.proven and use.gap > PARTED_USES)
+        return list(dict.fromkeys(name for use in parted for name in use.right))
+
+    @property
     def confirmed(self) -> bool:
         """Tell whether the models are equal with all causes removed, which shows that the Table is right."""
         return confirmed(self.divergences)

@@ -110,6 +110,7 @@ KINDS = (
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it
+    Kind("read_apart", "written in another form, so that values differ though outputs are equal", noted=False),
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),

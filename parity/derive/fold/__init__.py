@@ -23,7 +23,7 @@ One kind of line each:
 Axes of a line:
 
     names        chooses their names
-    letters      gives axes that meet in a run one name
+    letters      gives axes that meet in a run one name, a capital one where a shape shows their length
     ranges       writes parts of an axis
     swapped      writes parts that stand in another order
 

@@ -22,13 +22,14 @@ from .equal_parts import axes_met
 from .facts import Facts, Group
 from .names import SPARE
 from .parts import UNKNOWN
-from .rows import DIM, NAME, Row
+from .rows import DIM, NAME, Arrays, Row
 
 SUM = re.compile(r"\([^()]*\+[^()]*\)")
 LETTER = re.compile(rf"\b[{SPARE}]\d*\b")
 STATED = re.compile(rf"\b([{SPARE}]\d*)=")
 CAPITAL = re.compile(r"\b[A-Z]\w*")
 PLAIN = re.compile(r"[A-Za-z]\d*")
+SMALL = re.compile(r"[a-z]\d*")
 PIECES = re.compile(r"\([^()]*\)")
 TERM = re.compile(r"[A-Za-z]\d*|\d+")
 
@@ -104,7 +105,8 @@ def with_met_letters(
       given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
-    opened = [_opened(row) for row in rows]
+    open_on = [_opened(row) for row in rows]
+    opened = [set[str]().union(*sides) for sides in open_on]
     alike = dict[Place, set[Place]]()  # place -> all places of the same length
     for places in itertools.chain(*(_met(rows, opened, facts, lengths, side) for side in range(len(facts.programs)))):
         joined = set[Place]().union(*(alike.get(place, {place}) for place in places))
@@ -115,6 +117,8 @@ def with_met_letters(
     families = dict[str, list[int]]()
     for at, row in enumerate(rows):
         families.setdefault(normal(str(row)), []).append(at)
+    single = {family[0] for family in families.values() if len(family) == 1}
+    _choose_shown({at: rows[at] for at in single}, open_on, alike, new, lengths, used)
     for family in families.values():
         own = _apart(rows[family[0]], new[family[0]])
         for at in family if all(new[at] == new[family[0]] for at in family) else ():
@@ -152,6 +156,37 @@ def _chosen(
             for row, own in alike.get((there, piece), {(there, piece)}):
                 new[row][own] = capital
     return new
+
+
+def _choose_shown(
+    rows: Mapping[int, Row], open_on: Sequence[Sequence[set[str]]], alike: Mapping[Place, set[Place]],
+    new: Sequence[dict[str, str]], lengths: MutableMapping[str, int], used: Collection[str],
+) -> None:  # fmt: skip
+    """Choose a capital letter for a length that is open on one line, and a whole axis of another on the same side.
+
+    So the channels of a convolution, `conv: C i h w`, show those of the flattened grid that a dense layer reads,
+    `head: o (C p)`. Each length gets a letter of its own.
+
+    Args:
+      rows: all but those of numbered blocks: another model may have another length in each block.
+      open_on: of each row the open letters of both sides. new: what stands in place of a row's letters, which changes.
+    """
+    taken = {*used, *(name for own in new for text in own.values() for name in CAPITAL.findall(text))}
+    for joined in {id(places): places for places in alike.values()}.values():
+        own = sorted(place for place in joined if place[0] in rows)
+        if not all(SMALL.fullmatch(name) for at, text in own for name in (text, new[at].get(text, text))):
+            continue
+        asked = [[place for place in own if place[1] in open_on[place[0]][side]] for side in (0, 1)]
+        shown = [any(text in _dims((rows[at].left, rows[at].right)[side]) for at, text in own) for side in (0, 1)]
+        if not any(map(all, zip(asked, shown, strict=True))):
+            continue
+        at, text = next(itertools.chain(*asked))
+        capital = new[at].get(text, text).upper()
+        capital = _free(capital, taken) if capital in taken else capital
+        taken.add(capital)
+        lengths[capital] = lengths[text]
+        for at, text in own:
+            new[at][text] = capital
 
 
 def _apart(row: Row, new: Mapping[str, str]) -> dict[str, str]:
@@ -239,17 +274,21 @@ def _names(path: str) -> Iterator[str]:
         yield fill(parsed, dict(zip(values, index, strict=True)))
 
 
-def _opened(row: Row) -> set[str]:
-    """Return the letters whose lengths a shape of one side leaves open: of pieces of an axis, two are not known."""
-    found = set[str]()
+def _dims(arrays: Arrays) -> list[str]:
+    """Return the text of each dimension of arrays."""
+    return [dim for _, text in arrays for dim in DIM.findall(text or "")]
+
+
+def _opened(row: Row) -> list[set[str]]:
+    """Return the letters whose lengths the shapes of each side leave open: of pieces of an axis, two are not known."""
+    found = []
     named = {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
     named.update(letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text))
     for arrays in (row.left, row.right):
-        dims = [dim for _, text in arrays for dim in DIM.findall(text or "")]
+        dims = _dims(arrays)
         known = named.union(filter(PLAIN.fullmatch, dims))
-        for dim in dims:
-            letters = set(NAME.findall(dim)) - known
-            found.update(letters if len(letters) > 1 else ())
+        unknown = [set(NAME.findall(dim)) - known for dim in dims]
+        found.append(set[str]().union(*(letters for letters in unknown if len(letters) > 1)))
     return found
 
 

@@ -110,7 +110,7 @@ def moved(table: Table, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return translate(layout._replace(checks=tuple(check for check in layout.checks if check.others)), arrays)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DerivedTable(Table):
     """A Table that knows the shapes it was derived from: for them no sizes need be given.
 

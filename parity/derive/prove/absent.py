@@ -53,10 +53,19 @@ def _other_tokens(trial: Trial, own: Sequence[Array], rare: Collection[int]) -> 
         return ""
     for number in dict.fromkeys(some):
         if one := _difference(trial, dict.fromkeys(rare, number)):
-            return _named(trial, number, rare, "which no input has", one)
+            return _named(trial, number, rare, _without(trial), one)
     exchanged, apart = _fewer(trial, together, apart)  # what makes the difference may be the tokens that are gone
     new, old = in_a_row(dict.fromkeys(exchanged.values())), in_a_row(exchanged)
     return f"{new} in place of {old}: with {'it' if len(exchanged) == 1 else 'these'} {differing(apart)}"
+
+
+def _without(trial: Trial) -> str:
+    """Say that no input has a number, of several inputs the one of integers: others have numbers of another kind."""
+    integers = [(k, array) for k, array in enumerate(trial.given[0].values(), 1) if token_ids(array)]
+    if len(integers) > 1 or len(trial.given[0]) == 1:
+        return "which no input has"
+    (k, array), *_ = integers
+    return f"which input {k}, of shape {list(array.shape)}, does not have"
 
 
 def _repeated(trial: Trial) -> str:
