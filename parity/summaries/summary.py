@@ -96,7 +96,8 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
         agreed = "The outputs agree. " if all(map(_outputs_agree, off)) else ""
-        return f"{agreed}{_culprit(off)}{_share(off, of_all=not others)}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
+        share = _share(off, of_all=not others)
+        return f"{agreed}{_culprit(off)}{share}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
