@@ -256,13 +256,9 @@ class Plan:
     def of_modules(self) -> list[str]:
         """Report what the modules of a model that was pickled whole state; who has one in memory knows it."""
         spec, stating = self.reading.spec, self.configuration.stating
-        names = unshown_from(spec, self.config, self.origins, "modules")
+        names = unshown_from(spec, self.config, self.origins, "modules") if self.reader.on_disk else []
         stated = [self._stated([name]) + share(spec, self.config, name, stating[name]) for name in names]
-        return (
-            [f"as the modules of the pickled model state: {', '.join(stated)}"]
-            if stated and self.reader.on_disk
-            else []
-        )
+        return [f"as the modules of the pickled model state: {', '.join(stated)}"] if stated else []
 
     def doubts(self) -> list[str]:
         """List doubts about the configuration: its record, contradictions, and what is assumed."""
