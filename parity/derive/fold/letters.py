@@ -117,8 +117,8 @@ def with_met_letters(
     families = dict[str, list[int]]()
     for at, row in enumerate(rows):
         families.setdefault(normal(str(row)), []).append(at)
-    single = {family[0] for family in families.values() if len(family) == 1}
-    _choose_shown({at: rows[at] for at in single}, open_on, alike, new, lengths, used)
+    single = {family[0]: rows[family[0]] for family in families.values() if len(family) == 1}
+    _choose_shown({at: row for at, row in single.items() if not row.parts}, open_on, alike, new, lengths, used)
     for family in families.values():
         own = _apart(rows[family[0]], new[family[0]])
         for at in family if all(new[at] == new[family[0]] for at in family) else ():
@@ -168,7 +168,8 @@ def _choose_shown(
     `head: o (C p)`. Each length gets a letter of its own.
 
     Args:
-      rows: all but those of numbered blocks: another model may have another length in each block.
+      rows: all but those of numbered blocks, as another model may have another length in each block, and those of
+        sums, whose parts `with_shown_lengths` names.
       open_on: of each row the open letters of both sides. new: what stands in place of a row's letters, which changes.
     """
     taken = {*used, *(name for own in new for text in own.values() for name in CAPITAL.findall(text))}
@@ -176,7 +177,7 @@ def _choose_shown(
         own = sorted(place for place in joined if place[0] in rows)
         if not all(SMALL.fullmatch(name) for at, text in own for name in (text, new[at].get(text, text))):
             continue
-        asked = [[place for place in own if place[1] in open_on[place[0]][side]] for side in (0, 1)]
+        asked = [[(at, text) for at, text in own if text in open_on[at][side] & lengths.keys()] for side in (0, 1)]
         shown = [any(text in _dims((rows[at].left, rows[at].right)[side]) for at, text in own) for side in (0, 1)]
         if not any(map(all, zip(asked, shown, strict=True))):
             continue
