@@ -309,3 +309,16 @@ def test_a_term_of_a_norm_keeps_its_name_where_the_left_model_has_one_more_layer
     found = parity.derive(*sides, (images(2, 4, 6),))
     lines = {(use.left, use.right) for use in found.uses}
     assert lines == {((name,), (name,)) for name in sides[1].state_dict()}
+
+
+def test_a_layer_that_reads_the_input_of_another_is_not_filled_with_its_weights():
+    def net(skips: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.a(x).tanh()
+            return m.out(y + m.b(x if skips else y).tanh())
+
+        return Net(run, a=linear(), b=linear(), out=linear(6, 3))
+
+    found = parity.derive(net(False), net(True), (images(4, 6),))
+    assert not found.proven and not found.copied and set(found.inferred) >= {"b.weight", "b.bias"}
+    assert (found.divergences[0].left, found.divergences[0].right) == ("b", "b")
