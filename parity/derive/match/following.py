@@ -56,6 +56,12 @@ class Following(Choices):
     def _own_products(self) -> set[int]:
         return {at for at, node in enumerate(self.program.tape.nodes) if node.kind == "product"}
 
+    @cached_property
+    def _own_kernels(self) -> set[int]:
+        """Return the products with parameters."""
+        weights = self.program.weights().keys()
+        return {at for at in self._own_products if not weights.isdisjoint(self.program.tape.nodes[at].inputs)}
+
     def _followers(self, use: Use, pool: Iterable[uses.Seen], near: bool = False) -> list[uses.Seen]:
         """Return those of the left uses that read the results of the partners of the products that this one reads.
 
@@ -106,8 +112,11 @@ class Following(Choices):
     def _namesakes(self, use: Use, pool: Iterable[uses.Seen]) -> list[uses.Seen]:
         """Return those of the left uses whose names are the right ones, or else go together as those of earlier blocks.
 
-        Where values differ, names say more than the products that a use reads: a sum may leave out others.
+        Where values differ, names say more than the products that a use reads: a sum may leave out others. They say
+        nothing behind a product that the left model lacks.
         """
+        if not sources(self.program, use.node, self._own_products) & self._own_kernels <= self._partners.keys():
+            return []
         names, pool = tuple(self.rights.owners(use.ids)), [*pool]
         same = [seen for seen in pool if seen.names == names]
         return same or [seen for seen in pool if self.analogous(seen.names, names)]
