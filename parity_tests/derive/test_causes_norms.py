@@ -193,3 +193,36 @@ def test_epsilons_of_two_norms_that_take_numbers_of_each_other_are_both_named(la
     found = parity.derive(net(1e-6, 1e-5), net(layer, rms), (images(4, 6),))
     assert [tuple(map(float, place.both)) for place in found.divergences] == [(1e-6, layer), (1e-5, rms)]
     assert found.confirmed and found.explained == "two epsilons"
+
+
+MEANS = {
+    "lerp": torch.lerp,
+    "a step": lambda x, m, b: x + b * (m - x),
+    "both weights": lambda x, m, b: b * m + (1 - b) * x,
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_means_in_another_form_are_no_cause_beside_an_epsilon(name: str):
+    """The first mean is of zeros, which are no activation."""
+
+    class Step(torch.nn.Module):
+        def __init__(self, eps: float) -> None:
+            super().__init__()
+            self.norm, self.fc = torch.nn.LayerNorm(6, eps=eps), torch.nn.Linear(6, 6)
+            self.memory = torch.nn.Parameter(torch.randn(6))
+
+    def net(eps: float, mean: Callable[..., Any]) -> Net:
+        def run(net: Any, x: Any) -> Any:
+            m = torch.zeros_like(x)
+            for step in net.steps:
+                x = x + step.fc(step.norm(x))
+                m = mean(x, m, step.memory.sigmoid())
+                x = x + 0.3 * m
+            return net.out(x)
+
+        return Net(run, steps=torch.nn.ModuleList(Step(eps) for _ in "ab"), out=linear(6, 3))
+
+    sides = net(1e-3, MEANS["both weights"]), net(1e-6, MEANS[name])
+    found = parity.derive(*sides, (images(3, 4, 6),))
+    assert found.explained == "two epsilons" and found.confirmed and not found.missing

@@ -33,6 +33,10 @@ def around_norm(m: Any, x: Any) -> Any:
     return x + mlp(m, m["norm"](x))
 
 
+def around_norms(m: Any, x: Any) -> Any:
+    return m["norm"](x) + mlp(m, m["norm"](x))
+
+
 def highway(swapped: bool) -> Any:
     def run(m: Any, x: Any) -> Any:
         gate, h = torch.sigmoid(m["down"](x)), torch.relu(m["up"](x))
@@ -69,6 +73,9 @@ CASES = {
         "the output to one that reads the input, with blocks.{{0..1}}.norm", "two residuals"),
     "a branch alone": (
         added_to_norm, behind_norm, "the left has a branch that reads the input of a norm, the right its output, with "
+        "blocks.{{0..1}}.norm", "two residuals"),
+    "what a branch that computes the norm again is added to": (
+        around_norm, around_norms, "the {0} adds the output of a norm to the branch behind it, the {1} its input, with "
         "blocks.{{0..1}}.norm", "two residuals"),
     "the gate of a highway": (
         highway(False), highway(True), "the left multiplies by a gate where the right multiplies by one minus it",

@@ -254,3 +254,71 @@ def test_a_term_that_differs_behind_values_that_are_read_later_is_no_crash():
 
     found = parity.derive(net(True, torch.tanh), net(False, lambda y: torch.tanh(y) + 1e-3), (images(4, 5, 6),))
     assert not found.missing and not found.proven and found.error > 1e-5, found
+
+
+class Block(torch.nn.Module):
+    """Two sublayers, of which the second one may add its result to the input of the first one."""
+
+    def __init__(self, skips: bool, names: str):
+        super().__init__()
+        self.skips, self.parts = skips, torch.nn.ModuleDict()
+        for k, name in enumerate(names):
+            self.parts[name] = torch.nn.Linear(6, 6) if k % 2 else torch.nn.LayerNorm(6)
+
+    def forward(self, x: Any) -> Any:
+        norm, layer, other_norm, other_layer = self.parts.values()
+        y = x + layer(norm(x)).tanh()
+        return (x if self.skips else y) + other_layer(other_norm(y)).tanh()
+
+
+def blocks(skips: bool, names: tuple[str, str] = ("abcd", "abcd")) -> Net:
+    layers = torch.nn.ModuleList(Block(skips, some) for some in names)
+    return Net(lambda m, x: m.out(m.layers[1](m.layers[0](m.stem(x)))), stem=linear(), layers=layers, out=linear(6, 3))
+
+
+@pytest.mark.parametrize("names", ["abcd", "efgh"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_residual_that_skips_leaves_the_names_of_both_sides_together(names: str, swapped: bool):
+    sides = [blocks(False), blocks(True, (names, names))][:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(3, 4, 6),))
+    assert found.verdict == "complete" and " drop" not in found.table.print() and found.divergences
+    pairs = dict(zip(*([*side.state_dict()] for side in sides), strict=True))
+    assert {use.left[0]: use.right[0] for use in found.uses} == pairs
+    assert set(found.doubtful) > {name for name in pairs.values() if "layers.1" in name and name.endswith("weight")}
+
+
+def test_an_edit_by_which_the_right_model_computes_values_again_shows_no_partner():
+    found = parity.derive(blocks(False), blocks(True, ("abcd", "efgh")), (images(3, 4, 6),))
+    assert found.verdict == "incomplete" and not found.copied
+
+
+def test_a_term_of_a_norm_keeps_its_name_where_the_left_model_has_one_more_layer():
+    """The bias of the norm, which no value shows, is not one of the biases that come last on the left."""
+
+    def net(more: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            x = m.stem(x)
+            if more:
+                x = torch.fft.fft(x + (m.q(x) @ m.k(x).mT).softmax(-1) @ m.v(x), dim=1).real
+            return m.out(x + m.fc(m.norm(x)).relu())
+
+        parts = {name: linear() for name in "qkv"} if more else {}
+        return Net(run, stem=linear(), norm=torch.nn.LayerNorm(6), fc=linear(), out=linear(6, 3), **parts)
+
+    sides = net(True), net(False)
+    found = parity.derive(*sides, (images(2, 4, 6),))
+    lines = {(use.left, use.right) for use in found.uses}
+    assert lines == {((name,), (name,)) for name in sides[1].state_dict()}
+
+
+def test_a_layer_that_reads_the_input_of_another_is_not_filled_with_its_weights():
+    def net(skips: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.a(x).tanh()
+            return m.out(y + m.b(x if skips else y).tanh())
+
+        return Net(run, a=linear(), b=linear(), out=linear(6, 3))
+
+    found = parity.derive(net(False), net(True), (images(4, 6),))
+    assert not found.proven and not found.copied and set(found.inferred) >= {"b.weight", "b.bias"}
+    assert (found.divergences[0].left, found.divergences[0].right) == ("b", "b")

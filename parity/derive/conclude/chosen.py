@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
+from parity.derive.match.symbols import Elements
 from parity.derive.trace.program import Program
 
 FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, which agree by no chance
@@ -21,6 +23,29 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right)
     confirmed = _confirmed(program, _agreeing(steps)) if names else set[str]()
     return [name for name in names if name not in confirmed]
+
+
+def repeated(
+    steps: Sequence[Step], partners: Mapping[str, Sequence[str]], lefts: Elements, rights: Elements
+) -> set[str]:
+    """Return right parameters that read what one left use reads whose partner is another one, as in a residual skipped.
+
+    A left parameter of the same number of elements has no partner then. The right parameter that has the left one's
+    name keeps it, or else the one that is read first.
+
+    Args:
+      partners: the right parameters of each left one.
+    """
+    free = {math.prod(lefts.shapes[name]) for name in lefts.names if name not in partners}
+    uses = dict[tuple[int, tuple[str, ...]], dict[tuple[str, ...], None]]()
+    for step in steps:
+        if step.kind != "place" and step.node >= 0:
+            uses.setdefault((step.node, step.left), {})[step.right] = None
+    found = set[str]()
+    for (_, left), names in uses.items():
+        kept = left if left in names else next(iter(names))
+        found.update(name for some in names if some != kept for name in some)
+    return {name for name in found if math.prod(rights.shapes[name]) in free}
 
 
 def _agreeing(steps: Sequence[Step]) -> set[str]:

@@ -34,7 +34,7 @@ from parity.derive.trace.sides import Side
 from parity.derive.trace.sites import shown
 from specs.words import in_a_row
 
-from .chosen import chosen
+from .chosen import chosen, repeated
 from .partings import divergences, partings
 from .unit_lengths import unseen_orders
 from .verdict import judged
@@ -71,10 +71,14 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     explained = _explained(left, best, lines, judgement, unlike)
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.
-        whole = without(best.found, explained.resized, lines.rights)
+        whole = without(best.found, [pair.right for pair in explained.resized], lines.rights)
         return concluded(left, best._replace(found=whole), began, explained.resized)
-    lines, rows = _with_reasons(left, best, lines, explained)
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
+    if not sure and (names := repeated(best.found.steps, lines.partners(left.elements), left.elements, lines.rights)):
+        single = without(best.found, names, lines.rights)
+        single.steps = [step for step in single.steps if names.isdisjoint(step.right)]
+        return concluded(left, best._replace(found=single), began, unlike)
+    lines, rows = _with_reasons(left, best, lines, explained)
     derivation = Derivation.of(
         _given(left, best, lines),
         _matching(left, best, lines, judgement, explained, rows, sure),

@@ -107,7 +107,8 @@ def retaken(scope: Scope, side: int) -> Iterator[Edit]:
     every = [joined for norm in each_norm(program) for joined in _joined(program, norm)]
     for each in scope.nearest(side, every, lambda each: each.total.output, MOST):
         alike = [other for other in every if (other.term, other.read) == (each.term, each.read)]
-        for term, read in {(0, 1), (1, 1), (1, 0)} - {(each.term, each.read)}:
+        twice = {(0, 0)} if (each.term, each.read) == (1, 0) else set()  # the branch may compute the norm again
+        for term, read in sorted({(0, 1), (1, 1), (1, 0), *twice} - {(each.term, each.read)}):
             yield widened(
                 _taken(program, some, term, read, side)
                 for some in repeats(each, alike, lambda other: _site(other.norm))

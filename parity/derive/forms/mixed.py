@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -33,14 +34,21 @@ def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
     terms = [*filter(None, map(program.maker, node.inputs))]
     if len(terms) != 2 or any(term.kind != "mul" for term in terms):
         return None
-    pairs = [sorted(term.inputs, key=program.active.__contains__) for term in terms]  # (weight, activation)
-    if any([n in program.active for n in pair] != [False, True] for pair in pairs):
-        return None
-    for (weight, x), (rest, y) in (pairs, pairs[::-1]):
-        own, other = _laid_out(program, weight), _laid_out(program, rest)
-        if program.shapes[x] == program.shapes[y] and _is_rest(program, own, other):
-            return x, y, weight
+    for term, other in (terms, terms[::-1]):
+        for (weight, x), (rest, y) in itertools.product(*map(_turned, (term, other))):
+            if {weight, rest} & program.active or not {x, y} & program.active:
+                continue
+            if program.shapes[x] == program.shapes[y] and _is_rest(
+                program, _laid_out(program, weight), _laid_out(program, rest)
+            ):
+                return x, y, weight
     return None
+
+
+def _turned(node: Node) -> tuple[tuple[int, int], ...]:
+    """Return both orders of the operands of a product."""
+    one, other = node.inputs
+    return (one, other), (other, one)
 
 
 def _laid_out(program: Program, number: int) -> tuple[int, Array]:

@@ -49,6 +49,7 @@ class Step(NamedTuple):
       left, right: the parameters that are used.
       gap: the distance of what they meet.
       choice, choices: which of the possible partners was taken.
+      node: the left operation; -1 where several stand beside the right one.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Step(NamedTuple):
     gap: float
     choice: int
     choices: int
+    node: int = -1
 
 
 class DeadEnd(Exception):
@@ -262,8 +264,9 @@ class Choices:
             likely = sum(option.order[0] == options[0].order[0] for option in options)
             self._points.append(Point(at, choice, likely, len(options), self._now()))
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
-        left_site = seen.program.tape.nodes[seen.use.node].site
-        self.steps.append(Step(use.kind, seen.names, names, left_site, site, gap, choice, len(options)))
+        node = seen.use.node
+        left_site = seen.program.tape.nodes[node].site
+        self.steps.append(Step(use.kind, seen.names, names, left_site, site, gap, choice, len(options), node))
         self.analogous.learn(seen.names, names)
         return seen, detail
 

@@ -56,6 +56,12 @@ class Following(Choices):
     def _own_products(self) -> set[int]:
         return {at for at, node in enumerate(self.program.tape.nodes) if node.kind == "product"}
 
+    @cached_property
+    def _own_kernels(self) -> set[int]:
+        """Return the products with parameters."""
+        weights = self.program.weights().keys()
+        return {at for at in self._own_products if not weights.isdisjoint(self.program.tape.nodes[at].inputs)}
+
     def _followers(self, use: Use, pool: Iterable[uses.Seen], near: bool = False) -> list[uses.Seen]:
         """Return those of the left uses that read the results of the partners of the products that this one reads.
 
@@ -103,6 +109,18 @@ class Following(Choices):
             self.beyond[self.walk.at] = len(self.steps)
         return [seen for seen, count in found.items() if count == fewest]
 
+    def _namesakes(self, use: Use, pool: Iterable[uses.Seen]) -> list[uses.Seen]:
+        """Return those of the left uses whose names are the right ones, or else go together as those of earlier blocks.
+
+        Where values differ, names say more than the products that a use reads: a sum may leave out others. They say
+        nothing behind a product that the left model lacks.
+        """
+        if not sources(self.program, use.node, self._own_products) & self._own_kernels <= self._partners.keys():
+            return []
+        names, pool = tuple(self.rights.owners(use.ids)), [*pool]
+        same = [seen for seen in pool if seen.names == names]
+        return same or [seen for seen in pool if self.analogous(seen.names, names)]
+
     def _strays(self, use: Use, gaps: Mapping[uses.Seen, float]) -> set[uses.Seen]:
         """Return uses that meet nearly the same values, but made from the results of other products than this one's."""
         if min(gaps.values(), default=0.0) <= ALIKE:
@@ -119,10 +137,13 @@ class Following(Choices):
         alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
         alike = [seen for seen in alike if len(_channels(seen.use, bool(taps))) == len(_channels(use, bool(taps)))]
         straight = self._in_order(use, use.x.shape[1 if taps else 2])
-        found = {seen: order(use, seen, taps, straight) for seen in self._followers(use, alike, True)}
+        namesakes = self._namesakes(use, alike)
+        followers = dict.fromkeys((*self._followers(use, alike, True), *namesakes))
+        found = {seen: order(use, seen, taps, straight) for seen in followers}
         rows = {seen: rows for seen, rows in found.items() if rows is not None}
         like = {seen: likeness(use, seen, taps, there) for seen, there in rows.items()}
-        return {seen: there for seen, there in rows.items() if 2 * like[seen] >= max(like.values())}
+        most = max(like.values(), default=0.0)
+        return {seen: there for seen, there in rows.items() if seen in namesakes or 2 * like[seen] >= most}
 
     def _orphan(self, use: Use) -> bool:
         """Tell whether a norm or bias belongs to products alone that have no partner."""
@@ -145,7 +166,8 @@ class Following(Choices):
         pool = [seen for seen in self._of_kind(use.kind) if len(seen.numbers) == count]
         here, free = uses.raw(use), [seen for seen in pool if self._free(seen.numbers)]
         tables = [] if here.size else [seen for seen in free if alike(use, seen, numbers) is not None]
-        for seen in tables or self._followers(use, free):
+        namesakes = self._namesakes(use, free)
+        for seen in tables or dict.fromkeys((*self._followers(use, free), *namesakes)):
             there = uses.raw(seen.use)
             rows = likest(here, there) if here.size and here.shape == there.shape else None
             rows = alike(use, seen, numbers) if rows is None else rows
@@ -154,7 +176,8 @@ class Following(Choices):
             if rows is not None:
                 beside = abs(seen.use.beside - use.beside)
                 apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics), beside
-                options.append(Option(self._order(use, seen, *apart), FOLLOWED, seen, seen.numbers[rows]))
+                first = self._order(use, seen, seen not in namesakes, *apart)
+                options.append(Option(first, FOLLOWED, seen, seen.numbers[rows]))
         if options and self.walk.at not in self.rough:
             why = f"no use on the left meets all values that its {use.kind} meets"
             raise DeadEnd(Stop(tuple(self.rights.owners(use.ids)), why), FOLLOWED)

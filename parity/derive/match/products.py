@@ -192,7 +192,9 @@ class Products(Regrouping):
           partners: those that the groups before this one have: one use is likely to have one partner, or several of one
             parameter. Layers that one parameter stacks are several too, so that roles tell more than its name.
         """
-        right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
+        right, options = group.of(use.ids), list[Option]()
+        namesakes = self._namesakes(use, near.gaps) if self.walk.at in self.rough else []
+        strays = self._strays(use, near.gaps).difference(namesakes)
         unread = group.role if group.role == roles.UNREAD else ""
         every = [(seen, other) for seen in near.gaps for other in grouping.of(seen)]
         every = [(seen, other) for seen, other in every if len(other.columns) == len(group.columns)]
@@ -216,7 +218,7 @@ class Products(Regrouping):
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
             aligned = self._aligned(group, seen, other)
             for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
-                order = self._order(use, seen, (*likely, turned), role, apart, unlike)
+                order = self._order(use, seen, (*likely, turned), role, seen not in namesakes, apart, unlike)
                 options.append(Option(order, gap, seen, columns_of))
         return options
 

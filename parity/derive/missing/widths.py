@@ -154,11 +154,11 @@ def _counted(shape: Sequence[int]) -> Counter[int]:
     return Counter(n for n in shape if n > 1)
 
 
-def without(match: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
-    """Return a match without the elements of right parameters that have another size."""
+def without(match: Match, names: Iterable[str], rights: Elements) -> Match:
+    """Return a match in which these right parameters have no partner."""
     new = replace(match, map=np.array(match.map))
-    for pair in pairs:
-        rights.part(new.map, pair.right)[...] = 0
+    for name in names:
+        rights.part(new.map, name)[...] = 0
     return new
 
 

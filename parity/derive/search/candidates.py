@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import UsageError, command_or_call
 from convert.folding import fold as folded
 from parity.derive.forms.crops import cropped
+from parity.derive.forms.mixed import mixed
 from parity.derive.forms.real_parts import in_real_parts
 from parity.derive.forms.routed import passed_over
 from parity.derive.forms.selects import added
@@ -208,9 +209,9 @@ def _given(tree: Mapping[str, Any], side: Side) -> dict[str, Any]:
 
 
 def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
-    """Run a tape, with convolutions computing only what is read of them, and columns of one number as terms."""
+    """Run a tape; convolutions compute what is read of them, columns of one number are terms, and means are mixed."""
     program = Program(tape, parameters, inputs)
-    for form in (cropped, with_terms):
+    for form in (cropped, with_terms, mixed):
         other = form(program)
         program = program if other is program.tape else Program(other, parameters, inputs)
     return program

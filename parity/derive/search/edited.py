@@ -18,6 +18,7 @@ from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
 from parity.derive.limits import AGREEING_OUTPUTS, AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
+from parity.derive.match.choices import Step
 from parity.derive.match.match import Match, Walked, match, walked
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.program import Program
@@ -213,12 +214,17 @@ def _further(after: Candidate, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further: where more than a number was edited, only on values that agree.
 
     One of them has to be computed behind another one: the first layers of any two models, or branches, read the same
-    input.
+    input. A left use that has a partner shows nothing: the edit makes the right model compute the same values again.
     """
-    steps = after.found.steps[len(before.steps) :]
+    known, steps = after.found.steps[: len(before.steps)], after.found.steps[len(before.steps) :]
     if isinstance(edit, Change):
         return len(steps) > 1
-    agreeing = [*itertools.takewhile(lambda step: step.kind == "add" or step.gap <= AGREEING_SUMS, steps)]
+    taken = {step.node: step.right for step in reversed(known) if step.kind != "add" and step.node >= 0}
+
+    def agrees(step: Step) -> bool:
+        return step.kind == "add" or (step.gap <= AGREEING_SUMS and taken.get(step.node, step.right) == step.right)
+
+    agreeing = [*itertools.takewhile(agrees, steps)]
     if edit.kind == MISSING:  # no value is taken from elsewhere
         return len(agreeing) > 1
     names, program = {step.right for step in agreeing if step.kind != "add"}, after.programs[1]
