@@ -12,7 +12,8 @@ import parity
 
 from ..conftest import needs
 from .pairs import images
-from .test_kinds_matching import linear
+from .test_kinds_matching import Net, linear, numbers
+from .test_kinds_products import both_ways, weight
 
 
 class Layer(torch.nn.Module):
@@ -182,3 +183,21 @@ def test_a_part_of_a_fused_kernel_that_reads_zeros_stands_as_in_other_blocks(fir
         own = {name: value.numpy() for name, value in left.state_dict().items()}
         assert np.array_equal(found.table.apply(own)["blocks/0/v/w"], own["blocks.0.in_proj_weight"][16:].T)
         assert "blocks/0/v/w" in found.inferred
+
+
+def test_attention_whose_result_is_multiplied_with_gates_of_the_same_shape():
+    def left_run(m: Any, x: Any) -> Any:
+        q, k, v, g = (part(x).view(2, 5, 3, 4).transpose(1, 2) for part in (m.q, m.k, m.v, m.g))
+        y = (q / 2 @ k.mT).softmax(-1) @ v * g.sigmoid()
+        return m.o(y.transpose(1, 2).flatten(2))
+
+    def right_run(m: Any, x: Any) -> Any:
+        q, k, v, g = (torch.einsum("bti,ihd->bthd", x, w) for w in (m.query, m.key, m.value, m.gate))
+        y = torch.einsum("bhqk,bkhd->bqhd", torch.einsum("bqhd,bkhd->bhqk", q / 2, k).softmax(-1), v)
+        return torch.einsum("bthd,hdo->bto", y * g.sigmoid(), m.out)
+
+    left = Net(left_run, **{name: linear(10, 12, False) for name in "qkvg"}, o=linear(12, 6, False))
+    kernels = {name: weight(10, 3, 4) for name in ("query", "key", "value", "gate")}
+    found = both_ways(left, Net(right_run, **kernels, out=weight(3, 4, 6)), 2, 5, 10)
+    moved = found.table.apply(given := numbers(left, images(2, 5, 10)))
+    assert np.array_equal(moved["gate"], given["g.weight"].T.reshape(10, 3, 4))

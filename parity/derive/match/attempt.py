@@ -40,7 +40,10 @@ class Attempt(Products):
         self.walk.work += MEET_WORK + ELEMENT_WORK * np.size(use.x)
         if not self._orphan(use):
             try:
-                return self._met(use)
+                other = self._met(use)
+                if use.kind == "product" and self.limit <= EXACT and self.walk.at not in self.excused | self.rough:
+                    self.confirmed.add(self.walk.at)
+                return other
             except DeadEnd:
                 if self.walk.at not in self.passed or use.kind == "place":
                     raise
