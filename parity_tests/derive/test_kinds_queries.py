@@ -201,3 +201,21 @@ def test_attention_whose_result_is_multiplied_with_gates_of_the_same_shape():
     found = both_ways(left, Net(right_run, **kernels, out=weight(3, 4, 6)), 2, 5, 10)
     moved = found.table.apply(given := numbers(left, images(2, 5, 10)))
     assert np.array_equal(moved["gate"], given["g.weight"].T.reshape(10, 3, 4))
+
+
+@pytest.mark.parametrize("crosswise", [False, True])
+def test_gated_projections_of_which_one_side_fuses_both_and_sums_over_either(crosswise: bool):
+    def left_run(m: Any, x: Any, mask: Any) -> Any:
+        a, b = mask * m.ag(x).sigmoid() * m.a(x), mask * m.bg(x).sigmoid() * m.b(x)
+        return torch.tanh(x + m.out(torch.einsum("kic,kjc->ijc" if crosswise else "ikc,jkc->ijc", a, b))) @ m.head
+
+    def right_run(m: Any, x: Any, mask: Any) -> Any:
+        a, b = (mask * m.both(x) * m.gates(x).sigmoid()).chunk(2, -1)
+        return torch.tanh(x + m.out(torch.einsum("kjc,kic->ijc" if crosswise else "ikc,jkc->ijc", a, b))) @ m.head
+
+    parts = {name: linear(8, 6) for name in ("a", "b", "ag", "bg")}
+    left = Net(left_run, **parts, out=linear(6, 8), head=weight(8, 3))
+    right = Net(right_run, both=linear(8, 12), gates=linear(8, 12), out=linear(6, 8), head=weight(8, 3))
+    inputs = images(4, 4, 8), (images(4, 4, 1) > -0.5).astype(np.float32)
+    found = parity.derive(left, right, inputs)
+    assert found.proven and not found.missing, (found.failure, found.reasons)

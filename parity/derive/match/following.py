@@ -19,7 +19,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop
-from .choices import Choices, DeadEnd, Option
+from .choices import Choices, DeadEnd, Option, State
 from .symbols import Use
 
 FOLLOWED = 0.99  # the distance that is given to uses that only read the results of the same products
@@ -41,6 +41,12 @@ class Following(Choices):
         self._colours = dict[int, Array]()  # right product -> the colours of its columns; see origins
         self._left_colours = dict[uses.Seen, Array | None]()  # of what left products read
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
+
+    def _restore(self, state: State, choices: list[int]) -> None:
+        super()._restore(state, choices)
+        self._at_once_matched = {at for at in self._at_once_matched if at < self.walk.at}
+        self._colours = {at: colours for at, colours in self._colours.items() if at < self.walk.at}
+        self._straight = {at: count for at, count in self._straight.items() if at < self.walk.at}
 
     @cached_property
     def _products(self) -> set[int]:

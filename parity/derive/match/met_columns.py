@@ -37,7 +37,7 @@ class Beside(NamedTuple):
 
 
 def met(program: Program, value: int, labels: Array) -> list[Met]:
-    """Return the first product or sum with another activation, past functions of values.
+    """Return the first product or sum with another activation, past functions of values and past masks.
 
     Args:
       labels: of the value's elements: the number of the column, from 1.
@@ -46,8 +46,9 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
     def passes(node: Node, slot: int) -> bool:
         return node.kind in PASSED or mixing(program, node, slot) == SINGLE
 
+    activations = program.active - program.plain
     for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
-        if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:
+        if node.kind in ("add", "mul") and node.inputs[1 - slot] in activations:
             return [Met(node.inputs[1 - slot], here)]
     return []
 

@@ -206,11 +206,25 @@ class Products(Regrouping):
             hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
+            met = self._met_beside(group, seen, other)
+            elsewhere = met is not None and origins.differ(*met)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            likely = (seen in strays, hollow, taken, added, *split, not whole, alone, role > 1, unnamed, biased)
+            likely = (
+                seen in strays,
+                hollow,
+                taken,
+                added,
+                elsewhere,
+                *split,
+                not whole,
+                alone,
+                role > 1,
+                unnamed,
+                biased,
+            )
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
@@ -228,15 +242,20 @@ class Products(Regrouping):
         orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
         return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
-    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
-        """Return the left columns in the order of what the right ones are multiplied with or added to."""
+    def _met_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> tuple[Array, Array] | None:
+        """Return the colours of what left and right columns are multiplied with or added to; None if not clear."""
         if group.beside is None or other.beside is None:
             return None
         right = origins.beside(self.program, group.beside, self._colours, self._own_products)
         if right is None:
             return None
         left = origins.beside(seen.program, other.beside, self._starts, self._products)
-        return None if left is None else origins.order(left, right)
+        return None if left is None else (left, right)
+
+    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        """Return the left columns in the order of what the right ones are multiplied with or added to."""
+        met = self._met_beside(group, seen, other)
+        return met and origins.order(*met)
 
     def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
         """Return the left columns in the order of what the right ones are summed over with."""

@@ -153,9 +153,9 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
       biased: by label; set where anything but zero is added to a column.
     """
     tape, found, steps = program.tape, [], 0
-    waiting = [(start, labels, summed, not beyond)]  # the last: whether no more functions are followed
+    waiting = [(start, labels, summed)]
     while waiting and steps < MAX_STEPS:
-        value, labels, summed, ended = waiting.pop(0)
+        value, labels, summed = waiting.pop(0)
         steps += 1
         if value in tape.outputs:
             found.append(Reader("output", labels))
@@ -165,7 +165,7 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                 found.append(Reader(f"routed {_middle(labels)}", labels))
                 continue
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, program.labelled(node, slot, labels), summed, ended))
+                waiting.append((node.output, program.labelled(node, slot, labels), summed))
                 continue
             wide = labels if node.kind == "layout" else program.labelled(node, slot, labels)
             if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
@@ -173,15 +173,13 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                     added = _present(program, node.inputs[1 - slot])
                     some = labels if added.all() else wide[np.broadcast_to(added, wide.shape) > 0]
                     biased[some.astype(np.int64)] = True
-                waiting.append((node.output, wide, summed, ended))
+                waiting.append((node.output, wide, summed))
                 continue
             found.append(_reader(program, node, slot, labels))
             if node.kind == "add" and not summed:
-                waiting.append((node.output, wide, True, ended))
-            elif not ended and node.kind == "mul":
-                waiting.append((node.output, wide, summed, True))
-            elif not ended and mixing(program, node, slot) == SINGLE:
-                waiting.append((node.output, wide, summed, ended))
+                waiting.append((node.output, wide, True))
+            elif beyond and (node.kind == "mul" or mixing(program, node, slot) == SINGLE):
+                waiting.append((node.output, wide, summed))
     return found
 
 
