@@ -9,6 +9,10 @@ import pytest
 import torch
 
 import parity
+from parity.derive.match import roles
+from parity.derive.match.following import made_of
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from ..conftest import needs
 from .pairs import images
@@ -219,3 +223,18 @@ def test_gated_projections_of_which_one_side_fuses_both_and_sums_over_either(cro
     inputs = images(4, 4, 8), (images(4, 4, 1) > -0.5).astype(np.float32)
     found = parity.derive(left, right, inputs)
     assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def test_both_halves_of_a_projection_meet_values_of_their_own():
+    def run(m: Any, x: Any, e: Any) -> Any:
+        scale, shift = m.e(e).chunk(2, -1)
+        return (torch.nn.functional.group_norm(m.i(x), 2) * (1 + scale) + shift).tanh()
+
+    recorded = side(Net(run, i=linear(4, 6), e=linear(5, 12)), parity.Call(images(7, 4), images(7, 5)))
+    inputs = recorded.call.arrays()
+    program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
+    products = {at for at, node in enumerate(program.tape.nodes) if node.kind == "product"}
+    of_both, of_inputs = sorted(products)
+    scale, shift = roles.groups(program, of_both, False, gates=True)
+    assert made_of(program, scale.beside.value, products) == {of_inputs}
+    assert made_of(program, shift.beside.value, products) == products

@@ -92,6 +92,12 @@ class Following(Choices):
             return behind
         return [seen for seen, part in found.items() if part == best >= MOST]
 
+    def _reads_partners(self, right: Collection[int], left: Collection[int]) -> bool:
+        """Tell whether left products are partners of these right ones, and each of these has one of them."""
+        partners = [{self._first_steps[seen.use.node] for seen, _ in self._partners[at]} for at in right]
+        found = {self._first_steps.get(at, at) for at in left}
+        return found <= set[int]().union(*partners) and all(some & found for some in partners)
+
     def _behind(self, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]) -> list[uses.Seen]:
         """Return the left uses that come next behind the same products, past products that have no partner.
 
@@ -179,6 +185,14 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
       at: the operation. products: those at which the way back ends.
     """
     return way_back(program, at, products)[0]
+
+
+def made_of(program: Program, number: int, products: Collection[int]) -> frozenset[int]:
+    """Return the products whose results a value is made of."""
+    made = program.makers.get(number, INPUT)
+    return (
+        frozenset([made]) - {INPUT} if made == INPUT or made in products else sources(program, made, products) - {INPUT}
+    )
 
 
 def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:

@@ -103,6 +103,12 @@ def difference(a: str, b: str) -> int:
     return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
+def as_behind(group: Group, other: Group) -> Array | None:
+    """Return the left columns in the order of where the right ones are mixed past functions of single values."""
+    common = next((role for role in group.behind if role in other.behind), None)
+    return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
+
+
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
     """Group the columns of the product at this place of the tape; columns of several batches stay together.
 
