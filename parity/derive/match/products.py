@@ -259,7 +259,8 @@ class Products(Regrouping):
             return False
         right = made_of(self.program, group.beside.value, self._own_products)
         left = made_of(seen.program, other.beside.value, self._products)
-        return right <= self._partners.keys() and not self._reads_partners(right, left)
+        known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
+        return right <= known and not self._reads_partners(right, left)
 
     def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
         """Return the left columns in the order of what the right ones are multiplied with or added to."""
