@@ -9,10 +9,15 @@ import pytest
 import torch
 
 import parity
+from parity.derive.match import roles
+from parity.derive.match.following import made_of
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from ..conftest import needs
 from .pairs import images
-from .test_kinds_matching import linear
+from .test_kinds_matching import Net, linear, numbers
+from .test_kinds_products import both_ways, weight
 
 
 class Layer(torch.nn.Module):
@@ -182,3 +187,54 @@ def test_a_part_of_a_fused_kernel_that_reads_zeros_stands_as_in_other_blocks(fir
         own = {name: value.numpy() for name, value in left.state_dict().items()}
         assert np.array_equal(found.table.apply(own)["blocks/0/v/w"], own["blocks.0.in_proj_weight"][16:].T)
         assert "blocks/0/v/w" in found.inferred
+
+
+def test_attention_whose_result_is_multiplied_with_gates_of_the_same_shape():
+    def left_run(m: Any, x: Any) -> Any:
+        q, k, v, g = (part(x).view(2, 5, 3, 4).transpose(1, 2) for part in (m.q, m.k, m.v, m.g))
+        y = (q / 2 @ k.mT).softmax(-1) @ v * g.sigmoid()
+        return m.o(y.transpose(1, 2).flatten(2))
+
+    def right_run(m: Any, x: Any) -> Any:
+        q, k, v, g = (torch.einsum("bti,ihd->bthd", x, w) for w in (m.query, m.key, m.value, m.gate))
+        y = torch.einsum("bhqk,bkhd->bqhd", torch.einsum("bqhd,bkhd->bhqk", q / 2, k).softmax(-1), v)
+        return torch.einsum("bthd,hdo->bto", y * g.sigmoid(), m.out)
+
+    left = Net(left_run, **{name: linear(10, 12, False) for name in "qkvg"}, o=linear(12, 6, False))
+    kernels = {name: weight(10, 3, 4) for name in ("query", "key", "value", "gate")}
+    found = both_ways(left, Net(right_run, **kernels, out=weight(3, 4, 6)), 2, 5, 10)
+    moved = found.table.apply(given := numbers(left, images(2, 5, 10)))
+    assert np.array_equal(moved["gate"], given["g.weight"].T.reshape(10, 3, 4))
+
+
+@pytest.mark.parametrize("crosswise", [False, True])
+def test_gated_projections_of_which_one_side_fuses_both_and_sums_over_either(crosswise: bool):
+    def left_run(m: Any, x: Any, mask: Any) -> Any:
+        a, b = mask * m.ag(x).sigmoid() * m.a(x), mask * m.bg(x).sigmoid() * m.b(x)
+        return torch.tanh(x + m.out(torch.einsum("kic,kjc->ijc" if crosswise else "ikc,jkc->ijc", a, b))) @ m.head
+
+    def right_run(m: Any, x: Any, mask: Any) -> Any:
+        a, b = (mask * m.both(x) * m.gates(x).sigmoid()).chunk(2, -1)
+        return torch.tanh(x + m.out(torch.einsum("kjc,kic->ijc" if crosswise else "ikc,jkc->ijc", a, b))) @ m.head
+
+    parts = {name: linear(8, 6) for name in ("a", "b", "ag", "bg")}
+    left = Net(left_run, **parts, out=linear(6, 8), head=weight(8, 3))
+    right = Net(right_run, both=linear(8, 12), gates=linear(8, 12), out=linear(6, 8), head=weight(8, 3))
+    inputs = images(4, 4, 8), (images(4, 4, 1) > -0.5).astype(np.float32)
+    found = parity.derive(left, right, inputs)
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def test_both_halves_of_a_projection_meet_values_of_their_own():
+    def run(m: Any, x: Any, e: Any) -> Any:
+        scale, shift = m.e(e).chunk(2, -1)
+        return (torch.nn.functional.group_norm(m.i(x), 2) * (1 + scale) + shift).tanh()
+
+    recorded = side(Net(run, i=linear(4, 6), e=linear(5, 12)), parity.Call(images(7, 4), images(7, 5)))
+    inputs = recorded.call.arrays()
+    program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
+    products = {at for at, node in enumerate(program.tape.nodes) if node.kind == "product"}
+    of_both, of_inputs = sorted(products)
+    scale, shift = roles.groups(program, of_both, False, gates=True)
+    assert made_of(program, scale.beside.value, products) == {of_inputs}
+    assert made_of(program, shift.beside.value, products) == products

@@ -39,8 +39,8 @@ def repeated(
     free = {math.prod(lefts.shapes[name]) for name in lefts.names if name not in partners}
     uses = dict[tuple[int, tuple[str, ...]], dict[tuple[str, ...], None]]()
     for step in steps:
-        if step.kind != "place" and step.node >= 0:
-            uses.setdefault((step.node, step.left), {})[step.right] = None
+        if step.kind != "place" and step.partner >= 0:
+            uses.setdefault((step.partner, step.left), {})[step.right] = None
     found = set[str]()
     for (_, left), names in uses.items():
         kept = left if left in names else next(iter(names))

@@ -13,10 +13,10 @@ from parity.derive.limits import ELEMENT_WORK, EXACT, MEET_WORK, PARTNER
 from parity.derive.trace.sites import place
 from parity.derive.trace.tape import Array
 
-from . import uses
+from . import columns, uses
 from .advice import OPERATIONS, Stop, compare
 from .choices import DeadEnd, Option, every
-from .products import Products, proportional
+from .products import Products
 from .symbols import Use
 
 Result = TypeVar("Result")
@@ -40,7 +40,10 @@ class Attempt(Products):
         self.walk.work += MEET_WORK + ELEMENT_WORK * np.size(use.x)
         if not self._orphan(use):
             try:
-                return self._met(use)
+                other = self._met(use)
+                if use.kind == "product" and self.limit <= EXACT and self.walk.at not in self.excused | self.rough:
+                    self.confirmed.add(self.walk.at)
+                return other
             except DeadEnd:
                 if self.walk.at not in self.passed or use.kind == "place":
                     raise
@@ -102,7 +105,7 @@ class Attempt(Products):
 
     def _composed(self, use: Use, found: Array, pool: list[uses.Seen]) -> bool:
         """Tell whether the left side has the same product but for a factor, or one of more or of fewer inputs."""
-        scaled = self.scaling and any(proportional(found, seen.statistics) <= EXACT for seen in pool)
+        scaled = self.scaling and any(columns.proportional(found, seen.statistics) <= EXACT for seen in pool)
         return scaled or any(self._contained(use, found, wider, self._of_kind("product")) for wider in (True, False))
 
     def _place(self, use: Use) -> None:

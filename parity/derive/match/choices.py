@@ -49,7 +49,8 @@ class Step(NamedTuple):
       left, right: the parameters that are used.
       gap: the distance of what they meet.
       choice, choices: which of the possible partners was taken.
-      node: the left operation; -1 where several stand beside the right one.
+      node: the operation on the right. order: how likely the partner was, less for likelier ones.
+      partner: the left operation; -1 where several stand beside the right one.
     """
 
     kind: str
@@ -61,6 +62,8 @@ class Step(NamedTuple):
     choice: int
     choices: int
     node: int = -1
+    order: Any = None
+    partner: int = -1
 
 
 class DeadEnd(Exception):
@@ -105,6 +108,17 @@ class Point(NamedTuple):
     state: State
 
 
+class Change(NamedTuple):
+    """Choices of which the last one is another than in an attempt before.
+
+    Args:
+      before: the steps of that attempt: the partners of later ones stay the same where they are as likely.
+    """
+
+    choices: list[int]
+    before: tuple[Step, ...]
+
+
 class Choices:
     """The choices of an attempt, and the elements that it has mapped by them.
 
@@ -114,6 +128,7 @@ class Choices:
       rough: operations at which a use is a partner if some rows meet the same values.
       passed: operations whose uses are passed over if they have no partner; lost: those of them where one had none, and
         how many steps there were before; beyond: the same, of uses whose partners are past other products on the left.
+      confirmed: products with parameters that read values that the left has seen as well.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
       scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
       owned: left elements that have a partner.
@@ -130,11 +145,13 @@ class Choices:
         self._scaled: State | None = None  # before the first product that was taken so
         self.excused, self.rough, self.passed = set[int](), set[int](), set[int]()
         self.lost, self.beyond = dict[int, int](), dict[int, int]()
+        self.confirmed = set[int]()
         self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
         self.walk = Walk(program, rights, self.meet)
         self._choices: list[int] = []
+        self._before: tuple[Step, ...] = ()  # see Change
         self._points: list[Point] = []
         # (right elements, left ones owned for the first time; None for many that are no range)
         self._entries: list[tuple[Places, Places | None]] = []
@@ -160,6 +177,23 @@ class Choices:
                 return True
         return False
 
+    def changes(self) -> list[Change]:
+        """Return the choices taken with one of them changed, likelier ones first.
+
+        A choice stays open until a product behind it reads values that the left has seen: open ones are changed first.
+        Next options come before later ones, and the last choices before earlier ones.
+        """
+        read, nodes, steps = set[int](), self.program.tape.nodes, tuple(self.steps)
+        for at in range(self.walk.at - 1, -1, -1):
+            if at in self.confirmed or nodes[at].output in read:
+                read.update(nodes[at].inputs)
+        found = list[tuple[Any, Change]]()
+        for k, step in enumerate(steps):
+            for later in range(1, step.choices):
+                changed = [*self._taken(k), (step.choice + later) % step.choices]
+                found.append(((nodes[step.node].output in read, later, -k), Change(changed, steps)))
+        return [change for _, change in sorted(found, key=lambda one: one[0])]
+
     def unscale(self) -> bool:
         """Return to the first product whose columns are alike but for a factor, which is then taken as a difference."""
         if self._scaled is None:
@@ -168,11 +202,16 @@ class Choices:
         self._restore(self._scaled, self._taken(self._scaled.steps))
         return True
 
-    def replay(self, choices: list[int]) -> None:
-        """Go back to the point from which these choices differ from those taken, or to the present operation."""
+    def replay(self, choices: list[int], before: tuple[Step, ...] = ()) -> None:
+        """Go back to the point from which these choices differ from those taken, or to the present operation.
+
+        Args:
+          before: see Change.
+        """
         for point in self._points:
             if point.step >= len(choices) or point.choice != choices[point.step]:
                 self._restore(point.state, choices)
+                self._before = before
                 return
         same = self._begun[0] == self.walk.at
         steps, entries = self._begun[1:] if same else (len(self.steps), len(self._entries))
@@ -190,7 +229,7 @@ class Choices:
     def _restore(self, state: State, choices: list[int]) -> None:
         self.walk.restore(state.walk)
         self._attempt += 1
-        self._choices = choices
+        self._choices, self._before = choices, ()
         undone = self._entries[state.entries :]
         for right, left in undone:
             right = np.asarray(right) if isinstance(right, Stepped) else right
@@ -210,6 +249,7 @@ class Choices:
         self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
         self.lost = {at: steps for at, steps in self.lost.items() if at < self.walk.at}
         self.beyond = {at: steps for at, steps in self.beyond.items() if at < self.walk.at}
+        self.confirmed = {at for at in self.confirmed if at < self.walk.at}
         self._begun = (-1, 0, 0)
         if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
             self._scaled = None
@@ -259,16 +299,28 @@ class Choices:
         options = [option for option in options if option.gap <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option.order)
         at = len(self.steps)
-        choice = self._choices[at] if at < len(self._choices) else 0
+        choice = self._choices[at] if at < len(self._choices) else self._chosen_before(names, options)
         if len(options) > 1:
             likely = sum(option.order[0] == options[0].order[0] for option in options)
             self._points.append(Point(at, choice, likely, len(options), self._now()))
-        _, gap, seen, detail = options[min(choice, len(options) - 1)]
-        node = seen.use.node
-        left_site = seen.program.tape.nodes[node].site
-        self.steps.append(Step(use.kind, seen.names, names, left_site, site, gap, choice, len(options), node))
+        option = options[min(choice, len(options) - 1)]
+        _, gap, seen, detail = option
+        step = Step(use.kind, seen.names, names, _site(option), site, gap, choice, len(options))
+        self.steps.append(step._replace(node=use.node, order=option.order[0], partner=seen.use.node))
         self.analogous.learn(seen.names, names)
         return seen, detail
+
+    def _chosen_before(self, names: tuple[str, ...], options: Sequence[Option]) -> int:
+        """Return which option has the partner of before, if it is as likely; else the likeliest one."""
+        step = next(iter(self._before[len(self.steps) :]), None)
+        if step is None or step.right != names:
+            return 0
+        same = [
+            k
+            for k, option in enumerate(options)
+            if (option.partner.names, _site(option)) == (step.left, step.left_site) and option.order[0] <= step.order
+        ]
+        return step.choice if step.choice in same else min(same, default=0)
 
     def _unlike(self, use: Use, names: Sequence[str], where: str) -> Stop:
         """Say which operation has no partner on the left, and what to look at."""
@@ -299,6 +351,11 @@ class Choices:
 
     def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
         return (seen for seen in self.seen if seen.use.kind == kind)
+
+
+def _site(option: Option) -> str:
+    """Return where the left model has the use of an option."""
+    return option.partner.program.tape.nodes[option.partner.use.node].site
 
 
 def every(marks: Array, ids: Array) -> bool:

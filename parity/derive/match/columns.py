@@ -323,3 +323,18 @@ def _medians(values: Array, which: Array) -> Array:
     ordered = np.sort(np.where(which, values, np.inf), axis=1)
     middle = np.stack([np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2], axis=1).clip(0, values.shape[1] - 1)
     return np.where(count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0.0)
+
+
+def hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
+    """Tell whether a matrix has zeros in other places than the left one: then it is another term of a sum."""
+    if right.all() and left.all():
+        return False
+    rows = matched(*of)
+    return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
+                                              left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
+
+
+def proportional(found: Array, other: Array) -> float:
+    """Tell how far two sets of columns are apart but for one factor."""
+    scale = size_of(found) / (size_of(other) or 1)
+    return distance(found / scale, other) if scale else np.inf

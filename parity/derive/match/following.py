@@ -19,7 +19,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop
-from .choices import Choices, DeadEnd, Option
+from .choices import Choices, DeadEnd, Option, State
 from .symbols import Use
 
 FOLLOWED = 0.99  # the distance that is given to uses that only read the results of the same products
@@ -41,6 +41,12 @@ class Following(Choices):
         self._colours = dict[int, Array]()  # right product -> the colours of its columns; see origins
         self._left_colours = dict[uses.Seen, Array | None]()  # of what left products read
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
+
+    def _restore(self, state: State, choices: list[int]) -> None:
+        super()._restore(state, choices)
+        self._at_once_matched = {at for at in self._at_once_matched if at < self.walk.at}
+        self._colours = {at: colours for at, colours in self._colours.items() if at < self.walk.at}
+        self._straight = {at: count for at, count in self._straight.items() if at < self.walk.at}
 
     @cached_property
     def _products(self) -> set[int]:
@@ -91,6 +97,12 @@ class Following(Choices):
         if best < 1 and passing and (behind := self._behind(pool, every, partners)):
             return behind
         return [seen for seen, part in found.items() if part == best >= MOST]
+
+    def _reads_partners(self, right: Collection[int], left: Collection[int]) -> bool:
+        """Tell whether left products are partners of these right ones, and each of these has one of them."""
+        partners = [{self._first_steps[seen.use.node] for seen, _ in self._partners[at]} for at in right]
+        found = {self._first_steps.get(at, at) for at in left}
+        return found <= set[int]().union(*partners) and all(some & found for some in partners)
 
     def _behind(self, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]) -> list[uses.Seen]:
         """Return the left uses that come next behind the same products, past products that have no partner.
@@ -196,6 +208,14 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
       at: the operation. products: those at which the way back ends.
     """
     return way_back(program, at, products)[0]
+
+
+def made_of(program: Program, number: int, products: Collection[int]) -> frozenset[int]:
+    """Return the products whose results a value is made of."""
+    made = program.makers.get(number, INPUT)
+    return (
+        frozenset([made]) - {INPUT} if made == INPUT or made in products else sources(program, made, products) - {INPUT}
+    )
 
 
 def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:

@@ -23,7 +23,7 @@ from parity.derive.trace.tape import Array
 
 from .advice import Stop
 from .attempt import Attempt, DeadEnd
-from .choices import Step
+from .choices import Change, Step
 from .symbols import Elements, Partnered
 from .uses import Seen
 from .walk import Walk
@@ -118,7 +118,7 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
     Args:
       outputs: the left ones. stop, rough, idle: see match.
     """
-    best, tries, furthest, until = None, 0, -1, np.inf
+    best, changes, tries, furthest, until = None, list[Change](), 0, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
     first: Match | None = None  # the first one that ended at a use without a partner, if that was passed over
     while True:
@@ -129,6 +129,8 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
         if _misled(found, outputs):
             return _with_outputs(attempt, found, outputs, stop, attempt.walk.work + idle)
         if best is None or _goes_further(found, best):
+            if found.failure and (best is None or found.at > best.at):  # what first came as far is the likeliest
+                changes = attempt.changes()
             best, tries = _copied(found) if found.failure else found, 0
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
             cut = late and tries < TRIES and attempt.step_back()
@@ -139,17 +141,28 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
         tries += 1
         # what comes after a difference differs as well: other choices would hardly help
         parted = bool(attempt.rough or attempt.passed)
-        if not late and tries <= (1 if parted else TRIES) and attempt.step_back():
+        if not late and tries <= (1 if parted else TRIES) and _chosen_otherwise(attempt, changes):
             continue
         if best.gap > APART and best.known < 0 and not attempt.patient and not parted:
             attempt.patient, tries = True, 0
-            continue
+            if _chosen_otherwise(attempt, changes):
+                continue
         base, first = best if not best.unproven else base, first if best.lost else best
         if not _eased(attempt, best, rough):
             return _ended(best, base, first)
         tries = 0
         if best.gap > PARTNER or best.known >= 0:
             best = None
+
+
+def _chosen_otherwise(attempt: Attempt, changes: list[Change]) -> bool:
+    """Return to another choice; with patience to the first of `changes`, which leaves them; False if there is none."""
+    if not attempt.patient:
+        return attempt.step_back()
+    if changes:
+        attempt.replay(*changes.pop(0))
+        return True
+    return False
 
 
 def _goes_further(found: Match, best: Match) -> bool:

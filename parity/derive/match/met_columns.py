@@ -37,7 +37,7 @@ class Beside(NamedTuple):
 
 
 def met(program: Program, value: int, labels: Array) -> list[Met]:
-    """Return the first product or sum with another activation, past functions of values.
+    """Return the first products or sums with another activation that columns meet, past functions and masks.
 
     Args:
       labels: of the value's elements: the number of the column, from 1.
@@ -46,10 +46,15 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
     def passes(node: Node, slot: int) -> bool:
         return node.kind in PASSED or mixing(program, node, slot) == SINGLE
 
+    activations, rest, found = program.active - program.plain, {*np.unique(labels)} - {0}, list[Met]()
     for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
-        if node.kind in ("add", "mul") and node.inputs[1 - slot] in program.active:
-            return [Met(node.inputs[1 - slot], here)]
-    return []
+        if node.kind in ("add", "mul") and node.inputs[1 - slot] in activations:
+            if rest.intersection(columns := np.unique(here)):
+                found.append(Met(node.inputs[1 - slot], here))
+                rest.difference_update(columns)
+            if not rest:
+                break
+    return found
 
 
 def summed_over(program: Program, value: int, labels: Array) -> list[Met]:

@@ -55,7 +55,7 @@ def beside(program: Program, of: Beside, start: Mapping[int, Array], products: C
     Args:
       start, products: see coloured.
     """
-    met = coloured(program, of.value, start, products)
+    met = coloured(program, of.value, start, products, True)
     return None if met is None else np.broadcast_to(met, of.shape)[np.unravel_index(of.places, of.shape)]
 
 
@@ -77,11 +77,14 @@ def over(program: Program, of: Beside, products: Collection[int]) -> Array | Non
     return None if found is None else pattern(found)
 
 
-def coloured(program: Program, number: int, start: Mapping[int, Array], products: Collection[int]) -> Array | None:
+def coloured(
+    program: Program, number: int, start: Mapping[int, Array], products: Collection[int], masked: bool = False
+) -> Array | None:
     """Return the colours of a value; None where they cannot be told.
 
     Args:
       start: the colours of the columns of products, by their places on the tape. products: all of the tape.
+      masked: whether inputs of the model, as masks, have no colour; else no value has one that reads them.
     """
     made = program.makers.get(number)
     if made is None:
@@ -91,8 +94,9 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
     else:
         sources, between = way_back(program, made, products)
         between.add(made)
+    sources -= {INPUT} if masked else set()
     size = sum(math.prod(program.shapes[program.tape.nodes[k].output]) for k in (*sources, *between))
-    if INPUT in sources or not sources <= start.keys() or size > LARGE_COLUMNS:
+    if not sources or not sources <= start.keys() or size > LARGE_COLUMNS:
         return None
     values = dict[int, Array]()
     for k in sources:
@@ -103,6 +107,8 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
         values[node.output] = np.broadcast_to(along(start[k], _axis(node), len(shape)), shape)
     for k in sorted(between):
         node = program.tape.nodes[k]
+        if masked and not any(number in values for number in node.inputs):
+            continue
         passed = _passed(program, node, values)
         if passed is None:
             return None
@@ -113,6 +119,11 @@ def coloured(program: Program, number: int, start: Mapping[int, Array], products
 def order(left: Array, right: Array) -> Array | None:
     """Return the left channel of each right one of the same colour; None if colours differ or occur twice."""
     return _paired(left, right) if len(np.unique(left)) == len(left) else None
+
+
+def differ(left: Array, right: Array) -> bool:
+    """Tell whether the colours of both sides are not the same ones, in any order."""
+    return len(left) == len(right) and bool((np.sort(left) != np.sort(right)).any())
 
 
 def regrouped(left: Array, right: Array) -> Array | None:

@@ -17,7 +17,7 @@ from .added import Added
 from .advice import Stop, compare
 from .choices import DeadEnd, Option, every
 from .factors import distinct, unpaired
-from .following import ALIKE, FOLLOWED, order, taps_of
+from .following import ALIKE, FOLLOWED, made_of, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
@@ -127,7 +127,7 @@ class Products(Regrouping):
             gaps |= wider and wider | {seen: gap for seen, (_, gap) in partial.items()}
         if min(gaps.values(), default=np.inf) > PARTNER:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
-            scaled = {seen: proportional(found, seen.statistics) for seen in pool}
+            scaled = {seen: columns.proportional(found, seen.statistics) for seen in pool}
             exact = self.scaling and min(scaled.values(), default=np.inf) <= EXACT
             gaps = {seen: gap if exact else max(gap, SCALED) for seen, gap in scaled.items()}
             if exact and self._scaled is None:
@@ -205,14 +205,27 @@ class Products(Regrouping):
             taken = not self._free(_met_rows(near, seen, ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
-            hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
+            hollow = columns.hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
+            elsewhere = len(every) > 1 and self._beside_others(group, seen, other)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            likely = (seen in strays, hollow, taken, added, *split, not whole, alone, role > 1, unnamed, biased)
+            likely = (
+                seen in strays,
+                hollow,
+                taken,
+                added,
+                elsewhere,
+                *split,
+                not whole,
+                alone,
+                role > 1,
+                unnamed,
+                biased,
+            )
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
@@ -226,19 +239,35 @@ class Products(Regrouping):
         """Return the left columns in the order of what they meet on the way, and of where that mixes them."""
         if len(group.columns) == 1:
             return []
-        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other), _as_behind(group, other))
+        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other), roles.as_behind(group, other))
         orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
         return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
-    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
-        """Return the left columns in the order of what the right ones are multiplied with or added to."""
+    def _met_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> tuple[Array, Array] | None:
+        """Return the colours of what left and right columns are multiplied with or added to; None if not clear."""
         if group.beside is None or other.beside is None:
             return None
         right = origins.beside(self.program, group.beside, self._colours, self._own_products)
         if right is None:
             return None
         left = origins.beside(seen.program, other.beside, self._starts, self._products)
-        return None if left is None else origins.order(left, right)
+        return None if left is None else (left, right)
+
+    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> bool:
+        """Tell whether left columns are not multiplied with or added to the partners of what the right ones are."""
+        if (met := self._met_beside(group, seen, other)) is not None:
+            return origins.differ(*met)
+        if group.beside is None or other.beside is None:
+            return False
+        right = made_of(self.program, group.beside.value, self._own_products)
+        left = made_of(seen.program, other.beside.value, self._products)
+        known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
+        return right <= known and not self._reads_partners(right, left)
+
+    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
+        """Return the left columns in the order of what the right ones are multiplied with or added to."""
+        met = self._met_beside(group, seen, other)
+        return met and origins.order(*met)
 
     def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
         """Return the left columns in the order of what the right ones are summed over with."""
@@ -340,12 +369,6 @@ class Products(Regrouping):
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
 
 
-def _as_behind(group: roles.Group, other: roles.Group) -> Array | None:
-    """Return the left columns in the order of where the right ones are mixed past functions of single values."""
-    common = next((role for role in group.behind if role in other.behind), None)
-    return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
-
-
 def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:
     """Return the elements of a left product that read what the right one reads, if it reads other values beside."""
     if len(ids) > 1 or ids.shape[1] <= len(near.found):
@@ -374,18 +397,3 @@ def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:
     """Tell whether all other uses, but for those that meet the same values, are far more distant than this one."""
     near = (other for other, gap in gaps.items() if other is not seen and gap <= CLEAR * gaps[seen])
     return all(columns.distance(other.statistics, seen.statistics) <= EXACT for other in near)
-
-
-def _hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
-    """Tell whether a matrix has zeros in other places than the left one: then it is another term of a sum."""
-    if right.all() and left.all():
-        return False
-    rows = columns.matched(*of)
-    return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
-                                              left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
-
-
-def proportional(found: Array, other: Array) -> float:
-    """Tell how far two sets of columns are apart but for one factor."""
-    scale = columns.size_of(found) / (columns.size_of(other) or 1)
-    return columns.distance(found / scale, other) if scale else np.inf

@@ -103,6 +103,12 @@ def difference(a: str, b: str) -> int:
     return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
+def as_behind(group: Group, other: Group) -> Array | None:
+    """Return the left columns in the order of where the right ones are mixed past functions of single values."""
+    common = next((role for role in group.behind if role in other.behind), None)
+    return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
+
+
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
     """Group the columns of the product at this place of the tape; columns of several batches stay together.
 
@@ -153,9 +159,9 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
       biased: by label; set where anything but zero is added to a column.
     """
     tape, found, steps = program.tape, [], 0
-    waiting = [(start, labels, summed, not beyond)]  # the last: whether no more functions are followed
+    waiting = [(start, labels, summed)]
     while waiting and steps < MAX_STEPS:
-        value, labels, summed, ended = waiting.pop(0)
+        value, labels, summed = waiting.pop(0)
         steps += 1
         if value in tape.outputs:
             found.append(Reader("output", labels))
@@ -165,7 +171,7 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                 found.append(Reader(f"routed {_middle(labels)}", labels))
                 continue
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, program.labelled(node, slot, labels), summed, ended))
+                waiting.append((node.output, program.labelled(node, slot, labels), summed))
                 continue
             wide = labels if node.kind == "layout" else program.labelled(node, slot, labels)
             if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
@@ -173,15 +179,13 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                     added = _present(program, node.inputs[1 - slot])
                     some = labels if added.all() else wide[np.broadcast_to(added, wide.shape) > 0]
                     biased[some.astype(np.int64)] = True
-                waiting.append((node.output, wide, summed, ended))
+                waiting.append((node.output, wide, summed))
                 continue
             found.append(_reader(program, node, slot, labels))
             if node.kind == "add" and not summed:
-                waiting.append((node.output, wide, True, ended))
-            elif not ended and node.kind == "mul":
-                waiting.append((node.output, wide, summed, True))
-            elif not ended and mixing(program, node, slot) == SINGLE:
-                waiting.append((node.output, wide, summed, ended))
+                waiting.append((node.output, wide, True))
+            elif beyond and (node.kind == "mul" or mixing(program, node, slot) == SINGLE):
+                waiting.append((node.output, wide, summed))
     return found
 
 

@@ -219,10 +219,10 @@ def _further(after: Candidate, before: Match, edit: Edit) -> bool:
     known, steps = after.found.steps[: len(before.steps)], after.found.steps[len(before.steps) :]
     if isinstance(edit, Change):
         return len(steps) > 1
-    taken = {step.node: step.right for step in reversed(known) if step.kind != "add" and step.node >= 0}
+    taken = {step.partner: step.right for step in reversed(known) if step.kind != "add" and step.partner >= 0}
 
     def agrees(step: Step) -> bool:
-        return step.kind == "add" or (step.gap <= AGREEING_SUMS and taken.get(step.node, step.right) == step.right)
+        return step.kind == "add" or (step.gap <= AGREEING_SUMS and taken.get(step.partner, step.right) == step.right)
 
     agreeing = [*itertools.takewhile(agrees, steps)]
     if edit.kind == MISSING:  # no value is taken from elsewhere
