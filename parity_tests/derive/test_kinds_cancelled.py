@@ -124,3 +124,15 @@ def test_a_mask_and_a_maximum_that_show_stay():
     inputs = recorded.call.arrays()
     program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
     assert cancelled(program, recorded.parameters) is program.tape
+
+
+def test_float32_parameters_meet_constants_of_float64():
+    """JAX pads a diagonal with a constant of the operand's dtype, and refuses another one."""
+    needs("flax")
+    import jax.numpy as jnp
+
+    parameters = {"s": np.ones(C, np.float32), "out": np.ones((C, C), np.float32)}
+    recorded = side((lambda p, x: x @ jnp.diag(jnp.exp(p["s"])) @ p["out"], parameters), parity.Call(images(3, C)))
+    inputs = recorded.call.arrays()
+    program = Program(recorded.record(recorded.parameters, inputs), parameters, [*inputs.values()])
+    assert cancelled(program, parameters) is program.tape

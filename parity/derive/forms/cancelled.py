@@ -48,8 +48,14 @@ def cancelled(program: Program, parameters: Mapping[str, Array]) -> Tape:
 def _places(program: Program, parameters: Mapping[str, Array]) -> Iterator[Place]:
     """Yield maxima of two values, and masks of zeros and ones that depend on parameters, as those of a router."""
     values = {**program.tape.constants, **program.inputs}
-    values |= {number: np.asarray(parameters[name]) for name, number in program.tape.parameters.items()}
+    names = {number: name for name, number in program.tape.parameters.items()}
     masks = dict[int, bool]()
+
+    def read(number: int) -> Array:
+        if number in names and number not in values:
+            values[number] = program.as_read(number, parameters[names[number]])
+        return values[number]
+
     with np.errstate(all="ignore"):
         for at, node in enumerate(program.tape.nodes):
             name = node.call.name if node.call else ""
@@ -59,10 +65,10 @@ def _places(program: Program, parameters: Mapping[str, Array]) -> Iterator[Place
                 number = node.inputs[slot]
                 if number in program.active and number not in program.plain:
                     if number not in masks:
-                        masks[number] = _is_mask(values[number])
+                        masks[number] = _is_mask(read(number))
                     if masks[number]:
                         yield at, slot
-            values[node.output] = node.run(*(values[number] for number in node.inputs))
+            values[node.output] = node.run(*map(read, node.inputs))
             for number in {n for n in node.inputs if program.last[n] == at}:
                 del values[number]
 

@@ -98,9 +98,8 @@ class Program:
             self._note(number, value)
 
         def read(number: int) -> Array:
-            if number in names and number not in values:  # a float32 model's is cast while it is used: bounds memory
-                array = parameters[names[number]]
-                values[number] = array if self._multiplied(number) else np.asarray(array, np.float64)
+            if number in names and number not in values:
+                values[number] = self.as_read(number, parameters[names[number]])
                 self._note(number, values[number])
             return values[number]
 
@@ -117,6 +116,10 @@ class Program:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
+
+    def as_read(self, number: int, parameter: Array) -> Array:
+        """Return a parameter in float64, but for one that products read: they cast it by parts, which bounds memory."""
+        return parameter if self._multiplied(number) else np.asarray(parameter, np.float64)
 
     def once(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """Return what a function tells of this program, computed once for each of its further arguments."""
