@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.missing.layers import one_sided_weight_norms
 
 from ..conftest import needs
 from .pairs import images
@@ -164,6 +165,13 @@ def test_weight_normalization_of_one_side_is_named_with_a_remedy(side: str):
     assert found.following.startswith("store plain weights in that model")
     assert found.to_dict()["weight_norms"] == f"0.parametrizations.weight.original{{0..1}} on the {side} alone"
     assert parity.derive(net(weight_norm), net(weight_norm), (X,)).weight_norms == ""
+
+
+def test_projections_called_g_and_v_are_no_weight_normalization():
+    """A gate and values of one shape: a length is shorter than its direction."""
+    names = {"attn/g": (5, 3), "attn/v": (5, 3)}
+    assert one_sided_weight_norms({}, names) == ""
+    assert one_sided_weight_norms({}, {**names, "attn/g": (5, 1)}) == "attn/g and attn/v on the right alone"
 
 
 @pytest.mark.parametrize("right", ["torch", "paddle", "nnx", "linen"])

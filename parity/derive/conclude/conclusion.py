@@ -211,7 +211,7 @@ def _differences(
         known,
         depths=explained.depths,
         sizes="" if explained.depths else sizes,
-        weight_norms=one_sided_weight_norms(lefts.names, rights.names),
+        weight_norms=one_sided_weight_norms(lefts.shapes, rights.shapes),
         complex_arrays=_of_complex_numbers(left.side, best.side),
         misordered=_misordered(left, best),
     )

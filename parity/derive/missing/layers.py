@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
 
 from convert.folding import fold as folded
 from parity.derive.trace.program import Program
@@ -17,6 +17,8 @@ from specs.words import in_a_row
 
 # The length and the direction, as torch and paddle call them, before and since parametrizations, and as people do
 PAIRS = (("weight_g", "weight_v"), ("original0", "original1"), ("g", "v"))
+
+Shapes = Mapping[str, tuple[int, ...]]  # of arrays by name
 
 
 def unlike_strides(left: Program, right: Program) -> str:
@@ -62,20 +64,21 @@ def same_shapes(left: Program, right: Program) -> bool:
     return counts[0] == counts[1]
 
 
-def one_sided_weight_norms(left: Collection[str], right: Collection[str]) -> str:
+def one_sided_weight_norms(left: Shapes, right: Shapes) -> str:
     """Say which arrays of one side are lengths and directions of weights, where the other side has none; "" if none."""
-    pairs = [_pairs(names) for names in (left, right)]
+    pairs = [_pairs(shapes) for shapes in (left, right)]
     if bool(pairs[0]) == bool(pairs[1]):
         return ""
     side = "left" if pairs[0] else "right"
     return f"{in_a_row(folded(pairs[0] or pairs[1]))} on the {side} alone"
 
 
-def _pairs(names: Iterable[str]) -> list[str]:
-    every = set(names)
+def _pairs(shapes: Shapes) -> list[str]:
+    """Return the names of lengths and of directions: a direction has many numbers for each length."""
     paired = []
     for length, direction in PAIRS:
-        ends = [name for name in every if re.search(rf"(?:^|[./]){length}$", name)]
-        places = [name.removesuffix(length) for name in ends if name.removesuffix(length) + direction in every]
-        paired += [name for place in sorted(places) for name in (place + length, place + direction)]
+        ends = [name for name in shapes if re.search(rf"(?:^|[./]){length}$", name)]
+        for place in sorted(name.removesuffix(length) for name in ends):
+            if math.prod(shapes[place + length]) < math.prod(shapes.get(place + direction, ())):
+                paired += [place + length, place + direction]
     return paired
