@@ -25,6 +25,7 @@ from specs.words import unknown, with_article
 if TYPE_CHECKING:
     import numpy as np
 
+READ_MODULES = {"torch": of_torch, "paddle": of_paddle, "flax": lambda _: ()}  # a linen module has a Config, if any
 Arrays = dict[str, tuple[str, "np.ndarray"]]  # name -> (dtype, array or its bits)
 
 
@@ -66,8 +67,7 @@ def save(
         if framework == "flax":
             settings = _as_built(settings, model)
         known = Record(content={"supplied": [n for n in supplied if n in arrays and not arrays[n][1].any()]})
-        modules = {"torch": of_torch, "paddle": of_paddle, "flax": lambda _: ()}[framework](model)
-        reader = MemoryReader(f"the {framework} model", arrays, modules)
+        reader = MemoryReader(f"the {framework} model", arrays, READ_MODULES[framework](model))
         with plan_read(reader, Asked(framework, framework, settings, assume=assume), known) as plan:
             record = plan.write(path, force)
             for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):

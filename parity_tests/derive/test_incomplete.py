@@ -226,10 +226,9 @@ def test_parameters_of_the_right_model_alone_are_said_once_with_the_line_that_se
     page = page_of(found, {})
     assert "Right parameters without a partner" not in page and len(re.findall("the right model alone has", page)) == 1
     assert re.search("<dt>missing</dt><dd>.*gate", page)
-    other = replace(found, divergences=[place, Divergence("out", "out", 0.1)])
-    assert other.following.startswith("make both models compute the same at the place that runs first")
-    other = replace(found, divergences=[place._replace(what="", kind="")])
-    assert other.following.startswith("make both models compute the same there")
+    for places, where in (([place, Divergence("out", "out", 0.1)], "at the place that runs first"),
+                          ([place._replace(what="", kind="")], "there")):  # fmt: skip
+        assert replace(found, divergences=places).following.startswith(f"make both models compute the same {where}")
 
 
 def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():

@@ -138,20 +138,17 @@ class Derivation(Evidence):
     @property
     def following(self) -> str:
         """Say what to do next; "" where everything is proven or explained."""
-        if self.depths:
-            return "build both models with the same number of blocks; then derive again"
-        if self.sizes:
-            return "build both models of one size, and derive again"
-        if self.strides:
-            return "give the convolutions of both models the same strides, and derive again"
-        if self.heads:
-            return "give the attention of both models the same numbers of heads, and derive again"
-        if self.misordered:
-            return f"{command_or_call(*OWN_ORDER)}; then derive again"
-        if self.weight_norms:
-            return PLAIN_WEIGHTS
-        if self.complex_arrays:
-            return REAL_PARTS
+        built_unlike = (
+            (self.depths, "build both models with the same number of blocks; then derive again"),
+            (self.sizes, "build both models of one size, and derive again"),
+            (self.strides, "give the convolutions of both models the same strides, and derive again"),
+            (self.heads, "give the attention of both models the same numbers of heads, and derive again"),
+            (self.misordered, f"{command_or_call(*OWN_ORDER)}; then derive again"),
+            (self.weight_norms, PLAIN_WEIGHTS),
+            (self.complex_arrays, REAL_PARTS),
+        )
+        if told := next((advice for what, advice in built_unlike if what), ""):
+            return told
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"
