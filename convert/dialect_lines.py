@@ -1,7 +1,5 @@
 """Read names and shapes of a dialect's arrays in our terms, by what its table makes of the arrays of all tiny twins."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain

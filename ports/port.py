@@ -216,8 +216,7 @@ class Port(Model):
         return name
 
     def _checked(self, images: Any) -> Inputs:
-        self.runner.follow()
-        self.runner.settle()
+        self.runner.ready()
         return checked(images, self.spec, self.config)
 
     def _tap(self, path: str) -> str | None:

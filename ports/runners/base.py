@@ -33,12 +33,20 @@ class Runner(ABC):
         self.model, self.dtype, self.device, self.training = model, dtype, device, training
         self.notes: list[str] = []  # what runs so far computed otherwise than the framework does, and why
         self.settle()
+        self.settled = device
 
     def settle(self) -> None:  # noqa: B027  # most frameworks' devices need nothing
         """Prepare the device. Raises: Unavailable."""
 
     def follow(self) -> None:  # noqa: B027  # JAX computes in the dtype of what it is called with
         """Take the dtype and the device that the model has by now: its user may have cast or moved it."""
+
+    def ready(self) -> None:
+        """Follow the model, and prepare its device if that is another one. Raises: Unavailable, UsageError."""
+        self.follow()
+        if self.device != self.settled:
+            self.settle()
+            self.settled = self.device
 
     def replace(self, model: Any) -> None:
         """Run another model of the same kind from now on."""
