@@ -65,7 +65,7 @@ def test_lengths_that_no_shape_shows_are_named_in_words_in_the_table_and_in_json
 def test_a_proven_table_names_the_uses_that_do_not_agree():
     found = replace(DERIVED, proven=True, error=0.0, divergences=[])  # of two uses, one
     text = "written in another form, so that values differ though outputs are equal: layer_1/w"
-    assert "1 of 2 uses of parameters agree to 1e-8" in str(found) and text in str(found)
+    assert "1 of 2 uses of parameters agrees to 1e-8" in str(found) and text in str(found)
     assert text not in str(DERIVED) and text not in str(replace(found, uses=found.uses[:1]))
 
 

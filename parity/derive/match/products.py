@@ -208,7 +208,7 @@ class Products(Regrouping):
             hollow = columns.hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
-            elsewhere = len(every) > 1 and self._beside_others(group, seen, other)
+            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
