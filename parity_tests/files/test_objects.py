@@ -52,8 +52,10 @@ class Mode(enum.Enum):
     def __reduce_ex__(self, protocol): return Mode, (1,)
 class Format(str, enum.Enum):  # as timm's
     NCHW = "NCHW"
+    def __reduce_ex__(self, protocol): return Format, ("NCHW",)
 class Size(enum.Enum):
     SMALL = (16, 0.5)
+    def __reduce_ex__(self, protocol): return Size, ((16, 0.5),)
 class EarlyMode(enum.Enum):  # as Python 3.11.0 to 3.11.3 pickle every enum
     TRAIN = 1
     def __reduce_ex__(self, protocol): return getattr, (EarlyMode, "TRAIN")
