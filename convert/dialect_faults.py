@@ -122,11 +122,11 @@ def _misread(spec: Spec, dialect: Dialect) -> Iterator[str]:
             if not shared:  # an axis whose length no name or shape shows: the user states what follows from it
                 continue
             problem = f"infer: {described(error)}"
-        said = f"tiny {twin!r}: of its names in this dialect, {problem}"
+        text = f"tiny {twin!r}: of its names in this dialect, {problem}"
         if shared:
             claims = [_origin(_named(spec, ours), dialect) for ours in _claims(lines, shared[0])]
-            said += f": {shared[0]!r} may be {' or '.join(claims)}: let `infer` ask for what one line alone places"
-        yield said
+            text += f": {shared[0]!r} may be {' or '.join(claims)}: let `infer` ask for what one line alone places"
+        yield text
 
 
 def _claims(lines: Lines, name: str, rank: int | None = None) -> list[str]:

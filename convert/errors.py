@@ -22,7 +22,7 @@ PYTHON = {
 PORTS = {**PYTHON, "config": "config={!r}"}  # how ports.load and ports.save spell it
 LONG = 300  # characters of what somebody else's code raised that are quoted
 _asked_by_save: list[bool] = []  # not empty while ports.save runs
-_asked_by_ports: list[bool] = []  # not empty while ports.load or ports.save runs
+_asked_by_load: list[bool] = []  # not empty while ports.load runs
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
 
 
@@ -36,9 +36,9 @@ def saving() -> contextlib.AbstractContextManager[None]:
     return _during(_asked_by_save)
 
 
-def by_ports() -> contextlib.AbstractContextManager[None]:
-    """Spell remedies as arguments of ports.load and ports.save."""
-    return _during(_asked_by_ports)
+def loading() -> contextlib.AbstractContextManager[None]:
+    """Spell remedies as arguments of ports.load."""
+    return _during(_asked_by_load)
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def option(name: str, value: str = "") -> str:
     """Spell an option as its user writes it: option("weights", "ema") is --weights ema, or weights='ema' in Python."""
     if _asked_by_command:
         return f"--{name} {value}".rstrip()
-    return (PORTS if _asked_by_save or _asked_by_ports else PYTHON)[name].format(value)
+    return (PORTS if _asked_by_save or _asked_by_load else PYTHON)[name].format(value)
 
 
 def command_or_call(command: str, call: str) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import specs
-    from convert.errors import UsageError, by_ports
+    from convert.errors import UsageError, loading
     from convert.records.altered import WARNING
     from specs import config as configs
     from specs.spec import Spec
@@ -105,10 +105,8 @@ def load(
     from .port import Port
     from .source import Source
 
-    with by_ports():
-        stated = _stated(settings, config)
-        planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
-    with by_ports(), planned as loaded:
+    options: dict[str, Any] = {"weights": weights, "assume": assume, "unreplicate": unreplicate, "step": step}
+    with loading(), plan(path, src, framework, _stated(settings, config), **options) as loaded:
         source = Source.of(loaded.reader.path, loaded.reading.prefix)
         dtype, remarks = _dtype_and_remarks(loaded, dtype)
         _warn(path, remarks)
@@ -300,8 +298,7 @@ def save(
         if config is not None:
             raise UsageError("config: a port has its own configuration")
         model, config = model.model, model.settings()
-    with by_ports():
-        return save(model, path, config, architecture, **options)
+    return save(model, path, config, architecture, **options)
 
 
 def initial(

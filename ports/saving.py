@@ -97,17 +97,22 @@ def stated_by(config: Any) -> Settings:
     """Return all that a Config, a mapping or the path of a configuration states. Raises: UsageError for other types."""
     if config is None or isinstance(config, Mapping | Settings | str | os.PathLike):
         return Settings.of(config)
-    for name in specs.names():
-        if isinstance(config, specs.get(name).config):
-            return Settings(as_dict(config), architecture=name)
+    if architecture := _architecture_of(config):
+        return Settings(as_dict(config), architecture=architecture)
     raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
+
+
+def _architecture_of(config: Any) -> str:
+    """Return the architecture whose Config this is; "" for anything else."""
+    return next((name for name in specs.names() if isinstance(config, specs.get(name).config)), "")
 
 
 def _as_built(settings: Settings, model: Any) -> Settings:
     """Add what the Config that a port's linen module was built with states. Raises: UsageError where it differs."""
     config = getattr(model[0] if isinstance(model, tuple) else model, "config", None)
-    spec = next((spec for spec in map(specs.get, specs.names()) if isinstance(config, spec.config)), None)
-    built = {name: value for name, value in as_dict(config).items() if name in computing(spec)} if spec else {}
+    architecture = _architecture_of(config)
+    fields = computing(specs.get(architecture)) if architecture else set()
+    built = {name: value for name, value in as_dict(config).items() if name in fields} if fields else {}
     problems = [
         f"{name}={exact(stated)} {settings.how(name)}; the module was built with {name}={exact(built[name])}"
         for name, stated in settings.values.items()

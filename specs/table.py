@@ -127,8 +127,7 @@ class Table(Lines):
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
         arrays that it drops though it states other values for them.
         """
-        from specs.applied import arrays as applied
-        from specs.applied.arrays import as_arrays, flat
+        from specs.applied.arrays import as_arrays, flat, translate, warn_of_dropped
         from specs.notation.claims import warn
         from specs.solving.sizes import SizeError
         from specs.solving.wrapped import wrapped
@@ -149,7 +148,7 @@ class Table(Lines):
             if remedy := wrapped(self, arrays):
                 raise TableError(error.message, [remedy]) from None
             raise
-        made = applied.translate(layout, arrays)
-        applied.warn(layout, arrays)
+        made = translate(layout, arrays)
+        warn_of_dropped(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}
         return {**made, **as_arrays(rest)}

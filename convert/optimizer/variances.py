@@ -37,15 +37,15 @@ def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
     own = [t.dtype for t, _ in plan.steps if re.split(r"[./]", t.name)[-1] in NAMES[sides[1]]]
     if not own or sides[0] == sides[1]:
         return []
-    norms, page, made = count(len(own), "BatchNorm"), f"({document('training')}, BatchNorm)", []
+    norms, page, lines = count(len(own), "BatchNorm"), f"({document('training')}, BatchNorm)", []
     unbiased, others = [side for side in sides if side in UNBIASED], [side for side in sides if side not in UNBIASED]
     if unbiased and others:
         effect = f"weights train alike, outputs in evaluation mode do not {page}"
-        made.append(f"{_updates(unbiased[0], others[0])}, in {norms}: {effect}")
+        lines.append(f"{_updates(unbiased[0], others[0])}, in {norms}: {effect}")
     if ROUNDING in sides and "float64" in own:
         apart = "running statistics part by about 1e-7 of themselves, unless float32 holds both"
-        made.append(f"{ROUNDING} rounds epsilon and momentum of norms to float32, in {norms}: {apart} {page}")
-    return made
+        lines.append(f"{ROUNDING} rounds epsilon and momentum of norms to float32, in {norms}: {apart} {page}")
+    return lines
 
 
 def apart(entries: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -120,7 +120,7 @@ def state_of(reader: Reader, prefix: str = "") -> str:
     """Return the library of an optimizer whose state is all that a file has below a prefix, else ""."""
     location = find_any(reader)
     names = {name for name in reader.tensors if name.startswith(prefix)}
-    return location.library if location and state_names(reader, location) >= names else ""
+    return location.library if location and names and state_names(reader, location) >= names else ""
 
 
 def check_like(reader: Reader) -> None:

@@ -279,13 +279,11 @@ def _optimizer_of_paddle(reader: Reader) -> str:
 
 def _optimizer_alone(reader: Reader, root: str) -> str:
     """Say that a part of a file of torch or JAX is the state of an optimizer and nothing else; "" for any other."""
-    from .optimizers import find_any, state_names
+    from .optimizers import state_of
 
-    location = find_any(reader)
-    inside = {name for name in reader.tensors if name.startswith(root)}
-    if location is None or not inside or not state_names(reader, location).issuperset(inside):
+    if not state_of(reader, root):
         return ""
-    if inside != reader.tensors.keys():
+    if not all(name.startswith(root) for name in reader.tensors):
         remedy = f"leave out {option('weights', root.rstrip('/'))}"
         along = command_or_call("; --with-optimizer takes it along with the weights", "")
         return f"{root!r} is the state of an optimizer alone: {remedy}{along}"

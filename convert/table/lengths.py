@@ -154,11 +154,10 @@ def _unlike_shown(
         at = {axis: shown[one, axis] for one in _modules(line) for axis in heads & own.keys() if (one, axis) in shown}
         for axis, number in sorted(at.items()) if taken else ():
             if own[axis] != sizes[number][axis]:
-                made = (
-                    f"{axis}={own[axis]} was given" if axis in taken else f"{_given(taken, given)} {axis}={own[axis]}"
-                )
+                length = f"{axis}={own[axis]}"
+                stated = f"{length} was given" if axis in taken else f"{_given(taken, given)} {length}"
                 seen = f"the shapes show {axis}={sizes[number][axis]} on line {number}"
-                yield axis, f"{made} for line {line.number}, and {seen}"
+                yield axis, f"{stated} for line {line.number}, and {seen}"
 
 
 def _whole(line: Line) -> set[str]:

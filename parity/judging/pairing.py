@@ -49,9 +49,9 @@ class Pairing:
         odd = [name for name in self.odd if name != first]
         lists = ([f"{some(odd)}, whose shapes differ"] if odd else []) + [*self.alone]
         why = f"{self.why}, as the other model has no array of this name and shape"
-        said = [f"{why}: {'; '.join(lists)}"] if lists else []
-        said += [f"not compared, as what runs next agrees: {'; '.join(self.passed)}"] if self.passed else []
-        return "; ".join(said)
+        parts = [f"{why}: {'; '.join(lists)}"] if lists else []
+        parts += [f"not compared, as what runs next agrees: {'; '.join(self.passed)}"] if self.passed else []
+        return "; ".join(parts)
 
 
 def required(check: str, name: str) -> bool:

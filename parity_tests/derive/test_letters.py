@@ -193,7 +193,7 @@ def test_axes_that_meet_in_the_run_have_one_letter_in_all_lines_of_an_attention(
         found.table.reverse().apply(arrays, G=4)
     moved = found.table.reverse().apply(arrays)
     assert {name: np.shape(array) for name, array in moved.items()} == {n: np.shape(p) for n, p in parameters.items()}
-    assert_equal_outputs(left, moved, right, arrays)
+    assert_equal_outputs(left, moved, right, arrays, x_of_64(), SUMS_OF_64)
 
 
 def bare(c: int, h: int, g: int, d: int, by_group: bool) -> tuple[Any, dict[str, Any], Any]:
@@ -248,25 +248,37 @@ def test_heads_of_queries_and_of_the_output_have_one_letter_in_grouped_queries_w
     arrays = {name: rng.standard_normal(array.shape) for name, array in parameters.items()}
     moved = found.table.apply(arrays)
     assert {n: np.shape(a) for n, a in moved.items()} == {n: tuple(p.shape) for n, p in right.state_dict().items()}
-    assert_equal_outputs(left, arrays, right, moved)
+    assert_equal_outputs(left, arrays, right, moved, x_of_64(), SUMS_OF_64)
     back = found.table.reverse().apply(moved, **lengths)
     assert all(np.array_equal(back[name], array) for name, array in arrays.items())
     with pytest.raises(TableError, match=r"\(G R d\) is 2 x 10 x 8, not 128|192 is no multiple of 14"):
         found.table.reverse().apply(moved, **wrong)
 
 
-def assert_equal_outputs(left: Any, lefts: Any, right: Any, rights: Any) -> None:
-    """Assert that a function of JAX and a module of torch compute the same, with 64 channels and these arrays."""
+SUMS_OF_64 = 1e-13  # rounding of float64 in sums of 64 products
+
+
+def x_of_64() -> Any:
+    """Return an input of 64 channels."""
+    return np.random.default_rng(0).standard_normal((2, 7, 64))
+
+
+def assert_equal_outputs(left: Any, lefts: Any, right: Any, rights: Any, x: Any, most: float) -> None:
+    """Assert that a function of JAX and a module of torch compute the same with these arrays.
+
+    Args:
+      most: the largest difference, relative to the largest output.
+    """
     import jax
     import torch
 
     right.double().load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in rights.items()})
-    x = np.random.default_rng(0).standard_normal((2, 7, 64))
     with torch.no_grad():
         wanted = right(torch.from_numpy(x)).numpy()
     with jax.enable_x64(True):
-        made = left({name: jax.numpy.asarray(array) for name, array in lefts.items()}, jax.numpy.asarray(x))
-    assert np.abs(made - wanted).max() < 1e-13 * np.abs(wanted).max()  # rounding of float64 in sums of 64 products
+        parameters = {name: jax.numpy.asarray(array, "float64") for name, array in lefts.items()}
+        made = left(parameters, jax.numpy.asarray(x))
+    assert np.abs(made - wanted).max() < most * np.abs(wanted).max()
 
 
 def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bool) -> tuple[Any, Any, tuple[Any, ...]]:
@@ -275,6 +287,8 @@ def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bo
     Args:
       high: values at each step of the input. scanned: whether linen has one array for the blocks of all depths.
     """
+    for package in ("flax", "torch"):
+        needs(package)
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -334,10 +348,15 @@ def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bo
     return (module, module.init(jax.random.key(0), jnp.asarray(x))), Right(), (x,)
 
 
+def applied(module: Any) -> Any:
+    """Return a linen module as a function of flat parameters and inputs."""
+    from flax.traverse_util import unflatten_dict
+
+    return lambda parameters, x: module.apply(unflatten_dict(parameters, sep="/"), x)
+
+
 def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes():
     """The channels of (p c) are those of the convolution, and heads have a slope each, in one array for all depths."""
-    for package in ("flax", "torch"):
-        needs(package)
     found = parity.derive(*staged(12, 2, 3, 5, 4, scanned=True))
     text = found.table.print()
     assert found.proven and "in/kernel: (p C) o <-> proj.weight: o (C p)" in text, text
@@ -350,32 +369,16 @@ def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes
         moved = found.table.apply(arrays)
         back = found.table.reverse().apply(moved)
         assert all(np.array_equal(back[name], array) for name, array in arrays.items())
-        assert_equal_models(left[0], arrays, right, moved, x)
+        run = applied(left[0])
+        assert_equal_outputs(run, arrays, right, moved, x, 1e-12)  # rounding of float64, in up to three blocks
         with pytest.raises(SizeError, match=rf"p=8 was given, but .* has p={sizes[4]}"):
             found.table.apply(arrays, p=8)
         with pytest.raises(SizeError, match=rf"H=6 was given, but layers.0.slope of shape .* has H={sizes[2]}"):
             found.table.reverse().apply(moved, H=6)
 
 
-def assert_equal_models(left: Any, lefts: Any, right: Any, rights: Any, x: Any) -> None:
-    """Assert that a linen module and one of torch compute the same with these arrays."""
-    import jax
-    import torch
-    from flax.traverse_util import unflatten_dict
-
-    right.double().load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in rights.items()})
-    with torch.no_grad():
-        wanted = right(torch.from_numpy(x)).numpy()
-    with jax.enable_x64(True):
-        variables = unflatten_dict({name: jax.numpy.asarray(a, "float64") for name, a in lefts.items()}, sep="/")
-        made = left.apply(variables, jax.numpy.asarray(x))
-    assert np.abs(made - wanted).max() < 1e-12 * np.abs(wanted).max()  # rounding of float64, in up to three blocks
-
-
 def test_heads_of_blocks_that_are_counted_may_differ_in_larger_models():
     """From linen each block shows its own; a capital letter would make them one number."""
-    for package in ("flax", "torch"):
-        needs(package)
     found = parity.derive(*staged(12, 2, 3, 5, 4, scanned=False))
     text = found.table.print()
     assert found.proven and "block_{i}/slope: h <-> layers.{i}.slope: h" in text, text

@@ -15,7 +15,7 @@ from .inputs import Inputs
 from .records import Tap, Taps
 from .tracing import Trace
 
-NOWHERE = "float32", "cpu"  # the dtype and the device of a model without parameters
+WITHOUT_PARAMETERS = "float32", "cpu"  # the dtype and the device of such a model
 
 
 class Runner(base.Runner):

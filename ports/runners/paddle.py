@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 
 from ..frameworks import PortError, Unavailable, unfit
 from . import base, hooked
-from .hooked import NOWHERE
+from .hooked import WITHOUT_PARAMETERS
 from .inputs import Inputs
 from .misfits import misfits
 from .paddle_norms import exact
@@ -48,7 +48,7 @@ class Runner(hooked.Runner):
     @classmethod
     def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's layer as it is, in its own dtype and on its own device."""
-        return cls(model, *(cls.where(model) or NOWHERE), training)
+        return cls(model, *(cls.where(model) or WITHOUT_PARAMETERS), training)
 
     @staticmethod
     def where(model: paddle.nn.Layer) -> tuple[str, str] | None:

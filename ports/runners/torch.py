@@ -15,7 +15,7 @@ from convert.errors import UsageError
 
 from ..frameworks import DEVICES, PortError, Unavailable, unfit
 from . import base, hooked
-from .hooked import NOWHERE
+from .hooked import WITHOUT_PARAMETERS
 from .inputs import Inputs
 from .misfits import misfits
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
@@ -69,7 +69,7 @@ class Runner(hooked.Runner):
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module as it is, in its own dtype and on its own device. Raises: UsageError."""
         _check_runs(model)
-        return cls(model, *(cls.where(model) or NOWHERE), training)
+        return cls(model, *(cls.where(model) or WITHOUT_PARAMETERS), training)
 
     @staticmethod
     def where(model: torch.nn.Module) -> tuple[str, str] | None:

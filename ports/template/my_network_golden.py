@@ -40,9 +40,7 @@ def build() -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     model = Original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
     with torch.no_grad():
-        for (
-            array
-        ) in model.state_dict().values():  # no zeros and ones, also in statistics: a fault could hide behind them
+        for array in model.state_dict().values():  # also statistics: a fault could hide behind zeros and ones
             if array.is_floating_point():
                 array.add_(0.1 * torch.randn_like(array))
     return model, torch.randn(2, 3, 12, 12).double()

@@ -113,7 +113,7 @@ def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {entry.name: _made(entry, arrays, entry.like or like) for entry in layout.entries}
 
 
-def warn(layout: Layout, arrays: Mapping[str, Any]) -> None:
+def warn_of_dropped(layout: Layout, arrays: Mapping[str, Any]) -> None:
     """Warn of arrays that lines drop, and that hold other values than these state; single integers are counters."""
     stated = (check for check in layout.unchecked if check.shape or kind(check.dtype) != "int")
     read = arrays.__getitem__

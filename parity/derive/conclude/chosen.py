@@ -43,8 +43,8 @@ def repeated(
             uses.setdefault((step.partner, step.left), {})[step.right] = None
     found = set[str]()
     for (_, left), names in uses.items():
-        kept = left if left in names else next(iter(names))
-        found.update(name for some in names if some != kept for name in some)
+        owner = left if left in names else next(iter(names))
+        found.update(name for some in names if some != owner for name in some)
     return {name for name in found if math.prod(rights.shapes[name]) in free}
 
 

@@ -147,8 +147,8 @@ class Derivation(Evidence):
             (self.weight_norms, PLAIN_WEIGHTS),
             (self.complex_arrays, REAL_PARTS),
         )
-        if told := next((advice for what, advice in built_unlike if what), ""):
-            return told
+        if step := next((advice for what, advice in built_unlike if what), ""):
+            return step
         if self.reads_numbers and not self.proven:
             what = "compute with arrays alone, without .item() and branches, in 32 bits or more"
             return f"let both models {what}; then derive again"

@@ -328,8 +328,8 @@ class Choices:
         window = self.program.patches(self.program.tape.nodes[use.node])
         of = "" if use.x is None else f", of shape {self._read_shape(use)}"
         what = f"{'the patches of ' if window else ''}the input of its {operation(use.kind, window)} at {where}{of}"
-        of_window = ", padding included" if window else ""
-        why = f"no operation on the left reads {what}{of_window} (parameter of shape {shapes})"
+        padded = ", padding included" if window else ""
+        why = f"no operation on the left reads {what}{padded} (parameter of shape {shapes})"
         return Stop(tuple(names), why, compare(use.kind, window))
 
     def _read_shape(self, use: Use) -> list[int]:

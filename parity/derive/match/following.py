@@ -212,10 +212,9 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
 
 def made_of(program: Program, number: int, products: Collection[int]) -> frozenset[int]:
     """Return the products whose results a value is made of."""
-    made = program.makers.get(number, INPUT)
-    return (
-        frozenset([made]) - {INPUT} if made == INPUT or made in products else sources(program, made, products) - {INPUT}
-    )
+    maker = program.makers.get(number, INPUT)
+    is_end = maker == INPUT or maker in products
+    return (frozenset([maker]) if is_end else sources(program, maker, products)) - {INPUT}
 
 
 def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:

@@ -213,19 +213,8 @@ class Products(Regrouping):
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            likely = (
-                seen in strays,
-                hollow,
-                taken,
-                added,
-                elsewhere,
-                *split,
-                not whole,
-                alone,
-                role > 1,
-                unnamed,
-                biased,
-            )
+            unlikely = seen in strays, hollow, taken, added, elsewhere, *split
+            likely = (*unlikely, not whole, alone, role > 1, unnamed, biased)
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))

@@ -92,7 +92,7 @@ class Program:
         self.indices: dict[int, Array] = {}
         self.given: dict[int, Array] = {}  # computed from inputs alone, and read beside what depends on parameters
         self.plain = {*tape.inputs}  # of inputs alone
-        self._known: dict[tuple[Any, ...], Any] = {}  # see once
+        self._known: dict[tuple[Any, ...], Any] = {}  # results of functions, see once
         whole = {*tape.inputs}  # inputs, laid out otherwise or not
         for number, value in values.items():
             self._note(number, value)
@@ -122,7 +122,7 @@ class Program:
         return parameter if self._multiplied(number) else np.asarray(parameter, np.float64)
 
     def once(self, function: Callable[..., T], *arguments: Hashable) -> T:
-        """Return what a function tells of this program, computed once for each of its further arguments."""
+        """Return what a function computes of this program, once for each list of its further arguments."""
         key = (function, *arguments)
         if key not in self._known:
             self._known[key] = function(self, *arguments)
