@@ -7,10 +7,12 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from convert.folding import by_reason, fold
 from specs.applied.arrays import flat, translate
+from specs.applied.layout import Layout
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
 from specs.notation.signature import Signature
@@ -198,8 +200,13 @@ class DerivedTable(Table):
 
     def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
         if like is None and not sizes and dict(shapes) == dict(self.known):
-            like, sizes = self.like, self.sizes
+            return self._layout
         return super().layout(shapes, like, sizes)
+
+    @cached_property
+    def _layout(self) -> Layout:
+        """Lay the Table out for the shapes that it was derived from, once: a proof translates dozens of draws."""
+        return super().layout(self.known, self.like, self.sizes)
 
 
 def table_of(
