@@ -10,6 +10,7 @@ INSTALL := $(if $(VENV),$(RUN) -m pip install --no-compile --quiet --disable-pip
 ifeq ($(VENV),)  # nothing is installed: the project is found where it lies
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 endif
+unexport PYTHONDONTWRITEBYTECODE  # else each process of the tests would compile the frameworks that it imports again
 DEVICE ?= cpu
 # Processes of tests. Beside a GPU there are as many as cores, up to 8; they share it, as none takes its memory ahead.
 CORES = $(shell $(RUN) -c 'import os; print(min(os.cpu_count(), 8))')

@@ -4,6 +4,7 @@ docs/quick-start.md has tests in test_journey.py, docs/own-architecture.md in te
 test_own_architecture.py, docs/table.md in test_table_docs.py.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -270,6 +271,15 @@ def test_commands_of_the_readme(folder, capsys):
     two_implementations(folder)
     for words in quick:
         run(words, capsys)
+
+
+def test_processes_of_make_store_what_python_compiled():
+    """Also where the environment says otherwise: pip leaves it to them, and torch takes 2 s of CPU to compile."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    words = ["make", "--eval", "show: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "show"]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    assert subprocess.run(words, cwd=documents.ROOT, env=env, capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONVENTIONS.md", "docs/quick-start.md", "docs/file-formats.md",
