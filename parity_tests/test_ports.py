@@ -300,6 +300,31 @@ def test_only_functions_without_gradients_are_compiled_at_the_lowest_level(flags
     assert levels == ([0, 0, None, *trained, *dropped] if flags == "quick" else [None] * 8)
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_each_program_is_compiled_once(committed, caplog):
+    """Nothing is for each parameter, nor again for other weights or after a step.
+
+    Users' arrays are bound to no device as a rule, but to one after a step: this is compiled for both.
+    """
+    needs("flax")
+    import jax
+
+    small = next(iter(specs.get("mlp_mixer").tiny.values()))
+    port = ports.build("mlp_mixer", dataclasses.replace(small, channel_hidden=23), "flax")  # in no other test
+    module, variables = port.model
+    if not committed:
+        port.model = module, jax.tree.map(lambda array: jax.numpy.asarray(np.asarray(array)), variables)
+    assert {array.committed for array in jax.tree.leaves(port.model.variables)} == {committed}
+    x = images(port.spec, port.config)
+    with jax.log_compiles():
+        for model in (port, port.jittered(1e-3, seed=0)):
+            model(x), model.gradients(x)
+            if committed:
+                model.train([x, x], Optimizer(name="adam"))
+    programs = [line.split()[1] for line in caplog.messages if line.startswith("Compiling")]
+    assert programs == ["jit(call)", "jit(loss)", *["jit(init_fn)", "jit(step)"] * committed]
+
+
 def other_values(spec, config, field):
     """Values of a Config field beside its own: a truth turned, the other choices, another number."""
     value, hint = getattr(config, field), typing.get_type_hints(spec.config)[field]

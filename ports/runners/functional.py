@@ -210,7 +210,7 @@ class Runner(base.Runner):
         fixed = {k: x for k, x in arrays.items() if k not in free}
         function, names = self._differentiated(inputs)
         (loss, (out, changed)), gradients = function(params, free, fixed, rest)
-        grads, into = jax.tree.map(jnp.conj, gradients)  # of a complex array jax returns the conjugate of its gradient
+        grads, into = jax.tree.map(_conjugated, gradients)  # of a complex array jax returns the gradient's conjugate
         return Differentiated(loss, dict(zip(names, out, strict=True)), changed, grads, into)
 
     def gradients(self, inputs: Inputs) -> Gradients:
@@ -229,7 +229,7 @@ class Runner(base.Runner):
         params, rest = self.split()
         losses = []
         begin, step = self._stepping(optimizer)
-        memory = begin(params)
+        memory = jax.device_put(begin(params), self.place)  # as it is after a step: else the second compiles it again
         for inputs in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
             result = self._loss_and_gradients(params, rest, inputs)
             params, memory = step(result.gradients, memory, params)
@@ -294,7 +294,7 @@ class Runner(base.Runner):
         params, rest = self.split()
         leaves, tree = jax.tree.flatten(params)
         moved = [
-            a * f.astype(a.dtype) if _differentiable(a) else a
+            _placed_as(a, np.asarray(a) * f.astype(a.dtype)) if _differentiable(a) else a
             for a, f in zip(leaves, base.factors(leaves, share, seed), strict=True)
         ]
         other = copy.copy(self)
@@ -311,6 +311,16 @@ class Runner(base.Runner):
 
 def _differentiable(array: Any) -> bool:
     return bool(jnp.issubdtype(array.dtype, jnp.inexact))
+
+
+def _conjugated(array: Any) -> Any:
+    """Conjugate complex numbers; leave real ones, for each shape of which XLA would compile a program."""
+    return jnp.conj(array) if jnp.issubdtype(array.dtype, jnp.complexfloating) else array
+
+
+def _placed_as(like: jax.Array, array: np.ndarray) -> jax.Array:
+    """Put values where others lie, on devices that are chosen for them or not: else functions are compiled again."""
+    return jax.device_put(array, like.sharding) if like.committed else jnp.asarray(array)
 
 
 def _primitives(jaxpr: Any) -> Iterator[str]:
