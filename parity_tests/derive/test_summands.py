@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import parity
 from convert.errors import UsageError
+from parity.derive.limits import LARGE_USE
+from parity.derive.match.added import Added
 from specs.table import Table
 
 from .pairs import images
@@ -183,6 +186,15 @@ def test_zeros_of_the_shape_of_an_input_are_constants():
     tape = of.record({}, of.call.arrays()).live()
     assert all(node.kind == "add" for node in tape.nodes)
     assert np.allclose(of.run({}, of.call.arrays())[0], images(3, 4) + 3)
+
+
+def test_numbers_of_a_large_matrix_are_freed_behind_its_product():
+    """Those of all matrices would take as much memory as weights of float32."""
+    numbers = np.arange(1, 1 + LARGE_USE * 2, dtype=np.int32)
+    alive, sums = weakref.ref(numbers), Added([], None, 1)  # type: ignore[arg-type]
+    sums.note(0, numbers.reshape(1, -1, 512).swapaxes(1, 2))
+    del numbers
+    assert alive() is None
 
 
 class Cells(torch.nn.Module):

@@ -65,6 +65,8 @@ class Attempt(Products):
         self.rights.lend(numbers, values)
 
     def _met(self, use: Use) -> Array | None:
+        if use.kind == "product":
+            self._sums.note(use.node, use.ids)
         if every(self.map, use.ids):
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)

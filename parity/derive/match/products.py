@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from parity.derive.limits import EXACT, LARGE_PIECE, PARTNER
 from parity.derive.trace.tape import Array
 
 from . import columns, origins, roles, uses
+from .added import Added
 from .advice import Stop, compare
 from .choices import DeadEnd, Option, every
 from .factors import distinct, unpaired
@@ -70,6 +71,10 @@ class Near(NamedTuple):
 
 class Products(Regrouping):
     """What an attempt does where a parameter is a matrix or the kernel of a convolution."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._sums = Added([*self._of_kind("product")], self.program, len(self.lefts))
 
     def _product(self, use: Use) -> Array | None:
         """Match each group of columns; return the left values where these differ a little from the right ones."""
@@ -184,12 +189,14 @@ class Products(Regrouping):
             taken = not self._free(_met_rows(near, seen, ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
+            ends = use.node, group.columns, seen, other.columns
+            added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
             elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            unlikely = seen in strays, taken, elsewhere, *split
+            unlikely = seen in strays, taken, added, elsewhere, *split
             likely = (*unlikely, not whole, alone, role > 1, unnamed, biased)
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
