@@ -93,3 +93,23 @@ def test_the_halves_of_torchs_gated_unit_are_told_apart():
     left, right = (Net(run, wide=linear(6, 10), out=linear(5, 3)) for run in (gated, written))
     found = parity.derive(left, right, (images(3, 6),))
     assert found.proven and "wide.bias: (-p=2 c) <-> wide.bias: (p c)" in found.table.print(), found.table.print()
+
+
+def test_the_square_kernels_of_eight_gates_are_those_of_an_lstm():
+    """All of them have one shape, and the four that read the input, or the state, read the same values."""
+
+    def cells(m: Any, x: Any) -> Any:
+        x, h, outs = m.first(x), torch.zeros(len(x), 6, dtype=x.dtype), list[Any]()
+        c = h
+        for step in x.unbind(1):
+            i, f, g, o = (m.get_submodule(f"x{k}")(step) + m.get_submodule(f"h{k}")(h) for k in "ifgo")
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            outs.append(h)
+        return m.head(torch.stack(outs, 1))
+
+    ends = {"first": linear(), "head": linear()}
+    gates = {f"{of}{k}": linear(bias=of == "h") for of in "xh" for k in "ifgo"}
+    fused = Net(lambda m, x: m.head(m.lstm(m.first(x))[0]), lstm=torch.nn.LSTM(6, 6, batch_first=True), **ends)
+    found = parity.derive(Net(cells, **gates, **ends), fused, images(2, 5, 6), seconds=8)
+    assert found.proven, (found.verdict, found.missing)

@@ -48,7 +48,7 @@ def beside_terms(scope: Scope, side: int) -> Iterator[Edit]:
     every = [node for node in _sums(program) if _branches(program, node)]
     for node in scope.nearest(side, every, lambda node: node.output, MOST):
         for remaining in (0, 1):
-            alike = [add for add in every if _reaches(program, add.inputs[remaining], add.inputs[1 - remaining])]
+            alike = [add for add in every if program.tape.depends([add.inputs[1 - remaining]], [add.inputs[remaining]])]
             if node in alike:
                 sets = repeats(node, alike, lambda other: _branches(program, other)[0].site)
                 yield widened(_beside(program, some, remaining, side) for some in sets)
@@ -100,7 +100,7 @@ def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]
     """Return (what one operand of a sum is, the module, kind): the input of the branch beside it, or another term."""
     number = node.inputs[1 - remaining]
     made = _maker(program, number)
-    if _reaches(program, number, node.inputs[remaining]):
+    if program.tape.depends([node.inputs[remaining]], [number]):
         if made is None or (node.site and not re.match(rf"{re.escape(node.site)}($|[./\[])", made.site)):
             return ("the input of" if node.site else "the model's input"), node.site, "residual"
         readers = [program.tape.nodes[at].site for at, _ in program.readers(number)]
@@ -109,15 +109,6 @@ def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]
     if made is not None and made.site and made.site != node.site:
         return "the output of", made.site, "added term"
     return "another term", "", "added term"
-
-
-def _reaches(program: Program, start: int, end: int) -> bool:
-    """Tell whether a value depends on another one."""
-    reached = {start}
-    for node in program.tape.nodes[program.makers.get(start, -1) + 1 : program.makers.get(end, -1) + 1]:
-        if not reached.isdisjoint(node.inputs):
-            reached.add(node.output)
-    return end in reached
 
 
 def _maker(program: Program, number: int) -> Node | None:

@@ -6,7 +6,6 @@ sum would ask for part by part: (s[:-1] h r=2 d) <-> {s=q|k}: (h d r) and (1[2:]
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from .equal_parts import Joint
 from .facts import Target
 from .related import relate
-from .rows import Row
+from .rows import DIM, Row
 
 Write = Callable[[Target], list[Row] | None]
 
@@ -72,7 +71,7 @@ def _row(of: Target, place: tuple[int, int], axis: int, write: Write) -> Row | N
     if not rows or len(rows) > 1:
         return None
     ((path, axes),) = rows[0].right
-    texts = dims(axes or "")
+    texts = DIM.findall(axes or "")
     inside = texts[axis].strip("()")
     number, _, rest = inside.partition(" ") if count > 1 else ("1", "", inside)
     if "+" in number or (count > 1 and f"{{{number}=" not in rows[0].left[0][0]):
@@ -80,8 +79,3 @@ def _row(of: Target, place: tuple[int, int], axis: int, write: Write) -> Row | N
     before, after = place[0], place[1] - place[0] - count
     texts[axis] = f"({number}[{before or ''}:{-after if after else ''}] {rest})"
     return replace(rows[0], right=((path, " ".join(texts)),))
-
-
-def dims(axes: str) -> list[str]:
-    """Split the text of axes into that of each dimension."""
-    return re.findall(r"\([^()]*\)|\S+", axes)

@@ -12,11 +12,10 @@ from parity.derive.trace.tape import Array
 
 from .equal_parts import equal_parts
 from .names import SPARE, Names
-from .parted import dims
 from .parts import Origin, Part, origins, summed
 from .permuted import is_in_order, likely_orders
 from .related import Atom, Axes
-from .rows import Row
+from .rows import DIM, Row
 
 MOST_PARTS = 8  # equal ones in another order that are written out
 
@@ -113,7 +112,7 @@ def with_letters(source: list[str], target: list[str], found: Sequence[Swap]) ->
 
 def in_other_order(row: Row, swap: Swap) -> Row:
     """Write the order of equal parts into a line of several sources, of which each has them: (a=1+b=1+e=1 o)."""
-    sources, target = [(path, dims(axes or "")) for path, axes in row.left], dims(row.right[0][1] or "")
+    sources, target = [(path, DIM.findall(axes or "")) for path, axes in row.left], DIM.findall(row.right[0][1] or "")
     text = " ".join(itertools.chain(target, *(axes for _, axes in sources)))
     letters = [letter for letter in SPARE if letter not in text][: len(swap.order)]
     for _, axes in sources:

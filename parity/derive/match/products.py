@@ -24,7 +24,6 @@ from .symbols import Use
 # Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
 # that meets the very values comes first.
 SCALED = 0.04  # of columns that are alike but for a factor
-PADDED = 0.02  # at most, of equal images with other zeros around them: likelier than a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 CLEAR = 3  # times the distance of the nearest use: where all others are farther away, there is no doubt which one it is
 
@@ -116,8 +115,6 @@ class Products(Regrouping):
         gaps = uses.distances(found, pool)
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
         window, taps = self.program.tape.nodes[use.node].window, taps_of(use, self.program)
-        if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):
-            return Near(use, found, taps, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
         if min(gaps.values(), default=np.inf) > PARTNER:
             partial = {} if window else uses.partial(use, pool)
             if not partial and (self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found)):
@@ -169,19 +166,6 @@ class Products(Regrouping):
         left = self._left_colours[seen]
         return None if left is None else origins.order(left, right)
 
-    def _padded(self, use: Use, gaps: Mapping[uses.Seen, float]) -> dict[uses.Seen, Array]:
-        """Return the rows of convolutions that read the same images with other zeros around them."""
-        window = self.program.tape.nodes[use.node].window
-        image, found = columns.of_image(use.x), dict[uses.Seen, Array]()
-        for seen in gaps:
-            alike = seen.window == window and len(seen.image) == len(image)
-            if alike and columns.distance(image, seen.image) <= EXACT:
-                channels = columns.matched(image, seen.image)
-                taps = use.ids.shape[0] * use.ids.shape[1] // len(image)
-                if channels is not None:
-                    found[seen] = (channels[:, None] * taps + np.arange(taps)).ravel()
-        return found
-
     def _options(
         self, use: Use, grouping: uses.Grouping, group: roles.Group, near: Near, partners: Sequence[uses.Seen]
     ) -> list[Option]:
@@ -192,7 +176,7 @@ class Products(Regrouping):
           partners: those that the groups before this one have: one use is likely to have one partner, or several of one
             parameter. Layers that one parameter stacks are several too, so that roles tell more than its name.
         """
-        right, options = group.of(use.ids), list[Option]()
+        options = list[Option]()
         namesakes = self._namesakes(use, near.gaps) if self.walk.at in self.rough else []
         strays = self._strays(use, near.gaps).difference(namesakes)
         unread = group.role if group.role == roles.UNREAD else ""
@@ -205,7 +189,6 @@ class Products(Regrouping):
             taken = not self._free(_met_rows(near, seen, ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
-            hollow = columns.hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
             elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other)
@@ -213,7 +196,7 @@ class Products(Regrouping):
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            unlikely = seen in strays, hollow, taken, added, elsewhere, *split
+            unlikely = seen in strays, taken, added, elsewhere, *split
             likely = (*unlikely, not whole, alone, role > 1, unnamed, biased)
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
@@ -225,38 +208,24 @@ class Products(Regrouping):
         return options
 
     def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
-        """Return the left columns in the order of what they meet on the way, and of where that mixes them."""
-        if len(group.columns) == 1:
+        """Return the left columns in the order of what they are summed over with, if this is another one."""
+        index = self._as_over(group, seen, other) if len(group.columns) > 1 else None
+        if index is None or (np.diff(index) == 1).all():
             return []
-        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other), roles.as_behind(group, other))
-        orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
-        return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
-
-    def _met_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> tuple[Array, Array] | None:
-        """Return the colours of what left and right columns are multiplied with or added to; None if not clear."""
-        if group.beside is None or other.beside is None:
-            return None
-        right = origins.beside(self.program, group.beside, self._colours, self._own_products)
-        if right is None:
-            return None
-        left = origins.beside(seen.program, other.beside, self._starts, self._products)
-        return None if left is None else (left, right)
+        return [replace(other, columns=other.columns[index], places=other.places[index])]
 
     def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> bool:
         """Tell whether left columns are not multiplied with or added to the partners of what the right ones are."""
-        if (met := self._met_beside(group, seen, other)) is not None:
-            return origins.differ(*met)
         if group.beside is None or other.beside is None:
             return False
+        mine = origins.beside(self.program, group.beside, self._colours, self._own_products)
+        its = None if mine is None else origins.beside(seen.program, other.beside, self._starts, self._products)
+        if mine is not None and its is not None:
+            return origins.differ(its, mine)
         right = made_of(self.program, group.beside.value, self._own_products)
         left = made_of(seen.program, other.beside.value, self._products)
         known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
         return right <= known and not self._reads_partners(right, left)
-
-    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
-        """Return the left columns in the order of what the right ones are multiplied with or added to."""
-        met = self._met_beside(group, seen, other)
-        return met and origins.order(*met)
 
     def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
         """Return the left columns in the order of what the right ones are summed over with."""
@@ -269,34 +238,16 @@ class Products(Regrouping):
         return None if left is None else origins.regrouped(left, right)
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
-        """Return the left row of each right one, of uses that meet other values, but that other evidence speaks for.
+        """Return the left row of each right one, of uses that meet other values behind the same products.
 
-        Raises: DeadEnd where another choice may still lead to a use that does.
+        Raises: DeadEnd where another choice may still lead to a use that meets the same values.
         """
-        agreeing = self._agreeing(use, pool)
-        most = max((part for _, part in agreeing.values()), default=0.0)
-        found = {seen: rows for seen, (rows, part) in agreeing.items() if part == most}
-        found = found or self._following(use, pool)
+        found = self._following(use, pool)
         if found and self.walk.at not in self.rough:
             names = self.rights.owners(use.ids)
-            gap = 1 - most if agreeing else FOLLOWED
-            what = "operations on the left read a part of the values that its product reads, none reads all"
+            what = "no operation on the left reads the values that its product reads"
             window = self.program.patches(self.program.tape.nodes[use.node])
-            raise DeadEnd(Stop(tuple(names), what, compare(use.kind, window)), gap)
-        return found
-
-    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
-        """Return (rows, part) of uses of which a part of the rows meets the same values, as behind other masks."""
-        found = dict[uses.Seen, tuple[Array, float]]()
-        for seen in pool if len(use.x) == 1 and not self.program.tape.nodes[use.node].window else ():
-            here, there = use.x[0], seen.use.x[0]
-            if here.shape != there.shape:
-                continue
-            apart = np.abs(np.sort(here, 1) - np.sort(there, 1)).max(1)
-            same = here.any(1) & (apart <= EXACT * np.abs(there).max())
-            rows = columns.matched(*(columns.of_product(x[None, same], None) for x in (here, there)))
-            if same.any() and rows is not None:
-                found[seen] = (rows, float(same.mean()))
+            raise DeadEnd(Stop(tuple(names), what, compare(use.kind, window)), FOLLOWED)
         return found
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool) -> Array | None:
@@ -311,7 +262,7 @@ class Products(Regrouping):
             taps = len(rows) // here.shape[1]
             moved = there[:, rows[::taps] // taps]
             if here.shape == there.shape:
-                return columns.snapped(here, [moved], SNAP, sure)
+                return columns.snapped(here, moved, SNAP, sure)
             other = seen.program.tape.nodes[seen.use.node]
             alike = (
                 node.window == other.window
@@ -327,7 +278,7 @@ class Products(Regrouping):
             return None
         flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
         moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
-        return columns.snapped(here, [moved, *columns.transposed(moved)], SNAP, sure)
+        return columns.snapped(here, moved, SNAP, sure)
 
     def _align_product(
         self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array | None
