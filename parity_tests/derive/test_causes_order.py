@@ -55,6 +55,17 @@ def normalized(before: bool, gated: bool) -> Any:
     return run
 
 
+def taken(earlier: bool, normed: bool) -> Any:
+    """Two branches, of which the second one is added to what it reads or to what the first one is added to."""
+
+    def run(m: Any, x: Any) -> Any:
+        h = x + torch.tanh(m["gate"](x))
+        h = m["norm"](h) if normed else h
+        return (x if earlier else h) + mlp(m, h)
+
+    return run
+
+
 def gated(inside: bool) -> Any:
     def run(m: Any, x: Any) -> Any:
         gate, y = torch.sigmoid(m["gate"](x)), mlp(m, x)
@@ -64,7 +75,13 @@ def gated(inside: bool) -> Any:
 
 
 MOVED = "the {0} normalizes before it multiplies by a scale, the {1} after that"
+EARLIER = (
+    "the {0} adds a branch to the value from which it is computed, the {1} to an earlier value of the residual stream, "
+    "with blocks.{{0..1}}.down"
+)
 CASES = {
+    "an earlier value of the residual stream": (taken(False, False), taken(True, False), EARLIER, "two residuals"),
+    "an earlier value before a norm": (taken(True, True), taken(False, True), EARLIER, "two residuals"),
     "a branch and what it is added to": (
         added_to_norm, around_norm, "the left adds the output of a norm to a branch that reads its input, the right "
         "the input to one that reads the output, with blocks.{{0..1}}.norm", "two residuals"),
@@ -149,6 +166,21 @@ def test_branches_in_another_order_are_not_said_to_be_beside_each_other():
 
     found = parity.derive(transformer(behind), transformer(turned), (images(3, 6, 8),))
     assert not any("beside it" in place.what for place in found.divergences), found
+
+
+def test_a_branch_that_the_other_side_adds_elsewhere_is_not_said_to_be_missing():
+    """Without that branch the layer behind it agrees; the other side's branch has no partner then, and differs."""
+
+    def first(m: Any, x: Any) -> Any:
+        h = (x := m.stem(x)) + m.b(x).tanh()
+        return m.head(m.c(h).tanh() + h)
+
+    def beside(m: Any, x: Any) -> Any:
+        return m.head(m.c(x := m.stem(x)).tanh() + m.b(x).tanh())
+
+    layers = {"stem": linear(4, 6), "b": linear(), "c": linear(), "head": linear(6, 3)}
+    found = parity.derive(Net(first, **layers), Net(beside, **layers), (images(5, 4),))
+    assert not found.proven and not found.confirmed and not any(place.cause for place in found.divergences), str(found)
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -31,6 +31,26 @@ def test_joined_inputs_that_other_products_read_too():
     assert np.array_equal(moved["rest.weight"], given["all.weight"][:, 6:])
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_vector_that_one_side_joins_to_all_positions_and_the_other_adds_as_a_product(bias: bool):
+    """As in additive attention, whose decoder state meets all states of the encoder."""
+
+    def joined(m: Any, x: Any, y: Any) -> Any:
+        rows = torch.cat([m.state(y)[:, None].expand(-1, x.shape[1], -1), x], -1)
+        return (m.v(m.both(rows).tanh()).softmax(1) * x).sum(1)
+
+    def apart(m: Any, x: Any, y: Any) -> Any:
+        return (m.v((m.keys(x) + m.query(m.state(y))[:, None]).tanh()).softmax(1) * x).sum(1)
+
+    left = Net(joined, state=linear(3, 5), both=linear(9, 6), v=linear(6, 1, False))
+    right = Net(apart, state=linear(3, 5), keys=linear(4, 6), query=linear(5, 6, bias), v=linear(6, 1, False))
+    for sides in ((left, right), (right, left)):
+        found = parity.derive(*sides, (images(2, 7, 4), images(2, 3)))
+        assert found.proven and not found.missing, str(found)
+        lines = "both.weight: o (O+k)", "query.weight: o O, keys.weight: o k"
+        assert all(line in found.table.print() for line in lines), found.table.print()
+
+
 def stepped(m: Any, x: Any) -> Any:
     """Run a GRU step by step, each gate by kernels of its own."""
     state, states = torch.zeros(len(x), 6), []

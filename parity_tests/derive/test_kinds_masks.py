@@ -1,4 +1,4 @@
-"""Masks that one side adds and the other chooses by."""
+"""Masks that one side adds and the other chooses by, or that hide half of a matrix."""
 
 from __future__ import annotations
 
@@ -80,3 +80,18 @@ def test_integers_without_a_sign_that_are_subtracted_or_subtracted_from(turned: 
     mask = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]], np.uint8)
     found = parity.derive(left, (right, {k: jnp.ones(v) for k, v in shapes.items()}), (images(2, 5, 8), mask))
     assert found.proven and "reads numbers" not in str(found), str(found)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_half_of_a_triangular_matrix_that_nothing_reads_follows_the_other_half(turned: bool):
+    def net(name: str, turned: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            matrix = getattr(m, name).T if turned else getattr(m, name)
+            return m.out((m.stem(x) @ matrix.triu()).tanh())
+
+        return Net(run, stem=linear(3, 4), out=linear(4, 2), **{name: torch.nn.Parameter(torch.ones(4, 4))})
+
+    found = parity.derive(net("u", False), net("upper", turned), (images(6, 3),))
+    assert found.proven and not found.missing, str(found)
+    assert "inferred, as no matched use reads all of it: upper" in str(found)
+    assert f"u: o i <-> upper: {'i o' if turned else 'o i'}\n" in found.table.print()

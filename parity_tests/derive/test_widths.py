@@ -296,6 +296,14 @@ def test_a_part_that_nothing_reads_makes_no_other_size():
     assert found.missing and not found.sizes and "size" not in str(found), found
 
 
+def test_one_of_the_values_that_a_product_joins_is_no_other_size():
+    """Nothing on the left reads the sine to which the other bias is added."""
+    left = Net(lambda m, x: m.head(m.both(torch.cat([x, x.exp()], -1)).tanh()), both=linear(8, 6), head=linear(6, 3))
+    right = Net(lambda m, x: m.head((m.x(x) + m.y(x.sin())).tanh()), x=linear(4, 6), y=linear(4, 6), head=linear(6, 3))
+    found = parity.derive(left, right, (images(5, 4),), seconds=1)
+    assert found.missing and not found.sizes, str(found)
+
+
 def test_a_matrix_is_of_no_other_size_than_a_free_one_of_its_shape():
     """The first right matrix reads what a square one reads on the left, and partners of its shape are free there."""
 

@@ -10,7 +10,7 @@ from .edit import Edit, Scope
 from .gates import behind_products, complemented
 from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
-from .sums import beside_terms, without_terms
+from .sums import beside_terms, earlier_terms, without_terms
 
 
 def rewirings(scope: Scope) -> Iterator[Edit]:
@@ -22,6 +22,7 @@ def rewirings(scope: Scope) -> Iterator[Edit]:
     yield from moved_activations(scope)
     for side in (0, 1):
         yield from beside_terms(scope, side)
+        yield from earlier_terms(scope, side)
         yield from complemented(scope, side)
         yield from retaken(scope, side)
         yield from behind_reductions(programs[side], firsts[side], side)

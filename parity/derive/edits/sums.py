@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.trace.program import Program
@@ -52,6 +53,43 @@ def beside_terms(scope: Scope, side: int) -> Iterator[Edit]:
             if node in alike:
                 sets = repeats(node, alike, lambda other: _branches(program, other)[0].site)
                 yield widened(_beside(program, some, remaining, side) for some in sets)
+
+
+class Term(NamedTuple):
+    """A value of the residual stream that a sum adds to a branch, and an earlier one of that stream.
+
+    Args:
+      branch: the operation that computes the branch.
+    """
+
+    total: Node
+    value: int
+    earlier: int
+    branch: Node
+
+
+def earlier_terms(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits by which a sum adds the value before the last residual sum to its branch."""
+    program = scope.programs[side]
+    every, stream = list[Term](), list[tuple[int, int]]()  # the stream: of each residual sum, the term and the result
+    for node in _sums(program):
+        for value, branch in (node.inputs, node.inputs[::-1]):
+            if _reaches(program, value, branch):
+                before = next((term for term, total in reversed(stream) if _reaches(program, total, value)), None)
+                made = _maker(program, branch)
+                if made and before is not None and program.shapes[before] == program.shapes[value]:
+                    every.append(Term(node, value, before, made))
+                stream.append((value, node.output))
+    for one in scope.nearest(side, every, lambda term: term.total.output, MOST):
+        yield widened(_retaken(some, side) for some in repeats(one, every, lambda term: term.branch.site))
+
+
+def _retaken(some: Sequence[Term], side: int) -> Reread:
+    own, other = "the value from which it is computed", "an earlier value of the residual stream"
+    does = f"the {SIDES[side]} adds a branch to {own}, the {SIDES[1 - side]} to {other}"
+    values, times = {term.total.output: {term.value: term.earlier} for term in some}, len(some)
+    sites = shown_once(term.branch.site for term in some if term.branch.site)
+    return Reread(side, "residual", does + with_names(sites), values, fault=does, times=times, named=times)
 
 
 def _branches(program: Program, node: Node) -> list[Node]:

@@ -33,14 +33,13 @@ from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.edits.windows import other_window
 from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
-from parity.derive.match.symbols import Elements
 from parity.derive.prove.pairs import Mapped, Pair, Run
 from parity.derive.prove.pairs import pairs as pairs_of
 from parity.derive.trace.tape import Array
 
 from .divergence import Divergence
 from .heads import HEADS, unlike_heads
-from .recomputation import BEHIND, SPAN, Recomputation, Sides
+from .recomputation import BEHIND, SPAN, Recomputation, Sides, marked
 
 BESIDE = 8  # pairs of values of parameters in which causes are looked for
 FIRSTS = 3  # causes with each of which a second one is looked for
@@ -159,8 +158,7 @@ def _scope(trial: Recomputation, uses: int) -> Scope:
     """Return both sides, with the operations from the last `uses` that agree to where they part."""
     one, other = trial.both
     near = [_unseen(trial, side) for side in (0, 1)]
-    alone = _without_partner(one, other, trial.mapped)
-    return _within(trial, Scope((one.program, other.program), (), (), near, alone), uses)
+    return _within(trial, Scope((one.program, other.program), (), (), near, trial.alone), uses)
 
 
 def _within(trial: Recomputation, scope: Scope, uses: int) -> Scope:
@@ -240,32 +238,9 @@ def _partners(left: Run, right: Run, mapped: Mapped) -> dict[str, str]:
     return {owned[0]: name for owned, name in reversed([*owners]) if len(owned) == 1}
 
 
-def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
-    """List the parameters of each side of which no element has a partner that the other side reads."""
-    known = _marks(left, right, mapped)
-    alone = [[name for name in elements.names if not elements.part(marks, name).any()] for elements, marks in known]
-    dead = [{*run.tape.unread()} for run in (left, right)]
-    if not any(dead):
-        return alone
-    pairs = [
-        (owner, name)
-        for name in right.elements.names
-        for owner in left.elements.owners(right.elements.part(mapped.numbers, name))
-    ]
-    for side in (0, 1):
-        read = {pair[side] for pair in pairs if pair[1 - side] not in dead[1 - side]}
-        alone[side] += [*dict.fromkeys(pair[side] for pair in pairs if pair[side] not in read | dead[side])]
-    return alone
-
-
-def _marks(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]]:
-    """Return the elements of each side, and which of them have a partner."""
-    return [(left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)]
-
-
 def _in_part(left: Run, right: Run, mapped: Mapped) -> list[dict[str, Array]]:
     """Return the parameters of each side of which some elements have a partner, and which ones; none of a part."""
-    known = _marks(left, right, mapped) if mapped.whole else []
+    known = marked(left, right, mapped) if mapped.whole else []
     parts = [{name: np.asarray(elements.part(marks, name)) for name in elements.names} for elements, marks in known]
     return [{name: marks for name, marks in elements.items() if marks.any() and not marks.all()} for elements in parts]
 

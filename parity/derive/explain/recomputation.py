@@ -14,9 +14,10 @@ from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.edits.sums import BESIDE
 from parity.derive.limits import CALL_WORK, RECOMPUTED
+from parity.derive.match.symbols import Elements
 from parity.derive.prove.pairs import Mapped, Pair, Run, first, pairs, run
 from parity.derive.trace.sites import OWN, shown
-from parity.derive.trace.tape import Tape
+from parity.derive.trace.tape import Array, Tape
 
 from .divergence import Divergence
 from .excerpts import Excerpt, excerpt
@@ -139,9 +140,21 @@ class Recomputation:
             )
         return edit.kind == TERM and self.sums > 0 and len(agreeing) <= self.at + self.sums
 
+    @cached_property
+    def alone(self) -> list[list[str]]:
+        """Return the parameters of each side that an edit may leave out; see _without_partner."""
+        return _without_partner(*self.both, self.mapped)
+
     def replaced(self, edit: Edit) -> Sides | None:
-        """Return both sides with an edit; None if an operation refuses what it reads there."""
-        return self._replaced(self.both, edit.side, edit.tape(self.both[edit.side].tape))
+        """Return both sides with an edit; None if an operation refuses what it reads there.
+
+        None, too, if the edit leaves out a parameter with a partner: what reads that one is compared with nothing then.
+        """
+        old = self.both[edit.side].tape
+        new = edit.tape(old)
+        if not {*self.alone[edit.side], *old.unread()}.issuperset(new.unread()):
+            return None
+        return self._replaced(self.both, edit.side, new)
 
     def _replaced(self, sides: Sides, side: int, tape: Tape) -> Sides | None:
         """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
@@ -209,6 +222,29 @@ class Recomputation:
             if k >= at and is_term and (pair.right is None or pair.right.kind != "add"):
                 last = pair.gap
         return 0.0 if cut and sides else last
+
+
+def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
+    """List the parameters of each side of which no element has a partner that the other side reads."""
+    known = marked(left, right, mapped)
+    alone = [[name for name in elements.names if not elements.part(marks, name).any()] for elements, marks in known]
+    dead = [{*run.tape.unread()} for run in (left, right)]
+    if not any(dead):
+        return alone
+    pairs = [
+        (owner, name)
+        for name in right.elements.names
+        for owner in left.elements.owners(right.elements.part(mapped.numbers, name))
+    ]
+    for side in (0, 1):
+        read = {pair[side] for pair in pairs if pair[1 - side] not in dead[1 - side]}
+        alone[side] += [*dict.fromkeys(pair[side] for pair in pairs if pair[side] not in read | dead[side])]
+    return alone
+
+
+def marked(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]]:
+    """Return the elements of each side, and which of them have a partner."""
+    return [(left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)]
 
 
 def _agreeing(sides: Sides | None, mapped: Mapped) -> list[Pair]:

@@ -28,7 +28,7 @@ from .shown import with_shown_lengths
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
-UNSAYABLE = "made, in an order that no line of a Table can write, of"
+UNSAYABLE = "matched, in an order for which no line was found, to"
 PARTLY = "only a part of it was matched, to"
 BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
 ROUNDS = 6  # times that rows which do not fit are taken apart

@@ -40,6 +40,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         else:
             filled = _continued(part, lefts)
             if filled is None and whole:
+                filled = _in_place(part, lefts)
+            if filled is None and whole:
                 filled = as_sibling(name, found, lefts, rights)
             if filled is None and whole and (part >= 0).all():
                 filled = _continued(part, lefts, shorter=True)
@@ -111,6 +113,20 @@ def _continued(part: Array, lefts: Elements, shorter: bool = False) -> Array | N
         if (every[known] == flat[known]).all() and (inside.all() or (shorter and step > 0 and len(known) > 1)):
             return np.moveaxis(np.where(inside[:, None], every, 0).reshape(rows.shape), 0, axis)
     return None
+
+
+def _in_place(part: Array, lefts: Elements) -> Array | None:
+    """Return a whole left parameter in the one order of its axes in which the known elements stand in their places.
+
+    A triangular matrix is an example, of which nothing reads the other half.
+    """
+    owners = lefts.owners(part)
+    if len(owners) != 1 or len(lefts.shapes[owners[0]]) != part.ndim:
+        return None
+    numbers, known = lefts.numbers(owners[0]), part > 0
+    orders = (numbers.transpose(axes) for axes in itertools.permutations(range(part.ndim)))
+    fitting = [own for own in orders if own.shape == part.shape and np.array_equal(own[known], part[known])]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _stacked(flat: Array, known: Array, owners: Sequence[str], lefts: Elements) -> Array | None:

@@ -95,7 +95,11 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
     met = [
         (pair.left, pair.right)
         for pair in pairs(left, right, mapped)
-        if pair.left and pair.right and pair.gap <= PARTED_USES and not every(owned, pair.left.ids)
+        if pair.left
+        and pair.right
+        and pair.gap <= PARTED_USES
+        and _counts(pair.left) == _counts(pair.right)
+        and not every(owned, pair.left.ids)
     ]
     if use := _first(right, mapped):
         lefts, rights = (_alike(use, right, side) for side in (left, right))
@@ -112,10 +116,15 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
     return met
 
 
+def _counts(use: Use) -> tuple[str, int]:
+    """Return the kind of a use, and of a product how many values each row of it reads: a part of them is no size."""
+    return use.kind, math.prod(use.ids.shape[:2]) if use.kind == "product" else 0
+
+
 def _alike(use: Use, right: Run, side: Run) -> list[Use]:
     """Return the products of a side that read the same values as one on the right."""
-    wanted, count = of_product(use, right), math.prod(use.ids.shape[:2])
-    some = (seen for seen in side.uses if seen.kind == "product" and math.prod(seen.ids.shape[:2]) == count)
+    wanted = of_product(use, right)
+    some = (seen for seen in side.uses if _counts(seen) == _counts(use))
     every = ((seen, of_product(seen, side)) for seen in some)
     return [seen for seen, own in every if len(wanted) == len(own) and columns.distance(wanted, own) <= PARTED_USES]
 

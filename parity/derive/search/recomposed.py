@@ -10,6 +10,7 @@ from parity.derive.forms.bilinear import bilinears, turned
 from parity.derive.forms.cancelled import cancelled
 from parity.derive.forms.factored import factored
 from parity.derive.forms.gathered import gathered
+from parity.derive.forms.joined import apart
 from parity.derive.forms.modulated import modulated
 from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
@@ -41,7 +42,7 @@ def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candi
 
 def _in_forms(known: Left, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match of tapes in other forms, each of which is taken if the match goes further so."""
-    for form in (looked_up, factored, _of_all_experts, modulated, scaled_before, scaled_behind):
+    for form in (looked_up, factored, apart, _of_all_experts, modulated, scaled_before, scaled_behind):
         best = _formed(known, best, stop, form) if best.found.failure else best
     return best
 
