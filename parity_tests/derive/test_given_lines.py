@@ -47,6 +47,29 @@ def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
         assert found.check_given == line
 
 
+def test_a_right_given_line_is_not_accused_where_nothing_differs():
+    """Four layers stand in a stack of two by two, for which no line is found: no output can be compared."""
+    needs("torch")
+    import torch
+
+    class Grid(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.head = torch.nn.Parameter(torch.randn(2, 2, 4, 4)), torch.nn.Linear(4, 3, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.w.flatten(0, 1):
+                x = (x @ layer).tanh()
+            return self.head(x)
+
+    linears = (torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.Tanh()) for _ in range(4))
+    left = torch.nn.Sequential(*linears, torch.nn.Linear(4, 3, bias=False))
+    given = Table.parse("table 1\n4.weight: o i <-> head.weight: o i\n", name="x.table")
+    found = parity.derive(left, Grid(), (X,), table=given)
+    assert found.missing == ["w"] and not found.check_given and "check the given line" not in found.following
+    assert "missing: w: no line was found, though all its values were matched, to 0.0.weight and " in str(found)
+
+
 def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
     needs("torch")
     text = "table 1\n2.bias: o <-> 2.bias: o\n0.bias: -o <-> 0.bias: o\n"

@@ -83,7 +83,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         _given(left, best, lines),
         _matching(left, best, lines, judgement, explained, rows, sure),
         _reported(judgement, lines, explained),
-        _differences(left, best, lines, explained, judgement.proven, sure),
+        _differences(left, best, lines, explained, judgement, sure),
     )
     derivation = replace(derivation, seconds=time.process_time() - began)
     notes = [*lines.notes, *judgement.notes, *(_unseen_notes(lines) if judgement.proven else [])]
@@ -191,7 +191,7 @@ def _matching(
 
 
 def _differences(
-    left: Left, best: Candidate, lines: Written, explained: Explained, proven: bool, sure: bool
+    left: Left, best: Candidate, lines: Written, explained: Explained, judgement: Judgement, sure: bool
 ) -> Differences:
     """Say where models part, and how they are built: of other depths or sizes, with other kinds of arrays."""
     known = Differences(divergences=explained.places)
@@ -202,9 +202,10 @@ def _differences(
             strides=unlike_strides(left.program, best.programs[1]) if stopped else "",
             heads=_heads(left, best, lines, explained),
         )
-    if proven:
+    if judgement.proven:
         return known
-    known = replace(known, check_given=_given_to_check(best, explained, sure))
+    if not _equal(judgement, lines):
+        known = replace(known, check_given=_given_to_check(best, explained, sure))
     lefts, rights = left.elements, lines.rights
     sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
     return replace(

@@ -12,7 +12,7 @@ import numpy as np
 from parity.derive.findings.comments import untranslated
 from parity.derive.fold.buffers import Partner, lines_of, partners_of, shapes_of
 from parity.derive.fold.facts import Facts
-from parity.derive.fold.fold import PARTLY, UNMATCHED, UNSAYABLE, fold
+from parity.derive.fold.fold import NO_LINE, PARTLY, UNMATCHED, fold
 from parity.derive.fold.rows import DerivedTable, dropped
 from parity.derive.limits import LARGE_MODEL
 from parity.derive.match.complete import complete
@@ -132,7 +132,7 @@ def _folded(
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known, table.like)
-    for name in [name for name, why in reasons.items() if why.startswith((PARTLY, UNSAYABLE))]:
+    for name in [name for name, why in reasons.items() if why.startswith((PARTLY, NO_LINE))]:
         asked = name, best.found.map, lefts, rights
         reasons[name] = shifted(*asked) or parted(*asked) or reasons[name]
     if plain := of_one_number(a):

@@ -28,7 +28,7 @@ from .shown import with_shown_lengths
 from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
-UNSAYABLE = "matched, in an order for which no line was found, to"
+NO_LINE = "no line was found, though all its values were matched, to"
 PARTLY = "only a part of it was matched, to"
 BESIDE_PARTS = "beside parameters of which only a part was matched, it was matched to"
 ROUNDS = 6  # times that rows which do not fit are taken apart
@@ -115,7 +115,7 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
 def _unwritten(facts: Facts, left_names: Sequence[str], right_names: Sequence[str]) -> dict[str, str]:
     """Return {right parameter: why no line says of which left ones it is made}."""
     partly = {name for name in right_names if (facts.rights.part(facts.found, name) == 0).any()}
-    others, of = BESIDE_PARTS if partly else UNSAYABLE, " and ".join(left_names)
+    others, of = BESIDE_PARTS if partly else NO_LINE, " and ".join(left_names)
     return {name: f"{PARTLY if name in partly else others} {of}" if of else UNMATCHED for name in right_names}
 
 
@@ -152,7 +152,8 @@ def _leave_out_misfits(
     for group in list(groups):
         if not _says_alone(group, facts, names):
             groups.remove(group)
-            missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
+            tried = "; ".join(map(str, group[2]))
+            missing.update(dict.fromkeys(group[1], f"no line was found: {tried} was tried, and does not describe it"))
     # lines contradict each other where they count the same blocks, or count blocks that have no partner
     for side, why in enumerate(("contradicts other lines", "does not fit the right model's arrays")):
         unfit = _unfit(_table(facts, groups, list, names, missing, given), facts)

@@ -125,10 +125,12 @@ def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "
     Args:
       steps: uses of parameters, in the order of execution: none of those that are given. program: of the right model.
       site: the place on the right at which values part first. stopped: the parameters at which the matching stopped.
-    Returns: "" where no given line lies between.
+    Returns: "" where nothing differs, as far as values were compared, or no given line lies between.
     """
     uses = _first_uses(program)
     parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
+    if not (parted or site or stopped):
+        return ""
     nodes = program.tape.nodes
     at_site = [name for name, at in uses.items() if name in given.right and _is_at(site, nodes[at].site, name)]
     first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
