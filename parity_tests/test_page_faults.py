@@ -68,6 +68,11 @@ MISTAKES = {
         "dialect 'original', conventions: width=384 has no effect, as infer returns width; leave it out, or state it "
         "in `requires` if",
     ),
+    "a convention that changes nothing": (
+        'return {"image"}', 'return {"image", "act"}',
+        "immaterial: returns act for every Config in tiny, as if it changed no output, and it stands in `conventions` "
+        "of 'original' and `activations`, as if it changed some: leave it out of one of both",
+    ),
     "an epsilon that every port has": (
         ", norm_eps=1e-4", "",
         "tiny: every Config has norm_eps=1e-6, a framework's default, as a port has that forgets it: give one Config",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import specs
 from convert.arrays.dtypes import LOSSES
 from convert.config.conventions import in_effect
 from convert.errors import printable
@@ -19,6 +20,7 @@ from convert.reading.families import CLASSES
 from convert.records.altered import SINCE
 from convert.records.not_finite import not_finite
 from convert.terminal import say, say_note
+from specs.config import as_dict
 from specs.dialects import PORTS
 from specs.notation.dtype_kinds import SIGNIFICANT
 from specs.numbers import exact, limit, short
@@ -186,8 +188,17 @@ def _untested(plan: Plan) -> str:
         for name in in_effect(plan.reading.spec, plan.config, plan.configuration.shown)
     )
     settings = f"settings that no array shows ({values})" if values else ""
-    shared = "; ".join(filter(None, (tables, settings)))
+    shared = "; ".join(filter(None, (tables, settings, _trusted(plan))))
     return f"not tested by this proof, as both sides share them: {shared or 'nothing'}"
+
+
+def _trusted(plan: Plan) -> str:
+    """Say which fields a page from outside calls immaterial; "" for one of this repository, whose tests vary them."""
+    shown, trusted = plan.configuration.shown, plan.reading.spec.immaterial(plan.config)
+    names = [name for name in as_dict(plan.config) if name in trusted and name not in shown]
+    if not names or specs.folder(plan.architecture) is None:
+        return ""
+    return f"that {in_a_row(names)} change{'' if names[1:] else 's'} no output, as the page says (immaterial)"
 
 
 def _narrow(plan: Plan) -> str:

@@ -54,7 +54,7 @@ def faults(spec: Spec) -> list[str]:
                 sound[name] = config
     listed = list(_each_once(raised))
     listed += {name: fault for config in sound.values() for name, fault in _undeclared(spec, config)}.values()
-    listed += [*_of_conventions(spec, sound), *_of_sign(spec, sound)]
+    listed += [*_of_conventions(spec, sound), *_of_immaterial(spec, sound), *_of_sign(spec, sound)]
     listed += [*_of_names(spec), *_of_feature_maps(spec)] if not raised else []
     for name, published in spec.published.items():
         counted = _counted(spec, spec.variants[name])
@@ -264,6 +264,18 @@ def _of_conventions(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
             if field in always:
                 what = f"dialect {name!r}, conventions: {field}={exact(value)} has no effect, as infer returns {field}"
                 yield f"{what}; leave it out, or state it in `requires` if the dialect's code knows no other value"
+
+
+def _of_immaterial(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the fields that change nothing in any twin, and of which another part of the page says that they do."""
+    idle = [set(spec.immaterial(config)) for config in twins.values()]
+    stating = {f"`conventions` of {name!r}": set(dialect.conventions) for name, dialect in spec.dialects.items()}
+    stating |= {"`unshown`": set(spec.unshown), "`norms`": {str(spec.norms.get("eps"))}}
+    stating |= {"`activations`": {field for shown in spec.activations.values() for field in shown}}
+    for field in sorted(set.intersection(*idle)) if idle else ():
+        if naming := [where for where, names in stating.items() if field in names]:
+            what = f"immaterial: returns {field} for every Config in tiny, as if it changed no output"
+            yield f"{what}, and it stands in {in_a_row(naming)}, as if it changed some: leave it out of one of both"
 
 
 def _no_dialect(spec: Spec) -> str:

@@ -74,8 +74,10 @@ def earlier_terms(scope: Scope, side: int) -> Iterator[Edit]:
     every, stream = list[Term](), list[tuple[int, int]]()  # the stream: of each residual sum, the term and the result
     for node in _sums(program):
         for value, branch in (node.inputs, node.inputs[::-1]):
-            if _reaches(program, value, branch):
-                before = next((term for term, total in reversed(stream) if _reaches(program, total, value)), None)
+            if program.tape.depends([branch], [value]):
+                before = next(
+                    (term for term, total in reversed(stream) if program.tape.depends([value], [total])), None
+                )
                 made = _maker(program, branch)
                 if made and before is not None and program.shapes[before] == program.shapes[value]:
                     every.append(Term(node, value, before, made))
