@@ -178,7 +178,9 @@ class Own(Model):
     def tree(self) -> list[Listed]:
         """List every module, in the model's order: by the name of its tap, or else by its path."""
         taken = set(self.chosen.values())
-        rows, reasons = (self.paired.rows, self.paired.reasons) if self.paired is not None else ({}, {})
+        rows, reasons = (
+            (self.paired.rows, self.paired.reasons_of(self.modules)) if self.paired is not None else ({}, {})
+        )
         names = {path: rows.get(path, path) for path in self.modules}
         names = {path: f"{path} (module)" if name in taken else name for path, name in names.items()} | self.chosen
         return [

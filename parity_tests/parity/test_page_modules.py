@@ -54,6 +54,14 @@ def test_a_list_that_one_model_alone_has_is_a_container_and_nothing_to_look_at()
     assert 'class="container alone"' in page and "no partner" not in page
 
 
+def test_a_module_is_not_compared_as_a_model_failed() -> None:
+    crashed = replace(row(("a",)), curve=(), passed=False, error=np.inf, missing=(("b", "its process died"),))
+    trees = {"a": [("fc", "Linear"), ("l", "ModuleList")], "b": [("fc", "Linear"), ("l", "ModuleList")]}
+    table = Report([crashed], modules=trees).to_html().partition("side by side</h2>")[2]
+    assert ">not compared: b failed</td>" in table and ">container</td>" in table
+    assert "it has no parameters" not in table
+
+
 def test_modules_are_indented_below_those_they_are_in_and_the_first_models_own_stand_first() -> None:
     trees = {
         label: [(name, "Linear") for name in ("b", "b.norm", lone, "b.norm.x", "c")]
