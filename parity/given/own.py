@@ -292,7 +292,8 @@ class Own(Model):
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
         named = [self.chosen.get(path, path) for path in other]
-        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] if other else []
+        which = f"these modules, which depend on it, were in {theirs} mode: {some(named)}"
+        return [f"ran in {ours} mode; {which}"] if other else []
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)

@@ -174,7 +174,7 @@ def _briefly(finding: findings.Finding) -> str:
         array, _, text = first.of_weights.partition("; ")[0].partition(": ")
         leaf = array.partition(" ")[0].rpartition(".")[2]
         return f": {text.partition(', ')[0].replace(' elements ', f' elements of its {leaf} ', 1)}"
-    cause = finding.guess.partition(" (")[0].rpartition(", after ")
+    cause = finding.guess.cause.rpartition(", after ")
     text = cause[0] or cause[2] or finding.result.word(first)
     for label in finding.result.sides:  # marked as ahead of it
         text = text.replace(quoted(label), _label(label)) if quoted(label) != label else text
