@@ -11,18 +11,16 @@ import numpy as np
 
 import specs
 from parity.given.own import OWN
-from parity.results.elements import double, relative_error, worst
+from parity.results.elements import double, relative_error
 from parity.results.guesses import Guess
-from parity.results.naming import called_elsewhere
-from parity.results.tolerance import TRAINED_FLOOR, WEIGHTS_RTOL
 from parity.running.recording import Recording
+from ports.runners.inputs import OUTPUT
 from ports.runners.records import Tap
-from specs.kinds import STATISTICS, image_axes
+from specs.kinds import image_axes
 from specs.notation.paths import pattern
-from specs.numbers import limit, measured, short
-from specs.words import in_a_row
+from specs.numbers import measured, short
 
-from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
+from .hypotheses import ACTIVATIONS, HYPOTHESES, orders, softmax
 
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
 # difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
@@ -42,25 +40,40 @@ def guess(name: str, check: str, a: Recording, b: Recording) -> Guess:
     return cause if isinstance(cause, Guess) else Guess(cause)
 
 
-def _guess(name: str, check: str, a: Recording, b: Recording) -> str:
+def _guess(name: str, check: str, a: Recording, b: Recording) -> Guess | str:
     if check not in ("layers", "single-step"):
         return _ratio(name, a, b)
-    base = name.split(" <- ")[0].split(":")[0]
-    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    if _is_returned(name) and (cause := _on_the_way("it", _returned(name, a), _returned(name, b), a, b)):
+        return cause
+    sides = [side for side in (_side(name, a), _side(name, b)) if side]
     if len(sides) < 2:
         return ""
-    (left, before_left), (right, before_right) = sides
-    close = CLOSE[a.dtype]
-    if relative_error(left.inputs[0], right.inputs[0]) > 10 * close:  # what may have gathered on the way here
-        return _activation(left, right, before_left, before_right, a, b) or _order(
-            left.inputs[0], right.inputs[0], "its input", close
-        )
+    one, other = sides
+    left, right = one[0], other[0]
+    if relative_error(left.inputs[0], right.inputs[0]) > 10 * CLOSE[a.dtype]:  # what may have gathered on the way here
+        return _on_the_way("its input", one, other, a, b)
     return (
         _layer(left, right, a, b)
-        or _order(left.outputs[0], right.outputs[0], "its output", close)
+        or _order(left.outputs[0], right.outputs[0], "its output", a, b)
         or _left_out(left, right, a, b)
         or _residual(left, right, a, b)
         or _ratio(name, a, b)
+    )
+
+
+def _on_the_way(
+    what: str, one: tuple[Tap, list[Tap]], other: tuple[Tap, list[Tap]], a: Recording, b: Recording
+) -> Guess | str:
+    """Recompute what a layer gets from what the layers before it return.
+
+    Args:
+      one, other: of each model the tap of the layer, and those before it, latest first.
+    """
+    (left, before_left), (right, before_right) = one, other
+    return (
+        _activation(left, right, before_left, before_right, a, b)
+        or _summand(left, right, before_left, a, b)
+        or _order(left.inputs[0], right.inputs[0], what, a, b)
     )
 
 
@@ -69,8 +82,8 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
 
     Nothing is recomputed: this is no guess of the cause.
     """
-    base = name.split(" <- ")[0].split(":")[0]
-    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    find = _returned if _is_returned(name) else _side
+    sides = [side for side in (find(name, r) for r in (a, b) if name in r.arrays) if side]
     if check not in ("layers", "single-step") or len(sides) < 2:
         return ""
     (left, before), (right, _) = sides
@@ -78,6 +91,8 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
         return ""
     compared = [tap.name for tap in before if _is_compared(tap.name, a, b)]
     after = f"after {compared[0]}" if compared else "before the first module that is compared"
+    if _is_returned(name):
+        return f"{after}, in what the models return" if compared else ""
     return f"{after} and ahead of {left.name}, whose input differs already"
 
 
@@ -111,96 +126,23 @@ def _equal_images(last: np.ndarray, first: np.ndarray, close: float) -> bool:
     return relative_error(np.moveaxis(last, -1, 1), first) <= close
 
 
-def unequal_weights(name: str, a: Recording, b: Recording, known: bool = False) -> str:
-    """List the arrays of a layer that differ between two models, the worst first; "" if none does.
-
-    It counts the elements that differ by more than rounding apart, as weights of two trainings differ in most elements.
-
-    Args:
-      known: whether a cause is known, beside which weights that differ by rounding alone are none.
-    """
-    path = name.partition("#")[0].partition(" <- ")[0]
-    if not _have_like_arrays(path, a, b):
-        return ""
-    own = {key: double(left) for key, left in a.weights.items() if _owner(key, a) == path}
-    most = max((_largest(x) for key, x in own.items() if key.rpartition(".")[2] not in STATISTICS), default=0.0)
-    lines: list[tuple[float, str]] = []
-    differ_beyond = 0
-    for key, x in own.items():
-        y = double(b.weights[key]) if key in b.weights else None
-        if y is None or x.shape != y.shape:
-            continue
-        error, beyond, text = _unequal(x, y, most)
-        if text:
-            lines.append((-error, f"{_called(key, a, b)}: {text}"))
-            differ_beyond += beyond
-    if known and not differ_beyond:
-        return ""
-    return "; ".join(line for _, line in sorted(lines, key=lambda one: one[0]))
-
-
-def _have_like_arrays(path: str, a: Recording, b: Recording) -> bool:
-    """Tell whether arrays of one name mean the same in both models' layers: in ports of one architecture, in layers of
-    one known kind, and in others of one framework. Of models that a Table pairs, the weights are compared before.
-    """
-    if a.architecture == b.architecture != OWN:
-        return True
-    kind = a.kinds.get(path, "")
-    return not (a.tabled or b.tabled) and kind == b.kinds.get(path, "") and (bool(kind) or a.framework == b.framework)
-
-
-def _owner(key: str, r: Recording) -> str:
-    """Return the layer that computes with an array: the nearest one above it that was called."""
-    path = key.rpartition(".")[0]
-    while path and path not in r.arrays:
-        path = path.rpartition(".")[0]
-    return path or key.rpartition(".")[0]
-
-
-def _called(key: str, a: Recording, b: Recording) -> str:
-    """Name an array as both models do, or with what each of them calls it: "fc.kernel (weight in torch)"."""
-    if a.architecture == b.architecture != OWN:
-        own = called_elsewhere(key, a.architecture, dict.fromkeys(r.framework for r in (a, b)))
-    else:
-        layer, _, leaf = key.rpartition(".")
-        leaves = {r.label: r.spelled.get(key, leaf) for r in (a, b)}
-        if len({*leaves.values()}) == 1:
-            return f"{layer}.{leaves[a.label]}"
-        own = in_a_row(f"{its} in {label}" for label, its in leaves.items() if its != leaf)
-    return f"{key} ({own})" if own else key
-
-
-def _unequal(x: np.ndarray, y: np.ndarray, most: float) -> tuple[float, int, str]:
-    """Count the elements in which two arrays differ, and those that differ by more than rounding; "" if none does.
-
-    Args:
-      most: the largest element of the layer's parameters, whose rounding all of them share: training moves a bias whose
-        gradient is zero in exact arithmetic by rounding alone (see TRAINED_FLOOR).
-    Returns: (largest difference relative to the scale, elements beyond rounding, text).
-    """
-    differ = (x != y) & ~(np.isnan(x) & np.isnan(y))
-    if not (number := int(np.count_nonzero(differ))):
-        return 0.0, 0, ""
-    scale = largest if (largest := _largest(x)) >= TRAINED_FLOOR * most else most
-    text = f"{number:,} of {x.size:,} elements {'differs' if number == 1 else 'differ'}"
-    if math.isfinite(error := worst(x, y, scale).error):
-        text += f", by up to {short(error)} of the largest{' of the layer' * (scale != largest)}"
-    with np.errstate(invalid="ignore"):
-        beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= WEIGHTS_RTOL * scale)))
-    some = f"{beyond:,}" if beyond else "none"
-    return error, beyond, f"{text}, {some} of them by more than {limit(WEIGHTS_RTOL)}" if beyond < number else text
-
-
-def _largest(x: np.ndarray) -> float:
-    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+def _is_returned(name: str) -> bool:
+    """Tell whether an array is one that the model returns, which no layer of its own computes."""
+    return name.partition(":")[0] == OUTPUT
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
-    """Return (the tap, those before it, latest first)."""
+    """Return (the tap of an array, those before it, latest first)."""
+    base = name.split(" <- ")[0].split(":")[0]
     for k, tap in enumerate(r.taps):
-        if tap.name == name and tap.inputs and tap.outputs:
+        if tap.name == base and tap.inputs and tap.outputs:
             return tap, r.taps[:k][::-1]
     return None
+
+
+def _returned(name: str, r: Recording) -> tuple[Tap, list[Tap]]:
+    """Return (a tap that takes what the model returns, the layers before it, latest first)."""
+    return Tap(name, (r.arrays[name],), ()), [tap for tap in r.taps if not _is_returned(tap.name)][::-1]
 
 
 def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
@@ -296,7 +238,7 @@ def _activation(
 
 def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
     for part in _parts(x, shape):
-        for name, function in ACTIVATIONS.items():
+        for name, function in {**ACTIVATIONS, "softmax over the last axis": softmax}.items():
             yield name, function(double(part))
 
 
@@ -319,17 +261,18 @@ def _parts(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
                 yield from np.split(view, count, apart[0])
 
 
-def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
-    """Name the order in which one side has the other's numbers; numbers that stand almost in place show none."""
+def _order(left: np.ndarray, right: np.ndarray, what: str, a: Recording, b: Recording) -> str:
+    """Name the order in which `b` has the numbers of `a`; numbers that stand almost in place show none."""
+    close = CLOSE[a.dtype]
     if left.shape != right.shape or relative_error(left, right) < OUT_OF_PLACE:
         return ""
     if relative_error(np.sort(left, None), np.sort(right, None)) > close:
         return ""
     same = f"{what} holds the same {left.size} values"
     if which := _best(orders(double(left)), right, close):
-        return f"flatten order: {same} {which[0][0]}"
+        return f"another order: {same}, in {b.label} those of {a.label} {which[0][0]}"
     if which := _best(_rolled(double(left)), right, close):
-        return f"order of a concatenation: {same}, {which[0][0]}"
+        return f"order of a concatenation: {same}, in {b.label} those of {a.label} with {which[0][0]}"
     return f"another order, as of a flatten or a concatenation: {same}"
 
 
@@ -340,7 +283,7 @@ def _rolled(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             yield f"the first {first} of {length} along axis {axis} last", np.roll(x, -first, axis)
 
 
-def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> Guess | str:
     """Name an array of the module itself, such as a LayerScale, that one side does not apply and the other one does."""
     path = left.name.partition("#")[0]
     arrays = {name: double(w) for name, w in a.weights.items() if a.kinds.get(name) == "array"}
@@ -352,7 +295,8 @@ def _left_out(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
         x = double(tap.inputs[0]) if tap.inputs[0].shape == out.shape else None
         if best := _best(_applied(out, x, arrays[name]), target, CLOSE[a.dtype]):
             (how, *_), error = best
-            return f"{r.label} leaves out {name} ({how}, its output is that of {whole.label}, to {short(error)})"
+            evidence = f"{how}, its output is that of {whole.label}, to {short(error)}"
+            return Guess.known(f"{r.label} leaves out {name}", evidence)
     return ""
 
 
@@ -367,18 +311,39 @@ def _applied(out: np.ndarray, x: np.ndarray | None, array: np.ndarray) -> Iterat
                 yield "multiplied by it ahead of the residual", x + (out - x) * view
 
 
-def _residual(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+def _residual(left: Tap, right: Tap, a: Recording, b: Recording) -> Guess | str:
     """Name the side whose output is the other's with the input added: it may be right, or add the input twice."""
-    x = left.inputs[0]
-    if not x.shape == left.outputs[0].shape == right.outputs[0].shape:
+    return _added(left.inputs[0], left.outputs[0], right.outputs[0], "the outputs differ by exactly the input", a, b)
+
+
+def _summand(left: Tap, right: Tap, before: list[Tap], a: Recording, b: Recording) -> Guess | str:
+    """Name the side whose layer reads what the other one's does with an array added that earlier layers have.
+
+    An array that one side reads alone is none: the other one may read it times 2.
+    """
+    read = [tap.inputs[0] for tap in (left, right)]
+    for tap in before[:BEFORE]:
+        arrays = [(f"the output of module {tap.name}", x) for x in tap.outputs]
+        arrays += [(f"the input of module {tap.name}", x) for x in tap.inputs]
+        for name, x in arrays:
+            if any(relative_error(x, one) <= CLOSE[a.dtype] for one in read):
+                continue
+            gets = "they return" if _is_returned(left.name) else f"{left.name} gets"
+            evidence = f"what {gets} differs by exactly {name}"
+            if found := _added(x, left.inputs[0], right.inputs[0], evidence, a, b):
+                return found
+    return ""
+
+
+def _added(
+    x: np.ndarray, left: np.ndarray, right: np.ndarray, evidence: str, a: Recording, b: Recording
+) -> Guess | str:
+    if not x.shape == left.shape == right.shape or not np.any(x):
         return ""
-    gap = double(left.outputs[0]) - double(right.outputs[0])
+    gap = double(left) - double(right)
     for sign, more, less in ((1, a, b), (-1, b, a)):
         if relative_error(double(x), sign * gap) <= CLOSE[a.dtype] * 10:
-            return (
-                f"a residual that {more.label} adds once more than {less.label} "
-                "(the outputs differ by exactly the input)"
-            )
+            return Guess.known(f"a residual that {more.label} adds once more than {less.label}", evidence)
     return ""
 
 

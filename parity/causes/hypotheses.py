@@ -48,6 +48,12 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Compute a softmax over the last axis, which is no activation of single numbers, as ACTIVATIONS are."""
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
 def dense(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     """Multiply over the last axis, or over the rows of a matrix."""
     kernel, bias = w["kernel"], w.get("bias")
@@ -240,11 +246,13 @@ def orders(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield f"reversed along axis {axis}", np.flip(x, axis)
     for order in itertools.permutations(range(1, x.ndim)):
         if list(order) != sorted(order):
-            moved = x.transpose(0, *order).reshape(x.shape)
-            yield f"flattened in the order of axes {(0, *order)}", moved
+            moved = x.transpose(0, *order)
+            axes = ", ".join(map(str, (0, *order)))
+            how = "with axes in the order" if moved.shape == x.shape else "flattened in the order of axes"
+            yield f"{how} {axes}", moved.reshape(x.shape)
     if x.ndim > 1:
         for factor in range(2, x.shape[-1]):
             if x.shape[-1] % factor == 0:
                 split = x.reshape(*x.shape[:-1], factor, -1).swapaxes(-1, -2).reshape(x.shape)
                 other = x.shape[-1] // factor
-                yield f"its last axis read as ({other} {factor}) for ({factor} {other})", split
+                yield f"with the last axis read as {other} by {factor} in place of {factor} by {other}", split

@@ -110,6 +110,8 @@ def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
     if first.place:
         ahead = f"inputs ahead of {unmarked(place(first))}"
         after = ahead if first.previous is None else f"output of {first.previous[0].partition(INPUT)[0]}"
+        if first.partition(":")[0] == OUTPUT and first.previous is not None:
+            return f"look at what is done to the {after} before it is returned"
         stacked = any(reason in result.cause for reason in (STACKED, INSIDE))
         return f"look at what is done to the {after}{SMALL_MODELS * stacked}"
     if first.momentum:

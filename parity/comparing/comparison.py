@@ -127,7 +127,8 @@ def _results(
         reference = recordings[0] if recordings and check == "single-step" else None
         recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
     _draws(ports, inputs, check, recordings)
-    recordings[0].notes += _weights_notes(ports)
+    for each in filter(None, (recordings[0], recordings[0].truth)):
+        each.notes += _weights_notes(ports)
     results = judge(subject, recordings)
     twins = [recording.truth for recording in recordings if recording.truth is not None]
     if check == "layers" and first_float64 and len(twins) == len(recordings):

@@ -272,9 +272,12 @@ def _is_stacked(entry: Entry, shapes: Shapes) -> bool:
 
 
 def _arrays(table: Table, layout: Layout, lengths: Lengths, left: _Side, right: _Side) -> ArrayPairs:
-    """Pair arrays, in the order of the model that has more of them: it shows more of the order in which they run."""
+    """Pair arrays in the order in which a model lists them, if possible one of torch or paddle: JAX sorts names.
+
+    Of two such models, that with more arrays shows more of the order.
+    """
     back = table.reverse().layout(right.shapes, left.shapes, lengths)
-    finer = left if len(left.shapes) > len(right.shapes) else right
+    finer = max((right, left), key=lambda side: (side.home in ("torch", "paddle"), len(side.shapes)))
     place = {name: k for k, name in enumerate(finer.shapes)}
     places = {e.name: min((place[n] for n in (e.name, *e.sources) if n in place), default=-1) for e in layout.entries}
     one, other = (Names(side.home, list(side.shapes), side.ties) for side in (left, right))

@@ -16,6 +16,7 @@ from .paired_arrays import OneSide
 from .usage import require_known
 from .views import Block
 
+NO_ARRAYS = "it has no arrays of its own, so that no line of the Table names it"
 STACKED = "one model stacks arrays that the other has apart, as under nn.scan"  # why modules are not compared
 
 
@@ -41,6 +42,11 @@ class PairedNames(dict[str, str]):
     reasons: Mapping[str, str] = MappingProxyType({})
     lengths: Mapping[str, int] = MappingProxyType({})
     open: tuple[str, ...] = ()
+
+    def reasons_of(self, modules: Mapping[str, Module]) -> dict[str, str]:
+        """Say why modules with parameters, their own or those of modules inside, are in no line of the Table."""
+        empty = [path for path, module in modules.items() if module.trained and not module.leaves]
+        return {**dict.fromkeys(empty, NO_ARRAYS), **self.reasons}
 
 
 class Listed(NamedTuple):

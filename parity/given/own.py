@@ -178,7 +178,9 @@ class Own(Model):
     def tree(self) -> list[Listed]:
         """List every module, in the model's order: by the name of its tap, or else by its path."""
         taken = set(self.chosen.values())
-        rows, reasons = (self.paired.rows, self.paired.reasons) if self.paired is not None else ({}, {})
+        rows, reasons = (
+            (self.paired.rows, self.paired.reasons_of(self.modules)) if self.paired is not None else ({}, {})
+        )
         names = {path: rows.get(path, path) for path in self.modules}
         names = {path: f"{path} (module)" if name in taken else name for path, name in names.items()} | self.chosen
         return [
@@ -290,7 +292,8 @@ class Own(Model):
         other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
         ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
         named = [self.chosen.get(path, path) for path in other]
-        return [f"ran in {ours} mode; in {theirs} mode were {some(named)}"] if other else []
+        which = f"these modules, which depend on it, were in {theirs} mode: {some(named)}"
+        return [f"ran in {ours} mode; {which}"] if other else []
 
     def _depends_on_mode(self, path: str) -> bool:
         is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)

@@ -190,7 +190,8 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from parity.causes.guessing import guess, place, unequal_weights, unlisted_maps
+    from parity.causes.guessing import guess, place, unlisted_maps
+    from parity.causes.unequal_layers import unequal_weights
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)

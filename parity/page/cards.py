@@ -105,7 +105,8 @@ def divergences(
         rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
         rows = [(label, links.get(label, text)) for label, text in rows]
         keys = rows[0][0], "weights", "looks like", "cause lies"
-        rows[1:1] = _class(r, modules)
+        at = next(k for k, (label, _) in enumerate(rows, 1) if label in NAMES)
+        rows[at:at] = _class(r, modules)
         head = _head(r, own, f": {', '.join(finding.pairs)}", home)
         cards.append(tag("article", head, facts(rows, *keys), class_="card"))
     return tag("section", tag("h2", "Where the models first differ"), tag("div", *cards, class_="cards"))

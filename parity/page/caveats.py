@@ -25,7 +25,7 @@ def caveats(results: Sequence[Result], about: Mapping[str, str]) -> Markup:
     Args:
       about: what was run, by label.
     """
-    compared = [r for r in results if r.passed is not None]
+    compared = [r for r in results if r.curve]
     return section(_sentences(compared, about)) if compared else Markup()
 
 

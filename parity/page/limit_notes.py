@@ -17,7 +17,8 @@ from .markup import Markup, join, prose, tag
 
 MEASURE = (
     "The error of an element is its difference between both models, divided by the largest value that its feature (a "
-    f"channel, a logit) has {IN_FIRST} of the pair. The error of an array is the largest error of its elements."
+    f"channel, a logit) has {IN_FIRST} of the pair. The error of an array is the largest error of its elements; where "
+    "its features have limits of their own, it is that of the feature nearest to its limit, or furthest beyond it."
 )
 WHOLE = {  # by check
     "gradients": " A gradient has no features: its differences are divided by the largest value of the whole array, "
@@ -28,9 +29,10 @@ WHOLE = {  # by check
 BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
 RULE = (
     " How a limit follows from measured rounding: docs/parity.md of Triptych, section 3, “Below float64, by measured "
-    "noise”, and section 4, “What a run amplifies”. “Values” below a plot has the limit of every array."
+    "noise”, and section 4, “What a run amplifies”."
 )
 SHARE = 0.1  # limits from which they are also stated as shares of the largest value, as in bfloat16
+VALUES = " “Values” below a plot has the limit of every array."
 ID = "limits"  # the address of the list
 
 
@@ -120,7 +122,9 @@ def definition(results: Iterable[Result]) -> str:
     judged = [r for r in results if r.passed is not None]
     whole = "".join(text for check, text in WHOLE.items() if any(r.check == check for r in judged))
     is_below = any(r.dtype != "float64" for r in judged)
-    return f"{MEASURE}{whole}{BELOW * is_below}{RULE * is_below}" if judged else ""
+    has_plots = any(len(r.curve) > 1 for r in judged)
+    rule = f"{BELOW}{RULE}{VALUES * has_plots}" * is_below
+    return f"{MEASURE}{whole}{rule}" if any(r.curve for r in judged) else ""
 
 
 def _range(limits: Iterable[float]) -> str:

@@ -30,7 +30,7 @@ KEYS = (
     ("starts", f"{MARKS['close']} NaN starts here", "the first output with NaN on a side, as the models run"),
     ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
     ("only", "no partner", "one model alone has or calls a module of this name, and no partner of it is known"),
-    ("absent", "-", "not compared: it has no parameters, or is no output of the same shape on both sides"),
+    ("absent", "-", "not compared: it has no parameters, is not called by itself, or its outputs have other shapes"),
     ("container", "container", "holds modules in a row in a model, and was not compared itself"),
 )
 
@@ -58,6 +58,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         return Markup()
     errors = _errors([r for r in results if r.check == "layers"])
     trees = {label: by_name(tree) for label, tree in modules.items()}
+    failed = _failed(results)
     rows, taps = [], merge(trees.values())
     for tap in taps:
         first = next(iter(trees))
@@ -69,7 +70,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         if any(of_tap):
             cells += [cell for dtype, error in zip(errors, of_tap, strict=True) for cell in _error(error, dtype)]
         elif errors:
-            text, kind = _uncompared(tap, trees)
+            text, kind = _uncompared(tap, trees, failed)
             cells.append(tag("td", prose(text), class_=f"{kind} alone", colspan=2 * len(errors)))
         is_first = any(error is not None and error.state == "first" for error in of_tap)
         rows.append(tag("tr", *cells, class_="differs" if is_first else None))
@@ -126,18 +127,29 @@ def by_name(tree: Iterable[tuple[str, ...]]) -> dict[str, Listed]:
     return {row[0]: Listed(*row) for row in tree}
 
 
-def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]]) -> tuple[str, str]:
-    """Return (text, class) of the cell of a module whose output was not compared: why it was not."""
+def _failed(results: Iterable[Result]) -> str:
+    """Say which models did not run; "" where pairs of all models were compared."""
+    missing = {label: r.grade for r in results if r.check == "layers" for label, _ in r.missing}
+    words = {"failed": "failed", "not run": "did not run"}
+    return "; ".join(f"{label} {words[grade]}" for label, grade in missing.items())
+
+
+def _uncompared(tap: str, trees: Mapping[str, Mapping[str, Listed]], failed: str) -> tuple[str, str]:
+    """Return (text, class) of the cell of a module whose output was not compared: why it was not.
+
+    Args:
+      failed: which models did not run, see _failed.
+    """
     having = {label: tree[tap] for label, tree in trees.items() if tap in tree}
+    if any(re.search(LISTS, module.kind) for module in having.values()):
+        return "container", "container"
     for module in having.values():
         if module.reason:
             return f"not compared: {module.reason}", "reason"
-    if any(re.search(LISTS, module.kind) for module in having.values()):
-        return "container", "container"
     if len(having) < len(trees):
         lacking = f" in {in_a_row(label for label in trees if label not in having)}"
         return f"no partner{lacking * (len(trees) > 2)}", "only"
-    return "-", "absent"
+    return (f"not compared: {failed}", "reason") if failed else ("-", "absent")
 
 
 def _error(error: Error | None, dtype: str) -> list[Markup]:

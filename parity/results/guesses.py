@@ -16,8 +16,9 @@ EPSILONS = re.compile(rf"{EPSILON} \S+(?: or {EPSILON} \S+)*")
 
 
 class Guess(str):
-    """A cause that was recomputed, as text; "" for none.
+    """A cause that was recomputed, as text with its evidence in parentheses; "" for none.
 
+    cause: the text without the evidence.
     what: a word for what differs, EPSILON or ACTIVATION; "" for anything else.  sides: what each model computes, by its
     label; none where the cause is no such setting.  error: how closely recomputing gives what was recorded.  after: the
     layer whose output an activation was applied to.
@@ -27,6 +28,17 @@ class Guess(str):
     sides: Mapping[str, str] = MappingProxyType({})
     error: float = 0.0
     after: str = ""
+    evidence: str = ""
+
+    @property
+    def cause(self) -> str:
+        return self.removesuffix(f" ({self.evidence})") if self.evidence else str(self)
+
+    @classmethod
+    def known(cls, cause: str, evidence: str) -> Guess:
+        guess = cls(f"{cause} ({evidence})")
+        guess.evidence = evidence
+        return guess
 
     @classmethod
     def of(cls, sides: Mapping[str, str], error: float, after: str = "") -> Guess:
@@ -42,7 +54,7 @@ class Guess(str):
         text = f"{EPSILON} is " * is_epsilon + ", ".join(texts) + f", after {after}" * bool(after)
         all_of = "both" if len(labels) == 2 else "all"
         how = f"to {short(error)}" if error else "exactly"
-        made = cls(f"{text} (recomputing {all_of} reproduces their outputs {how})")
+        made = cls.known(text, f"recomputing {all_of} reproduces their outputs {how}")
         made.what = EPSILON if is_epsilon else ACTIVATION if after else ""
         made.sides, made.error, made.after = sides, error, after
         return made

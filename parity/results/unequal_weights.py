@@ -24,7 +24,7 @@ class UnequalWeights:
 
     Args:
       errors: (name in the right model, largest difference relative to the array's largest value) of each array that
-        differs, in the order in which the models run.
+        differs, in the order of the models' own lists.
       compared: how many arrays were compared.
       rounded: label of the model in which each of these arrays is the other one's, rounded to float32; "" for neither.
     """
@@ -36,7 +36,7 @@ class UnequalWeights:
     def __str__(self) -> str:
         (name, error), *others = self.errors
         most, largest = max(self.errors, key=lambda pair: pair[1])
-        by = f"{'first ' * bool(others)}{marked(name)} {_by(error)}"
+        by = f"{'such as ' * bool(others)}{marked(name)} {_by(error)}"
         by += f", most {marked(most)} {_by(largest)}" * (largest > error)
         rounded = f"; {self.rounded} has those values rounded to float32" * bool(self.rounded)
         return f"{len(self.errors):,} of {count(self.compared, 'array')}, {by}{rounded}"

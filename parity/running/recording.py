@@ -114,7 +114,8 @@ def record(
         recording.masks = _masks(model, inputs)
     if rates:
         recording.notes.append(_dropout_note(list(dict.fromkeys(rates)), recording.masks))
-    recording.notes += [*model.switched(training), *model.turned()]
+    for each in filter(None, (recording, recording.truth)):
+        each.notes += [*model.switched(training), *model.turned()]
     if check in TRACED:
         recording.notes += _uncalled_maps(model, recording)
     if model.source:

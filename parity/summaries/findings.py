@@ -11,7 +11,7 @@ from convert.folding import listed
 from parity.causes.next_steps import following
 from parity.given.quoting import INPUT, place, quoted, unmarked
 from parity.results.elements import aligned
-from parity.results.guesses import joined
+from parity.results.guesses import Guess, joined
 from parity.results.naming import own_name, with_own
 from parity.results.result import Divergence, Result
 from specs.numbers import limit, short
@@ -52,10 +52,10 @@ class Finding:
         return tuple(r.pair for r in self.firsts)
 
     @property
-    def guess(self) -> str:
+    def guess(self) -> Guess:
         """Return the cause that was recomputed, of all pairs together; what brings in NaN; "" for neither."""
         firsts = [r.first_divergence for r in self.firsts if r.first_divergence is not None]
-        return joined(first.guess for first in firsts) or firsts[0].holds
+        return joined(first.guess for first in firsts) or Guess(firsts[0].holds)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -63,7 +63,7 @@ class Finding:
         r, first = self.result, self.result.first_divergence
         if first is None:
             return (id(self),)
-        words = [first.weights, self.guess.partition(" (")[0], first.place, first.worst.word, checks(self.others)]
+        words = [first.weights, self.guess.cause, first.place, first.worst.word, checks(self.others)]
         texts = (re.sub(r"\d[\d.e-]*", "#", text) for text in words)
         return r.architecture, r.check, r.dtype, r.device, str(first), self.pairs, self.equal, self.exact, *texts
 
@@ -72,7 +72,7 @@ class Finding:
         first = other.result.first_divergence
         assert first is not None
         own = [f"error {short(first.error)}"] * (math.isfinite(first.error) and not first.worst.cause)
-        theirs, ours = (finding.guess.partition(" (")[0] for finding in (other, self))
+        theirs, ours = other.guess.cause, self.guess.cause
         own += [theirs] * (theirs != ours)
         return other.result.variant, f"{': ' * bool(own)}{', '.join(own)}"
 

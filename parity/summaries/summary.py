@@ -16,10 +16,10 @@ from specs.numbers import limit, short
 from specs.words import count, counted, in_a_row
 
 from . import findings
+from .failures import REASON, failure
 
 NEAREST, FURTHEST = "error nearest to its limit", "error furthest beyond its limit"  # which stands for all others
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
-REASON = 80  # characters of a reason that stands in a verdict
 
 
 def model(result: Result, own: str = "own models") -> str:
@@ -100,7 +100,7 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         return f"{agreed}{_culprit(off)}{share}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
-        return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
+        return f"Not proven: {failure(results)}{agree}.{skipped}"
     if compared and (unproven := unjudged(results)):
         agree = f"{count(compared, 'comparison')} {'agrees' if compared == 1 else 'agree'}"
         return f"Nothing is proven of {in_a_row(unproven)}; of others, {agree}.{skipped}"
@@ -174,7 +174,7 @@ def _briefly(finding: findings.Finding) -> str:
         array, _, text = first.of_weights.partition("; ")[0].partition(": ")
         leaf = array.partition(" ")[0].rpartition(".")[2]
         return f": {text.partition(', ')[0].replace(' elements ', f' elements of its {leaf} ', 1)}"
-    cause = finding.guess.partition(" (")[0].rpartition(", after ")
+    cause = finding.guess.cause.rpartition(", after ")
     text = cause[0] or cause[2] or finding.result.word(first)
     for label in finding.result.sides:  # marked as ahead of it
         text = text.replace(quoted(label), _label(label)) if quoted(label) != label else text

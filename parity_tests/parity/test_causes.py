@@ -115,7 +115,10 @@ def test_rounding_is_no_other_order() -> None:
 def test_the_order_of_a_concatenation_is_no_flatten_order() -> None:
     x, out = normed(1e-5)
     joined = layer_norm("b", x, np.concatenate([out[:, 6:], out[:, :6]], 1))
-    text = "order of a concatenation: its output holds the same 64 values, the first 6 of 16 along axis 1 last"
+    text = (
+        "order of a concatenation: its output holds the same 64 values, "
+        "in b those of a with the first 6 of 16 along axis 1 last"
+    )
     assert guess("norm", "layers", layer_norm("a", x, out), joined) == text
     mixed = layer_norm("b", x, out[:, np.random.default_rng(3).permutation(16)])
     assert guess("norm", "layers", layer_norm("a", x, out), mixed).startswith("another order, as of a flatten")
@@ -266,6 +269,53 @@ def test_the_side_that_adds_a_residual_once_more_is_named(more: str, less: str) 
         out = x + y if label == more else y
         sides.append(Recording(label, "torch", "float64", "cpu", {"block": out}, [Tap("block", (x,), (out,))]))
     assert guess("block", "layers", *sides).startswith(f"a residual that {more} adds once more than {less} (")
+
+
+def returning(label: str, x: np.ndarray, y: np.ndarray, end: np.ndarray, names: str = "pq") -> Recording:
+    """Of two modules p and q, the second of which reads what the first one returns, and of what the model returns."""
+    taps = [Tap(names[0], (x,), (x + 1,)), Tap(names[1], (x + 1,), (y,)), Tap("output", (x,), (end,))]
+    return Recording(label, "torch", "float64", "cpu", {tap.name: tap.outputs[0] for tap in taps}, taps)
+
+
+@pytest.mark.parametrize(("change", "cause"), [
+    (lambda x, y: np.maximum(y, 0), "no activation in a, ReLU in b, after q"),
+    (lambda x, y: hypotheses.softmax(y), "no activation in a, softmax over the last axis in b, after q"),
+    (lambda x, y: y + x + 1, "a residual that b adds once more than a"),
+    (lambda x, y: 0.5 * y, "every value of b is 0.5 times that of a"),
+    (lambda x, y: y.swapaxes(1, 2),
+     "another order: it holds the same 64 values, in b those of a with axes in the order 0, 2, 1"),
+])  # fmt: skip
+def test_what_is_done_to_the_last_layer_before_it_is_returned_is_named(change: Any, cause: str) -> None:
+    x, y = RNG.standard_normal((2, 4, 4, 4))
+    sides = returning("a", x, y, y), returning("b", x, y, change(x, y))
+    (result,) = judge(Subject("own", "own", "layers", "float64", "cpu"), sides)
+    first = result.first_divergence
+    assert first == "output" and first.guess.cause == cause
+    assert f"first at `output`: {cause.removesuffix(', after q')} (own" in verdict([result])
+
+
+def test_an_unknown_change_of_what_a_model_returns_lies_after_its_last_layer() -> None:
+    x, y = RNG.standard_normal((2, 4, 4))
+    sides = returning("a", x, y, y), returning("b", x, y, y + np.cos(y))
+    (result,) = judge(Subject("own", "own", "layers", "float64", "cpu"), sides)
+    rows = dict(findings.facts(findings.find([result])[0]))
+    assert rows["cause lies"] == "after q, in what the models return" and "looks like" not in rows
+    assert rows["next"] == "look at what is done to the output of q before it is returned"
+
+
+@pytest.mark.parametrize(("more", "less"), ["ab", "ba"])
+def test_a_residual_ahead_of_a_layer_is_named(more: str, less: str) -> None:
+    x, y, end = RNG.standard_normal((3, 4, 4))
+    sides = []
+    for label in "ab":
+        made = returning(label, x, y, end)
+        read = y + x + 1 if label == more else y
+        made.taps.insert(2, Tap("head", (read,), (np.tanh(read),)))
+        made.arrays = {tap.name: tap.outputs[0] for tap in made.taps}
+        sides.append(made)
+    told = guess("head", "layers", *sides)
+    assert told.cause == f"a residual that {more} adds once more than {less}"
+    assert told.evidence == "what head gets differs by exactly the input of module q"
 
 
 def test_a_norm_over_the_channels_of_images_is_recomputed() -> None:

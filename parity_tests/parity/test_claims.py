@@ -210,15 +210,23 @@ class Dropping(torch.nn.Module):
 def test_every_check_states_its_mode_and_dropout() -> None:
     models = {"a": Dropping(0.25).train(), "b": Dropping(0.25).train()}
     forward = parity.compare(models, X, dtype="float64")
-    assert "ran in evaluation mode; in training mode were 'norm', 'drop'" in forward.results[0].cause
+    assert (
+        "ran in evaluation mode; these modules, which depend on it, were in training mode: 'norm', 'drop'"
+        in forward.results[0].cause
+    )
     assert forward.about["a"].endswith("evaluation mode")
+    layers = parity.compare(models, X, "layers")  # the copies in float64 were in training mode, too
+    assert {r.dtype: "were in training mode: 'norm'" in r.cause for r in layers} == {"float64": True, "float32": True}
     gradients = parity.compare(models, X, "gradients", dtype="float64")
     assert gradients.results[0].cause == "dropout was off (dropout 0.25): train judges its masks by themselves"
     assert "evaluation mode" not in gradients.results[0].cause
     assert gradients.about["a"].endswith("training mode")
     models["b"].norm.eval()
     frozen = parity.compare(models, X, "gradients", dtype="float64")
-    assert "b: ran in training mode; in evaluation mode were 'norm'" in frozen.results[0].cause
+    assert (
+        "b: ran in training mode; these modules, which depend on it, were in evaluation mode: 'norm'"
+        in frozen.results[0].cause
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,21 @@ def test_the_page_states_the_least_that_the_error_of_a_gradient_is_relative_to(s
     assert "gradient" not in definition([replace(result, check="layers")])
 
 
+def test_the_error_of_an_array_is_that_of_the_feature_furthest_beyond_its_own_limit() -> None:
+    """The copies of feature 1 differ by more, and may: it is rounded a thousand times as much."""
+    noise, sides = np.array([0.0, 1e-3]), list[Recording]()
+    for label, values in (("a", [1.0, 1.0]), ("b", [1.5, 1.875])):
+        truth = Recording(label, label, "float64", "cpu", {"output": np.array([values, values])})
+        sides.append(Recording(label, label, "float32", "cpu", {"output": np.array([values, values]) + noise}))
+        sides[-1].truth = truth
+    (result,) = judge(Subject("x", "v", "layers", "float32", "cpu"), sides)
+    assert (result.error, result.tolerance) == (0.5, pytest.approx(4 * 2.0**-24)) and result.copies == ("output",)
+    assert "it is that of the feature nearest to its limit, or furthest beyond it. Below float64" in definition(
+        [result]
+    )
+    assert "below a plot" not in definition([result])  # of one array there is none
+
+
 def test_copies_in_float64_that_differ_are_judged_by_what_float32_rounds() -> None:
     off = judged("layers", "float32", slip=1e-3)
     assert off.passed is False and off.basis == TWINS and off.first_divergence is not None

@@ -12,7 +12,7 @@ import pytest
 
 import parity
 import specs
-from parity.causes.guessing import unequal_weights
+from parity.causes.unequal_layers import unequal_weights
 from parity.report import Report
 from parity.results.elements import Worst
 from parity.results.naming import elsewhere, of_gradients, own_name, whose, with_own

@@ -81,8 +81,13 @@ def test_the_headline_ends_with_the_cause_of_what_differs_first() -> None:
 
 
 def test_a_sentence_goes_on_behind_the_name_of_what_was_compared() -> None:
-    crashed = replace(row(("a",)), passed=False, error=float("inf"), missing=(("b", "its process died"),))
-    assert "<title>x:v: not proven: 1 comparison failed to run.</title>" in Report([crashed]).to_html()
+    crashed = replace(row(()), passed=False, error=float("inf"), missing=(("b", "its process died"),))
+    page = Report([crashed]).to_html()
+    assert "<title>x:v: not proven: 1 comparison failed to run, as b failed: its process died.</title>" in page
+    assert "How errors are measured" not in page and "Only this was compared" not in page  # nothing was
+    other = replace(crashed, missing=(("a", "Error: " + 80 * "x"),))
+    assert summary.verdict([other]) == "Not proven: 1 comparison failed to run, as a failed."
+    assert summary.verdict([crashed, other]) == "Not proven: 2 comparisons failed to run."
 
 
 def test_parts_of_the_page_have_headings_and_tables_titles() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from parity.given.module_names import Listed
 from parity.judging.judge import Subject, judge
 from parity.report import Report
+from parity.results.unequal_weights import UnequalWeights
 from parity.running.recording import Recording
 from parity.summaries import findings
 
@@ -52,6 +53,21 @@ def test_a_list_that_one_model_alone_has_is_a_container_and_nothing_to_look_at()
     trees = {"a": [("l", "ModuleList"), ("fc", "Linear")], "b": [("fc", "Dense")]}
     page = Report([row(("fc",))], modules=trees).to_html()
     assert 'class="container alone"' in page and "no partner" not in page
+
+
+def test_a_card_states_the_class_of_the_layer_behind_its_name() -> None:
+    off = replace(row(("a",)), passed=False, curve=(("a", 1e-3, 1e-10),), first_divergence=first("a"), sides=("m", "n"))
+    off = replace(off, weights=UnequalWeights((("a.weight", 1.0),), 1))
+    card = Report([off], modules={label: [("a", "Linear")] for label in "mn"}).to_html().partition('class="card"')[2]
+    assert re.findall("<dt>(.*?)</dt>", card)[:3] == ["weights", "layer", "class"]
+
+
+def test_a_module_is_not_compared_as_a_model_failed() -> None:
+    crashed = replace(row(("a",)), curve=(), passed=False, error=np.inf, missing=(("b", "its process died"),))
+    trees = {"a": [("fc", "Linear"), ("l", "ModuleList")], "b": [("fc", "Linear"), ("l", "ModuleList")]}
+    table = Report([crashed], modules=trees).to_html().partition("side by side</h2>")[2]
+    assert ">not compared: b failed</td>" in table and ">container</td>" in table
+    assert "it has no parameters" not in table
 
 
 def test_modules_are_indented_below_those_they_are_in_and_the_first_models_own_stand_first() -> None:

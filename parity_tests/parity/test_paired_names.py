@@ -96,6 +96,7 @@ def test_what_was_derived_names_the_modules_of_both_models(tmp_path: Path):
         assert listed["b"]["up_0"].name == listed["a"]["blocks.0.fc1"].name == "blocks.0.fc1"
         assert listed["b"]["up_0"].reason == "" and listed["b"]["q_0"].reason == listed["a"]["blocks.0.qkv"].reason
         assert listed["b"]["q_0"].reason == "the models split modules otherwise"
+        assert listed["a"]["blocks.0"].reason.startswith("it has no arrays of its own, so that no line ")
     changed = parity.transfer(left, right, (X,))
     changed[1]["params"]["down_1"]["bias"] = changed[1]["params"]["down_1"]["bias"] + 1e-3
     report = parity.compare({"a": left, "b": changed}, X, check="layers", names=found, dtype="float64")

@@ -105,7 +105,22 @@ def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None
         assert weights is not None and weights.errors == (("c", 0.125),) and weights.compared == 2
     assert unequal({"x": one, "y": one}) is None
     sick = unequal({"x": one, "y": {**other, "a": np.array([np.nan, 1.0])}})
-    assert sick is not None and str(sick) == "2 of 2 arrays, first `a` (NaN or infinite in one model alone)"
+    assert sick is not None and str(sick) == "2 of 2 arrays, such as `a` (NaN or infinite in one model alone)"
+
+
+def test_weights_that_differ_are_listed_in_the_order_of_torch_as_jax_sorts_names() -> None:
+    needs("flax")
+    import torch
+
+    def run(w: Any, x: Any) -> Any:
+        return (x @ w["stem"]) @ w["fc"] + w["bias"]
+
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3)).double()
+    weights = {"stem": np.eye(3), "fc": np.eye(3), "bias": np.ones(3)}
+    table = "0.weight: o i <-> stem: i o\n1.weight: o i <-> fc: i o\n1.bias: c <-> bias: c"
+    models = {"a": net, "b": (run, weights)}
+    (result,) = parity.compare(models, np.ones((2, 3)), names=Table.parse(f"table 1\n{table}"), dtype="float64").results
+    assert result.weights is not None and [name for name, _ in result.weights.errors] == ["stem", "fc", "bias"]
 
 
 @pytest.mark.parametrize(("framework", "name"), [("torch", "dense.weight"), ("flax", "dense.kernel (weight in a)")])
