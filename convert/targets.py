@@ -56,7 +56,7 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read.
 
     Args:
-      others: further sources of the same command, which its targets do not replace either.
+      others: what else the same command reads, which its targets do not replace either.
     """
     if shard_size is not None and not (isinstance(shard_size, int | float) and shard_size >= 1):
         raise UsageError(f"shard_size={shard_size!r}: give a number of bytes from 1 on, as in shard_size=5_000_000_000")
@@ -144,7 +144,7 @@ def check_path(sources: Iterable[str], out: str, force: bool) -> None:
     there = filter(os.path.exists, sources) if os.path.exists(out) else ()
     if any(os.path.samefile(source, out) for source in there):
         elsewhere = command_or_call("give another -o", "give another path")
-        raise UsageError(f"{out}: is a source itself, or a part of one: {elsewhere}")
+        raise UsageError(f"{out}: is read itself, or as a part of what is read: {elsewhere}")
     if os.path.lexists(out) and not force:
         raise Exists(out)
     if not os.access(folder, os.W_OK):

@@ -334,7 +334,7 @@ def test_existing_targets_are_kept(run, tmp_path):
     for same in (source, tmp_path / "link.npz"):
         code, _, err = run("google2flax", source, "-o", same, "--force")
         assert code == 2
-        assert "is a source itself" in err
+        assert "is read itself" in err
     assert Path(source).read_bytes() == before
 
 

@@ -158,6 +158,10 @@ def test_an_error_does_not_depend_on_the_order_of_the_files(run, tmp_path):
         (found,) = json.loads(run("diff", *pair, "--json")[1])["differences"]
         assert (found["error"], found["largest"]) == (1, pytest.approx(8e-3))
         assert [run("diff", *pair, "--rtol", rtol)[0] for rtol in ("0.5", "1")] == [1, 0]
+    for path, value in ((a, 1e308), (b, -1e308)):  # the difference and its limit are both beyond float64
+        save_file({"x": np.array([value])}, path)
+    code, printed, err = run("diff", a, b, "--rtol", "1.9")
+    assert (code, err) == (1, "") and "  not finite    1 of 1  x: A=1e308, B=-1e308 at [0]" in printed
 
 
 def test_a_part_of_a_file_is_compared_by_its_names(run, tmp_path):

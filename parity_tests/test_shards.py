@@ -252,7 +252,7 @@ def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
     else:
         assert code == 2
-        assert "is a source itself, or a part of one" in err
+        assert "is read itself, or as a part of what is read" in err
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert run("inspect", source)[0] == 0
 

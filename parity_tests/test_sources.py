@@ -37,7 +37,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(run, tmp_path):
     source = shutil.copy(GOOGLE, tmp_path / "mixer.npz")
     for words in ([], ["--dry-run"]):
         code, _, err = run("google2big_vision", source, "-o", source, "--force", *words)
-        assert code == 2 and "is a source itself" in err
+        assert code == 2 and "is read itself" in err
 
 
 def test_a_target_is_named_plainly(run, tmp_path):
@@ -255,7 +255,7 @@ def test_a_source_of_a_call_is_no_target_of_another_source(run, tmp_path):
     kept = [file.read_bytes() for file in both]
     for files in (both, both[::-1], [tmp_path / "nothing.npz", *both], [tmp_path, "-o", tmp_path]):
         code, _, err = run(*words, *files)
-        assert code == 1 and err.count("m.safetensors: is a source itself, or a part of one: give another -o") == 2, err
+        assert code == 1 and err.count("m.safetensors: is read itself, or as a part of what is read: ") == 2, err
         assert [file.read_bytes() for file in both] == kept
 
 
@@ -266,7 +266,7 @@ def test_shards_of_a_source_of_a_call_are_not_replaced_by_another_target(run, tm
     assert run(*words, "-o", tmp_path / "n.safetensors", "--shard-size", "24B")[0] == 0
     before = listing(tmp_path)
     code, _, err = run(*words, index, "--force")
-    assert code == 1 and f"{index}: is a source itself, or a part of one" in err, err
+    assert code == 1 and f"{index}: is read itself, or as a part of what is read" in err, err
     assert listing(tmp_path) == before
 
 

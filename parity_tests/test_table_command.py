@@ -233,6 +233,19 @@ def test_like_settles_sizes_and_dtype_casts(files, capsys):
     assert all(np.array_equal(found[name], array.astype("f2")) for name, array in right.items())
 
 
+def test_force_replaces_no_shard_of_like(files, capsys):
+    """Nor its index, which --force would else remove beside a target in one file."""
+    folder, _, right = files
+    words = ["--table", folder / "bert.table", folder / "left.safetensors"]
+    whole, like = save(folder / "like.npz", right), folder / "new.safetensors.index.json"
+    out = folder / "new.safetensors"
+    assert run(capsys, *words, "--like", whole, "-o", out, "--shard-size", "1kB")[0] == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, _, error = run(capsys, *words, "--like", like, "-o", out, "--force")
+    assert code == 2 and f"{like}: is read itself, or as a part of what is read: give another -o" in error, error
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_like_takes_the_weights_of_a_training_checkpoint(files, capsys):
     folder, _, right = files
     state = {"step": np.array(3), **{f"opt_state/0/mu/{name}": array for name, array in right.items()}}

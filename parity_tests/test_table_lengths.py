@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from specs.solving.stating import stated
-from specs.table import Table
+from specs.table import Table, TableError
 
 from .test_table_command import files, load, run, save
 
@@ -155,6 +155,10 @@ def test_given_lengths_that_contradict_each_other_are_refused(tmp_path, capsys):
     said = "lengths contradict each other, as h2=8 makes d=6 on line 2 and h=3 makes d=8 on line 3: give lengths"
     assert code == 2 and said in error, error
     assert not (tmp_path / "b.npz").exists() and run(capsys, *words, "--set", "h2=8", "--set", "h=4")[0] == 0
+    table, arrays = Table.load(tmp_path / "x.table"), dict(np.load(words[2]))
+    with pytest.raises(TableError, match=said):
+        table.apply(arrays, h2=8, h=3)
+    assert len(table.apply(arrays, h2=8, h=4)) == len(arrays)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def apart(left: complex, right: complex, least: int = 3) -> tuple[str, str]:
         whole = [int(value) for value in (left, right) if _is_whole(value)]
         if len(whole) == 2:
             return str(whole[0]), str(whole[1])
-    gap = abs(left - right)
+    difference = complex(left) - complex(right)
+    gap = math.hypot(difference.real, difference.imag)  # infinite where float64 has no such number
     if not math.isfinite(gap):
         return measured(left, least), measured(right, least)
     # both alike: beside a larger one, a small value has none of its own exponent

@@ -123,12 +123,14 @@ class Table(Lines):
           like: arrays, or anything with a shape, of the right side; arrays that the Table drops there are copied.
           sizes: lengths of axes that stay open else.
         Returns: arrays, some of which are views of those given: what writes into one has to copy it first.
-        Raises: TableError, also where tied arrays differ or one declared constant holds another value.
+        Raises: TableError, also where tied arrays differ, one declared constant holds another value, or lengths that
+          are given contradict each other on heads.
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
         arrays that it drops though it states other values for them.
         """
         from specs.applied.arrays import as_arrays, flat, translate, warn_of_dropped
         from specs.notation.claims import warn
+        from specs.solving.heads import clashes
         from specs.solving.sizes import SizeError
         from specs.solving.wrapped import wrapped
 
@@ -148,6 +150,8 @@ class Table(Lines):
             if remedy := wrapped(self, arrays):
                 raise TableError(error.message, [remedy]) from None
             raise
+        for clash in clashes(self, sizes, layout.sizes):
+            raise TableError(clash)
         made = translate(layout, arrays)
         warn_of_dropped(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}

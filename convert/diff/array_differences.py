@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,8 +34,8 @@ class Tolerance(NamedTuple):
     absolute: float = 0.0
 
     def limit(self, scale: float) -> float:
-        """Return the largest difference to accept in an array whose largest element is `scale`."""
-        return max(self.relative * scale, self.absolute)
+        """Return the largest difference to accept in an array whose largest element is `scale`; none is infinite."""
+        return min(max(self.relative * scale, self.absolute), sys.float_info.max)
 
 
 EXACT = Tolerance()
@@ -300,7 +301,7 @@ def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     import numpy as np
 
     (high, low), (other_high, other_low) = _split(a), _split(b)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # a difference beyond float64 is infinite
         gap = np.abs((high - other_high) + (low - other_low))
         gap = np.where((np.isnan(high) & np.isnan(other_high)) | ((high == other_high) & (low == other_low)), 0.0, gap)
     gap[np.isnan(gap)] = np.inf
