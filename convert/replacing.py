@@ -11,7 +11,7 @@ from contextlib import suppress
 from .errors import ConvertError, option
 from .files import open_checkpoint
 from .files.atomic import temporary_of
-from .files.sharded import PART, Index
+from .files.sharded import KEY, PART, Index
 from .records import record as records
 
 Removed = Callable[[str], None]  # is called with the path of each file that was removed
@@ -37,8 +37,8 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
     Raises: ConvertError that names a file that is not: somebody else's shard, index or .json.
     """
     index, not_replaced = index_of(out), f"so {option('force')} does not replace it: move it away"
-    if os.path.lexists(index) and not record_beside and _shards(index) is None:
-        raise ConvertError(f"{index}: is no index of shards, so {option('force')} does not remove it: move it away")
+    if os.path.lexists(index) and not record_beside and (what := _foreign(index)):
+        raise ConvertError(f"{index}: {what}, so {option('force')} does not remove it: move it away")
     if record_beside and os.path.lexists(out + ".json") and not records.is_record(out + ".json"):
         raise ConvertError(f"{out}.json: is no record of a conversion, {not_replaced}")
     shards = [os.path.abspath(name) for name in names if name != out and os.path.lexists(name)]
@@ -97,6 +97,17 @@ def _listed_elsewhere(out: str) -> dict[str, str]:
     indices = [name for name in sorted(os.listdir(folder)) if name.endswith(".index.json")]
     others = [name for name in indices if name != os.path.basename(index_of(out))]
     return {shard: name for name in others for shard in _shards(os.path.join(folder, name)) or ()}
+
+
+def _foreign(index: str) -> str:
+    """Say what an index of shards is that this converter did not write; "" of its own, and of a killed run's."""
+    try:
+        own = Index(index)
+    except ConvertError:
+        return "is no index of shards"
+    if KEY in own.metadata or own.total_size is None:  # a killed run's lists shards alone
+        return ""
+    return "is of a checkpoint that this converter did not write"
 
 
 def _shards(index: str) -> list[str] | None:

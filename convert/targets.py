@@ -77,8 +77,10 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
         atomic_folder.check_apart(path, out)
     sources = [file for path in read for file in _files_of(path)]
     if not writer.one_file:
-        check_path([], out, force)
-        atomic_folder.check(out, force, writer, record.is_record)
+        try:
+            check_path([], out, force)
+        finally:  # what --force does not replace either has another remedy
+            atomic_folder.check(out, writer, record.is_record)
         return Target(out, writer, shards, names, [], sharded)
     _check_files(sources, out, force, names, record_beside=not writer.keeps_metadata and not sharded)
     outdated = replacing.outdated(out, names) if force else []
@@ -127,7 +129,11 @@ def _check_files(sources: list[str], out: str, force: bool, names: list[str], re
       record_beside: the target's record is a file of its own, OUT.json.
     """
     for name in dict.fromkeys([*names, index_of(out), out, *([f"{out}.json"] if record_beside else [])]):
-        check_path(sources, name, force)
+        try:
+            check_path(sources, name, force)
+        except Exists:
+            replacing.check(out, names, record_beside)  # what --force does not replace either has another remedy
+            raise
         if os.path.isdir(name):
             raise UsageError(f"{name}: is a folder: give a file name")
     if force:

@@ -455,6 +455,23 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
     assert f"{name}: was written with --no-verify" in err
 
 
+def test_a_record_without_its_hashes_was_changed(run, tmp_path):
+    """Its file was not written without them: the record would say so of itself."""
+    path = tmp_path / "x.npz"
+    assert run("google2google", GOOGLE, "-o", path)[0] == 0
+    record = json.loads((tmp_path / "x.npz.json").read_text())
+    for line in record["tensors"].values():
+        line["xxh3_128"] = None
+    (tmp_path / "x.npz.json").write_text(json.dumps(record))
+    code, printed, _ = run("verify", path)
+    assert code == 1 and "head/bias has no hash in the record" in printed and "other values" not in printed
+    for line in record["tensors"].values():
+        del line["xxh3_128"]
+    (tmp_path / "x.npz.json").write_text(json.dumps(record))
+    code, _, err = run("verify", path)
+    assert code == 1 and "is not as it was written, and holds no hashes" in err and "--no-verify" not in err, err
+
+
 def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):
     """Another file of the same size beside the same .json: only its configuration is used, with a note."""
     out = tmp_path / "m.msgpack"

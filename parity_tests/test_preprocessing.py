@@ -331,7 +331,10 @@ def test_diff_reports_another_scale(tmp_path, run):
     assert run("google2torch", GOOGLE, "-o", three)[0] == 0
     code, _, err = run("diff", one, two)
     assert code == 0 and "pixels on different scales" in err and "std=1" in err
-    assert "scales" not in run("diff", one, three)[2]  # the scale of the third is assumed
+    assert "(assumed: mean, std, range)" in run("diff", two, three)[2]  # nobody states the scale of the third
+    four = three.with_name("four.safetensors")
+    assert run("google2timm", GOOGLE, "-o", four)[0] == 0
+    assert "scales" not in run("diff", three, four)[2]
 
 
 def test_a_mixer_takes_no_other_image(tmp_path, run):

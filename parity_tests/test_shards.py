@@ -99,7 +99,7 @@ def test_a_large_shard_size_makes_one_file(run, tmp_path):
 
 def test_an_existing_shard_is_kept(tmp_path):
     (tmp_path / "m.safetensors.index.json").write_text("precious")
-    with convert.plan(GOOGLE, dst="torch") as plan, pytest.raises(ConvertError, match="exists"):
+    with convert.plan(GOOGLE, dst="torch") as plan, pytest.raises(ConvertError, match="is no index of shards"):
         plan.write(tmp_path / "m.safetensors", shard_size=8000)
     assert listing(tmp_path) == ["m.safetensors.index.json"]
 
@@ -257,6 +257,17 @@ def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):
     assert run("inspect", source)[0] == 0
 
 
+def test_force_keeps_shards_that_somebody_else_wrote(run, tmp_path):
+    """As of a downloaded model, of which no file has the target's name."""
+    save_file({"precious": np.ones(3, np.float32)}, tmp_path / "m-00001-of-00001.safetensors")
+    index = {"metadata": {"total_size": 12}, "weight_map": {"precious": "m-00001-of-00001.safetensors"}}
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps(index))
+    before = listing(tmp_path)
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--force")
+    assert code == 1 and "m.safetensors.index.json: is of a checkpoint that this converter did not write" in err, err
+    assert listing(tmp_path) == before
+
+
 def test_force_removes_only_shards_of_the_target(run, tmp_path):
     """Not a downloaded model whose index is missing, which has the same names; what is removed is named."""
     out, index = tmp_path / "m.safetensors", tmp_path / "m.safetensors.index.json"
@@ -297,6 +308,7 @@ def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, cont
     code, _, err = run(f"google2{route}", GOOGLE, "-o", out, "--force")
     assert code == 1
     assert f"{tmp_path / name}: is no " in err and "move it away" in err
+    assert run(f"google2{route}", GOOGLE, "-o", out)[2] == err  # where --force is no remedy, it is not offered
     assert (listing(tmp_path), (tmp_path / name).read_text()) == ([name], content)
 
 

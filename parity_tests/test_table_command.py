@@ -352,6 +352,13 @@ def test_the_one_part_of_the_weights_is_taken_and_the_rest_is_set_aside(stated, 
     assert np.array_equal(load(folder / "x.msgpack")["params/emb/embedding"], right["params/emb/embedding"])
 
 
+def test_an_array_that_lies_under_one_wrapper_and_under_two_is_not_chosen(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\nw: c <-> x: c\n")
+    source = save(tmp_path / "a.npz", {"model.w": np.zeros(3), "model.model.w": np.ones(3)})
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz")
+    assert code == 1 and "--weights model.model." in error and not (tmp_path / "b.npz").exists(), error
+
+
 def test_a_pickled_module_has_the_names_of_its_state_dict(tmp_path, capsys):
     """Of a Table, in inspect's list, and where two files are compared."""
     torch = pytest.importorskip("torch", reason="torch is not installed")

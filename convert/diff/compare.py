@@ -12,7 +12,7 @@ from typing import Any
 from convert.config.configure import check_names
 from convert.config.conventions import differing, no_effect, same, without_effect
 from convert.config.inference import unshown
-from convert.config.pixels import SCALING, conflict
+from convert.config.pixels import SCALING, same_scaling
 from convert.config.settings import Settings, Stated
 from convert.config.variants import alike
 from convert.errors import UsageError, option
@@ -194,14 +194,17 @@ def _with_settings(
 
 
 def _scales(*files: tuple[str, Plan]) -> Iterator[str]:
-    """Say that the two models are fed with pixels on different scales, if they are.
+    """Say that the two models are fed with pixels on different scales, if one file states its own.
 
     Args:
       files: both paths with their plans.
     """
-    (_, left), (_, right) = files
-    if conflict(left.preprocessing, right.preprocessing, left.config.channels):
-        fed = (f"{path} {plan.preprocessing.only(SCALING)}" for path, plan in files)
+    known = [plan.preprocessing.only(SCALING) for _, plan in files]
+    stated = [one for one in known if one.values.keys() >= SCALING]
+    if len(stated) < 2 or all(one.assumed == SCALING for one in stated):
+        return
+    if not same_scaling(stated[0], stated[1], files[0][1].config.channels):
+        fed = (f"{path} {one}" for (path, _), one in zip(files, stated, strict=True))
         yield f"the two are fed with pixels on different scales: {'; '.join(fed)}"
 
 

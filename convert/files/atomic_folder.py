@@ -21,7 +21,7 @@ EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(out: str, force: bool, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
+def check(out: str, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
     """Check that a folder target destroys nothing that is not its own.
 
     Args:
@@ -29,7 +29,7 @@ def check(out: str, force: bool, writer: type[Writer], is_record: Callable[[str]
     Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
     in it that its format's writer does not write.
     """
-    if not force or not os.path.lexists(out):
+    if not os.path.lexists(out):
         return
     if os.path.islink(out) or not os.path.isdir(out):
         raise ConvertError(f"{out}: is no folder, so {option('force')} does not replace it by one: move it away")

@@ -280,6 +280,10 @@ class NpzWriter(Writer):
                 raise ConvertError(f"{problem}; {remedy}")
             if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
                 raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
+        names = {tensor.name for tensor in self.tensors}
+        if clash := next((name for name in sorted(names) if f"{name}.npy" in names), None):
+            both = f"{shown(clash)} and {shown(clash + '.npy')}"
+            raise ConvertError(f"{both}: numpy reads one array by both names; convert to .safetensors or .msgpack")
         from .zip_writer import ZipWriter  # which reading does not need
 
         self._zip = ZipWriter(file, [tensor.name + ".npy" for tensor in self.tensors])

@@ -100,9 +100,11 @@ class ZipDirectory:
     def _locate64(self, offset: int) -> tuple[int, int]:
         if offset + END64.size > self.file.size:
             raise self.bad("has a zip64 record outside the file")
-        signature, *_, size, start = END64.unpack(self.file.read(END64.size, offset))
+        signature, *_, disk, first_disk, here, entries, size, start = END64.unpack(self.file.read(END64.size, offset))
         if signature != b"PK\6\6":
             raise self.bad(f"has no zip64 record at byte {offset}")
+        if disk or first_disk or here != entries:
+            raise self.bad(f"has a damaged zip64 record at byte {offset}")
         return start, size
 
     def _names(self, directory: bytes) -> list[bytes]:

@@ -49,7 +49,7 @@ def other_values(reader: Reader, content: Mapping[str, Any]) -> tuple[str, str]:
     """
     from convert.files.hashing import HASH, digest
 
-    hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
+    hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if isinstance(line.get(HASH), str)}
     hashed = sorted((t for t in reader.tensors.values() if t.name in hashes), key=lambda tensor: tensor.nbytes)
     sizes = accumulate(tensor.nbytes for tensor in hashed)
     sample = [tensor for tensor, size in zip(hashed, sizes, strict=True) if size <= SAMPLED]

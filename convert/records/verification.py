@@ -52,6 +52,8 @@ def list_damage(path: str) -> list[str]:
     if not lines:
         raise ConvertError(f"{path}: {record.place} {record.damage or 'lists no tensors'}: it is damaged, or not ours")
     if not any(HASH in line for line in lines.values()):
+        if record.damage:
+            raise ConvertError(f"{path}: {record.place} {record.damage}, and holds no hashes to check the file by")
         raise ConvertError(f"{path}: was written with {option('no-verify')}: its record holds no hashes to check it by")
     if hasattr(os, "posix_fadvise"):
         for name in files_of(path):
@@ -147,7 +149,9 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
                 yield f"{tensor.name} has shape {list(tensor.shape)}, recorded was {line.get('shape')}"
             elif meant(tensor.dtype) != meant(line.get("dtype", "")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
-            elif _hash(reader, tensor.name) != line.get(HASH):
+            elif not isinstance(line.get(HASH), str):
+                yield f"{tensor.name} has no hash in the record"
+            elif _hash(reader, tensor.name) != line[HASH]:
                 yield tensor.name + OTHER_VALUES
 
 

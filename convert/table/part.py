@@ -18,6 +18,7 @@ from convert.reading.nesting import (
     LONGEST,
     WRAPPERS,
     chosen,
+    cuts,
     has_word,
     is_training,
     label,
@@ -164,12 +165,18 @@ def _below_one_place(reader: Reader, table: Table, own: TablePart) -> TablePart 
         if not match.missing or max(len(match.unexpected), len(match.missing)) < FEW * count
     )
     live = whole or [place for place in most if not has_word(place)]
-    if len(live) != 1:
+    if len(live) != 1 or _is_doubled(reader, live[0]):
         return None
     alone = all(name.startswith(live[0]) for name in reader.tensors)  # else what is set aside says what is taken
     what = "all names" if whole else "most names"
     notes = (f"{what} that {table.name} reads lie under {live[0]!r}",) if alone else ()
     return _inside(reader, live[0])._replace(notes=notes)
+
+
+def _is_doubled(reader: Reader, place: str) -> bool:
+    """Tell whether an array below a place lies above it as well, as `w` does in module.module.w and module.w."""
+    inside = [name.removeprefix(place) for name in reader.tensors if name.startswith(place)]
+    return any(place[:cut] + name in reader.tensors for cut in cuts(place) if cut < len(place) for name in inside)
 
 
 def _under_table_root(own: TablePart, table: Table) -> TablePart | None:

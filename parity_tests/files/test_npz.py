@@ -144,6 +144,21 @@ def test_beyond_the_32_bit_fields(tmp_path, np, monkeypatch):
             tensor.name: payload(tensor) for tensor in items
         }
 
+    for at in (16, 24):  # the number of this disk, and of its entries
+        damaged = bytearray(raw)
+        damaged[raw.index(b"PK\6\6") + at] ^= 2
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError, match="has a damaged zip64 record"), NpzReader(path):
+            pass
+
+
+def test_two_names_of_which_numpy_reads_one_array_are_refused(tmp_path):
+    items = [Tensor("a", (2,), "float32"), Tensor("a.npy", (2,), "float32")]
+    with pytest.raises(ConvertError, match=r"'a' and 'a\.npy': numpy reads one array by both names"):
+        write(tmp_path / "a.npz", NpzWriter, items)
+    with NpzReader(write(tmp_path / "b.npz", NpzWriter, items[1:])) as reader:
+        check(reader, items[1:])
+
 
 @pytest.mark.parametrize("limit", [2**32 - 1, 300], ids=["32 bits", "64 bits"])
 def test_local_headers_say_what_the_directory_says(tmp_path, monkeypatch, limit):

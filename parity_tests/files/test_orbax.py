@@ -102,6 +102,16 @@ def array(folder, about, chunks):
         (folder / name).write_bytes(data)
 
 
+def test_a_name_with_a_slash_lies_in_folders_of_its_folder(tmp_path):
+    """As Orbax writes {"a/b": array} without a database."""
+    about = {"shape": [2], "chunks": [2], "dtype": "<f4", "compressor": None, "fill_value": None}
+    (tmp_path / "a").mkdir()
+    array(tmp_path / "a" / "b", about, {"0": bytes(range(8))})
+    listed(tmp_path, ["a/b"], use_ocdbt=False)
+    with open_checkpoint(tmp_path) as reader:
+        assert bytes(reader.read("a/b")) == bytes(range(8)) and not reader.skipped.counts
+
+
 def test_an_array_alone_lies_in_a_folder_of_the_name_of_aggregated_ones(tmp_path):
     """As ArraySave writes it."""
     about = {"shape": [2], "chunks": [2], "dtype": "<f4", "compressor": None, "fill_value": None}

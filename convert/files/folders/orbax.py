@@ -115,7 +115,7 @@ class OrbaxReader(FolderReader):
             raise FormatError(self.path, f"lacks its file {MANIFEST!r}{merged}", INCOMPLETE)
         stored = {name: where for name, where in tree.stored.items() if where is not None}
         for name, where in stored.items():
-            if not ocdbt and ("/" in where or where in (".", "..")):
+            if not ocdbt and not {"", ".", ".."}.isdisjoint(where.split("/")):
                 raise FormatError(self.path, f"keeps {shown(name)} outside itself", "do not trust it")
         keyed: list[str] = []
         if stored or (ocdbt and manifest):
@@ -221,7 +221,7 @@ class OrbaxReader(FolderReader):
         if tree.root:
             self._skip_others("", BESIDE_STEP)
         if not ocdbt:
-            self._skip_others(tree.root, BESIDE | stored)
+            self._skip_others(tree.root, BESIDE | {where.partition("/")[0] for where in stored})
             return
         hosts = self._hosts(tree.root)
         self._skip_others(tree.root, BESIDE | hosts)
