@@ -36,7 +36,7 @@ Outputs = Mapping[str, np.ndarray]  # by the names of modules
 def prove(plan: Plan, written: str) -> dict[str, Any]:
     """Run a plan's source and the file written from it, in our ports; {"error", "worst", "taps", ...}.
 
-    "not_covered" lists the arrays of the source that are in neither model.
+    "not_covered" lists the arrays of the source that are in neither model, "zeros" the modules that return zeros alone.
 
     Each runs in its own framework, if there is a port; the second in another than the first, if there are two, as it
     would otherwise be the same arrays in the same code. Where no framework here has a port, nothing runs: both files'
@@ -71,7 +71,7 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     if first and _exact(plan) and not np.isfinite(left[first]).all():
         what = f"{first} comes out as NaN or infinity, of which nothing can be proven{_not_finite(plan)}"
         raise ConvertError(f"{plan.reader.path}: not proven: {what}: convert without --prove; nothing was written")
-    return _proof(plan, source, target, errors)
+    return {**_proof(plan, source, target, errors), "zeros": [name for name in left if not left[name].any()]}
 
 
 def _not_finite(plan: Plan) -> str:

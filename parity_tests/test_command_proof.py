@@ -76,6 +76,19 @@ def test_nothing_is_proven_of_nans(run, tmp_path):
     assert code == 0 and "both in float64, differ by NaN or infinity (at head, " in printed
 
 
+def test_a_proof_says_which_modules_return_zeros_alone(run, tmp_path):
+    """As those of a head that starts at zero: whatever it reads, both sides agree."""
+    needs("torch")
+
+    def empty(arrays):
+        arrays["head/kernel"][:], arrays["head/bias"][:] = 0, 0
+
+    code, printed, _ = run("google2torch", spoiled(tmp_path, empty), "-o", tmp_path / "x.safetensors", "--prove")
+    zeros = "not tested by this proof: head, output return zeros alone, whatever arrays they read\n"
+    assert code == 0 and zeros in printed, printed
+    assert "zeros" not in run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors", "--prove")[1]
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [

@@ -13,7 +13,7 @@ from convert.arrays.dtypes import LOSSES
 from convert.config.conventions import in_effect
 from convert.errors import printable
 from convert.files import format_called, format_of, is_pdopt
-from convert.folding import summarised
+from convert.folding import listed, summarised
 from convert.plans.plan import Plan
 from convert.reading.aside import summary
 from convert.reading.families import CLASSES
@@ -115,6 +115,10 @@ def print_proof(plan: Plan, result: Mapping[str, Any]) -> None:
         if plan.conflicts():
             say(printable(_conditions(plan)))
         say(printable(_untested(plan)), kind="soft")
+        if zeros := proof.get("zeros"):
+            say(
+                f"not tested by this proof: {listed(zeros)} return zeros alone, whatever arrays they read", kind="doubt"
+            )
         if proof["source"] and (narrow := _narrow(plan)):
             say(narrow, kind="soft")
         lines = [f": {summary(plan.aside)}"] if plan.aside else []

@@ -75,7 +75,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(line, kind="soft")
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
-        remedy = f"--set {name}=... states it, --assume accepts that they agree"
+        accept = "accepted here: that they agree" if comparison.accepted else "--assume accepts that they agree"
+        remedy = f"--set {name}=... states it, {accept}"
         say(printable(f"open: {name}, which neither file states; {remedy}"), kind="doubt")
     for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
         say(printable(line))
