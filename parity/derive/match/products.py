@@ -21,6 +21,8 @@ from .following import ALIKE, FOLLOWED, made_of, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
+Met = tuple[Array, Array]  # colours of what left columns, and of what right ones, are multiplied with or added to
+
 # Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
 # that meets the very values comes first.
 SCALED = 0.04  # of columns that are alike but for a factor
@@ -198,6 +200,7 @@ class Products(Regrouping):
         unread = group.role if group.role == roles.UNREAD else ""
         every = [(seen, other) for seen in near.gaps for other in grouping.of(seen)]
         every = [(seen, other) for seen, other in every if len(other.columns) == len(group.columns)]
+        beside = self._right_beside(group) if len(every) > 1 or len(group.columns) > 1 else None
         for seen, other in every:
             if unread not in ("", other.role):
                 continue
@@ -208,7 +211,8 @@ class Products(Regrouping):
             hollow = columns.hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
-            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other)
+            met = self._met_beside(beside, seen, other)
+            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other, met)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
@@ -218,33 +222,37 @@ class Products(Regrouping):
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
-            aligned = self._aligned(group, seen, other)
+            aligned = self._aligned(group, seen, other, met)
             for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
                 order = self._order(use, seen, (*likely, turned), role, seen not in namesakes, apart, unlike)
                 options.append(Option(order, gap, seen, columns_of))
         return options
 
-    def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
+    def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group, met: Met | None) -> list[roles.Group]:
         """Return the left columns in the order of what they meet on the way, and of where that mixes them."""
         if len(group.columns) == 1:
             return []
-        found = (self._as_beside(group, seen, other), self._as_over(group, seen, other), roles.as_behind(group, other))
+        as_beside = met and origins.order(*met)  # of what the right ones are multiplied with or added to
+        found = (as_beside, self._as_over(group, seen, other), roles.as_behind(group, other))
         orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
         return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
-    def _met_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> tuple[Array, Array] | None:
-        """Return the colours of what left and right columns are multiplied with or added to; None if not clear."""
-        if group.beside is None or other.beside is None:
+    def _right_beside(self, group: roles.Group) -> Array | None:
+        """Return the colours of what right columns are multiplied with or added to; None if not clear."""
+        if group.beside is None:
             return None
-        right = origins.beside(self.program, group.beside, self._colours, self._own_products)
-        if right is None:
+        return origins.beside(self.program, group.beside, self._colours, self._own_products)
+
+    def _met_beside(self, right: Array | None, seen: uses.Seen, other: roles.Group) -> Met | None:
+        """Return the colours of what left columns meet, and those of the right ones, where both are clear."""
+        if right is None or other.beside is None:
             return None
         left = origins.beside(seen.program, other.beside, self._starts, self._products)
         return None if left is None else (left, right)
 
-    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> bool:
+    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group, met: Met | None) -> bool:
         """Tell whether left columns are not multiplied with or added to the partners of what the right ones are."""
-        if (met := self._met_beside(group, seen, other)) is not None:
+        if met is not None:
             return origins.differ(*met)
         if group.beside is None or other.beside is None:
             return False
@@ -252,11 +260,6 @@ class Products(Regrouping):
         left = made_of(seen.program, other.beside.value, self._products)
         known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
         return right <= known and not self._reads_partners(right, left)
-
-    def _as_beside(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
-        """Return the left columns in the order of what the right ones are multiplied with or added to."""
-        met = self._met_beside(group, seen, other)
-        return met and origins.order(*met)
 
     def _as_over(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> Array | None:
         """Return the left columns in the order of what the right ones are summed over with."""
