@@ -87,6 +87,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look again at what importing the frameworks and the tests left: it is none."""
+    gc.freeze()
+
+
 def unit(nodeid: str) -> str:
     """Return what a worker takes at once: a file, or one of the tests on a GPU, which take minutes."""
     return nodeid if "::test_on_the_gpu[" in nodeid else nodeid.partition("::")[0]

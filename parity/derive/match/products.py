@@ -21,6 +21,7 @@ from .following import ALIKE, FOLLOWED, made_of, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
+
 # Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
 # that meets the very values comes first.
 SCALED = 0.04  # of columns that are alike but for a factor
@@ -182,6 +183,7 @@ class Products(Regrouping):
         unread = group.role if group.role == roles.UNREAD else ""
         every = [(seen, other) for seen in near.gaps for other in grouping.of(seen)]
         every = [(seen, other) for seen, other in every if len(other.columns) == len(group.columns)]
+        beside = self._colours_beside(group) if len(every) > 1 else None
         for seen, other in every:
             if unread not in ("", other.role):
                 continue
@@ -191,7 +193,7 @@ class Products(Regrouping):
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
-            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other)
+            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other, beside)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
@@ -214,14 +216,24 @@ class Products(Regrouping):
             return []
         return [replace(other, columns=other.columns[index], places=other.places[index])]
 
-    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> bool:
-        """Tell whether left columns are not multiplied with or added to the partners of what the right ones are."""
+    def _colours_beside(self, group: roles.Group) -> Array | None:
+        """Return the colours of what right columns are multiplied with or added to; None if not clear."""
+        if group.beside is None:
+            return None
+        return origins.beside(self.program, group.beside, self._colours, self._own_products)
+
+    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group, colours: Array | None) -> bool:
+        """Tell whether left columns are not multiplied with or added to the partners of what the right ones are.
+
+        Args:
+          colours: of what the right ones are; None if not clear.
+        """
         if group.beside is None or other.beside is None:
             return False
-        mine = origins.beside(self.program, group.beside, self._colours, self._own_products)
-        its = None if mine is None else origins.beside(seen.program, other.beside, self._starts, self._products)
-        if mine is not None and its is not None:
-            return origins.differ(its, mine)
+        if colours is not None:
+            its = origins.beside(seen.program, other.beside, self._starts, self._products)
+            if its is not None:
+                return origins.differ(its, colours)
         right = made_of(self.program, group.beside.value, self._own_products)
         left = made_of(seen.program, other.beside.value, self._products)
         known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
