@@ -276,8 +276,15 @@ def blocks(skips: bool, names: tuple[str, str] = ("abcd", "abcd")) -> Net:
     return Net(lambda m, x: m.out(m.layers[1](m.layers[0](m.stem(x)))), stem=linear(), layers=layers, out=linear(6, 3))
 
 
+@pytest.fixture
+def _unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no cause be found for a residual that skips a sublayer."""
+    monkeypatch.setattr("parity.derive.edits.rewiring.earlier_terms", lambda *_: iter(()))
+
+
 @pytest.mark.parametrize("names", ["abcd", "efgh"])
 @pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.usefixtures("_unexplained")
 def test_a_residual_that_skips_leaves_the_names_of_both_sides_together(names: str, swapped: bool):
     sides = [blocks(False), blocks(True, (names, names))][:: -1 if swapped else 1]
     found = parity.derive(*sides, (images(3, 4, 6),))
@@ -287,6 +294,7 @@ def test_a_residual_that_skips_leaves_the_names_of_both_sides_together(names: st
     assert set(found.doubtful) > {name for name in pairs.values() if "layers.1" in name and name.endswith("weight")}
 
 
+@pytest.mark.usefixtures("_unexplained")
 def test_an_edit_by_which_the_right_model_computes_values_again_shows_no_partner():
     found = parity.derive(blocks(False), blocks(True, ("abcd", "efgh")), (images(3, 4, 6),))
     assert found.verdict == "incomplete" and not found.copied
