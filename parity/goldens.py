@@ -19,6 +19,7 @@ import numpy as np
 
 import ports
 import specs
+from convert.config.variants import restrictions
 from convert.dialect_faults import check_dialects
 from convert.documents import document
 from convert.errors import ConvertError, OpenFields, UsageError, called
@@ -40,6 +41,7 @@ from specs.words import in_a_row
 LIMIT = FLOAT64["forward"]  # of errors of logits
 IO, ABOUT = "io.safetensors", "case.json"
 IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
+EXAMPLE = '{"repo": "owner/name", "commit": "1a2b3c4"}'  # of `upstream`
 COMPARISON = """
 import parity, ports, specs.dialects
 import {script} as golden
@@ -83,7 +85,8 @@ def write(
     if page:
         specs.add(page)
     wrong = _of_settings(architecture, settings)
-    if problems := [*_of_checkpoint(folder, checkpoint), *_of_arrays(images, logits), *wrong]:
+    problems = [*_of_checkpoint(folder, checkpoint), *_of_arrays(images, logits), *wrong, *_of_upstream(upstream)]
+    if problems:
         raise UsageError(f"{folder}: this is no golden case", problems)
     stored = {IMAGES: images, LOGITS: logits, **arrays}
     stored = {name: np.ascontiguousarray(array) for name, array in stored.items()}
@@ -156,6 +159,8 @@ def read(folder: str | os.PathLike[str]) -> Golden:
         raise ConvertError(f"{path}: there is no such file: is {folder} a golden case?")
     with open(path, encoding="utf-8") as text:
         about = json.load(text)
+    if problems := list(_of_about(folder, about)):
+        raise ConvertError(f"{path}: is not that of a complete golden case", problems)
     with open_checkpoint(os.path.join(folder, IO)) as reader:
         images, logits = (
             np.frombuffer(bytes(reader.read(name)), reader.tensors[name].dtype).reshape(reader.tensors[name].shape)
@@ -164,6 +169,28 @@ def read(folder: str | os.PathLike[str]) -> Golden:
     weights = max(name for name in about["files"] if name != IO)
     settings = {name: tuples(value) for name, value in about.get("settings", {}).items()}
     return Golden(os.path.join(folder, weights), settings, images, logits, about)
+
+
+def _of_about(folder: str, about: Mapping[str, Any]) -> Iterator[str]:
+    """Describe what case.json lacks, and the files that are not those that it lists."""
+    if not isinstance(about.get("architecture"), str):
+        yield "architecture: is missing: the name of the page"
+    files = about.get("files", {})
+    if not files.keys() - {IO}:
+        yield f"files: name no checkpoint, with its SHA-256, beside {IO}"
+    for name, stored in files.items():
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            yield f"files: there is no file {path}"
+        elif (own := _sha256(path)) != stored:
+            yield f"files: {name} has the SHA-256 {own}, and not {stored}: write the case again"
+    yield from _of_upstream(about.get("upstream", {}))
+
+
+def _of_upstream(upstream: Mapping[str, str]) -> Iterator[str]:
+    """Describe what is missing of where the original code comes from."""
+    if lacking := [name for name in ("repo", "commit") if not upstream.get(name)]:
+        yield f"upstream: lacks {in_a_row(lacking)}: where the original code comes from, as in {EXAMPLE}"
 
 
 def outputs(case: Golden) -> dict[str, np.ndarray]:
@@ -180,20 +207,25 @@ def outputs(case: Golden) -> dict[str, np.ndarray]:
 def check(folder: str | os.PathLike[str], page: str = "") -> int:
     """Run a case in every framework, and print each error with what to do about those that are too large.
 
-    What cannot be run is printed too, and is no exception.
+    What cannot be run is printed too, and is no exception; a fault of the page is printed once for all of its cases.
 
     Args:
       page: the file of the case's architecture; "" for an architecture of this repository.
     Returns: the exit status: 1 if an error is more than LIMIT, or if nothing was run.
     """
+    folder = os.fspath(folder)
     try:
-        return _check(os.fspath(folder), page)
+        return _check(folder, page)
     except OpenFields as error:
-        print(_open_settings(os.fspath(folder), error), file=sys.stderr)
-        return 1
+        text = str(_open_settings(folder, error))
     except (ConvertError, SpecError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        text = str(error)
+    print(f"{folder}: was not run, for the same reason" if text in _printed else text, file=sys.stderr)
+    _printed.add(text)
+    return 1
+
+
+_printed: set[str] = set()  # errors of cases so far
 
 
 def run(main: Callable[[], int]) -> int:
@@ -271,16 +303,20 @@ def _shared(folder: str, case: Golden, page: str) -> str:
 
     Raises: ConvertError that lists what does not fit a case.
     """
-    with plan(case.weights, settings=case.settings) as made:
+    with plan(case.weights, settings=case.settings, architecture=case.about["architecture"]) as made:
         if problems := list(_misfits(case, made)):
             raise ConvertError(f"{folder}: does not fit its checkpoint", problems)
         fixed = dialects(made.architecture)[made.src].conventions
         values = ", ".join(f"{name}={exact(value)}" for name, value in {**fixed, **case.settings}.items())
+        first, *others = ports.ported(made.architecture)
+        cause = f"one port ran: what the port in {first} computes is wrong, or one of these"
+        if others:
+            cause = "the ports agree with each other: what they share is wrong, or all have the same mistake"
         return (
-            f"the ports agree with each other: what they share is wrong, or all have the same mistake\n"
+            f"{cause}\n"
             f"  - the settings of the case and the conventions of dialect {made.src!r}: {values or 'none'}\n"
             f"  - the lines of dialect {made.src!r}\n"
-            f"  - the network, as the page and all ports have it\n"
+            f"  - the network, as the page and {'all ports' if others else 'the port'} have it\n"
             f"to find the layer, compare a port with the original itself, beside the script that wrote the case "
             f"({document('own-architecture')}):\n{_comparison(case, made, page)}"
         )
@@ -302,14 +338,15 @@ def _comparison(case: Golden, made: Plan, page: str) -> str:
 
 
 def _misfits(case: Golden, made: Plan) -> Iterator[str]:
-    """Describe what a case says of a model and its checkpoint does not."""
-    if made.architecture != case.about["architecture"]:
-        yield f"architecture: the case says {case.about['architecture']}, the arrays are those of {made.architecture}"
-    elif case.about.get("param_count", made.parameters) != made.parameters:
+    """Describe what a case, or the page's dialect, says of a model and its checkpoint does not."""
+    if case.about.get("param_count", made.parameters) != made.parameters:
         yield f"param_count: the case says {case.about['param_count']:,}, the page's layers have {made.parameters:,}"
     classes = case.logits.shape[-1]
     if made.config.classes not in (0, classes):
         yield f"logits: are of {classes} classes, the model has {made.config.classes}"
+    for name, (fixed, own) in restrictions(made.architecture, made.config, made.src).items():
+        wrote = f"{made.src}'s own code wrote the case with {name}={exact(own)}"
+        yield f"{wrote}, and `requires` of the dialect says that it has {name}={exact(fixed)} alone: leave that out"
 
 
 def _sha256(path: str) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 import ports
 import specs
+from convert.config.conventions import same
+from convert.config.variants import restrictions
 from convert.errors import ConvertError
 from convert.plans.planning import plan
 from parity.results.elements import relative_error
@@ -60,6 +62,21 @@ def writable(dialect, config):
 def values(spec, configs):
     """Return {(field, value)} of the fields with a few values, where these change something."""
     return dict.fromkeys(option for config in configs for option in options(spec, config).items())
+
+
+def contradicted(architecture, name, configs):
+    """Yield what a dialect of a page states and cases that its own code wrote have otherwise.
+
+    Its code may compute another value of a convention, where a case's settings state it, but not in each case.
+    """
+    spec = specs.get(architecture)
+    for config in configs:
+        for field, (fixed, own) in restrictions(architecture, config, name).items():
+            yield f"requires: {field}={fixed}, and a case has {own}"
+    for field, value in spec.dialects[name].conventions.items():
+        material = [config for config in configs if field not in spec.immaterial(config)]
+        if material and not any(same(getattr(config, field), value) for config in material):
+            yield f"conventions: {field}={value}, and no case has this value"
 
 
 def stated(dialect):
@@ -113,6 +130,7 @@ def test_a_folder_is_a_complete_case(folder):
     about = json.loads((folder / "case.json").read_text())
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in about["files"]}
     assert hashes == about["files"]
+    assert all(about["upstream"][name] for name in ("repo", "commit"))
 
 
 @pytest.mark.parametrize(("architecture", "dialect"), DIALECTS)
@@ -124,6 +142,7 @@ def test_a_dialect_has_cases_of_all_its_lines(architecture, dialect):
             f"no golden case that can be read holds dialect {dialect} of {architecture}: nothing compares its lines "
             "with the original"
         )
+    assert [*contradicted(architecture, dialect, configs)] == [], f"dialect {dialect} of {architecture}"
     its = spec.dialects[dialect]
     needed = placed(spec, its, [one for twin in spec.tiny.values() for one in writable(its, twin)])
     if left := [key for key in needed if key not in placed(spec, its, configs)]:

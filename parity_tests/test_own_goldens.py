@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import re
 import runpy
@@ -87,7 +88,8 @@ def test_ports_that_miss_a_golden_case_by_the_same_are_not_sent_to_compare_each_
     in_frameworks(monkeypatch, torch=1.0, flax=1.0)
     assert goldens.check(case, str(page)) == 1
     printed = capsys.readouterr().out
-    assert "python -m parity" not in printed
+    assert "python -m parity" not in printed and "the ports agree with each other: what they share is" in printed
+    assert "  - the network, as the page and all ports have it\n" in printed
     assert (
         "the settings of the case and the conventions of dialect 'original': act=gelu, norm_eps=1e-6, image=6"
         in printed
@@ -106,6 +108,7 @@ WRONG_CASES = {
         "settings: unknown name 'imge', did you mean 'image'?",
     ),
     "settings of a wrong type": ({"settings": lambda settings: {"image": "6"}}, "settings: image='6' does not fit: "),
+    "no origin": ({"upstream": lambda upstream: {"repo": "owner/name"}}, "upstream: lacks commit: where the original"),
     "a folder": ({"checkpoint": lambda name: ""}, " is a folder: save the model as one file"),
 }
 
@@ -153,6 +156,46 @@ def test_a_golden_case_that_does_not_fit_is_one_error(changes, message, golden, 
     page, write = golden
     assert goldens.check(write(**changes), str(page)) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("entry", "changed", "message"), [
+    ("files", {"io.safetensors": None}, "files: name no checkpoint, with its SHA-256, beside io.safetensors"),
+    ("files", {"weights.pth": "0" * 64}, "files: weights.pth has the SHA-256 "),
+    ("files", {"other.pth": "0" * 64}, "other.pth\n"), ("upstream", {}, "upstream: lacks repo and commit: where"),
+    ("architecture", None, "architecture: is missing: the name of the page"),
+])  # fmt: skip
+def test_an_entry_of_a_golden_case_that_is_not_right_is_one_error(entry, changed, message, golden, capsys):
+    page, write = golden
+    path = write() / "case.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), entry: changed}))
+    assert goldens.check(path.parent, str(page)) == 1
+    first, *problems = capsys.readouterr().err.splitlines(keepends=True)
+    assert first == f"{path}: is not that of a complete golden case\n" and message in "".join(problems)
+
+
+def test_a_golden_case_is_compared_with_the_names_of_its_own_page_alone(golden, capsys):
+    """A page with a wrong line may have fewer of its names than another, which is here `golden`."""
+    page, write = golden
+    case = write()
+    page.with_name("wrong.py").write_text(page.read_text().replace("layers.{i}.1", "layers.{i+1}.1"))
+    about = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps({**about, "architecture": "wrong"}))
+    assert goldens.check(case, str(page.with_name("wrong.py"))) == 1
+    err = capsys.readouterr().err
+    assert "does not hold the original arrays of this wrong\n  - missing layers.2.1.weight\n" in err, err
+    assert "\n  - unexpected layers.0.1.weight\n" in err
+
+
+def test_a_fault_of_a_page_is_printed_once_for_all_of_its_cases(golden, capsys):
+    page, write = golden
+    case = write()
+    page.with_name("faulty.py").write_text(page.read_text().replace("{i}.fc1  <->", "{i}.fc_1 <->"))
+    about = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps({**about, "architecture": "faulty"}))
+    assert [goldens.check(case, str(page.with_name("faulty.py"))) for _ in range(2)] == [1, 1]
+    err = capsys.readouterr().err
+    assert err.count("dialect 'original' is not well defined") == 1
+    assert err.endswith(f"\n{case}: was not run, for the same reason\n")
 
 
 def test_a_golden_case_of_a_page_with_a_fault_or_without_a_port_is_one_error(golden, capsys, monkeypatch):
@@ -214,9 +257,26 @@ def test_a_line_of_a_dialect_that_no_golden_case_uses_is_skipped_with_the_cause(
     page, _ = golden
     spec = specs.get(specs.add(str(page)))
     monkeypatch.setitem(spec.dialects, "original", spec.dialects["original"]._replace(requires=requires))
-    cases = {("golden", "original"): [spec.tiny["relu, headless"]]}
+    headless = spec.tiny["relu, headless"]
+    cases = {("golden", "original"): [dataclasses.replace(headless, act="gelu", norm_eps=1e-6)]}
     monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
     with pytest.raises(pytest.skip.Exception, match=skipped) if skipped else contextlib.nullcontext():
+        test_goldens.test_a_dialect_has_cases_of_all_its_lines("golden", "original")
+
+
+@pytest.mark.parametrize(("stated", "twins", "message"), [
+    ({"requires": {"classes": 0}}, ["S"], "requires: classes=0, and a case has 5"),
+    ({"conventions": {"norm_eps": 1e-5}}, ["S", "relu, headless"], "conventions: norm_eps=1e-05, and no case has"),
+    ({"conventions": {"act": "relu"}}, ["S", "relu, headless"], None),  # of a case by its settings, and not of all
+])  # fmt: skip
+def test_a_dialect_that_its_golden_cases_contradict_fails(stated, twins, message, golden, monkeypatch):
+    page, _ = golden
+    spec = specs.get(specs.add(str(page)))
+    dialect = spec.dialects["original"]._replace(**{"conventions": {}, **stated})
+    monkeypatch.setitem(spec.dialects, "original", dialect)
+    cases = {("golden", "original"): [spec.tiny[name] for name in twins]}
+    monkeypatch.setattr(test_goldens, "configs_of_cases", lambda: cases)
+    with pytest.raises(AssertionError, match=message) if message else contextlib.nullcontext():
         test_goldens.test_a_dialect_has_cases_of_all_its_lines("golden", "original")
 
 
@@ -278,7 +338,8 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     monkeypatch.setattr(ports, "ported", lambda architecture: ["torch"])
     assert runpy.run_path("my_network_golden.py")["main"]() == 1
     printed = capsys.readouterr().out
-    assert "  - the network, as the page and all ports have it\n" in printed
+    assert "one port ran: what the port in torch computes is wrong, or one of these\n" in printed
+    assert "  - the network, as the page and the port have it\n" in printed and "the ports agree" not in printed
     for lines in (code, printed[printed.index("import parity") :]):
         exec(lines, {})
         assert "first at blocks.0.norm" in capsys.readouterr().out
@@ -286,16 +347,16 @@ def test_the_comparison_with_the_original_finds_the_layer(tmp_path, monkeypatch,
     assert ports.load("goldens/my_network_small/weights.pth", "torch", spec=str(page), image=12).config.width == 10
 
 
-def test_sizes_that_the_dialect_says_its_code_never_has_are_noted(golden, capsys):
-    """Reading such a file, and in its golden case: the page or the dialect is wrong, though the arrays fit."""
+def test_sizes_that_the_dialect_says_its_code_never_has_fail_in_a_golden_case(golden, capsys):
+    """Its code wrote the case, so that the page is wrong. Of any other file, a note says that one of them is."""
     page, write = golden
     page.write_text(page.read_text().replace('about="the code', 'requires={"hidden": 11}, about="the code'))
     case = write()
     specs.get("golden").dialects["original"].requires["patch"] = 3  # with which the case could not be written
-    assert goldens.check(case, str(page)) == 0
+    assert goldens.check(case, str(page)) == 1
+    wrong = "own code wrote the case with patch=2, and `requires` of the dialect says that it has patch=3 alone"
+    assert wrong in capsys.readouterr().err
     said = "the file has patch=2, and the page of golden says that original's own code has patch=3 alone (requires)"
-    notes = [line for line in capsys.readouterr().err.splitlines() if "requires" in line]
-    assert notes == [f"note: {case.name}: {said}: one of them is wrong"]
     with convert.plan(case / "weights.pth", dst="torch") as plan:
         assert f"{said}: one of them is wrong" in plan.notes()
 
@@ -379,6 +440,9 @@ def test_arrays_of_a_golden_case_that_hold_one_number_are_noted(golden, capsys):
     for name in ("layers.0.0.weight", "layers.1.0.bias"):
         weights[name] = torch.full_like(weights[name], 0.25)
     torch.save(weights, case / "weights.pth")
+    about = json.loads((case / "case.json").read_text())
+    about["files"]["weights.pth"] = hashlib.sha256((case / "weights.pth").read_bytes()).hexdigest()
+    (case / "case.json").write_text(json.dumps(about))
     goldens.check(case, str(page))
     noted = " ".join(capsys.readouterr().err.split())
     assert "'layers.0.0.weight', 'layers.1.0.bias'" in noted and "hold one number each throughout: a fault" in noted

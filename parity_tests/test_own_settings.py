@@ -4,7 +4,9 @@ import contextlib
 
 import pytest
 
+import ports
 import specs
+from convert.errors import UsageError
 
 from . import test_ports
 from .conftest import needs
@@ -26,11 +28,12 @@ def in_torch_alone(page, changes, port=()):
     return specs.add(str(page))
 
 
-@pytest.mark.parametrize(("refused", "ported", "result"), [
-    ("False", "c.factor", None), ("False", "1", (AssertionError, "'factor'.: no output of the torch port depends on")),
-    ("self.factor != 1", "c.factor", (pytest.skip.Exception, "^factor of counted: the page accepts no other value")),
+@pytest.mark.parametrize(("name", "refused", "ported", "result"), [
+    ("varied", "False", "c.factor", None),
+    ("ignored", "False", "1", (AssertionError, "'factor'.: no output of the torch port depends on it")),
+    ("fixed", "self.factor != 1", "c.factor", (pytest.skip.Exception, "^factor of fixed: the page accepts no other")),
 ])  # fmt: skip
-def test_an_integer_that_no_array_shows_is_varied(refused, ported, result, new):
+def test_an_integer_that_no_array_shows_is_varied(name, refused, ported, result, new):
     """One that a port ignores fails, and one that cannot be varied is named: a port may ignore it."""
     needs("torch")
     check = "        check_numbers("
@@ -39,7 +42,7 @@ def test_an_integer_that_no_array_shows_is_varied(refused, ported, result, new):
         ("        self.stem =", f"        self.factor = {ported}\n        self.stem ="),
         ("x = self.stem(images)", "x = self.factor * self.stem(images)"),
     ]
-    name = in_torch_alone(new("counted"), [*FACTOR, refuse], port)
+    in_torch_alone(new(name), [*FACTOR, refuse], port)
     with pytest.raises(result[0], match=result[1]) if result else contextlib.nullcontext():
         test_ports.test_a_setting_that_no_array_shows_changes_the_outputs(name, "torch")
 
@@ -48,7 +51,34 @@ def test_a_field_that_is_immaterial_by_mistake_is_named(new):
     """For one Config alone, which the check of the page itself cannot see."""
     needs("torch")
     wrong = ('return {"image"}', 'return {"image", "act"} if c.classes else {"image"}')
-    name = in_torch_alone(new("mistaken"), [wrong])
+    name = in_torch_alone(new("immaterial"), [wrong])
     said = "fields that change outputs of the torch port: act=relu for tiny 'S', which has gelu\\n"
     with pytest.raises(AssertionError, match=said):
         test_ports.test_an_immaterial_field_changes_no_output(name)
+
+
+EXCHANGED = ('"GELU": {"act": "gelu"}, "ReLU": {"act": "relu"}', '"GELU": {"act": "relu"}, "ReLU": {"act": "gelu"}')
+FUNCTIONS = [("nn.GELU, ", "nn.functional.gelu, "), ("nn.ReLU}", "nn.functional.relu}"), ("[c.act]()", "[c.act]")]
+
+
+@pytest.mark.filterwarnings("ignore:.*the file has no head")
+@pytest.mark.parametrize(("changes", "port", "error", "said"), [
+    ([EXCHANGED], [], UsageError, "act=gelu was asked for; the modules state act=relu"),
+    ([], FUNCTIONS, pytest.skip.Exception, "no module of the torch port of stating_3 states act, which ports.save"),
+])  # fmt: skip
+def test_what_modules_state_of_a_port_is_compared_with_its_config(changes, port, error, said, new, tmp_path):
+    needs("torch")
+    name = in_torch_alone(new(f"stating_{len(port)}"), changes, port)  # ports are cached by the page's name
+    with pytest.raises(error, match=said):
+        test_ports.test_modules_state_the_settings_of_their_port(name, "torch", tmp_path)
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_new_port_with_another_activation_is_not_saved_as_its_config(framework, new, tmp_path):
+    nn = pytest.importorskip(f"{framework}.nn")
+    port = ports.build(str(new("activated")), "tiny S", framework)
+    port.model.blocks[0].act = port.model.blocks[1].act = nn.ReLU()
+    saves = (port.save, lambda path: ports.save(port.model, path, config=port.config))
+    for save, said in zip(saves, ("blocks.0.act: class was GELU", "the modules state act=relu"), strict=True):
+        with pytest.raises(UsageError, match=said):
+            save(tmp_path / "x.safetensors")

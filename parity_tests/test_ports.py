@@ -20,6 +20,7 @@ from ports.frameworks import quick_xla_flags
 from ports.port import pattern
 from ports.runners.inputs import OUTPUT
 from ports.runners.records import Optimizer, outputs
+from ports.saving import READ_MODULES
 from specs.checking.asked import arrays_of
 from specs.layer import count, parameters
 from specs.words import in_a_row
@@ -415,3 +416,20 @@ def test_an_immaterial_field_changes_no_output(architecture):
                         f"{field}={getattr(other, field)} for tiny {name!r}, which has {getattr(config, field)}"
                     )
     assert not wrong, f"`immaterial` names fields that change outputs of the {ported[0]} port: {'; '.join(wrong)}"
+
+
+@pytest.mark.filterwarnings("ignore:.*the file has no head")
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+@pytest.mark.parametrize("architecture", specs.names())
+def test_modules_state_the_settings_of_their_port(architecture, framework, tmp_path):
+    """As `ports.save` reads them, and the pickle of a whole model is read: it refuses a Config that they contradict."""
+    needs_port(architecture, framework)
+    spec, stated = specs.get(architecture), set()
+    for name, config in spec.tiny.items():
+        model = tiny(architecture, name, framework).model
+        ports.save(model, tmp_path / "x.safetensors", config=config, architecture=architecture, force=True)
+        shown = (spec.activations.get(module.activation, {}) for module in READ_MODULES[framework](model))
+        stated |= {field for fields in shown for field in fields}
+    if lacking := sorted({field for shown in spec.activations.values() for field in shown} - stated):
+        pytest.skip(f"no module of the {framework} port of {architecture} states {in_a_row(lacking)}, which ports.save "
+                    "takes from its config alone: use modules, as nn.GELU()")  # fmt: skip

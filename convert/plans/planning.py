@@ -40,6 +40,7 @@ class Asked(NamedTuple):
     weights: str | None = None
     assume: bool = False
     unreplicate: bool = False
+    architecture: str | None = None
 
 
 def plan(
@@ -53,6 +54,7 @@ def plan(
     sampled: bool = False,
     unreplicate: bool = False,
     step: int | None = None,
+    architecture: str | None = None,
 ) -> Plan:
     """Plan a conversion.
 
@@ -68,6 +70,7 @@ def plan(
       sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
       unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
       step: which step of a training run's folder; None takes the newest.
+      architecture: whose checkpoint it is; None recognises it.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -78,7 +81,8 @@ def plan(
     reader = open_checkpoint(path, step)
     try:
         record = checked.read(reader, sampled)
-        return plan_read(reader, Asked(src, dst, settings, dtype, weights, assume, unreplicate), record)
+        asked = Asked(src, dst, settings, dtype, weights, assume, unreplicate, architecture)
+        return plan_read(reader, asked, record)
     except BaseException:
         reader.close()
         raise
@@ -96,7 +100,8 @@ def plan_read(reader: Reader, asked: Asked, record: Record | None = None) -> Pla
         from .refusal import first_replica
 
         request = request._replace(reader=first_replica(request, asked.src, asked.weights))
-    choice = choose(request, candidates(request.reader, asked.src, request.record.hints, asked.weights))
+    hints = request.record.hints
+    choice = choose(request, candidates(request.reader, asked.src, hints, asked.weights, asked.architecture))
     if choice.plan is None:
         from .refusal import refusal
 

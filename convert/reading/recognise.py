@@ -4,7 +4,7 @@ readings.py scores these candidates; plans/choosing.py tries them on shapes as w
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -60,7 +60,11 @@ Group = list[Reading] | ConvertError  # readings to try together, or why there a
 
 
 def candidates(
-    reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None
+    reader: Reader,
+    dialect: str | None,
+    hints: Mapping[str, Any],
+    weights: str | None = None,
+    architecture: str | None = None,
 ) -> Iterator[Group]:
     """Yield the best readings of a file by its names, in groups to try in turn.
 
@@ -71,7 +75,9 @@ def candidates(
       dialect: restrict to it; None tries all.
       hints: "architecture" and "dialect" out of our own metadata.
       weights: the part that holds the model, e.g. "state_dict_ema"; "/" is the root of the file.
+      architecture: restrict to it; None tries all.
     """
+    among = [architecture] if architecture else specs.names()
     if dialect is not None and hints.get("dialect", dialect) != dialect:
         yield _recorded_otherwise(reader, dialect, str(hints["dialect"]))
         return
@@ -80,21 +86,22 @@ def candidates(
         yield unclear(reader.path, weights, names.roots)
         return
     tried: set[Which] = set()
-    for some in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
+    for some in _likely(reader, among, dialect, hints):  # most files need no other spec: none is imported
         readings = _readings(reader, names, some)
         if isinstance(readings, list) and readings and readings[0].score == 1:
             yield from _groups(reader, readings, hints, tried)
     if misfit := known_misfit(reader):
         yield misfit
         return
-    readings = _readings(reader, names, _all(specs.names(), dialect))
+    readings = _readings(reader, names, _all(among, dialect))
     if isinstance(readings, Ambiguous):
         yield readings
     elif readings:
         yield from _groups(reader, readings, hints, tried)
     else:
         page = unknown_page(hints)
-        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + (f"; its record {page}" if page else ""))
+        problem = _nothing_fits(reader, names, dialect, weights, architecture)
+        yield ConvertError(problem + (f"; its record {page}" if page else ""))
 
 
 def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertError:
@@ -102,10 +109,12 @@ def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertE
     return ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
 
 
-def _likely(reader: Reader, dialect: str | None, hints: Mapping[str, Any]) -> Iterator[list[Which]]:
+def _likely(
+    reader: Reader, among: Sequence[str], dialect: str | None, hints: Mapping[str, Any]
+) -> Iterator[list[Which]]:
     """Yield the dialects to try before all others, in growing lists."""
     guess = hints.get("architecture", specs.likely(reader.tensors))
-    if guess not in specs.names():
+    if guess not in among:
         return
     every = _all([guess], dialect)
     if not _square(reader):
@@ -187,7 +196,9 @@ def unknown_page(hints: Mapping[str, Any]) -> str:
     return f"names the architecture {shown(str(recorded))}, which needs a page of its own: add {option('spec', 'PAGE')}"
 
 
-def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:
+def _nothing_fits(
+    reader: Reader, names: Names, dialect: str | None, weights: str | None, architecture: str | None
+) -> str:
     if weights is not None and not names.forms:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
@@ -206,11 +217,12 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         where = f" under {best.prefix!r}" if best.prefix else ""
         known = f"{round(best.score * size)} of {size}{where} are known in {best.dialect} ({best.architecture})"
         return f"{reader.path}: its names are not those of dialect {_having(dialect)}: {known}"
-    what = f"not those of dialect {_having(dialect)}" if dialect else "those of no architecture known here"
+    what = f"not those of {architecture}" if architecture else "those of no architecture known here"
+    what = f"not those of dialect {_having(dialect)}" if dialect else what
     first = ", ".join(
         [state_name(reader.stored_name(name)) for name in reader.tensors if name.startswith(names.root)][:3]
     )
-    remedy = "" if dialect else f" ({called('ports')} lists them)"
+    remedy = "" if dialect or architecture else f" ({called('ports')} lists them)"
     called_so = with_article(reader.called)
     near = nearest(reader, weights)
     distant = f"; {_in_lower_case(reader, weights) or for_own_models()}" if near is None or near.score < NEAR else ""

@@ -4,7 +4,7 @@ from typing import Any
 
 from paddle import Tensor, nn
 
-ACTIVATIONS = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}  # modules, which ports.save reads
 
 
 class Block(nn.Layer):
@@ -13,7 +13,7 @@ class Block(nn.Layer):
         self.norm = nn.LayerNorm(c.width, epsilon=c.norm_eps)
         self.fc1 = nn.Linear(c.width, c.hidden)
         self.fc2 = nn.Linear(c.hidden, c.width)
-        self.act = ACTIVATIONS[c.act]
+        self.act = ACTIVATIONS[c.act]()
 
     def forward(self, x: Tensor) -> Tensor:  # (b t c) -> (b t c)
         return x + self.fc2(self.act(self.fc1(self.norm(x))))
