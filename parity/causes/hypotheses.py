@@ -25,6 +25,9 @@ WORK = 1 << 31  # multiplications that all hypotheses about one output may take:
 EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
             float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
 
+SAME = "SAME padding"
+LOW = f"{SAME} with its odd pixel on the low side"
+
 SOLVED = 100  # roundings of a variance below which an epsilon that was solved for would be noise
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -231,7 +234,7 @@ def _paddings(kernel: np.ndarray, x: np.ndarray, stride: Shape) -> list[tuple[Pa
             [_read(rule(other), other, sides, stride) for other in phases],
         )
         alike = found.setdefault(read, {})
-        if at_each not in alike.values():
+        if at_each not in alike.values() and not (name == LOW and SAME in alike):  # without an odd pixel they are one
             alike[name] = at_each
     return [(pads, " or ".join(names)) for pads, names in found.items()]
 
@@ -255,7 +258,7 @@ def _rules(kernel: Shape, stride: Shape) -> dict[str, Callable[[Shape], Pads]]:
 
     rules = {"no padding": equally(0, 0)}
     rules |= {f"padding {h // 2}" if h == w else "padding of half the kernel": equally(h // 2, w // 2)}
-    rules |= {"SAME padding": same, "SAME padding with its odd pixel on the low side": low}
+    rules |= {SAME: same, LOW: low}
     return rules | {f"padding {p}": equally(p, p) for p in range(1, min(max(h, w), 4))}
 
 

@@ -46,7 +46,7 @@ def test_a_padding_has_its_plainest_name(p: int) -> None:
 
 @pytest.mark.parametrize("size", [6, 8, 10])
 def test_same_padding_with_a_stride_is_named_at_every_size(size: int) -> None:
-    """It pads (0, 1) at even sizes. Padding 1 reads what SAME with its odd pixel on the low side does, at every size."""
+    """It pads (0, 1) at even sizes. Padding 1 reads what SAME with a low odd pixel does, at every size."""
     x = RNG.standard_normal((2, 3, size, size))
     same, half = (
         hypotheses.convolve(x, KERNEL, (2, 2), pads) + BIAS[:, None, None] for pads in ((0, 1, 0, 1), (1, 1, 1, 1))
