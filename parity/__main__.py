@@ -99,6 +99,7 @@ def _add_models(flags: Arguments) -> None:
 def _add_output(flags: Arguments) -> None:
     """Add what is printed and written, and the sizes of a run."""
     flags.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
+    flags.add_argument("--force", action="store_true", help="replace an existing file at --report")
     flags.add_argument("--json", action="store_true", help="print the rows as JSON")
     add_quiet(flags)
     flags.add_argument(

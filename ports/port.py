@@ -164,6 +164,14 @@ class Port(Model):
         fields = vars(self.config)
         return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
 
+    def is_random(self, images: np.ndarray | Inputs, training: bool) -> bool:
+        """Tell whether the outputs depend on random numbers in evaluation mode; in training that is dropout's business.
+
+        A port in flax gets none there. On a GPU, sums need not repeat to the last bit: nothing can be told.
+        """
+        can_draw = not training and self.framework != "flax" and self.device == "cpu"
+        return can_draw and self.runner.is_random(self._checked(images), training)
+
     def with_dtype(self, dtype: str) -> Port:
         """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
         require_name("dtype", dtype, DTYPES)

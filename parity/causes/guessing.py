@@ -149,6 +149,11 @@ def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
     """Recompute each side's output from its own input, as a layer of the kind that either model has there."""
     path = left.name.partition("#")[0]
     known = [_kind_and_weights(path, r) for r in (a, b)]
+    if not _same_layer(*known) and all(kind in HYPOTHESES and weights for kind, weights in known):
+        own = zip(known, (left, right), strict=True)
+        sides = [_recomputed(kind, tap, weights, a.dtype) for (kind, weights), tap in own]
+        if all(sides):  # by its own weights: if both compute alike, these are what differs
+            return _explain(sides, a, b)
     for kind, weights in known[:1] if _same_layer(*known) else known:
         if kind in HYPOTHESES and weights:
             sides = [_recomputed(kind, tap, weights, a.dtype) for tap in (left, right)]
@@ -204,8 +209,19 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording, after: str = 
     if len(explained) < 2 or set(explained[0][0]) & set(explained[1][0]):
         return ""
     (left, error), (right, other) = explained
-    left, right = _unlike(left, right)
+    left, right = _unlike(*_plain(left, right))
     return Guess.of({a.label: " or ".join(left), b.label: " or ".join(right)}, max(error, other), after)
+
+
+def _plain(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Call a padding that all names of both sides have by the first of its names."""
+    paddings = {text for name in (*left, *right) for text in re.findall("[^,]*padding[^,]*", name)}
+    if len(paddings) != 1:
+        return left, right
+    (padding,) = paddings
+    plain = padding.partition(" or ")[0]
+    one, other = (tuple(name.replace(padding, plain) for name in side) for side in (left, right))
+    return one, other
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from specs.numbers import measured
+from specs.words import count
 
 Weights = Mapping[str, np.ndarray]
 Hypotheses = Iterator[tuple[str, np.ndarray]]
@@ -23,6 +24,9 @@ WORK = 1 << 31  # multiplications that all hypotheses about one output may take:
 
 EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
             float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
+
+SAME = "SAME padding"
+LOW = f"{SAME} with its odd pixel on the low side"
 
 SOLVED = 100  # roundings of a variance below which an epsilon that was solved for would be noise
 
@@ -96,8 +100,13 @@ def epsilons(
 
 
 def norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
-    """Normalize over the last axis, or over the channels of images (n, c, h, w)."""
+    """Normalize over the last axes, as many as the scale has, or over the channels of images (n, c, h, w)."""
     scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
+    if scale.ndim > 1 and x.shape == recorded.shape and x.shape[-scale.ndim :] == scale.shape:
+        flat, shift = (-1, scale.size), np.broadcast_to(bias, scale.shape)
+        for name, out in _norm(x.reshape(flat), scale.ravel(), shift.ravel(), recorded.reshape(flat)):
+            yield name, out.reshape(x.shape)
+        return
     features = max(len(scale), len(bias))
     if x.shape[-1] == features:
         yield from _norm(x, scale, bias, recorded)
@@ -115,6 +124,34 @@ def _norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, recorded: np.ndarr
         yield f"epsilon {name} and {variance}", normed * scale + bias
         yield f"epsilon {name} and {variance}, without the bias", normed * scale
     yield "no normalisation", x
+
+
+def group_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    """Normalize groups of channels (n, c, ...) with the other axes, for each number of groups that divides them.
+
+    Groups of one channel are an instance norm.
+    """
+    scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
+    channels = max(scale.size, bias.size)
+    if x.ndim < 2 or x.shape != recorded.shape or x.shape[1] != channels or scale.ndim != 1:
+        return
+    wide = (slice(None), *[None] * (x.ndim - 2))
+    for groups in (n for n in range(1, channels + 1) if channels % n == 0):
+        split = x.reshape(len(x), groups, -1)
+        centred = (split - split.mean(-1, keepdims=True)).reshape(x.shape)
+        variance = np.broadcast_to(split.var(-1, keepdims=True), split.shape).reshape(x.shape)
+        for epsilon, name in epsilons(centred, variance, scale[wide], bias[wide], recorded).items():
+            out = centred / np.sqrt(variance + epsilon) * scale[wide] + bias[wide]
+            yield f"epsilon {name} and {count(groups, 'group')}", out
+
+
+def any_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
+    """Normalize as a layer of no known kind with a scale, and maybe a bias: an instance norm, one of the user's."""
+    named = {{"weight": "scale"}.get(name, name): array for name, array in w.items()}
+    shapes = {array.shape for array in named.values()}
+    if {"scale"} <= {*named} <= {"scale", "bias"} and len(shapes) == 1 and shapes != {()}:
+        yield from norm(x, named, recorded)
+        yield from group_norm(x, named, recorded)
 
 
 def rms_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
@@ -161,7 +198,8 @@ def conv(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     if kernel.shape[0] == kernel.shape[1]:
         kernels[", the kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
     cost, left = math.prod(shape) * math.prod(kernel.shape[1:]), WORK
-    for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
+    tried = [(stride, *padded) for stride in _strides(kernel) for padded in _paddings(kernel, x, stride)]
+    for stride, pads, padding in tried:
         if _convolved(x, kernel, stride, pads) != shape:
             continue
         for suffix, array in kernels.items():
@@ -182,22 +220,55 @@ def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 
-def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
-    """Return (pads, name), each pads once and by its plainest name."""
-    h, w = kernel.shape[2:]
-    half = (h // 2, h // 2, w // 2, w // 2)
-    same = ((h - 1) // 2, h // 2, (w - 1) // 2, w // 2)
-    low = (h // 2, (h - 1) // 2, w // 2, (w - 1) // 2)
-    short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (h, w), strict=True)]
-    tiled = (short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2)
-    paddings: dict[Pads, str] = {(0, 0, 0, 0): "no padding"}
-    paddings.update({(p, p, p, p): f"padding {p}" for p in range(1, min(max(h, w), 4))})
-    for pads, name in (
-        (half, "padding of half the kernel"), (same, "SAME padding"),
-        (low, "SAME padding, its odd pixel on the low side"), (tiled, "SAME padding of patches"),
-    ):  # fmt: skip
-        paddings.setdefault(pads, name)
-    return list(paddings.items())
+def _paddings(kernel: np.ndarray, x: np.ndarray, stride: Shape) -> list[tuple[Pads, str]]:
+    """Return (pads, name), each pads once: by its plainest name, and by each other one that pads so at this size alone.
+
+    Half the kernel and SAME come first, as they are the commonest.
+    """
+    sizes, sides = x.shape[2:], kernel.shape[2:]
+    phases = list(itertools.product(*(range(n, n + s) for n, s in zip(sizes, stride, strict=True))))
+    found: dict[Pads, dict[str, list[Pads]]] = {}  # what is read of pads, at this size -> by name, at each size
+    for name, rule in _rules(sides, stride).items():
+        read, at_each = (
+            _read(rule(sizes), sizes, sides, stride),
+            [_read(rule(other), other, sides, stride) for other in phases],
+        )
+        alike = found.setdefault(read, {})
+        if at_each not in alike.values() and not (name == LOW and SAME in alike):  # without an odd pixel they are one
+            alike[name] = at_each
+    return [(pads, " or ".join(names)) for pads, names in found.items()]
+
+
+def _rules(kernel: Shape, stride: Shape) -> dict[str, Callable[[Shape], Pads]]:
+    """Return what pads by a rule an input of a size gets, by its name."""
+    h, w = kernel
+
+    def equally(top: int, left: int) -> Callable[[Shape], Pads]:
+        return lambda sizes: (top, top, left, left)
+
+    def same(sizes: Shape) -> Pads:
+        """Pad so that as many outputs come out as strides begin in the input, with the odd pixel on the high side."""
+        totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, kernel, stride, strict=True)]
+        (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
+        return top, bottom, left, right
+
+    def low(sizes: Shape) -> Pads:
+        top, bottom, left, right = same(sizes)
+        return bottom, top, right, left
+
+    rules = {"no padding": equally(0, 0)}
+    rules |= {f"padding {h // 2}" if h == w else "padding of half the kernel": equally(h // 2, w // 2)}
+    rules |= {SAME: same, LOW: low}
+    return rules | {f"padding {p}": equally(p, p) for p in range(1, min(max(h, w), 4))}
+
+
+def _read(pads: Pads, sizes: Shape, kernel: Shape, stride: Shape) -> Pads:
+    """Leave out of pads what no stride of the kernel reaches: pads that read the same compute the same."""
+    read = []
+    for low, high, n, k, s in zip(pads[::2], pads[1::2], sizes, kernel, stride, strict=True):
+        last = (n + low + high - k) // s * s + k  # what the last stride reaches, with the low pad
+        read += [low, max(last - low - n, 0)]
+    return read[0], read[1], read[2], read[3]
 
 
 def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> Shape:
@@ -237,6 +308,7 @@ def heads(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
 
 HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, np.ndarray], Hypotheses]] = {
     "dense": dense, "norm": norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
+    "group_norm": group_norm, "": any_norm,
 }  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from convert.errors import ConvertError, UsageError
+from convert.records.record import marked_by
 from parity.given.own import OWN, Own, is_flax, recognise, wrap
+from parity.given.targets import suggestions
 from parity.given.usage import (
     EACH_ITS_OWN,
     of_shapes,
@@ -270,4 +272,7 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
     name = " / ".join(files) if name == OWN and files else name
     models = [port for port in ports.values() if isinstance(port, Port)]
     assumed = (text for port in models for name, text in written(port.config).items() if name in port.assumed)
-    return Subject(first.architecture, name, check, first.dtype, first.device, tuple(dict.fromkeys(assumed)))
+    origins = ({field: marked_by(by) for field, by in port.suggested.items()} for port in models)
+    suggested = (text for port, own in zip(models, origins, strict=True) for text in suggestions(port.config, own))
+    about = first.architecture, name, check, first.dtype, first.device
+    return Subject(*about, tuple(dict.fromkeys(assumed)), tuple(dict.fromkeys(suggested)))

@@ -17,6 +17,7 @@ from convert.installed import version
 from convert.pages import use
 from convert.progress import Status
 from convert.running import dumps
+from convert.targets import check_path
 from convert.terminal import WIDTH, columns, wants_colour
 from parity.given.several import every_target
 from parity.given.targets import Target
@@ -43,6 +44,7 @@ def run(arguments: Namespace) -> Report:
     chosen = every_target(arguments.targets, settings, options)
     if arguments.report:
         check_page(arguments.report)
+        check_path([target.path for target in chosen if target.path], arguments.report, arguments.force)
     _require_two(chosen, arguments)
     _prepare(chosen, arguments)
     runs, total = itertools.count(1), len(chosen) * len(arguments.dtype) * len(arguments.frameworks)
@@ -110,7 +112,8 @@ def _compare(run_job: Run, target: Target, dtype: str, arguments: Namespace, say
             twins.append([_on_cpu(run_job, target, framework, dtype, arguments, recordings), recordings])
     report = Report()
     for check in arguments.check:
-        subject = Subject(target.architecture, target.variant, check, dtype, arguments.device, target.assumptions())
+        about = target.architecture, target.variant, check, dtype, arguments.device
+        subject = Subject(*about, target.assumptions(), target.suggestions())
         for group in [recorded, *twins]:
             report += Report(judge(subject, [recordings[check] for recordings in group]))
     return report
@@ -139,7 +142,10 @@ def _on_cpu(
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     """Return what was run on what, by label."""
     weights = " and random weights" * any(target.path is None for target in chosen)
-    about = {"command": arguments.command, "seed": f"{arguments.seed} (images{weights})"}
+    about = {"command": arguments.command}
+    if arguments.report and not arguments.force:
+        about["to repeat"] = f"{arguments.command} --force"  # the file exists by now
+    about |= {"seed": f"{arguments.seed} (images{weights})"}
     about["batch"] = count(arguments.batch, "image")
     if "train" in arguments.check:
         about["training"] = training(arguments.steps)

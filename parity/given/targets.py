@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 
     from ports.port import Port
 
+ASSUMED = "assumed: "  # begins what the code of a file's dialect suggests, see marked_by
+
+
+def suggestions(config: Any, origins: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the settings that are assumed as a dialect's code computes: "gelu=tanh (official's own code)".
+
+    Args:
+      origins: what suggests each field, see marked_by.
+    """
+    marked = {name: by.removeprefix(ASSUMED) for name, by in origins.items() if by.startswith(ASSUMED)}
+    return tuple(f"{text} ({marked[name]})" for name, text in configs.written(config).items() if name in marked)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -79,6 +91,10 @@ class Target:
     def assumptions(self) -> tuple[str, ...]:
         """Return the settings that are assumed, each with its value: "gelu=erf"."""
         return tuple(text for name, text in configs.written(self.config()).items() if name in self.assumed)
+
+    def suggestions(self) -> tuple[str, ...]:
+        """Return the settings that the code of the file's dialect states alone: "gelu=tanh (official's own code)"."""
+        return suggestions(self.config(), self.origins)
 
     def settings_with_origins(self) -> dict[str, str]:
         """Write each setting by its name, with what states or suggests it: "gelu=erf (assumed)"."""

@@ -31,7 +31,10 @@ POOLED = 1e-6  # relative: several poolings of paddle, of which each rounds its 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared, as every result states it; `assumed` has the settings that nobody states: "gelu=erf"."""
+    """What is compared, as every result states it.
+
+    assumed: the settings that nobody states: "gelu=erf".  suggested: those that the code of the file's dialect states.
+    """
 
     architecture: str
     variant: str
@@ -39,6 +42,7 @@ class Subject:
     dtype: str
     device: str
     assumed: tuple[str, ...] = ()
+    suggested: tuple[str, ...] = ()
 
     def unjudged(self, a: Recording, b: Recording) -> Result:
         """Return the result of a pair before it is judged: nothing but what is compared."""
@@ -46,7 +50,7 @@ class Subject:
             self.architecture, self.variant, self.check, self.dtype, self.device, pair_of(a.label, b.label),
             error=None, tolerance=None, passed=None, sides=(a.label, b.label),
             files=(a.file, b.file) if a.file and b.file else (), parts=(a.part, b.part), assumed=self.assumed,
-            spelled={r.label: r.spelled for r in (a, b)},
+            suggested=self.suggested, spelled={r.label: r.spelled for r in (a, b)},
         )  # fmt: skip
 
 
@@ -130,6 +134,7 @@ def _compare(
         tolerance=nearest.limit,
         basis=nearest.reason,
         passed=None if empty else not off,
+        holds=_holds(a, b) if empty and empty == nans else "",
         first_divergence=first,
         cause=remarks.join(empty, *notes),
         remarks=tuple(dict.fromkeys(filter(None, notes))),
@@ -207,13 +212,19 @@ def _divergence(
     before, weights = _before(name, order, judged), unequal_weights(name, a, b, known=bool(cause))
     returned = _returned(s.check, name, a, b, verdict.limit)
     between = _between(name, before, a, b) if s.check in ACTIVATIONS else ()
-    sick = (f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
-    holds = "; ".join(sick) if verdict.worst.cause else ""
+    holds = _holds(a, b, named=True) if verdict.worst.cause else ""
     first = _indexed(name, verdict.worst, a, b)
     return Divergence.at(
         name, first, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
         _momentum(off, a, b), _pooling(s, verdict.worst.error, a, b),
     )  # fmt: skip
+
+
+def _holds(a: Recording, b: Recording, named: bool = False) -> str:
+    """Say which parameter brings in NaN: "dense.bias holds NaN"; if `named`, or both are not alike, in which model."""
+    if a.holds == b.holds and not named:
+        return a.holds
+    return "; ".join(f"{r.holds} in {r.label}" for r in (a, b) if r.holds)
 
 
 def _as_it_is(name: str, r: Recording) -> np.ndarray:

@@ -105,7 +105,7 @@ def divergences(
         rows = [_with_reason(row, r, limits) for row in findings.facts(finding)]
         rows = [(label, links.get(label, text)) for label, text in rows]
         keys = rows[0][0], "weights", "looks like", "cause lies"
-        at = next(k for k, (label, _) in enumerate(rows, 1) if label in NAMES)
+        at = next((k for k, (label, _) in enumerate(rows, 1) if label in NAMES), 1)
         rows[at:at] = _class(r, modules)
         head = _head(r, own, f": {', '.join(finding.pairs)}", home)
         cards.append(tag("article", head, facts(rows, *keys), class_="card"))

@@ -50,6 +50,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         f"{where} random: no checkpoint was run." if "seed" in about else f"{where} those of the models in memory."
     ]
     assumed = unmarked(summary.assumptions(compared)).partition(": ")[2]
+    suggested = in_a_row(dict.fromkeys(text for r in compared for text in r.suggested))
     return [
         f"Only this was compared: {findings.checks(compared)}, on {devices}.",
         *(BETWEEN if any(r.check in ("layers", "single-step") and r.architecture == OWN for r in compared) else []),
@@ -62,5 +63,6 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         ),
         "A parameter that changes nothing, such as a head of zeros, is not tested.",
         *([f"{wrong}."] if any(r.passed for r in compared) else []),
+        *([f"No file states {suggested}. All models compute with it, right or wrong."] if suggested else []),
         *([f"Assumed, not known: {assumed}. All models compute with it, right or wrong."] if assumed else []),
     ]

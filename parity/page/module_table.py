@@ -11,7 +11,7 @@ from parity.given.module_names import Listed
 from parity.given.own import LISTS
 from parity.results.elements import OTHER_SHAPE
 from parity.results.result import Result
-from parity.summaries.findings import merge
+from parity.summaries.findings import merge, rise
 from specs.numbers import limit, short
 from specs.words import in_a_row
 
@@ -19,7 +19,7 @@ from .markup import MARKS, Markup, join, name, prose, tag, words
 
 Tree = Sequence[Listed]  # in the model's order
 
-GRADES = {"first": "differs", "nan": "close", "starts": "close"}  # of states that have a mark
+GRADES = {"first": "differs", "nan": "close", "starts": "close", "rises": "close"}  # of states that have a mark
 ROWS = (
     "Modules with the same path, or paired by names=, stand in one row, in the order of the first model, each "
     "indented below the modules that it is in. Each column has the names of its own model."
@@ -27,6 +27,11 @@ ROWS = (
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
     ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
+    (
+        "rises",
+        f"{MARKS['close']} rises",
+        "follows, with an error of more than 1000 times all before it: perhaps a second cause",
+    ),
     ("starts", f"{MARKS['close']} NaN starts here", "the first output with NaN on a side, as the models run"),
     ("nan", f"{MARKS['close']} NaN", "both sides have NaN here: nothing is proven of it"),
     ("only", "no partner", "one model alone has or calls a module of this name, and no partner of it is known"),
@@ -41,6 +46,7 @@ class Error:
 
     Args:
       state: "first" of the first output beyond its limit in some pair, "follows" of those beyond theirs after it,
+        "rises" of one of these whose error is far above all before it, see rise,
         "starts" of the first of these in which a side has NaN, "nan" of an output in which both sides have NaN and
         agree beside it, or "".
       word: what stands in place of a number: "NaN", "other shape".
@@ -111,6 +117,9 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
             by_tap[tap] = replace(
                 known, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else known.word
             )
+        for risen in filter(None, map(rise, alike)):
+            if by_tap[risen[0]].state == "follows":
+                by_tap[risen[0]] = replace(by_tap[risen[0]], state="rises")
         start = next((tap for tap in by_tap if tap in nans), "")
         if start and by_tap[start].state == "follows":
             by_tap[start] = replace(by_tap[start], state="starts")
@@ -160,7 +169,7 @@ def _error(error: Error | None, dtype: str) -> list[Markup]:
     text += " starts here" * (error.state == "starts")
     has_limit = error.word != OTHER_SHAPE
     bound = limit(error.bound) if has_limit else "-"
-    notes = [" ", tag("span", error.state, class_="state")] if error.state in ("first", "follows") else []
+    notes = [" ", tag("span", error.state, class_="state")] if error.state in ("first", "follows", "rises") else []
     notes += [" ", tag("span", f"(limit {bound})", class_="of whole")] * has_limit
     mark = [tag("b", MARKS[GRADES[error.state]], class_="mark"), " "] if error.state in GRADES else []
     number = tag("td", *mark, prose(text), *notes, class_=f"number {error.state}".strip(), data_label=dtype)

@@ -100,6 +100,8 @@ class Result:
       sides: the labels of both models; files: the checkpoints of their weights, if both have one;
         parts: the parts of these that have them.
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
+      suggested: settings that no file states and that the code of the file's dialect computes with, so that all do.
+      holds: of a pair that is not judged, what brings in NaN: "dense.bias holds NaN".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
       nans: the arrays that have NaN on either side. shapes: those whose shapes differ.
@@ -136,6 +138,8 @@ class Result:
     copies: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
     weights: UnequalWeights | None = None
+    suggested: tuple[str, ...] = ()
+    holds: str = ""
     spelled: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def word(self, name: str) -> str:
@@ -154,7 +158,7 @@ class Result:
 
         error: the worst, see above; an infinite one is null. status: see `grade`. reason: why the row is no agreement.
         first_divergence: the first array that differs. note: of a pair that was judged, what was not compared or was
-        computed otherwise. assumed: settings that nobody states of these weights.
+        computed otherwise. assumed: settings that nobody states of these weights. suggested: see above.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
         differs = self.grade == "differs" and self.first_divergence is not None
@@ -164,6 +168,7 @@ class Result:
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,
             "passed": self.passed, "status": self.grade, "reason": self.reason, "first_divergence": first,
             "note": (self.cause or None) if self.passed or differs else None, "assumed": list(self.assumed),
+            "suggested": list(self.suggested),
         }  # fmt: skip
 
     @property

@@ -15,7 +15,7 @@ from .recording import Recording
 # fields of a Recording that JSON can hold
 PLAIN = (
     "label", "framework", "dtype", "device", "architecture", "kinds", "cause", "unable", "masks", "origin", "holds",
-    "notes", "file",
+    "random", "notes", "file",
 )  # fmt: skip
 
 

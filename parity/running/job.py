@@ -16,7 +16,7 @@ from parity.given.targets import Target
 from parity.results.result import NO_PORT, NOT_INSTALLED
 from ports.runners.inputs import Inputs
 
-from .recording import Recording, record
+from .recording import ACTIVATIONS, Recording, record
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
@@ -72,7 +72,10 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     recordings: Recordings = {}
     for check in job.checks:
         try:
-            recordings[check] = record(port, images, check, label or job.framework, feeds.get(check), job.steps)
+            made = record(port, images, check, label or job.framework, feeds.get(check), job.steps)
+            for each in filter(None, (made, made.truth)):
+                each.random = port.is_random(images, training=check not in ACTIVATIONS)
+            recordings[check] = made
         except Exception as error:
             recordings[check] = without(*cause_of(error, job))[check]
     return recordings

@@ -1,4 +1,4 @@
-"""Say in a verdict which model failed to run, and why."""
+"""Say in a verdict which model failed to run and why, and what brings in NaN where nothing is proven."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def failure(results: Iterable[Result]) -> str:
     side, why = next(iter(reasons))
     named = side if quoted(side) == side else marked(side)
     return f"{number}, as {named} failed" + f": {why}" * (len(reasons) == 1 and len(why) <= REASON)
+
+
+def holds(results: Iterable[Result]) -> str:
+    """Say what brings in NaN where nothing could be judged for it, if it is one array: ": dense.bias holds NaN"."""
+    causes = {r.holds for r in results if r.grade == "not judged"}
+    return f": {causes.pop()}" if len(causes) == 1 and causes != {""} else ""

@@ -21,6 +21,7 @@ from specs.words import in_a_row
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
 ALSO_DIFFERS = "also differs"  # the label of the further checks of the same pairs
 ALSO_IN = "also in"  # the label of the further models that part alike
+RISE = 1000.0  # times the errors before it, above which an error may have a cause of its own
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -168,6 +169,7 @@ def facts(finding: Finding) -> Facts:
         basis = f", {first.basis}" if first.basis else ""
         rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
     rows += _worst(finding)
+    rows += _rises(result)
     before = "none: it is the first"
     if first.previous:
         before = f"{_named(first.previous[0], result)}, error {short(first.previous[1])}"
@@ -213,6 +215,32 @@ def _worst(finding: Finding) -> Facts:
             f"{'; '.join(texts)}: beyond {'its limit' if alike else 'their limits'} by the largest factor",
         )
     ]
+
+
+def rise(r: Result) -> tuple[str, float, float] | None:
+    """Return the first layer after the one that differs first whose error is far above all errors before it.
+
+    Returns: (name, error, how many times the largest of those before it); None where no error rises so.
+    """
+    names = [name for name, *_ in r.curve]
+    if r.check != "layers" or r.first_divergence not in names:
+        return None
+    start = names.index(str(r.first_divergence))
+    most = r.curve[start][1]
+    for name, error, bound in r.curve[start + 1 :]:
+        if math.isfinite(error) and bound < error > RISE * most > 0:
+            return name, error, error / most
+        most = max(most, error)
+    return None
+
+
+def _rises(result: Result) -> Facts:
+    """Say where an error may have a second cause, which the first one hides."""
+    if (risen := rise(result)) is None:
+        return []
+    name, error, factor = risen
+    at = f"{_named(name, result)}: {short(error)}, {short(factor)} times the largest error before it"
+    return [("rises at", f"{at}, so that a second cause may lie there")]
 
 
 def checks(results: Iterable[Result]) -> str:

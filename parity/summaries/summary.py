@@ -16,7 +16,7 @@ from specs.numbers import limit, short
 from specs.words import count, counted, in_a_row
 
 from . import findings
-from .failures import REASON, failure
+from .failures import REASON, failure, holds
 
 NEAREST, FURTHEST = "error nearest to its limit", "error furthest beyond its limit"  # which stands for all others
 DTYPE = "\0"  # stands for the dtype in a reason that several dtypes share
@@ -103,9 +103,9 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
         return f"Not proven: {failure(results)}{agree}.{skipped}"
     if compared and (unproven := unjudged(results)):
         agree = f"{count(compared, 'comparison')} {'agrees' if compared == 1 else 'agree'}"
-        return f"Nothing is proven of {in_a_row(unproven)}; of others, {agree}.{skipped}"
+        return f"Nothing is proven of {in_a_row(unproven)}{holds(results)}; of others, {agree}.{skipped}"
     if not compared:
-        return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
+        return f"Nothing {f'is proven{holds(results)}' if counts['not judged'] else 'was compared'}.{skipped}"
     number = {1: "the only comparison", 2: "both comparisons"}.get(compared, f"all {compared:,} comparisons")
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""

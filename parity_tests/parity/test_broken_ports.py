@@ -10,6 +10,7 @@ import pytest
 import specs
 from parity.__main__ import main
 from parity.given.targets import targets
+from parity.running import archive
 from parity.running.job import Job, run_here
 from ports.new import write
 from ports.runners.misfits import misfits
@@ -141,7 +142,22 @@ def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: 
     printed = capsys.readouterr()
     text = " ".join(printed.out.split())
     assert "NaN starts in 'blocks.0.fc1', whose inputs are finite: blocks.0.fc1.kernel holds NaN" in text
+    assert text.startswith("Nothing is proven: blocks.0.fc1.kernel holds NaN. One comparison could not be judged.")
     assert "nothing was compared" not in printed.err
+
+
+def test_a_port_that_draws_random_numbers_is_not_judged(page: Path, tmp_path: Path) -> None:
+    needs("torch")
+    path = page.with_name("fragile_torch.py")
+    change(path, "x = self.stem(images)", "x = nn.functional.dropout(self.stem(images), 0.5, True)")
+    target = next(iter(targets(specs.add(str(page)))))
+    made = run_here(Job(target, "torch", "float32", "cpu", ("layers", "gradients")), {})
+    assert made["layers"].truth is not None
+    assert [made["layers"].random, made["layers"].truth.random, made["gradients"].random] == [True, True, False]
+    archive.save(made["layers"], str(tmp_path / "a.npz"))
+    assert archive.load(str(tmp_path / "a.npz")).random
+    needs("paddle")
+    assert not run_here(Job(target, "paddle", "float64", "cpu", ("forward",)), {})["forward"].random
 
 
 def test_an_architecture_beside_its_page_says_how_the_page_is_named(

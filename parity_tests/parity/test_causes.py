@@ -44,8 +44,44 @@ def test_a_padding_has_its_plainest_name(p: int) -> None:
     assert f"stride 1x1, no padding in a, stride 1x1, padding {p} in b" in told
 
 
+@pytest.mark.parametrize("size", [6, 8, 10])
+def test_same_padding_with_a_stride_is_named_at_every_size(size: int) -> None:
+    """It pads (0, 1) at even sizes. Padding 1 reads what SAME with a low odd pixel does, at every size."""
+    x = RNG.standard_normal((2, 3, size, size))
+    same, half = (
+        hypotheses.convolve(x, KERNEL, (2, 2), pads) + BIAS[:, None, None] for pads in ((0, 1, 0, 1), (1, 1, 1, 1))
+    )
+    told = guess("stem", "layers", recording("a", half, x), recording("b", same, x))
+    assert told.cause == "stride 2x2, padding 1 in a, stride 2x2, SAME padding in b"
+
+
+def test_a_padding_that_two_rules_give_at_this_size_alone_has_both_names() -> None:
+    x = RNG.standard_normal((2, 3, 7, 7))
+    half, none = (hypotheses.convolve(x, KERNEL, (2, 2), (p, p, p, p)) + BIAS[:, None, None] for p in (1, 0))
+    told = guess("stem", "layers", recording("a", half, x), recording("b", none, x))
+    assert told.cause == "stride 2x2, padding 1 or SAME padding in a, stride 2x2, no padding in b"
+    without = recording("b", half - BIAS[:, None, None], x)  # what both have is no difference
+    assert guess("stem", "layers", recording("a", half, x), without).cause.endswith("padding 1, no bias in b")
+
+
+def test_a_bias_of_zeros_is_no_missing_bias() -> None:
+    """One element of the other model's bias is not 0: the weights differ, and both layers compute alike."""
+    x, kernel = RNG.standard_normal((5, 4)), RNG.standard_normal((4, 3))
+    sides = []
+    for label, bias in (("a", np.zeros(3)), ("b", np.array([0.0, 1e-3, 0.0]))):
+        out = x @ kernel + bias
+        made = Recording(label, "torch", "float64", "cpu", {"fc": out}, [Tap("fc", (x,), (out,))])
+        made.weights, made.kinds = {"fc.kernel": kernel, "fc.bias": bias}, {"fc": "dense"}
+        sides.append(made)
+    assert guess("fc", "layers", *sides) == ""
+    del sides[0].weights["fc.bias"]
+    assert (
+        guess("fc", "layers", *sides).cause == "the kernel as (in, out) in a, the kernel as (in, out) and the bias in b"
+    )
+
+
 def test_a_patch_embedding_costs_no_more_than_a_few_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the hypotheses, only those of the right shape are computed: of 48, six pairs of stride and padding."""
+    """Of the hypotheses, only those of the right shape are computed: four pairs of stride and padding."""
     images, kernel = RNG.standard_normal((1, 3, 32, 32)), RNG.standard_normal((3, 3, 16, 16))
     output = hypotheses.convolve(images, kernel, (16, 16), (0, 0, 0, 0)) + BIAS[:, None, None]
     calls, original = [], hypotheses.convolve
@@ -58,7 +94,7 @@ def test_a_patch_embedding_costs_no_more_than_a_few_convolutions(monkeypatch: py
     left = recording("a", output, images, kernel)
     right = recording("b", output - BIAS[:, None, None], images, kernel)
     assert "no padding, no bias in b" in guess("stem", "layers", left, right)
-    assert len(calls) == 2 * 6 * 4  # both sides, padding 0 to 3 and SAME twice, four ways to read the kernel
+    assert len(calls) == 2 * 4 * 4  # both sides, padding 0 to 3, four ways to read the kernel
     calls.clear()
     monkeypatch.setattr(hypotheses, "WORK", 3 * output.size * 3 * 16 * 16)
     guess("stem", "layers", left, right)
@@ -316,6 +352,31 @@ def test_a_residual_ahead_of_a_layer_is_named(more: str, less: str) -> None:
     told = guess("head", "layers", *sides)
     assert told.cause == f"a residual that {more} adds once more than {less}"
     assert told.evidence == "what head gets differs by exactly the input of module q"
+
+
+def grouped(x: np.ndarray, groups: int, epsilon: float) -> np.ndarray:
+    """Compute a GroupNorm without scale and bias; of one channel in a group it is an InstanceNorm."""
+    split = x.reshape(len(x), groups, -1)
+    return ((split - split.mean(-1, keepdims=True)) / np.sqrt(split.var(-1, keepdims=True) + epsilon)).reshape(x.shape)
+
+
+@pytest.mark.parametrize(("kind", "leaf", "shape", "one", "other", "cause"), [
+    ("group_norm", "scale", (4,), (2, 1e-5), (2, 1e-3), "epsilon is 1e-5 in a, 1e-3 in b"),
+    ("group_norm", "scale", (4,), (1, 1e-5), (2, 1e-5), "1 group in a, 2 groups in b"),
+    ("", "weight", (4,), (4, 1e-5), (4, 1e-3), "epsilon is 1e-5 in a, 1e-3 in b"),
+    ("", "weight", (4, 3, 2), (1, 1e-5), (1, 1e-6), "epsilon is 1e-5 in a, 1e-6 in b"),
+], ids=["epsilon of a group norm", "groups", "instance norm", "three axes"])  # fmt: skip
+def test_epsilon_and_groups_of_norms_over_several_axes_are_named(
+    kind: str, leaf: str, shape: tuple[int, ...], one: tuple[int, float], other: tuple[int, float], cause: str
+) -> None:
+    x, scale = RNG.standard_normal((2, 4, 3, 2)), RNG.standard_normal(shape)
+    sides = []
+    for label, (groups, epsilon) in (("a", one), ("b", other)):
+        out = grouped(x, groups, epsilon) * (scale if scale.ndim > 1 else scale[:, None, None])
+        made = Recording(label, "torch", "float64", "cpu", {"norm": out}, [Tap("norm", (x,), (out,))])
+        made.weights, made.kinds = {f"norm.{leaf}": scale}, {"norm": kind} if kind else {}
+        sides.append(made)
+    assert guess("norm", "layers", *sides).cause == cause
 
 
 def test_a_norm_over_the_channels_of_images_is_recomputed() -> None:

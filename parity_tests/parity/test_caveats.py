@@ -57,6 +57,15 @@ def test_limits_that_are_large_are_said_to_hide_differences() -> None:
     assert not any("do not show." in text for text in stated([row(("a",))]))
 
 
+def test_what_the_code_of_a_dialect_alone_states_is_not_shown_and_is_in_json() -> None:
+    made = replace(row(("a",)), suggested=("gelu=tanh (official's own code)",))
+    assert "No file states gelu=tanh (official&#x27;s own code). All models compute with it, right or wrong." in stated(
+        [made]
+    )
+    assert made.as_dict()["suggested"] == ["gelu=tanh (official's own code)"] and made.as_dict()["assumed"] == []
+    assert not any("No file states" in text for text in stated([row(("a",))]))
+
+
 def test_what_is_assumed_is_no_finding() -> None:
     (*_, last) = stated([replace(row(("a",)), assumed=("gelu=erf", "norm_eps=1e-6"))])
     assert last == "Assumed, not known: gelu=erf, norm_eps=1e-6. All models compute with it, right or wrong."

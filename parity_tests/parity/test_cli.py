@@ -33,7 +33,7 @@ from ..golden import Case
 
 KEYS = {
     "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "status", "reason",
-    "first_divergence", "note", "assumed",
+    "first_divergence", "note", "assumed", "suggested",
 }  # fmt: skip
 TWIN = "mlp_mixer:tiny headless"
 PAIR = ("--frameworks", "torch", "paddle")
@@ -410,5 +410,6 @@ def test_settings_that_neither_arrays_nor_a_record_show_are_marked_by_what_state
         texts = target.settings_with_origins()
         assert texts["act"] == f"act=gelu ({by})" and texts["image"].endswith(" (default)")
         assert texts["norm_eps"] == "norm_eps=1e-5 (assumed: official's own code)" and "(" not in texts["kernel"]
+        assert "norm_eps=1e-5 (official's own code)" in target.suggestions() and not target.assumptions()
     (twin, *_) = targets(TWIN, settings={"gelu": "erf"})
     assert [text for text in twin.settings_with_origins().values() if "(" in text] == ["gelu=erf (--set)"]

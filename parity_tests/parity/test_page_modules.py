@@ -123,6 +123,21 @@ def test_the_first_module_that_differs_stands_out_and_those_after_it_are_said_to
     )
 
 
+def test_a_layer_whose_error_is_far_above_all_before_it_may_have_a_cause_of_its_own() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("a", 1e-6), ("b", 9e-4), ("c", 0.95), ("d", 0.96)))
+    off = replace(row(("a",)), passed=False, curve=points, first_divergence=first("a", 1e-6), check="layers")
+    page = unbound(Report([off], modules={"m": [(tap, "Linear") for tap in "abcd"]}).to_html())
+    states = re.findall('<td class="number (first|rises|follows)"[^>]*>(.*?)</td>', page)
+    assert [(kind, re.sub("<[^>]*>", "", text).partition(" (")[0]) for kind, text in states] == [
+        ("first", "✗ 1.0e-6 first"), ("follows", "9.0e-4 follows"), ("rises", "! 0.95 rises"),
+        ("follows", "0.96 follows"),
+    ]  # fmt: skip
+    rows = dict(findings.facts(findings.find([off])[0]))
+    assert rows["rises at"] == "c: 0.95, 1.1e3 times the largest error before it, so that a second cause may lie there"
+    flat = replace(off, curve=points[:2])
+    assert "rises at" not in dict(findings.facts(findings.find([flat])[0]))
+
+
 def test_a_module_in_which_both_sides_have_nan_has_no_number() -> None:
     both = replace(row(("a", "b")), curve=(("a", 1e-12, 1e-10), ("b", 0.0, 1e-10)), passed=None, nans=("b",))
     page = unbound(Report([both], modules={"m": [("a", "Conv"), ("b", "Log")]}).to_html())
