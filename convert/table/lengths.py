@@ -6,18 +6,21 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from convert.errors import UsageError, option
+from convert.errors import ConvertError, UsageError, option
 from convert.records.record import Record
 from specs.applied.moves import Shape
+from specs.covering.cut import check_derived
 from specs.notation.axes import Dim, parts
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import Line
 from specs.solving.open_axes import SIZE_OF_HEAD
+from specs.solving.sizes import SizeError
 from specs.solving.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 
 from .file import recorded_table
+from .plan import TablePlan
 
 SIZE = re.compile(rf"{SIZE_OF_HEAD}\d*")  # of heads: d, and d2 where there are two
 Length = tuple[frozenset[str], int, int]  # the axes from which it follows, itself, and a line
@@ -115,6 +118,20 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
             raise UsageError(f"{path}: lengths contradict each other, as {made}: {remedy.format(axis=axis)}")
     for axis, other in _unlike_shown(lines, given, sizes):
         raise UsageError(f"{path}: lengths contradict each other, as {other}: {remedy.format(axis=axis)}")
+
+
+def check_derived_ranges(path: str, planned: TablePlan, given: Mapping[str, int]) -> None:
+    """Check what a derived Table drops of arrays of other lengths; see check_derived.
+
+    Args:
+      path: of the file. given: lengths that the user gives.
+    Raises: ConvertError.
+    """
+    try:
+        shapes = {name: tensor.shape for name, tensor in planned.sources.items()}
+        check_derived(planned.table, planned.layout.cut, shapes, given)
+    except SizeError as error:
+        raise ConvertError(f"{path}: {error.what}{error.remedy.options()}", error.problems) from None
 
 
 def _clashes(axis: str, by: Mapping[Dimension, Mapping[int, int]]) -> Iterator[tuple[Length, Length]]:
