@@ -206,7 +206,7 @@ def test_a_dropped_window_is_reported_and_comes_back_as_zeros():
     right = {"wte": left["emb"][:3]}
     same(table.apply(left), right)
     layout = table.layout({"emb": (5, 2)})
-    assert (layout.cut, layout.dropped) == (("emb",), ())
+    assert (layout.cut, layout.dropped) == ({"emb": "2 of 5 rows"}, ())
     back = {"emb": np.concatenate([left["emb"][:3], np.zeros((2, 2), "f4")])}
     same(table.reverse().apply(right), back)
     same(table.apply(back), right)

@@ -129,6 +129,7 @@ class Table(Lines):
         arrays that it drops though it states other values for them.
         """
         from specs.applied.arrays import as_arrays, flat, translate, warn_of_dropped
+        from specs.covering.cut import check_derived
         from specs.notation.claims import warn
         from specs.solving.heads import clashes
         from specs.solving.sizes import SizeError
@@ -152,6 +153,11 @@ class Table(Lines):
             raise
         for clash in clashes(self, sizes, layout.sizes):
             raise TableError(clash)
+        if like is None:
+            try:
+                check_derived(self, layout.cut, shapes(arrays), sizes)
+            except SizeError as error:
+                raise error.of_call() from None
         made = translate(layout, arrays)
         warn_of_dropped(layout, arrays)
         rest = {name: array for name, array in (like or {}).items() if name not in made and hasattr(array, "dtype")}

@@ -30,7 +30,7 @@ from specs.table import Table
 
 from .file import check_complete, load, record_problems
 from .laying_out import lay_out, read_like
-from .lengths import check_given, check_record, contradictions, supplied, unlike
+from .lengths import check_derived_ranges, check_given, check_record, contradictions, supplied, unlike
 from .like import copies
 from .misfit import replicas
 from .part import TablePart, matching, without_training
@@ -86,6 +86,8 @@ def plan(
         record = checked.read(stored, sampled)
         check_given(path, lines, sizes or {}, planned.layout.sizes)
         if complete:
+            if like is None:
+                check_derived_ranges(path, planned, sizes or {})
             others = copies(lines, planned.layout, like, like_weights, record.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
         planned = _with_record(planned, record, path)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from convert.errors import UsageError, option
+from convert.errors import ConvertError, UsageError, option
 from convert.records.record import Record
 from specs.applied.moves import Shape
+from specs.covering.cut import check_derived
 from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
 from specs.solving.heads import clashes, module_of, names_in
+from specs.solving.sizes import SizeError
 from specs.solving.stating import without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 
 from .file import recorded_table
+from .plan import TablePlan
 
 
 def lengths(texts: Iterable[str]) -> dict[str, int]:
@@ -62,6 +65,20 @@ def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mappin
     """Check that the lengths that the user gives agree on heads. Raises: UsageError that names the file."""
     for text in clashes(lines, given, sizes):
         raise UsageError(f"{path}: {text}")
+
+
+def check_derived_ranges(path: str, planned: TablePlan, given: Mapping[str, int]) -> None:
+    """Check what a derived Table drops of arrays of other lengths; see check_derived.
+
+    Args:
+      path: of the file. given: lengths that the user gives.
+    Raises: ConvertError.
+    """
+    try:
+        shapes = {name: tensor.shape for name, tensor in planned.sources.items()}
+        check_derived(planned.table, planned.layout.cut, shapes, given)
+    except SizeError as error:
+        raise ConvertError(f"{path}: {error.what}{error.remedy.options()}", error.problems) from None
 
 
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:

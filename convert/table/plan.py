@@ -91,7 +91,7 @@ class TablePlan:
         facts = (
             ("dropped, as the table says", [name for name in self.layout.dropped if name not in self._counts[0]]),
             (COUNTED, self._counts[0]),
-            ("dropped in part, as the table says", self.layout.cut),
+            ("dropped in part, as the table says", self._cut()),
             ("tied and not in the file", self.layout.absent),
             (f"added into one array{self._rounding()}, which cannot be separated again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
@@ -112,6 +112,11 @@ class TablePlan:
             lines.append(f"int8, as which paddle stores float8_e4m3fn, too: read as integers: {folding.listed(eights)}")
         lines += [*self._lost, *self._counts[1]]
         return [*self.remarks, *self.around(), *lines, *self.copies.notes(), *self.skipped()]
+
+    def _cut(self) -> list[str]:
+        """Name the arrays that the table drops in part, and how much of each: "pos (1,017 of 1,024 rows)"."""
+        return [f"{name} ({how})" for how, names in folding.by_reason(self.layout.cut).items()
+                for name in folding.fold(names)]  # fmt: skip
 
     def _rounding(self) -> str:
         """Say to which dtypes sums are rounded; nothing of float64, to which they are not."""

@@ -26,7 +26,8 @@ from specs.table import Table
 from specs.words import count, in_words
 
 from .deriving import derive
-from .findings.derivation import Derivation, Line, converting
+from .findings.converting import converting
+from .findings.derivation import Derivation, Line
 from .findings.remarks import exceptions, stated
 from .fold.rows import DerivedTable
 from .prove.prove import DRAWS

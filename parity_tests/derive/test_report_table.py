@@ -11,7 +11,8 @@ import pytest
 
 from parity.derive.command import COMMAND, _print, _say, _summary
 from parity.derive.explain.divergence import Divergence
-from parity.derive.findings.derivation import Line, converting
+from parity.derive.findings.converting import converting
+from parity.derive.findings.derivation import Line
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.report import page as page_of
 from specs.table import Table

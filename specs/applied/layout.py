@@ -66,7 +66,8 @@ class Layout(NamedTuple):
       entries: every right array, in the order of the table.
       checks: what has to be true of the left side's values.
       unchecked: what a line states of whole left arrays that it drops: `drop <- gate: c = 1`, read from right to left.
-      dropped: left arrays without a place on the right; cut: those of which a window has none.
+      dropped: left arrays without a place on the right.
+      cut: those of which a window has none, with how much it is: "2 of 9 rows".
       sums: left arrays that only count as a sum; zeroed: right arrays that get zeros as the other terms of one.
       blank: right arrays of which a window gets zeros, since the table drops it in the other direction.
       constants: right arrays that hold one value.
@@ -84,7 +85,7 @@ class Layout(NamedTuple):
     absent: tuple[str, ...]
     sizes: Mapping[int, Mapping[str, int]] = MappingProxyType({})
     unread: tuple[str, ...] = ()
-    cut: tuple[str, ...] = ()
+    cut: Mapping[str, str] = MappingProxyType({})
     blank: tuple[str, ...] = ()
     unchecked: tuple[Equal, ...] = ()
 

@@ -15,6 +15,7 @@ from specs.solving.env import Env
 from specs.solving.ranges import Index, fill
 
 from .coverage import gap, misstated
+from .cut import amount
 from .places import Box, Place, between, box, whole
 
 
@@ -39,7 +40,7 @@ class Filling:
         self.unchecked: list[Equal] = []
         self.dropped: list[str] = []
         self.zeroed: dict[str, None] = {}
-        self.cut: dict[str, None] = {}
+        self.cut: dict[str, list[Box]] = {}
         self.blank: dict[str, None] = {}
         self.constants: dict[str, None] = {}
         self.tied: dict[str, tuple[Line, str]] = {}  # left arrays -> the line that ties them, and what to
@@ -75,7 +76,7 @@ class Filling:
             constants=tuple(self.constants),
             absent=tuple(absent),
             sizes=sizes,
-            cut=tuple(self.cut),
+            cut={name: amount(boxes, self.shapes[name]) for name, boxes in self.cut.items()},
             blank=tuple(self.blank),
         )
 
@@ -144,11 +145,11 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, None))
                     self.dropped.append(name)
                     continue
-                self.cut[name] = None
                 for cell in env.line.cells(array):
                     places = self._places(env, cell, self.shapes[name], name)
                     box = (tuple(place.size for place in places), tuple(place.span for place in places))
                     self.used.setdefault(name, []).append((env.line, box))
+                    self.cut.setdefault(name, []).append(box)
 
     def _tie(self, env: Env) -> None:
         """Check that left arrays are equal to the first one, of which other lines speak; note right ones to copy."""

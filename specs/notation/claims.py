@@ -6,7 +6,9 @@ import re
 import warnings
 from dataclasses import replace
 
+from .axes import Dim
 from .lines import Line, Lines
+from .signature import Signature
 
 UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
 MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
@@ -14,6 +16,7 @@ UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not 
 REASON = "# why:"  # begins the one that says why
 UNSEEN = "# order not seen, outside any proof:"  # names axes that larger models may flatten in another order
 PROVEN = "# derived and proven:"
+RANGES = "# dropped, outside any proof, as the right model has no place for it:"  # lists ranges of left arrays
 LENGTHS = "# lengths in the models that it was derived from:"
 _LENGTH = re.compile(r"(?<!\S)(\w+)=(\d+)(?!\S)")  # behind which the lines may stand that it is of, in parentheses
 
@@ -27,6 +30,19 @@ def claim(table: Lines, mark: str) -> str:
 def derived_lengths(table: Lines) -> dict[str, str]:
     """Return the lengths of axes in the models that a Table was derived from; {} where it does not say so."""
     return dict(_LENGTH.findall(claim(table, LENGTHS)))
+
+
+def last_range(array: Signature) -> Dim | None:
+    """Return the dimension of which a derived line drops or fills a range: behind it no other has one."""
+    return next((dim for dim in reversed(array.axes or ()) if dim.window), None)
+
+
+def derived_whole(table: Lines) -> dict[str, int]:
+    """Return, of arrays of which a derived Table drops a range, how long the axis was: {"pos: x[7:] i": 9}."""
+    text = claim(table, RANGES)
+    arrays = [str(array) for line in table.lines for array in line.arrays if array.windowed] if text else []
+    found = {name: re.search(rf"(?<!\S){re.escape(name)} \([\d,]+ of ([\d,]+)", text) for name in arrays}
+    return {name: int(match[1].replace(",", "")) for name, match in found.items() if match}
 
 
 def unproven(table: Lines) -> str:
@@ -52,7 +68,10 @@ def warn(table: Lines) -> None:
 def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
     """Return a composed Table's lines with what its parts say against themselves above the first one."""
     marks = tuple(
-        f"{mark} {text}" for part in parts for mark in (UNFINISHED, UNPROVEN, UNSEEN) if (text := claim(part, mark))
+        f"{mark} {text}"
+        for part in parts
+        for mark in (UNFINISHED, UNPROVEN, UNSEEN, RANGES)
+        if (text := claim(part, mark))
     )
     if not marks or not composed.lines:
         return composed.lines
@@ -65,5 +84,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, UNSEEN, REASON, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, UNSEEN, RANGES, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others

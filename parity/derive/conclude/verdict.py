@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from convert.folding import fold as folded
 from parity.derive.edits.edit import SIDES
-from parity.derive.findings.evidence import Judgement
+from parity.derive.findings.records import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number

@@ -81,9 +81,9 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     match, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(match.map, lefts, rights, not match.failure)
-    in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
     given = best.hint.right if best.hint else ()
-    inferred = [name for name in inferred if name not in given]
+    inferred = [name for name in inferred if name not in given and _placed(match.map, mapped, rights, name)]
+    in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
     if not infer:
         mapped, inferred = _without(mapped, inferred, rights), []
     mapped = straightened(left, mapped, match.plus, rights, given)
@@ -99,6 +99,11 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
     notes = [*untranslated(a, b, partners), *unread]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
+
+
+def _placed(found: Array, mapped: Array, rights: Elements, name: str) -> bool:
+    """Tell whether completing a map has placed an element of a right parameter: rows beyond the left ones have none."""
+    return bool(((rights.part(found, name) == 0) & (rights.part(mapped, name) != 0)).any())
 
 
 def _with_terms_in_order(mapped: Array, plus: Array) -> tuple[Array, Array]:

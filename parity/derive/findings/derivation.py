@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.errors import called, command_or_call, option
+from convert.errors import command_or_call, option
 from convert.folding import fold as folded_names
-from convert.folding import listed
 from convert.table.like import dropped
 from parity.derive.edits.affine import MISSING
 from parity.derive.explain.divergence import LATE
 from parity.derive.explain.heads import HEADS
-from parity.derive.fold.rows import DerivedTable
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.missing.unmatched import Unmatched
@@ -342,32 +339,6 @@ class Derivation(Evidence):
         """Say how much CPU time it took."""
         before = f", after {self.built:.1f} s for building both models" if self.built else ""
         return f"{self.seconds:.1f} s of CPU{before}"
-
-
-def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
-    """Return (what it does, the command) of each direction in which a saved Table converts checkpoints.
-
-    Each asks for the lengths that no shape of its own source shows: of arrays that the source lacks, by a file of the
-    target, since the real model may have others there than the small one.
-    """
-    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
-    sides = {"left": ("", table), "right": (" --reverse", table.reverse())}
-    return [
-        (f"to convert a checkpoint of the {side} model{_needed(row, other)}", command + "".join([way, *_lengths(row)]))
-        for (side, (way, row)), other in zip(sides.items(), reversed(sides), strict=True)
-    ]
-
-
-def _needed(table: DerivedTable, side: str) -> str:
-    """Say what NEW is in the command, or name an array that has each axis whose length it asks for."""
-    if names := table.of_right_alone():
-        return f", where NEW is a file of a new {side} model, for the size of {listed(names)}"
-    axes = [f"{name} is an axis of {table.array_with(name)}" for name in table.lengths()]
-    return f", where {in_a_row(axes)}" if axes else ""
-
-
-def _lengths(table: DerivedTable) -> list[str]:
-    return [" --like NEW"] if table.of_right_alone() else [f" --set {name}=..." for name in table.lengths()]
 
 
 def _counted(kind: str, number: int) -> str:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
-from specs.notation.claims import UNSEEN
+from specs.notation.claims import RANGES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
 
 from .evidence import Evidence
 from .exchanged import flattened, order
+from .ranges import dropped_ranges
 from .transposed import UNUSUAL
 from .uncounted_blocks import REFUSED
 
@@ -66,6 +67,12 @@ DROPPED = (
     "--reverse drops other values, and the left model then computes something else: write <-> in place of `drop <-`, "
     "which refuses them"
 )
+OTHER_LENGTH = (
+    "where a range has no end, its beginning is a number of these models: a conversion of an array of another length "
+    "asks for --like FILE, for the length of what is dropped (--set), or for another number in the lines"
+)
+FILLED = "filled with 0, outside any proof, as the left model has nothing there"
+CHANGED = "--reverse refuses a checkpoint of the right model with other values there, as training gives them"
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -108,7 +115,7 @@ KINDS = (
     Kind("inferred_apart", "inferred, as values differ before it or no matched use reads all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
-    Kind("filled", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
+    Kind("filled_biases", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it
     Kind("read_apart", "written in another form, so that values differ though outputs are equal", noted=False),
     Kind("summed", "sums of several arrays", NO_STATE),
@@ -143,6 +150,11 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
             after = kind.after if isinstance(kind.after, str) else kind.after(evidence.table)
             text = f"{kind.before}: {', '.join(names)}{f': {after}' * bool(after)}"
             yield Remark(text, kind.noted, kind.to_check, kind.outside)
+    if dropped := dropped_ranges(evidence.table):
+        after = f": {OTHER_LENGTH}" * any(each.fixed for each in dropped)
+        yield Remark(f"{RANGES.strip('# ')} {', '.join(map(str, dropped))}{after}", outside=True)
+    if filled := evidence.filled_ranges:
+        yield Remark(f"{FILLED}: {', '.join(filled)}: {CHANGED}", outside=True)
     if evidence.given_open:
         yield Remark(f"not taken as given: {in_a_row(evidence.given_open)}: {OPEN}", False)
     if evidence.by_chance:

@@ -21,7 +21,6 @@ from .following import ALIKE, FOLLOWED, made_of, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
-
 # Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
 # that meets the very values comes first.
 SCALED = 0.04  # of columns that are alike but for a factor

@@ -6,7 +6,8 @@ import itertools
 import re
 from collections.abc import Collection
 
-from parity.derive.findings.derivation import MEANT, Derivation, converting
+from parity.derive.findings.converting import converting
+from parity.derive.findings.derivation import MEANT, Derivation
 from parity.derive.findings.evidence import copies
 from parity.page.markup import MARKS, Markup, command, join, prose, tag
 from specs.notation.lines import Line

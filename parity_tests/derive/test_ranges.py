@@ -1,0 +1,116 @@
+"""Rows that one model has and the other lacks: what a derivation says of them, and what a conversion refuses."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import ConvertError
+from convert.table.by_table import plan
+from parity.derive.findings.converting import converting
+from parity.derive.findings.derivation import Derivation
+from parity.derive.report import page
+from specs.table import Table, TableError
+
+torch = pytest.importorskip("torch")
+
+TOKENS = np.array([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
+
+
+class Model(torch.nn.Module):
+    """Tokens and learned positions before a norm."""
+
+    def __init__(self, positions: int, words: int = 5):
+        super().__init__()
+        self.words, self.pos = torch.nn.Embedding(words, 4), torch.nn.Parameter(torch.randn(positions, 4))
+        self.norm = torch.nn.LayerNorm(4)
+
+    def forward(self, tokens: Any) -> Any:
+        return self.norm(self.words(tokens) + self.pos[: tokens.shape[1]])
+
+
+def arrays(positions: int, words: int = 5) -> dict[str, Any]:
+    return {name: array.detach().numpy() for name, array in Model(positions, words).state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def dropped() -> Derivation:
+    """Of 7 positions on the left, the right model has 5."""
+    return parity.derive(Model(7), Model(5), (TOKENS,))
+
+
+@pytest.fixture(scope="module")
+def filled() -> Derivation:
+    """Of 8 tokens on the right, the left model has 5."""
+    return parity.derive(Model(5), Model(5, 8), (TOKENS,))
+
+
+def test_rows_that_a_proven_table_drops_are_counted_in_verdict_table_page_and_json(dropped: Derivation):
+    first = "proven, but for 2 of 7 rows of pos, which are dropped: outputs are equal"
+    said = (
+        "dropped, outside any proof, as the right model has no place for it: pos: x[5:] i (2 of 7 rows): where a range"
+    )
+    assert dropped.proven and str(dropped).startswith(first), str(dropped)
+    assert f"\n{said}" in str(dropped) and f"\n# {said}" in dropped.table.print()
+    assert dropped.to_dict()["dropped_ranges"] == ["pos: x[5:] i (2 of 7 rows)"]
+    assert dropped.to_dict()["filled_ranges"] == dropped.to_dict()["filled"] == []
+    shown = unescape(re.sub("<[^>]*>", "", page(dropped, {})))
+    assert "but for 2 of 7 rows of pos, which are dropped" in shown and "(2 of 7 rows)" in shown
+    (there, _), (back, _) = converting(dropped.table, "my.table")
+    assert there.endswith("left model, refused where pos has other than 7 rows") and "refused" not in back
+
+
+def test_a_derived_table_drops_no_other_number_of_rows_unasked(dropped: Derivation, tmp_path: Path):
+    from safetensors.numpy import save_file
+
+    path, table = str(tmp_path / "long.safetensors"), tmp_path / "my.table"
+    dropped.table.save(table)
+    save_file(arrays(1024), path)
+    save_file(arrays(5), like := str(tmp_path / "like.safetensors"))
+    said = r"drops another part .* than in the models that it was derived from: give .*--like FILE.*--set x="
+    with pytest.raises(ConvertError, match=said) as raised:
+        plan(path, str(table))
+    counts = "drops 1,019 of 1,024, in those models 2 of 7: x=1019 confirms it, and another number than 5 in the lines"
+    assert counts in raised.value.problems[0]
+    for options in ({"sizes": {"x": 1019}}, {"like": like}):
+        with plan(path, str(table), **options) as planned:
+            assert "dropped in part, as the table says: pos (1,019 of 1,024 rows)" in planned.notes()
+    edited = Table.parse(dropped.table.print().replace("o[:5]", "o[:1022]").replace("\npos: x[5:]", "\npos: x[1022:]"))
+    for own in (edited, Table.parse("\n".join(text for text in str(dropped.table).splitlines() if text[0] != "#"))):
+        with plan(path, own) as planned:  # the user's word
+            assert any("dropped in part" in note for note in planned.notes())
+    with plan(str(tmp_path / "like.safetensors"), str(table), backwards=True, sizes={"x": 9}) as planned:
+        assert planned.layout.shapes["pos"] == (14, 4)
+
+
+def test_apply_drops_no_other_number_of_rows_unasked(dropped: Derivation):
+    assert dropped.table.apply(arrays(7))["pos"].shape == (5, 4)
+    with pytest.raises(TableError, match=r"drops another part .*give .*like=ARRAYS.* \(x=\.\.\.\)"):
+        dropped.table.apply(arrays(9))
+    assert dropped.table.apply(arrays(9), x=4)["pos"].shape == (5, 4)
+
+
+def test_rows_that_a_proven_table_fills_are_counted_and_follow_nothing(filled: Derivation):
+    first = "proven, but for 3 of 8 rows of words.weight, which are filled with 0: outputs are equal"
+    ranges = "words.weight: x[5:] i (3 of 8 rows)"
+    assert filled.proven and str(filled).startswith(first), str(filled)
+    said = f"filled with 0, outside any proof, as the left model has nothing there: {ranges}: --reverse refuses a"
+    assert f"\n{said}" in str(filled) and f"\n# {said}" in filled.table.print()
+    assert "only some rows" not in str(filled) and "no such bias" not in str(filled)
+    known = filled.to_dict()
+    assert (known["filled"], known["filled_ranges"], known["inferred"]) == (["words.weight"], [ranges], [])
+    (there, _), (back, _) = converting(filled.table, "my.table")
+    assert back.endswith("right model, refused where words.weight has other values than 0 in x[5:]")
+    assert "refused" not in there
+
+
+def test_rows_that_no_token_reads_follow_the_others_but_for_those_that_are_filled():
+    found = parity.derive(Model(5, 6), Model(5, 8), (TOKENS,))
+    said = "and the others follow them: words.weight (without those that are filled with 0)"
+    assert found.proven and said in str(found) and "(2 of 8 rows)" in str(found), str(found)
