@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import parity
+from parity.derive.conclude.chosen import chosen
+from parity.derive.match.choices import Step
+from parity.derive.match.roles import difference
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
 
 torch = pytest.importorskip("torch", reason="the left side is a torch module")
 paddle = pytest.importorskip("paddle", reason="the right side is a paddle layer")
+jax = pytest.importorskip("jax", reason="the right side is a JAX function")
 
 
 class Gated(torch.nn.Module):
@@ -113,3 +120,58 @@ def test_the_square_kernels_of_eight_gates_are_those_of_an_lstm():
     fused = Net(lambda m, x: m.head(m.lstm(m.first(x))[0]), lstm=torch.nn.LSTM(6, 6, batch_first=True), **ends)
     found = parity.derive(Net(cells, **gates, **ends), fused, images(2, 5, 6), seconds=8)
     assert found.proven, (found.verdict, found.missing)
+
+
+class TwoGated(torch.nn.Module):
+    """Two blocks, each with a value and its gate in one projection, in that order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.ModuleList(torch.nn.LayerNorm(6) for _ in range(2))
+        self.wide = torch.nn.ModuleList(linear(6, 20, bias=False) for _ in range(2))
+        self.down = torch.nn.ModuleList(linear(10, 6, bias=False) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        for norm, wide, down in zip(self.norm, self.wide, self.down, strict=True):
+            up, gate = wide(norm(x)).chunk(2, -1)
+            x = x + down(up * torch.nn.functional.silu(gate))
+        return x
+
+
+GATED = {"scale": (2, 6), "bias": (2, 6), "gate": (2, 6, 10), "up": (2, 6, 10), "down": (2, 10, 6)}
+
+
+def two_gated(activation: Any) -> tuple[Any, Any]:
+    """Return the same blocks stacked in one array each, with another activation of the gate."""
+
+    def block(x: Any, p: Any) -> Any:
+        y = jax.nn.standardize(x, epsilon=1e-5) * p["scale"] + p["bias"]
+        return x + (activation(y @ p["gate"]) * (y @ p["up"])) @ p["down"], None
+
+    return (lambda p, x: jax.lax.scan(block, x, p)[0]), {name: np.zeros(shape) for name, shape in GATED.items()}
+
+
+def test_another_activation_leaves_a_gate_and_its_value_in_their_places():
+    """Without their activations both may be exchanged, so that a wrong pair would confirm itself."""
+    found = parity.derive(TwoGated(), two_gated(jax.nn.gelu), (images(4, 6),))
+    assert "wide.{l}.weight: (s a) i <-> {s=up|gate}: l i a" in found.table.print(), found.table.print()
+    (place,) = found.divergences
+    assert place.cause.startswith("SiLU on the left, GELU by tanh on the right, and so in 1 more place"), str(found)
+    assert "10 of 10 uses of parameters agree to 1e-8 with what differs removed" in str(found)
+
+
+def test_functions_of_single_values_are_nearer_to_each_other_than_to_other_readers():
+    """The argument of an activation that is no known one, too, is its partner's, whatever the names are."""
+    roles = "other [1.0, 2.0]", "other [3.0, 4.0]", "mul"
+    assert difference(*roles[:2]) < difference(*roles[1:])
+
+
+def test_a_stacked_layer_behind_where_the_models_part_confirms_no_choice():
+    recorded = side(two_gated(jax.nn.gelu), parity.Call(images(4, 6)))
+    inputs = recorded.call.arrays()
+    program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
+    nodes = [at for at, node in enumerate(program.tape.nodes) if node.kind == "product"][:3]
+    for gap, names in ((0.0, []), (0.5, ["gate", "up"])):
+        uses = zip(nodes, ("gate", "up", "down"), (0.0, 0.0, gap), (2, 2, 1), strict=True)
+        steps = [Step("product", (name,), (name,), "", "", gap, 0, many, at) for at, name, gap, many in uses]
+        assert chosen(program, steps) == names

@@ -306,3 +306,30 @@ def test_a_given_line_that_adds_left_arrays_is_taken():
     typo = Table.parse("table 1\none.bias: c + other.bia: c -> one.bias: c")
     with pytest.raises(UsageError, match="the left model has no such arrays"):
         parity.derive(_added(True), _added(False), (X,), table=typo)
+
+
+class Skips(torch.nn.Module):
+    """Blocks whose second results are added up, with one projection for both results, or one for each."""
+
+    def __init__(self, depth: int, fused: bool) -> None:
+        super().__init__()
+        names = ("both",) if fused else ("stay", "skip")
+        parts = ({name: torch.nn.Linear(4, 8 if fused else 4) for name in names} for _ in range(depth))
+        self.blocks = torch.nn.ModuleList(map(torch.nn.ModuleDict, parts))
+
+    def forward(self, x: Any) -> Any:
+        total = 0
+        for block in self.blocks:
+            y = x.tanh()
+            skip, stay = block["both"](y).chunk(2, -1) if "both" in block else (block["skip"](y), block["stay"](y))
+            x, total = x + stay, total + skip
+        return total.tanh()
+
+
+def test_biases_of_one_sum_stay_with_their_products_where_one_side_fuses_them():
+    """The mean sizes of what they are added to differ by the other half: the nearest one is that of any block."""
+    found = parity.derive(Skips(4, fused=False), Skips(4, fused=True), (X,))
+    assert found.proven and not found.this_depth, str(found)
+    written = found.table.print()
+    assert "blocks.{i}.{s=skip|stay}.bias: c <-> blocks.{i}.both.bias: (s c)" in written, written
+    assert all(line.kind == "move" for line in found.table.lines)

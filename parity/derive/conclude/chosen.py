@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 from parity.derive.limits import PARTED_USES
@@ -21,7 +22,7 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
       program: of the right side. steps: its uses of parameters with their partners.
     """
     names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right)
-    confirmed = _confirmed(program, _agreeing(steps)) if names else set[str]()
+    confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
     return [name for name in names if name not in confirmed]
 
 
@@ -48,21 +49,25 @@ def repeated(
     return {name for name in found if math.prod(rights.shapes[name]) in free}
 
 
-def _agreeing(steps: Sequence[Step]) -> set[str]:
-    """Return the parameters of products and scales that meet the same values on both sides, before the models part.
+def _agreeing(steps: Sequence[Step]) -> tuple[set[str], int]:
+    """Return the parameters of products and scales that meet the same values before the models part, and where they do.
 
-    Behind that place the right side goes on with the left one's values, which confirms nothing.
+    Behind that place the right side goes on with the left one's values, which confirms nothing: not even a later layer
+    of a stacked parameter, which an earlier layer has met the same values with.
+
+    Returns: also the operation on the right at which the models part; one behind all where they do not.
     """
-    before = itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)
-    return {name for step in before if step.kind in FACTORS for name in step.right}
+    before = [*itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)]
+    end = steps[len(before)].node if len(before) < len(steps) else sys.maxsize
+    return {name for step in before if step.kind in FACTORS for name in step.right}, end
 
 
-def _confirmed(program: Program, agreeing: set[str]) -> set[str]:
-    """Return the parameters from which the values are computed that are multiplied by some others."""
+def _confirmed(program: Program, agreeing: set[str], end: int) -> set[str]:
+    """Return the parameters from which values are computed that are multiplied by some others before an operation."""
     weights, bits = program.weights(), {name: 1 << k for k, name in enumerate(program.tape.parameters)}
     behind = {number: bits[name] for name, number in program.tape.parameters.items()}  # parameters as bits: many nodes
     confirmed = 0
-    for node in program.tape.nodes:
+    for node in program.tape.nodes[:end]:
         for number, other in zip(node.inputs, node.inputs[::-1], strict=True) if node.kind in FACTORS else ():
             if other in weights and number in program.active and agreeing.issuperset(weights[other]):
                 confirmed |= behind.get(number, 0)

@@ -19,7 +19,8 @@ from .functions import is_scaled
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
 KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
-MOST = 24  # operations whose results are looked at, the last first
+KINDS = "mul", "other"  # of the last operation of an activation function
+MOST = 24  # such operations whose results are looked at, the last first
 DEPTH = 16  # operations of one activation function at most
 
 
@@ -52,7 +53,7 @@ class Activation(NamedTuple):
 def others(scope: Scope) -> Iterator[Other]:
     """Yield the functions of one side in place of those of the other, in the spans, and of all like these."""
     by_side = [
-        [act for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (act := activation(program, node))]
+        [act for node in _results(program, span)[:MOST] if (act := activation(program, node))]
         for program, span in zip(scope.programs, scope.spans, strict=True)
     ]
     for side, own in enumerate(by_side):
@@ -67,6 +68,12 @@ def others(scope: Scope) -> Iterator[Other]:
                     yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
 
 
+def _results(program: Program, span: tuple[int, int]) -> list[Node]:
+    """Return the operations of a span that may end an activation function, the last first."""
+    nodes = program.tape.nodes[slice(*span)][::-1]
+    return [node for node in nodes if node.kind in KINDS and node.output in program.active]
+
+
 def _written_as(program: Program, one: Activation) -> dict[int, int]:
     """Return {result: entry} of each activation that is written as this one is."""
     every = (activation(program, node) for node in program.tape.nodes if node.kind == one.result.kind)
@@ -77,7 +84,7 @@ def _written_as(program: Program, one: Activation) -> dict[int, int]:
 def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
     shape = program.shapes[result.output]
-    if result.kind not in ("mul", "other") or result.output not in program.active or 0 in shape:
+    if result.kind not in KINDS or result.output not in program.active or 0 in shape:
         return None
     rounds = -(-len(VALUES) // math.prod(shape))  # a state of a small model has fewer elements
     for entry, nodes in program.regions(result.output, DEPTH):

@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop, compare
-from .biases import Biases, bias
+from .biases import Biases, bias, products
 from .choices import DeadEnd, Option, Term
 from .following import FOLLOWED
 from .symbols import Use
@@ -136,9 +136,18 @@ class Factors(Biases):
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():
             likely = seen in strays, not self._free(seen.numbers)
-            order = self._order(use, seen, *likely, gap > EXACT and gap, _size_gap(use, seen))
+            apart = gap > EXACT and gap, self._elsewhere(use, seen), _size_gap(use, seen)
+            order = self._order(use, seen, *likely, *apart)
             options.append(Option(order, gap, seen, None))
         return options
+
+    def _elsewhere(self, use: Use, seen: uses.Seen) -> bool:
+        """Tell whether two terms were first added to products that are no partners, of one sum that meets the same."""
+        if use.kind != "add":
+            return False
+        own = {other.use.node for at in products(self.program, use.node) for other, _ in self._partners.get(at, [])}
+        there = products(seen.program, seen.use.node) if own else own
+        return bool(there) and own.isdisjoint(there)
 
     def _assign_zeros(self, numbers: Array, found: Array, terms: list[Term]) -> None:
         """Set a term of a sum that has fewer terms on the left to zero."""

@@ -25,6 +25,7 @@ from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"
+FUNCTION = "other"  # begins the role of what a function reads, before its values
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
@@ -97,8 +98,16 @@ def unmet(a: Sequence[Group], b: Sequence[Group]) -> int:
 
 
 def difference(a: str, b: str) -> int:
-    """Rank how far two roles differ: 0 not at all, 1 in the sides of products, which einsums exchange, 2 otherwise."""
-    return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
+    """Rank how far two roles differ.
+
+    Returns: 0 for equal ones, 1 for other sides of products, which einsums exchange, 2 for two functions of single
+      values, as other activations are, 3 otherwise.
+    """
+    if a == b:
+        return 0
+    if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b):
+        return 1
+    return 2 if FUNCTION in a and FUNCTION in b else 3
 
 
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
@@ -210,7 +219,7 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else along(PROBE, axis, labels.ndim)
     values = tried(lambda x: np.round(np.ravel(run(x)), 2), probe)  # truth values cannot be rounded
-    return Reader(node.kind if values is None else f"other {values.tolist()}", labels, axis)
+    return Reader(node.kind if values is None else f"{FUNCTION} {values.tolist()}", labels, axis)
 
 
 def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:
