@@ -16,6 +16,7 @@ from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
 from parity.derive.forms.scales import scaled_before, scaled_behind
 from parity.derive.forms.unfolded import unfolded
+from parity.derive.forms.uniform import without_neutral
 from parity.derive.limits import MATCH_WORK
 from parity.derive.match.match import Walked, match, walked
 from parity.derive.match.regroup import MATRICES
@@ -60,7 +61,7 @@ def _of_all_experts(program: Program) -> Tape:
 
 
 FORMS = (
-    looked_up, factored, apart, _by_groups, _of_all_experts, modulated, scaled_before, scaled_behind,
+    looked_up, factored, apart, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind,
 )  # fmt: skip
 
 
