@@ -25,7 +25,7 @@ from .conclude.partings import sizes_differ
 from .findings.derivation import Derivation
 from .limits import PARTNER
 from .match.match import Say, match, silent, walked
-from .missing.depths import differing
+from .missing.depths import by_every_name, differing
 from .search.alone import Alone, alone, success
 from .search.as_called import Matched, matched_as_called
 from .search.candidates import Candidate, Left, Weights, read
@@ -115,7 +115,7 @@ def _unlike(left: Left, best: Candidate) -> bool:
     """Tell whether the models have other depths, or outputs of other lengths: more time would find no Table."""
     sides = left.side.parameters, best.side.parameters
     elements = [sum(array.size for array in arrays.values()) for arrays in sides]
-    if elements[0] != elements[1] and differing(*sides):
+    if elements[0] != elements[1] and differing(*map(by_every_name, (left.side, best.side))):
         return True
     left_sizes, right_sizes = (sorted(map(np.size, program.outputs)) for program in (left.program, best.programs[1]))
     return left_sizes != right_sizes and sizes_differ(left, best)

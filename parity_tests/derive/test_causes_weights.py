@@ -69,6 +69,31 @@ def test_two_layers_and_one_that_is_used_twice_are_one_cause():
     assert found.confirmed and found.explained == "two shared parameters"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_blocks_of_which_one_side_runs_one_alone_are_one_cause(shared: bool):
+    """Blocks that nothing reads are paired with none that the other side runs."""
+
+    def model(run: Any) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            for block in run(m.blocks):
+                x = block(x).tanh()
+            return m.head(x)
+
+        blocks = [torch.nn.Sequential(linear(), torch.nn.LayerNorm(6)) for _ in "abc"]
+        return Net(forward, blocks=torch.nn.ModuleList(blocks), head=linear(6, 3))
+
+    left, right = model(lambda blocks: blocks), model(lambda blocks: [blocks[-1]] * 3)
+    if shared:
+        right.blocks = torch.nn.ModuleList([right.blocks[0]] * 3)
+    found = parity.derive(left, right, (images(5, 6),))
+    (place,) = found.divergences
+    assert place.what.startswith("the left has blocks.{1..2}.{0..1}.weight and") and "right uses" in place.what
+    assert found.confirmed and not found.missing and not found.depths and "blocks.{i=" not in found.table.print()
+    found.table.layout(*({name: array.shape for name, array in side.state_dict().items()} for side in (left, right)))
+    text = found.table.print()  # the left side has a line of that name for its own block 0
+    assert shared or all(f"drop <- blocks.{k}.0.weight" in text for k in (0, 1)), text
+
+
 def test_a_layer_of_its_own_is_named_beside_one_that_nothing_reads():
     def model(last: str, **layers: Any) -> Net:
         return Net(lambda m, x: getattr(m, last)(m.a(x).tanh()).sin(), a=linear(4, 4), unread=linear(4, 4), **layers)

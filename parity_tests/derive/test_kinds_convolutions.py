@@ -12,7 +12,7 @@ from .convolution import torch_torch_patches
 from .pairs import images
 
 torch = pytest.importorskip("torch", reason="left sides are torch modules")
-from .test_kinds_matching import Net  # noqa: E402
+from .test_kinds_matching import Net, linear  # noqa: E402
 
 
 def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
@@ -134,3 +134,31 @@ def test_a_convolution_of_one_tap_is_a_dense_layer_where_most_rows_are_zeros():
     found = parity.derive(Limited(False), Limited(True), (images(2, 4, 9),))
     assert found.proven and "b.weight: o i 1 <-> b.weight: o i" in found.table.print()
     assert found.matched == "4 of 4 uses of parameters agree"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_depthwise_convolution_of_several_projections_or_one_for_each(swapped: bool):
+    """As in Mamba-2, whose fused projection has a gate beside what the convolution reads."""
+
+    def depthwise(channels: int) -> Any:
+        return torch.nn.Conv1d(channels, channels, 3, groups=channels, padding=2)
+
+    def convolved(conv: Any, x: Any) -> Any:
+        return torch.nn.functional.silu(conv(x.mT)[..., : x.shape[1]].mT)
+
+    def mixed(m: Any, gate: Any, x: Any, keys: Any, queries: Any) -> Any:
+        return m.out(((queries @ keys.mT).tril() @ x) * torch.nn.functional.silu(gate))
+
+    def fused(m: Any, x: Any) -> Any:
+        gate, rest = m.inner(x).split([6, 12], -1)
+        return mixed(m, gate, *convolved(m.conv, rest).split([6, 3, 3], -1))
+
+    def apart(m: Any, x: Any) -> Any:
+        return mixed(m, m.z(x), convolved(m.cx, m.x(x)), convolved(m.cb, m.b(x)), convolved(m.cc, m.c(x)))
+
+    left = Net(fused, inner=linear(4, 18), conv=depthwise(12), out=linear(6, 4))
+    right = Net(apart, **{name: linear(4, 6 if name in "zx" else 3) for name in "zxbc"}, out=linear(6, 4),
+                cx=depthwise(6), cb=depthwise(3), cc=depthwise(3))  # fmt: skip
+    found = parity.derive(*((right, left) if swapped else (left, right)), (images(2, 5, 4),))
+    assert found.proven and not found.missing, str(found)
+    assert "conv.weight: (Z+b+b) 1 w" in found.table.print(), found.table.print()

@@ -13,6 +13,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
+from parity_tests.derive.test_kinds_products import both_ways, weight
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -95,3 +96,21 @@ def test_zeros_and_many_columns_stay_as_they_are():
         new = with_terms(program)
         assert sum(node.kind == "mul" for node in new.nodes) == terms
         assert np.array_equal(Program(new, {"w": np.ones((3 + many, 4))}, [np.ones((2, 3))]).outputs, program.outputs)
+
+
+def test_a_column_of_ones_beside_features_whose_row_of_weights_is_a_token():
+    """As in FT-Transformer, which adds no bias to that token."""
+
+    def joined(m: Any, x: Any) -> Any:
+        x = torch.cat([torch.ones(len(x), 1), x], 1)
+        return attended(m, m.weight * x[:, :, None] + torch.cat([torch.zeros(1, 6), m.bias]))
+
+    def apart(m: Any, x: Any) -> Any:
+        return attended(m, torch.cat([m.token.expand(len(x), 1, -1), x[:, :, None] * m.scale + m.shift], 1))
+
+    def attended(m: Any, x: Any) -> Any:
+        return m.out((m.query(x) @ x.mT).softmax(-1) @ x)[:, 0]
+
+    left = Net(joined, weight=weight(5, 6), bias=weight(4, 6), query=linear(), out=linear(6, 2))
+    right = Net(apart, token=weight(1, 6), scale=weight(4, 6), shift=weight(4, 6), query=linear(), out=linear(6, 2))
+    assert "weight: (1+s) i <-> token: 1 i, scale: s i" in both_ways(left, right, 7, 4).table.print()

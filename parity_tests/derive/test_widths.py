@@ -294,6 +294,7 @@ def test_a_part_that_nothing_reads_makes_no_other_size():
                 rest=linear(4, 4), skip=linear(4, 3), head=linear(3, 2))  # fmt: skip
     found = parity.derive(left, right, (images(8, 5),))
     assert found.missing and not found.sizes and "size" not in str(found), found
+    assert found.reasons["rest.weight"] == "unused in the right model", found.reasons
 
 
 def test_one_of_the_values_that_a_product_joins_is_no_other_size():

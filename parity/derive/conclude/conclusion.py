@@ -21,7 +21,7 @@ from parity.derive.findings.records import Differences, Given, Judgement, Matchi
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import in_causes, to_check
-from parity.derive.missing.depths import DEPTHS, differing
+from parity.derive.missing.depths import DEPTHS, by_every_name, differing
 from parity.derive.missing.layers import one_sided_weight_norms, same_shapes, unlike_strides
 from parity.derive.missing.unmatched import Unmatched, unmatched
 from parity.derive.missing.widths import Resized, sentence, usual, without
@@ -96,7 +96,7 @@ def _explained(
 ) -> Explained:
     """Say where the models part, and which sizes differ; nothing of models that the tapes do not show."""
     steps = best.found.steps
-    depths = "" if judgement.proven else differing(left.side.parameters, best.side.parameters)
+    depths = "" if judgement.proven else differing(*map(by_every_name, (left.side, best.side)))
     if judgement.reads_numbers or judgement.incomparable == RANDOM:
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}

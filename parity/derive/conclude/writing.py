@@ -15,7 +15,7 @@ from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import NO_LINE, PARTLY, UNMATCHED, fold
 from parity.derive.fold.rows import DerivedTable, dropped
 from parity.derive.limits import LARGE_MODEL
-from parity.derive.match.complete import complete
+from parity.derive.match.complete import complete, is_whole, without_counterpart
 from parity.derive.match.hints import Hint, check_lines
 from parity.derive.match.symbols import Elements, Packed
 from parity.derive.missing.unmatched import Unmatched
@@ -32,6 +32,8 @@ from specs.table import Table
 from .shifted import parted, shifted
 from .summands import straightened
 from .unread_rows import read_in_rows
+
+UNUSED = "unused in the right model"
 
 
 class Written(NamedTuple):
@@ -80,7 +82,8 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     """
     match, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
-    mapped, inferred = complete(match.map, lefts, rights, not match.failure)
+    unread = left.tape.unread(), best.exact.unread()
+    mapped, inferred = complete(match.map, lefts, rights, not match.failure, unread)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given and _placed(match.map, mapped, rights, name)]
     in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
@@ -88,7 +91,9 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
         mapped, inferred = _without(mapped, inferred, rights), []
     mapped = straightened(left, mapped, match.plus, rights, given)
     mapped, plus = _with_terms_in_order(mapped, match.plus)
-    blank, dead = ({}, []) if match.outputs is None else _unread(a, best, mapped, rights, lefts)
+    lone = without_counterpart(mapped, lefts, rights, unread)
+    decided = match.outputs is not None or is_whole(mapped, rights, lone)
+    blank, dead = _unread(best, lone if decided else [])
     partners = partners_of(a, b, mapped, lefts, rights)
     zeros = [name for name in rights.names if name not in given and (rights.part(mapped, name) < 0).any()]
     table, reasons = _folded(left, best, (mapped, plus), rights, partners, (blank, dead))
@@ -96,8 +101,8 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     if len(rights) > LARGE_MODEL:
         match.map = mapped = Packed(mapped, rights)
         lefts.release()
-    unread = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
-    notes = [*untranslated(a, b, partners), *unread]
+    only = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
+    notes = [*untranslated(a, b, partners), *only]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
 
 
@@ -143,10 +148,11 @@ def _folded(
     if plain := of_one_number(a):
         why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
         reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
-    reasons = {name: best.left_out.get(name, why) if why == UNMATCHED else why for name, why in reasons.items()}
+    left_out = {**dict.fromkeys(best.exact.unread(), UNUSED), **best.left_out}
+    reasons = {name: left_out.get(name, why) if why == UNMATCHED else why for name, why in reasons.items()}
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
-    return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+    return replace(table, unread=counters), reasons
 
 
 def of_one_number(side: Side) -> list[str]:
@@ -186,25 +192,10 @@ def _zeros(mapped: Array, rights: Elements) -> list[str]:
     return [name for name, part in negative.items() if np.array_equal(part, -rights.numbers(name))]
 
 
-def _unread(
-    a: Side, best: Candidate, mapped: Array, rights: Elements, lefts: Elements
-) -> tuple[dict[str, float], list[str]]:
-    """Divide right parameters that no output reads, and that correspond to nothing: (those of one value, the others).
-
-    One that has the size of a free left parameter is in neither: it may correspond to that.
-    """
-    used = set(lefts.owners(mapped))
-    free = {array.size for name, array in a.parameters.items() if name not in used}
-    blank, dead = dict[str, float](), list[str]()
-    for name in best.exact.unread():
-        array = best.side.parameters[name]
-        if rights.part(mapped, name).any() or array.size in free:
-            continue
-        if of_one_value(array):
-            blank[name] = float(array.flat[0])
-        else:
-            dead.append(name)
-    return blank, dead
+def _unread(best: Candidate, lone: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+    """Divide right parameters that correspond to nothing: (those of one value, the others)."""
+    blank = {name: array for name in lone if of_one_value(array := best.side.parameters[name])}
+    return {name: float(array.flat[0]) for name, array in blank.items()}, [name for name in lone if name not in blank]
 
 
 def without_unknown(lines: Written, lefts: Elements, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:

@@ -59,7 +59,7 @@ ONE_LONG = (
     "channels"
 )
 CUT_ALIKE = (
-    "parts of these, side by side, have one length in both models, and nothing shows that they have in others: a "
+    "parts of these, side by side, have one length in both models, and no run shows that they have in others: a "
     "conversion with --like refuses other lengths; where they differ, derive from models in which they do"
 )
 CHECKED = "--reverse refuses a checkpoint with other values"

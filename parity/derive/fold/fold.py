@@ -89,8 +89,15 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
     """Return the rows of each group of arrays that go together, in the left side's order; note what no row says."""
     groups: list[Group] = []
     zeros = facts.zeros()
+    lone = {path for row in facts.extra for path, _ in row.right}
+    written = {
+        *zeros,
+        *facts.blank,
+        *(given.right if given else ()),
+        *(n for n in facts.rights.names if escaped(n) in lone),
+    }
     for left_names, right_names in components(facts):
-        if all(name in zeros or name in facts.blank or (given and name in given.right) for name in right_names):
+        if written.issuperset(right_names):
             continue
         rows = lines(facts, left_names, right_names, names) if left_names else None
         if rows is None and left_names:
@@ -179,8 +186,9 @@ def _table(
     made = {name for _, right_names, _ in groups for name in right_names} | set(given.right if given else ())
     unused = [name for name in (*facts.lefts.names, *facts.ties[0]) if facts.ties[0].get(name, name) not in used]
     extra = [*(dropped(name, 0) for name in unused if name not in used)]
+    spoken = {*map(escaped, used)}, {*map(escaped, made)}
     extra += [
-        row for row in facts.extra if not {path for path, _ in (*row.left, *row.right)} & {*map(escaped, used | made)}
+        row for row in facts.extra if spoken[0].isdisjoint(dict(row.left)) and spoken[1].isdisjoint(dict(row.right))
     ]
     extra += [
         constant(name, len(facts.rights.shapes[name]), exact(value), "<->" if facts.zeroed(name) else "<-")

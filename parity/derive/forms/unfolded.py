@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -13,19 +13,24 @@ from parity.derive.trace.tape import Array, Node, Tape, Window, patches
 MOST = 1 << 24  # elements of patches, about: bounds memory
 
 
-def unfolded(program: Program) -> Tape:
-    """Return the tape with convolutions of one group as products; the same one where there are none."""
+def unfolded(program: Program, groups: Collection[int] = (1,)) -> Tape:
+    """Return the tape with convolutions of these numbers of groups as products; the same one where there are none."""
 
     def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
         window = node.window
         taps = program.shapes[node.inputs[1]][2:] if window else ()
         count = math.prod(taps)
-        if not window or window.groups > 1 or count == 1 or count * math.prod(program.shapes[node.inputs[0]]) > MOST:
+        if (
+            not window
+            or window.groups not in groups
+            or count == 1
+            or count * math.prod(program.shapes[node.inputs[0]]) > MOST
+        ):
             return [node]
         (x, w), rows, matrix, product = node.inputs, number(), number(), number()
         return [
             Node("layout", (x,), rows, _rows(taps, window), node.site, None),
-            Node("layout", (w,), matrix, lambda a: a.reshape(1, len(a), -1).swapaxes(1, 2), node.site, None),
+            Node("layout", (w,), matrix, _matrices(window), node.site, None),
             Node("product", (rows, matrix), product, np.matmul, node.site, None),
             Node("layout", (product,), node.output, _images(program.shapes[node.output]), node.site, None),
         ]
@@ -34,10 +39,19 @@ def unfolded(program: Program) -> Tape:
 
 
 def _rows(taps: Sequence[int], window: Window) -> Callable[[Array], Array]:
-    """Return the layout of what a convolution reads as (1, image and position, channel and tap)."""
-    return lambda a: patches(a, taps, window).reshape(a.shape[1] * math.prod(taps), -1).T[None]
+    """Return the layout of what a convolution reads as (group, image and position, channel and tap)."""
+    return lambda a: (
+        patches(a, taps, window)
+        .reshape(window.groups, a.shape[1] * math.prod(taps) // window.groups, -1)
+        .swapaxes(1, 2)
+    )
+
+
+def _matrices(window: Window) -> Callable[[Array], Array]:
+    """Return the layout of a kernel as (group, channel and tap, channel of the result)."""
+    return lambda a: a.reshape(window.groups, len(a) // window.groups, -1).swapaxes(1, 2)
 
 
 def _images(shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    """Return the layout of a product's result (1, image and position, channel) as images."""
-    return lambda a: np.moveaxis(a.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+    """Return the layout of a product's result (group, image and position, channel) as images."""
+    return lambda a: np.moveaxis(a.swapaxes(1, 2).reshape(shape[1], shape[0], *shape[2:]), 0, 1)

@@ -12,7 +12,9 @@ import numpy as np
 
 from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Tape, recording
+
+Shape = tuple[int, ...]
 
 MOST = 2  # columns of one number: more are a state that begins with it
 
@@ -34,6 +36,50 @@ def with_terms(program: Program) -> Tape:
 
     rewritten = tape.rewritten(instead)
     return program.tape if rewritten is tape else rewritten
+
+
+def without_neutral(program: Program) -> Tape:
+    """Return the tape without products with ones, and sums with zeros, that are joined to other values.
+
+    An example is a column of ones beside the features of a table, which makes the first row of a weight a token.
+    """
+    marks = dict[int, Array]()
+
+    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+        if node.kind == "layout" and (mark := _joined(program, node, marks)) is not None:
+            marks[node.output] = mark
+        for slot, value in enumerate(node.inputs if node.kind in ("add", "mul") else ()):
+            if value in marks and (found := _neutral(program, node, marks[value])):
+                return _apart(node, slot, *found, program.shapes[node.output], number)
+        return [node]
+
+    return program.tape.rewritten(instead)
+
+
+def _neutral(program: Program, node: Node, mark: Array) -> tuple[int, Array] | None:
+    """Return the axis along which an operand is 1 of a product or 0 of a sum, and where; None if it is that nowhere."""
+    shape = program.shapes[node.output]
+    same = np.broadcast_to(mark == (node.kind == "mul"), shape)
+    for axis in range(len(shape)):
+        along = np.moveaxis(same, axis, 0).reshape(shape[axis], -1)
+        if along.any() and not along.all() and (along == along[:, :1]).all():
+            return axis, along[:, 0]
+    return None
+
+
+def _apart(node: Node, slot: int, axis: int, neutral: Array, shape: Shape, number: Callable[[], int]) -> list[Node]:
+    """Return the operation without the places where one operand is neutral, which have the other operand's values."""
+    nodes = list[Node]()
+    record, order = recording(nodes, number, node.site), np.argsort(np.argsort(neutral, kind="stable"))
+    kept = np.flatnonzero(~neutral), np.flatnonzero(neutral)
+
+    def part(value: int, places: Array) -> int:
+        return record("layout", (value,), lambda a: np.take(np.broadcast_to(a, shape), places, axis))
+
+    rest = record(node.kind, tuple(part(value, kept[0]) for value in node.inputs), node.run)
+    own = part(node.inputs[1 - slot], kept[1])
+    record("layout", (rest, own), lambda a, b: np.take(np.concatenate([a, b], axis), order, axis))
+    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 
 
 def _joined(program: Program, node: Node, marks: Mapping[int, Array]) -> Array | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from .symbols import Elements
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
 
 
-def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True) -> tuple[Array, list[str]]:
+def complete(
+    found: Array, lefts: Elements, rights: Elements, whole: bool = True, unread: Sequence[Collection[str]] = ((), ())
+) -> tuple[Array, list[str]]:
     """Return (map, right parameters of which all or some elements were inferred).
 
     Rows continue the pattern of those that were read. A parameter of which nothing was seen stands as its siblings in
@@ -27,6 +30,7 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     Args:
       whole: whether the match came to its end. If it did not, parameters without a partner may be read behind the place
         where it stopped. They are mapped by name only if that completes the map.
+      unread: parameters of each side that nothing reads: such a right one is none that the left model reads.
     """
     if (found[1:] > 0).all():
         return found, []
@@ -47,14 +51,46 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
                 filled = _continued(part, lefts, shorter=True)
             if filled is None and whole:
                 _zero_between(part, rights.numbers(name), found, lefts)
-        if filled is None:
+        if filled is None or (name in unread[1] and _has_one_that_is_read(filled, found, lefts, unread[0])):
             continue
         new = filled[(part == 0) & (filled > 0)]
         if np.isin(new, found, invert=True).all() or _copied(name, filled, found, rights):
             part[...] = filled
             inferred.append(name)
-    filled, more = _by_name(found.copy(), lefts, rights, inferred.copy(), whole)
-    return (filled, more) if whole or filled[1:].all() else (found, inferred)
+    filled, more = _by_name(found.copy(), lefts, rights, inferred.copy(), whole, unread)
+    lone = without_counterpart(filled, lefts, rights, unread)
+    return (filled, more) if whole or is_whole(filled, rights, lone) else (found, inferred)
+
+
+def without_counterpart(
+    found: Array, lefts: Elements, rights: Elements, unread: Sequence[Collection[str]]
+) -> list[str]:
+    """List right parameters that nothing reads, and that no left one may be.
+
+    Such a left one is of their size, and nothing reads it; or another part of it has a partner, and the rest has none.
+
+    Args:
+      unread: parameters of each side that nothing reads.
+    """
+    owned = np.zeros(len(lefts), bool)
+    owned[np.maximum(found, 0)] = True
+    rest = {name: int((~lefts.part(owned, name)).sum()) for name in lefts.names}
+    sizes = {rest[name] for name in unread[0]}
+    most = max((count for name, count in rest.items() if count < math.prod(lefts.shapes[name])), default=0)
+    unknown = [name for name in unread[1] if not rights.part(found, name).any()]
+    counts = {name: math.prod(rights.shapes[name]) for name in unknown}
+    return [name for name, count in counts.items() if count not in sizes and count > most]
+
+
+def _has_one_that_is_read(filled: Array, found: Array, lefts: Elements, unread: Collection[str]) -> bool:
+    """Tell whether elements are of a left parameter that is read, and of which none has a partner."""
+    owners = (owner for owner in lefts.owners(filled) if owner not in unread)
+    return any(not np.isin(lefts.numbers(owner), found).any() for owner in owners)
+
+
+def is_whole(found: Array, rights: Elements, lone: Collection[str]) -> bool:
+    """Tell whether all elements have a partner, but for those of lone parameters."""
+    return all(rights.part(found, name).all() for name in rights.names if name not in lone)
 
 
 def _zero_between(part: Array, numbers: Array, found: Array, lefts: Elements) -> None:
@@ -166,7 +202,7 @@ class Pattern(NamedTuple):
 
 
 def _by_name(
-    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
+    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool, unread: Sequence[Collection[str]]
 ) -> tuple[Array, list[str]]:
     """Map each parameter of which nothing was seen to the free left one of its module, or of the most similar name.
 
@@ -180,7 +216,7 @@ def _by_name(
     used = set(lefts.owners(found))
     modules = _modules(patterns, found, lefts, rights)
     for name in unseen:
-        free = [other for other in lefts.names if other not in used]
+        free = [o for o in lefts.names if o not in used and (o in unread[0] or name not in unread[1])]
         for pattern in (*(_siblings(name, patterns, rights, alike) if whole else ()), None):
             orders = {
                 other: order

@@ -34,18 +34,19 @@ class Regrouping(Factors):
     def _product(self, use: Use) -> Array | None: ...
 
     def _by_matrix(self, use: Use) -> bool:
-        """Match each matrix of a batch for itself, or one to a matrix of a batch; tell whether there is a batch."""
+        """Match each matrix of a batch, or one, to single ones and those of batches; tell whether there are such."""
         several = len(use.ids) > 1
         if self.program.tape.nodes[use.node].window or len(use.ids) > MATRICES or not (several or self._matrices):
             return False
         every, first = uses.items(use), uses.statistics(uses.items(use)[0], self.program)[1]
-        pool = [seen for seen in self._of_kind("product") if len(seen.use.ids) == 1] if several else self._matrices
+        single = [seen for seen in self._of_kind("product") if several and len(seen.use.ids) == 1]
         if all(
-            columns.distance(first, seen.statistics) > PARTNER for seen in pool if len(seen.statistics) == len(first)
+            columns.distance(first, seen.statistics) > PARTNER
+            for seen in (*single, *self._matrices)
+            if len(seen.statistics) == len(first)
         ):
             return False
-        if not several:
-            self.seen, self._matrices = [*self.seen, *self._matrices], []
+        self.seen, self._matrices = [*self.seen, *self._matrices], []
         for item in every:
             self._product(item)
         return True

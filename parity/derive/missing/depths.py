@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from parity.derive.trace.sides import Side
 from specs.words import in_a_row
 
 DEPTHS = "the depths differ"  # why parameters have no line
@@ -31,6 +32,12 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
+
+
+def by_every_name(side: Side) -> dict[str, Any]:
+    """Return a side's parameters under all of their names: blocks that share their arrays are blocks too."""
+    own = side.parameters
+    return {**own, **{name: own[first] for name, first in side.ties.items() if first in own}}
 
 
 def _lists(

@@ -16,8 +16,10 @@ from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
 from parity.derive.forms.scales import scaled_before, scaled_behind
 from parity.derive.forms.unfolded import unfolded
+from parity.derive.forms.uniform import without_neutral
 from parity.derive.limits import MATCH_WORK
 from parity.derive.match.match import Walked, match, walked
+from parity.derive.match.regroup import MATRICES
 from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.tape import Tape
 
@@ -42,15 +44,25 @@ def recomposed(known: Left, uses: Walked, best: Candidate, stop: float) -> Candi
 
 def _in_forms(known: Left, best: Candidate, stop: float) -> Candidate:
     """Return the deepest match of tapes in other forms, each of which is taken if the match goes further so."""
-    for form in (looked_up, factored, apart, _of_all_experts, modulated, scaled_before, scaled_behind):
+    for form in FORMS:
         best = _formed(known, best, stop, form) if best.found.failure else best
     return best
+
+
+def _by_groups(program: Program) -> Tape:
+    """Return the tape with a product for each group of convolutions, which others may have in other convolutions."""
+    return unfolded(program, range(2, MATRICES + 1))
 
 
 def _of_all_experts(program: Program) -> Tape:
     """Return the tape with all rows and all matrices of experts, where it gathers either."""
     tape = routed(program)
     return gathered(program) if tape is program.tape else tape
+
+
+FORMS = (
+    looked_up, factored, apart, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind,
+)  # fmt: skip
 
 
 def _cancelling(known: Left, best: Candidate) -> Callable[[Program], Tape]:
