@@ -321,6 +321,28 @@ def test_small_differences_of_every_layer_do_not_add_up():
     assert all(np.array_equal(moved[name], given[name]) for name in given)
 
 
+def test_small_differences_keep_the_channels_and_taps_of_wide_kernels_in_order():
+    """Values of one column of an image are read by many taps alike, and differ by more than the taps do."""
+    kernels = ((1, 7), (7, 1), (3, 3)) * 4
+
+    def norms(epsilon: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            for layer in range(12):
+                x = getattr(m, f"norm{layer}")(getattr(m, f"conv{layer}")(x)).relu()
+            return x
+
+        torch.manual_seed(0)
+        parts: dict[str, Any] = {f"norm{k}": torch.nn.BatchNorm2d(48, eps=epsilon) for k in range(12)}
+        convs = {f"conv{k}": torch.nn.Conv2d(48, 48, size, padding="same") for k, size in enumerate(kernels)}
+        return Net(run, **parts, **convs)
+
+    found = parity.derive(norms(1e-5), norms(1e-2), (images(2, 48, 3, 3),))
+    given = numbers(norms(1e-5), images(2, 48, 3, 3))
+    assert not found.proven and not found.missing
+    moved = found.table.apply(given)
+    assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
 def test_a_bias_joins_a_sum_behind_an_index():
     """A residual that is added after rows were indexed, by numbers on one side: biases meet the whole sum on both."""
     left = Net(lambda m, x: m.end((x + m.fc(x).flip(1)).tanh()), fc=linear(), end=linear())

@@ -189,8 +189,8 @@ class Products(Regrouping):
         for seen, other in every:
             if unread not in ("", other.role):
                 continue
-            gap, ids, left_groups = near.gaps[seen], other.of(seen.use.ids), grouping.of(seen)
-            taken = not self._free(_met_rows(near, seen, ids))
+            gap, left_groups = near.gaps[seen], grouping.of(seen)
+            taken = not self._free(other.of(seen.use.ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
             ends = use.node, group.columns, seen, other.columns
@@ -205,8 +205,7 @@ class Products(Regrouping):
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
-            aligned = self._aligned(group, seen, other)
-            for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
+            for turned, columns_of in enumerate((*self._aligned(group, seen, other), other)):
                 order = self._order(use, seen, (*likely, turned), role, seen not in namesakes, apart, unlike)
                 options.append(Option(order, gap, seen, columns_of))
         return options
@@ -321,14 +320,6 @@ class Products(Regrouping):
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
-
-
-def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:
-    """Return the elements of a left product that read what the right one reads, if it reads other values beside."""
-    if len(ids) > 1 or ids.shape[1] <= len(near.found):
-        return ids
-    rows = near.rows(seen)
-    return ids if rows is None else ids[:, rows]
 
 
 def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bool:
