@@ -133,6 +133,14 @@ def test_what_one_block_of_a_list_alone_has_is_named():
     assert lone(Table.parse(text), *map(list, zip(*pairs, strict=True))) == ["stages.1.0.short"]
 
 
+def test_what_is_dropped_of_one_block_alone_is_named():
+    """As masks of every second block, of which a list of two has one."""
+    texts = "table 1", "l.{i}.b.{j}.w: c <-> l.{i}.b.{j}.w: c", "l.{i}.b.1.mask -> drop", "drop <- l.{i}.b.0.shift"
+    rest = "l.{i}.norm: c <-> l.{i}.norm: c", "l.{i}.b.{j}.ids -> drop", "l.{i}.k.1.ids -> drop"
+    names = [f"l.{i}.b.{j}.w" for i in (0, 1) for j in (0, 1)]
+    assert lone(Table.parse("\n".join((*texts, *rest))), names, names) == ["l.{i}.b.1.mask", "l.{i}.b.0.shift"]
+
+
 @pytest.mark.parametrize("suffix", ["", "_reverse"])
 def test_numbers_of_recurrent_layers_in_the_names_of_arrays_count(suffix: str):
     def layer(k: int) -> Row:

@@ -17,7 +17,8 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
     """Return the beginnings of paths that hold for one block alone, where the other side has one block there as well.
 
     Left paths are returned; right ones where the left side stacks its one block along a first axis. A block is the only
-    one of its list, if that is one (stages.0), or the only one with some arrays (stages.1.short).
+    one of its list, if that is one (stages.0), or the only one with some arrays (stages.1.short). Of arrays that
+    are dropped under one number of blocks which other lines count, the whole paths are returned: blocks.1.mask.
 
     Args:
       lefts, rights: the names of both sides' arrays.
@@ -27,6 +28,9 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
     right_texts = [_text(array) for line in table.lines for array in line.right.arrays]
     beginnings: dict[str, None] = {}
     for line in table.lines:
+        if line.kind == "drop":
+            beginnings.update(dict.fromkeys(_dropped_alone(line.left.arrays, left_texts)))
+            beginnings.update(dict.fromkeys(_dropped_alone(line.right.arrays, right_texts)))
         left = [[*_alone(_text(array), left_names, left_texts)] for array in line.left.arrays]
         right = [[*_alone(_text(array), right_names, right_texts)] for array in line.right.arrays]
         if line.kind != "move":
@@ -36,6 +40,13 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
         elif all(right) and _stacked(line.left.arrays, line.right.arrays):
             beginnings.update(dict.fromkeys(right[0]))
     return list(beginnings)
+
+
+def _dropped_alone(arrays: Iterable[Signature], texts: list[str]) -> Iterator[str]:
+    """Yield the paths of dropped arrays that have a number where other lines of their side count blocks."""
+    for text in (_text(array) for array in arrays if not array.windowed):
+        if any(_counted(text[: match.start()], int(match[0]), texts) for match in numbers(text)):
+            yield text
 
 
 def _stacked(arrays: Sequence[Signature], others: Sequence[Signature]) -> bool:
