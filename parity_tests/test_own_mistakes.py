@@ -311,8 +311,9 @@ def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):
     [
         ('"patch": sizes', '"image": 6, "patch": sizes', "check_images: infer reads image off the arrays"),
         ('act="relu", image', "image", "tiny: no Config has act=relu"),
+        ("= 1e-6\n", "= 1e-6\n    scaled: bool = True\n", "tiny: no Config has scaled=False"),
     ],
-    ids=["a page whose arrays fix the image takes any", "a choice of a field is in no twin"],
+    ids=["a page whose arrays fix the image takes any", "a choice of a field is in no twin", "a flag never changes"],
 )
 def test_a_page_is_refused_that_leaves_out_what_its_own_parts_show(old, other, said, new):
     page = new("half")

@@ -7,6 +7,7 @@ import pytest
 import ports
 import specs
 from convert.errors import UsageError
+from specs.spec import SpecError
 
 from . import test_ports
 from .conftest import needs
@@ -14,10 +15,11 @@ from .test_own_architecture import new, rewrite
 
 __all__ = ["new"]  # a fixture
 
-FACTOR = [  # an integer that no array shows, by which a port multiplies what its stem returns
+FACTOR = [  # a number that no array shows, of the page, by which a port multiplies what its stem returns
     ("    norm_eps: float = 1e-6\n", "    norm_eps: float = 1e-6\n    factor: int = 1\n"),
     ('"act": "gelu", "norm_eps": 1e-6', '"act": "gelu", "norm_eps": 1e-6, "factor": 1'),
 ]
+VARIED, FLOAT = (", norm_eps=1e-4", ", norm_eps=1e-4, factor=2"), ("factor: int = 1", "factor: float = 1.0")
 
 
 def in_torch_alone(page, changes, port=()):
@@ -28,22 +30,23 @@ def in_torch_alone(page, changes, port=()):
     return specs.add(str(page))
 
 
-@pytest.mark.parametrize(("name", "refused", "ported", "result"), [
-    ("varied", "False", "c.factor", None),
-    ("ignored", "False", "1", (AssertionError, "'factor'.: no output of the torch port depends on it")),
-    ("fixed", "self.factor != 1", "c.factor", (pytest.skip.Exception, "^factor of fixed: the page accepts no other")),
+@pytest.mark.parametrize(("name", "change", "ported", "result"), [
+    ("varied", VARIED, "c.factor", None),
+    ("ignored", VARIED, "1", (AssertionError, "'factor'.: no output of the torch port depends on it")),
+    ("fixed", FLOAT, "c.factor", (pytest.skip.Exception, "^factor of fixed: the page accepts no other")),
+    ("unvaried", FACTOR[0], "1", (SpecError, "tiny: every Config has factor=1, as a port has that ignores it: give ")),
 ])  # fmt: skip
-def test_an_integer_that_no_array_shows_is_varied(name, refused, ported, result, new):
+def test_a_number_that_no_array_shows_is_varied(name, change, ported, result, new):
     """One that a port ignores fails, and one that cannot be varied is named: a port may ignore it."""
     needs("torch")
     check = "        check_numbers("
-    refuse = (check, f"        if {refused}:\n            raise ValueError('no')\n{check}")
+    refuse = (check, f"        if {change == FLOAT} and self.factor != 1:\n            raise ValueError('no')\n{check}")
     port = [
         ("        self.stem =", f"        self.factor = {ported}\n        self.stem ="),
         ("x = self.stem(images)", "x = self.factor * self.stem(images)"),
     ]
-    in_torch_alone(new(name), [*FACTOR, refuse], port)
     with pytest.raises(result[0], match=result[1]) if result else contextlib.nullcontext():
+        in_torch_alone(new(name), [*FACTOR, *([] if change in FACTOR else [change]), refuse], port)
         test_ports.test_a_setting_that_no_array_shows_changes_the_outputs(name, "torch")
 
 

@@ -26,15 +26,25 @@ TWIN = "give one Config in tiny another value"
 def unseen(spec: Spec) -> list[str]:
     """Describe what the twins of a page do not show, with the remedy."""
     choices = [*_of_choices(spec)] or [*_of_combinations(spec)]
-    return [*choices, *_of_epsilons(spec), *_of_lengths(spec)]
+    return [*choices, *_of_epsilons(spec), *_of_numbers(spec), *_of_lengths(spec)]
 
 
 def _of_choices(spec: Spec) -> Iterator[str]:
     """Describe the values of a field with a few that no Config in tiny has: no test would run them."""
-    for name, choices in configs.types_of(spec.config).items():
+    for name, hint in configs.types_of(spec.config).items():
         used = [getattr(config, name) for config in spec.tiny.values()]
-        if get_origin(choices) is Literal and (left := [value for value in get_args(choices) if value not in used]):
+        choices = (False, True) if hint is bool else get_args(hint) if get_origin(hint) is Literal else ()
+        if left := [value for value in choices if value not in used]:
             yield f"tiny: no Config has {' or '.join(f'{name}={exact(value)}' for value in left)}"
+
+
+def _of_numbers(spec: Spec) -> Iterator[str]:
+    """Describe the integers that no array shows and that are the same in every Config: ports that ignore them agree."""
+    stated = spec.unshown.union(*(dialect.conventions for dialect in spec.dialects.values()))
+    for name in sorted(stated):
+        values = {getattr(config, name) for config in spec.tiny.values()}
+        if len(values) == 1 and type(value := values.pop()) is int:
+            yield f"tiny: every Config has {name}={value}, as a port has that ignores it: {TWIN}"
 
 
 def options(spec: Spec, config: Any) -> dict[str, Any]:
