@@ -139,7 +139,9 @@ def _skipped(results: Sequence[Result]) -> str:
     nowhere = unrun(results)
     about = f": {why}" if len(reasons) == 1 and len(why) <= REASON else ""
     about = about or f"; none ran in {in_a_row(nowhere)}" * bool(nowhere)
-    return f" {counted(len(skipped), 'comparison')} did not run{about}."
+    number = counted(len(skipped), "comparison")
+    is_behind_a_number = number[0].isdigit() and len(skipped) < len(results)
+    return f" {'Another ' * is_behind_a_number}{number} did not run{about}."
 
 
 def unrun(results: Iterable[Result]) -> list[str]:
