@@ -250,7 +250,8 @@ def _called_with(error: Exception, is_flax: bool, inputs: Inputs) -> str:
         return ""
     images = [a.shape for a in inputs.named(is_numpy).values() if a.ndim == 4 and a.dtype.kind != "b"]
     if not (is_flax and images):
-        return f"; it was called with {listed(inputs)}: {EACH_ITS_OWN}"
+        given = listed(inputs).removeprefix("images ")  # what a lone array is called, whatever it is
+        return f"; it was called with {given}: if this does not fit, {EACH_ITS_OWN}"
     shape = images[0]
     last = [shape[0], *shape[2:], shape[1]]
     return (

@@ -76,7 +76,8 @@ def agree(
     part_of = f"value of {'step' if check == 'train' else 'feature'} {k} alone" if own[k] else "element"
     what = f"relative to {measured(unit)}, the largest {part_of} {IN_FIRST}"
     reason = list(parts)[int(np.argmax(bounds[:, k]))]
-    return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, reason, judged)
+    limit = base if reason == fixed and own[k] else float(bound[k]) / unit  # base * own / own loses digits
+    return Verdict(replace(part, index=tuple(index), remark=what), limit, reason, judged)
 
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:

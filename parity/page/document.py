@@ -16,7 +16,7 @@ from .cards import models as sides
 from .caveats import caveats
 from .limit_notes import LimitNotes, definition
 from .markup import Markup, coded, join, prose, tag
-from .matrix import grouped, matrices
+from .matrix import grouped, have_one_array, matrices
 from .module_table import Tree, module_table
 from .pair_table import column_of
 from .panels import panels
@@ -59,7 +59,7 @@ def page(
         divergences=join(divergences(results, home, own, limits, modules or {}), near(results, home, own)),
         results=matrices(models, limits),
         remarks=_remarks(results),
-        details=panels(models, limits),
+        details=Markup() if have_one_array(models) else panels(models, limits),
         modules=module_table(modules or {}, results),
         notes=join(limits.notes(definition(results)), caveats(results, about)),
     )
@@ -111,7 +111,9 @@ def _remarks(results: Sequence[Result]) -> Markup:
 def _cause(cause: notes.Cause) -> Markup:
     """Write why results are undecided; their grade stands out."""
     grade = cause.grade if cause.sides else begun(cause.grade)
-    return join(prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}."))
+    return join(
+        prose(f"{cause.sides} ".lstrip()), tag("b", grade), prose(f": {cause.reason}"), coded(f" ({cause.which}).")
+    )
 
 
 def _begun(note: str, results: Sequence[Result]) -> str:

@@ -47,6 +47,13 @@ class Model:
         return re.sub(r"[^\w-]+", "-", "-".join((self.key, *column)))
 
 
+def have_one_array(models: Iterable[Model]) -> bool:
+    """Tell whether forward alone was run, and one array agrees in each: then boxes have no more than the tables."""
+    results = [r for model in models for r in model]
+    plain = all(r.check == "forward" and len(r.curve) <= 1 and r.grade in ("agrees", "not run") for r in results)
+    return plain and any(r.passed for r in results)
+
+
 def grouped(results: Iterable[Result], own: str) -> list[Model]:
     """Group results by model; a second result for the same place starts another model."""
     models: list[Model] = []
@@ -72,7 +79,8 @@ def matrices(models: Sequence[Model], limits: LimitNotes) -> Markup:
     parts = []
     for k, (title, group) in enumerate(groups.items()):
         what = tag("p", prose(texts[k]), class_="soft") if texts[k] not in texts[:k] else Markup()
-        parts.append(_matrix(title, group, limits, what if k else join(what, _legend(models))))
+        about = what if k else join(what, _legend(models))
+        parts.append(_matrix(title, group, limits, about, is_linked=not have_one_array(models)))
     return join(*parts)
 
 
@@ -85,24 +93,31 @@ def _about(group: Sequence[Model], models: Sequence[Model]) -> str:
     """Say what the numbers of the table of a group of the models are, and what they lead to."""
     if not named_pairs(group):
         return _unjudged([r for model in group for r in model])
+    follow = "" if have_one_array(models) else " Follow it to the error of every array."
     apart = " A model is compared across frameworks, not with the other models." * (len(models) > 1)
     results = [r for model in group for r in model]
     if not any(r.is_number for r in results):
         return f"Each cell leads to the error of every array.{apart}"
     which = summary.extreme(r for model in models for r in model)
-    return f"Each number is the {which}, of all arrays. Follow it to the error of every array.{apart}"
+    return f"Each number is the {which}, of all arrays.{follow}{apart}"
 
 
-def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str) -> Markup:
+def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes, about: str, is_linked: bool) -> Markup:
     """Build a section with the errors of one architecture.
 
     Args:
-      about: what says what the numbers and their marks are.
+      about: what says what the numbers and their marks are. is_linked: whether each number leads to its plot.
     """
     named = models[0].title if architecture == OWN or len(models) == 1 else architecture
     title = f"Errors of {named}" if named else "Errors of each comparison"
-    table = pair_table([(_name(model), model.cells, model.anchor) for model in models], limits)
+    table = pair_table(
+        [(_name(model), model.cells, model.anchor if is_linked else _nowhere) for model in models], limits
+    )
     return tag("section", tag("h2", prose(title)), about, tag("div", table, class_="scroll"))
+
+
+def _nowhere(column: Column) -> str:
+    return ""
 
 
 def _unjudged(results: Sequence[Result]) -> str:

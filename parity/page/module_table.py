@@ -24,6 +24,7 @@ ROWS = (
     "Modules with the same path, or paired by names=, stand in one row, in the order of the first model, each "
     "indented below the modules that it is in. Each column has the names of its own model."
 )
+RETURNED = "(returned)"  # in place of a class: what a whole model returns
 KEYS = (
     ("first", f"{MARKS['differs']} first", "the first output beyond its limit, as the models run: look here"),
     ("follows", "follows", "beyond its limit too, and computed after the first, so its input may differ already"),
@@ -50,12 +51,14 @@ class Error:
         "starts" of the first of these in which a side has NaN, "nan" of an output in which both sides have NaN and
         agree beside it, or "".
       word: what stands in place of a number: "NaN", "other shape".
+      pairs: those that have this error, where there are others; () where there are none.
     """
 
     error: float
     bound: float
     state: str = ""
     word: str = ""
+    pairs: tuple[str, ...] = ()
 
 
 def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
@@ -66,12 +69,27 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     trees = {label: by_name(tree) for label, tree in modules.items()}
     failed = _failed(results)
     rows, taps = [], merge(trees.values())
+    returned = [
+        tap for own in errors.values() for tap, error in own.items() if tap not in taps and error.state == "first"
+    ]
+    for tap in dict.fromkeys(returned):  # what the models return is no module, and may be what differs first
+        taps.append(tap)
+        trees = {label: {**tree, tap: Listed(tap, RETURNED)} for label, tree in trees.items()}
     for tap in taps:
         first = next(iter(trees))
         listed = [tree.get(tap) for tree in trees.values()]
         depth = sum(tap.startswith(f"{other}.") for other in taps)
-        cells = [_module(one, "th" if label == first else "td", label, _is_same(one, listed[0]), depth)
-                 for label, one in zip(trees, listed, strict=True)]  # fmt: skip
+        # on narrow screens the first cell stands for all that are alike, and names them where another model is not
+        alike = [label for label, one in zip(trees, listed, strict=True) if label == first or _is_same(one, listed[0])]
+        cells = [
+            _module(
+                one,
+                *(("th", ", ".join(alike) if len(alike) < len(trees) else label) if label == first else ("td", label)),
+                label in alike,
+                depth,
+            )
+            for label, one in zip(trees, listed, strict=True)
+        ]
         of_tap = [by_tap.get(tap) for by_tap in errors.values()]
         if any(of_tap):
             cells += [cell for dtype, error in zip(errors, of_tap, strict=True) for cell in _error(error, dtype)]
@@ -106,13 +124,17 @@ def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:
         by_tap = errors.setdefault(r.dtype, {})
         for tap, error, bound in r.curve:
             state = "first" if tap == r.first_divergence and error > bound else ""
-            known = Error(error, bound, state, r.word(tap))
+            known = Error(error, bound, state, r.word(tap), (r.pair,))
             if tap not in by_tap or _rank(known) > _rank(by_tap[tap]):
                 by_tap[tap] = known
+            elif _rank(known) == _rank(by_tap[tap]):
+                by_tap[tap] = replace(by_tap[tap], pairs=(*by_tap[tap].pairs, r.pair))
     for dtype, by_tap in errors.items():
         alike = [r for r in results if r.dtype == dtype]
         nans = {tap for r in alike for tap in r.nans}
+        every = {r.pair for r in alike if r.curve}
         for tap, known in by_tap.items():
+            known = replace(known, pairs=() if {*known.pairs} == every else known.pairs)
             off = "" if known.error <= known.bound else known.state or "follows"
             by_tap[tap] = replace(
                 known, state=off or ("nan" if tap in nans else ""), word="NaN" if tap in nans else known.word
@@ -169,7 +191,8 @@ def _error(error: Error | None, dtype: str) -> list[Markup]:
     text += " starts here" * (error.state == "starts")
     has_limit = error.word != OTHER_SHAPE
     bound = limit(error.bound) if has_limit else "-"
-    notes = [" ", tag("span", error.state, class_="state")] if error.state in ("first", "follows", "rises") else []
+    notes = [" ", tag("span", f"in {in_a_row(error.pairs)}", class_="state")] * bool(error.pairs)
+    notes += [" ", tag("span", error.state, class_="state")] if error.state in ("first", "follows", "rises") else []
     notes += [" ", tag("span", f"(limit {bound})", class_="of whole")] * has_limit
     mark = [tag("b", MARKS[GRADES[error.state]], class_="mark"), " "] if error.state in GRADES else []
     number = tag("td", *mark, prose(text), *notes, class_=f"number {error.state}".strip(), data_label=dtype)

@@ -14,7 +14,7 @@ from .limit_notes import LimitNotes
 from .markup import Markup, graded, name, prose, tag
 
 Column = tuple[str, str, str]  # check, dtype, device
-# A model: its name, its results, and what returns the address of a column's plot.
+# A model: its name, its results, and what returns the address of a column's plot, "" for none.
 Named = tuple[str, Mapping[Column, Sequence[Result]], Callable[[Column], str]]
 
 BESIDE = 92  # characters of the heads of pairs that fit side by side on a page of full width
@@ -104,7 +104,7 @@ def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNo
     own = "" if undecided else own_limit(r, usual)
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
     bound = [" ", tag("span", f"(limit {own}", limits.mark(r), ")", class_="own-limit whole")] if own else []
-    parts = [tag("a", prose(text), href=f"#{address}"), *bound]
+    parts = [tag("a", prose(text), href=f"#{address}") if address else prose(text), *bound]
     lost = f"{count(len(r.unjudged), 'array')} not judged"
     parts += [tag("span", prose(lost), class_="who")] if r.unjudged else []
     return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

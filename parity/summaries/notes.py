@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity.given.quoting import marked, quoted, unmarked
+from parity.given.quoting import marked, unmarked
 from parity.results.result import Result
 from specs.words import count, in_a_row
 
@@ -40,15 +40,16 @@ class Cause:
     Args:
       sides: which share it: "torch"; "" where it is of no side, or begins with it.
       grade: of the results.
-      reason: the cause, with the comparisons that it concerns.
+      reason: the cause. which: the comparisons that it concerns, with names marked.
     """
 
     sides: str
     grade: str
     reason: str
+    which: str
 
     def __str__(self) -> str:
-        return f"{self.sides} {self.grade}: {self.reason}".lstrip()
+        return f"{self.sides} {self.grade}: {self.reason} ({unmarked(self.which)})".lstrip()
 
 
 def causes(results: Sequence[Result]) -> list[Cause]:
@@ -75,14 +76,14 @@ def _of_one_fault(groups: Mapping[tuple[str, str], Group]) -> dict[tuple[str, st
 
 def _cause(grade: str, why: str, group: Sequence[tuple[str, Result]], results: Iterable[Result]) -> Cause:
     """State a reason with the sides and dtypes that share it, and the comparisons that it concerns."""
-    others = list(dict.fromkeys(quoted(r.variant) for side, r in group if not _states(r, side, why)))
+    others = list(dict.fromkeys(marked(r.variant) for side, r in group if not _states(r, side, why)))
     sides = in_a_row(dict.fromkeys(side for side, _ in group if not why.startswith(side.partition("@")[0])))
     why = why.replace(DTYPE, in_a_row(dict.fromkeys(r.dtype for r in results if any(r is other for _, other in group))))
     also = f"; in {listed(others)} with other numbers" if others else ""
     named, _, rest = why.partition(": ")
     if rest and any(named in r.sides for _, r in group):  # the reason itself begins with its side
         sides, why = named, rest
-    return Cause(sides, grade, f"{why} ({unmarked(_concerned(group, results))}{also})")
+    return Cause(sides, grade, why, f"{_concerned(group, results)}{also}")
 
 
 def _states(r: Result, side: str, why: str) -> bool:

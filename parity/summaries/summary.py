@@ -88,16 +88,21 @@ def _judgement(results: Sequence[Result], alone: bool) -> str:
     skipped = _skipped(results)
     skipped += f" {counted(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
     if counts["differs"]:
-        (first, *_) = findings.find(results)
+        (first, *others_found) = findings.find(results)
         off, others = apart(results)
         also = f" {listed(others)} agree{'s' * (len(others) == 1)}." if others else ""
         array = first.result.first_divergence
-        at = f", first at {_at(array, first.result)}" if array is not None else ""
         where = "" if alone else f" ({subject(first.result)})"
         failed = f" {counted(counts['failed'], 'comparison')} failed to run." if counts["failed"] else ""
         agreed = "The outputs agree. " if all(map(_outputs_agree, off)) else ""
         share = _share(off, of_all=not others)
-        return f"{agreed}{_culprit(off)}{share}{at}{_briefly(first)}{where}.{also}{failed}{skipped}"
+        firsts = [first, *(f for f in others_found if findings.key(f.result) == findings.key(first.result))]
+        at = (
+            f", first at {'; at '.join(_first(one, named=len(firsts) > 1) for one in firsts)}"
+            if array is not None
+            else ""
+        )
+        return f"{agreed}{_culprit(off)}{share}{at}{where}.{also}{failed}{skipped}"
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {failure(results)}{agree}.{skipped}"
@@ -134,7 +139,9 @@ def _skipped(results: Sequence[Result]) -> str:
     nowhere = unrun(results)
     about = f": {why}" if len(reasons) == 1 and len(why) <= REASON else ""
     about = about or f"; none ran in {in_a_row(nowhere)}" * bool(nowhere)
-    return f" {counted(len(skipped), 'comparison')} did not run{about}."
+    number = counted(len(skipped), "comparison")
+    is_behind_a_number = number[0].isdigit() and len(skipped) < len(results)
+    return f" {'Another ' * is_behind_a_number}{number} did not run{about}."
 
 
 def unrun(results: Iterable[Result]) -> list[str]:
@@ -163,6 +170,13 @@ def apart(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     off = {model(r) for r in results if r.grade == "differs"}
     others = dict.fromkeys(marked(model(r)) for r in results if model(r) not in off and r.passed)
     return [r for r in results if model(r) in off], list(others)
+
+
+def _first(finding: findings.Finding, named: bool) -> str:
+    """Name what differs first, with its cause; if `named`, with the pairs in which it is the first."""
+    array = finding.result.first_divergence
+    at = _at(array, finding.result) if array is not None else ""
+    return f"{at}{_briefly(finding)}" + f" ({', '.join(finding.pairs)})" * named
 
 
 def _briefly(finding: findings.Finding) -> str:

@@ -411,7 +411,7 @@ def test_a_line_that_is_doubtful_is_no_matrix_in_an_unusual_order():
     read = "reads the input of its product at 2, of shape [2, 5, 12] (parameter of shape [12, 12])"
     assert found.stop is not None and found.stop.why == f"no operation on the left {read}"
     page = page_of(found, {})
-    assert "<dt>difference</dt><dd>" in page and '<dt>cause</dt><dd class="key">none was confirmed' in page
+    assert "<dt>worst difference</dt><dd>" in page and '<dt>cause</dt><dd class="key">none was confirmed' in page
 
 
 def test_a_complete_table_says_from_where_on_its_lines_follow_names():

@@ -383,7 +383,7 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     found = replace(DERIVED, uses=uses, divergences=[Divergence("l1", "r1", 1e-3)])
     first = replace(found, divergences=[Divergence("l0", "r0", 1e-3)])
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
-    assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+difference", text), text
+    assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+worst difference", text), text
     assert re.search(r"[(]limit 1e-8[)]\s+cause\s+none was confirmed", text), text
     late = page_of(replace(found, divergences=[Divergence("l1", "r1", 1e-3, late=True)]), {})
     assert "not all was tried" in late and "none was confirmed" not in late

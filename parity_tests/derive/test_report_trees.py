@@ -108,6 +108,7 @@ def test_every_row_has_the_number_of_its_use_and_none_that_of_a_card():
     found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
     page = page_of(found, {})
     assert [row[-1] for row in rows(page)[-3:]] == ["✗ 3.0e-5"] * 3
+    assert ">mean difference</th>" in page and "<dt>worst difference</dt>" in page
     assert found.to_dict()["uses"][-1]["difference"] == 3e-5 and "a card the worst of them" in " ".join(page.split())
 
 

@@ -67,6 +67,10 @@ def test_limits_of_float64_are_fixed_or_what_moved_weights_do() -> None:
     wide = judged("train", "float64", moves=1e-8)
     assert (wide.tolerance, wide.basis) == (16e-8, amplified("float64")) and wide.basis.startswith("16 times ")
     assert judged("layers", "float64", small=1e-6, slip=1e-12).basis == FIXED["layers"]
+    small = 0.6369616873214543  # 1e-10 * small / small is not 1e-10 in float64
+    sides = [Recording(label, label, "float64", "cpu", {"output": np.array([[1.0, x]])}) for label, x in
+             (("a", small), ("b", 1.001 * small))]  # fmt: skip
+    assert judge(Subject("x", "v", "layers", "float64", "cpu"), sides)[0].tolerance == 1e-10
 
 
 @pytest.mark.parametrize("small", [2.0**-3, 2.0**-10])

@@ -213,11 +213,15 @@ def test_inputs_that_a_model_does_not_take_are_named_with_the_remedy() -> None:
     with pytest.raises(UsageError, match=r"does not fit the inputs \(an array \[2, 3\], a bool\): ") as refused:
         parity.compare(models, (np.ones((2, 3)), True))
     assert refused.value.message.startswith("a: the model takes (x") and remedy in refused.value.message
-    with pytest.raises(UsageError, match=r"b: .*; it was called with images \[2, 9\] float64: give") as refused:
+    with pytest.raises(
+        UsageError, match=r"b: .*; it was called with \[2, 9\] float64: if this does not fit, give"
+    ) as refused:
         parity.compare(models, np.ones((2, 9)))
     assert remedy in refused.value.message and refused.value.__cause__ is not None  # flax's own error
     causes = {r.cause for r in parity.compare({"a": models["a"], "c": torch_model()}, np.ones((2, 9, 7, 6)))}
-    assert all("it was called with images [2, 9, 7, 6] float64: give inputs" in cause for cause in causes)
+    assert all(
+        "it was called with [2, 9, 7, 6] float64: if this does not fit, give inputs" in cause for cause in causes
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,20 @@ def test_the_first_module_has_the_number_of_the_pair_of_which_it_is_the_first() 
     page = unbound(Report([early, late], modules={"m": [("a", "Linear"), ("b", "Linear")]}).to_html())
     cells = re.findall('<td class="number first"[^>]*>(.*?)</td>', page)
     assert [re.sub("<[^>]*>", "", text) for text in cells] == [
-        "✗ 1.0e-3 first (limit 1e-10)", "✗ 1.0e-5 first (limit 1e-10)",
+        "✗ 1.0e-3 in a-c first (limit 1e-10)", "✗ 1.0e-5 in a-b first (limit 1e-10)",
     ]  # fmt: skip
+    assert re.findall("h1.*?first at (.*?)</h1>", page) == ["<code>a</code> (a-c); at <code>b</code> (a-b)."]
+
+
+def test_what_a_model_returns_is_a_row_where_it_differs_first_and_a_narrow_row_names_every_model() -> None:
+    points = (("fc", 0.0, 1e-10), ("output", 1.0, 1e-10))
+    off = replace(row(()), passed=False, curve=points, first_divergence=first("output", 1.0), check="layers")
+    trees = {"a": [("fc", "Linear")], "b": [("fc", "Linear")], "c": [("fc", "Dense")]}
+    table = Report([off], modules=trees).to_html().partition('class="modules"')[2].partition("</table>")[0]
+    assert re.findall('<th data-label="(.*?)" scope="row">', table) == ["a, b", "a"]
+    assert table.count('output</code> <span class="class">(returned)') == 3
+    agrees = replace(off, passed=True, first_divergence=None, curve=(points[0], ("output", 0.0, 1e-10)))
+    assert "(returned)" not in Report([agrees], modules=trees).to_html()
 
 
 def test_a_list_that_one_model_alone_has_is_a_container_and_nothing_to_look_at() -> None:

@@ -445,9 +445,13 @@ def test_plots_of_one_model_have_one_frame_so_that_they_align() -> None:
 
 def test_a_check_of_one_array_has_one_table_for_all_dtypes() -> None:
     results = [replace(row(("output",)), check="forward", dtype=dtype) for dtype in ("float64", "float32")]
-    page = Report(results).to_html()
+    plain = Report(results).to_html()  # of forward alone that agrees, tables have all
+    assert "<h2>Error of every array</h2>" not in plain and "<h2>Errors of x:v</h2>" in plain
+    assert "Follow it" not in plain and not re.search('<a href="#(?!limits|main)', plain)
+    page = Report([*results, replace(results[0], pair="a-c", error=1.0, passed=False)]).to_html()
     (table,) = re.findall('<table class="pairs by-dtype">(.*?)</table>', page)
     assert re.findall('class="dtype" id="[^"]*">(.*?)<', table) == ["float64", "float32"]
+    assert '<a href="#m0-forward-float32-cpu">' in page
     (chart,) = charts(Report([replace(row(("a", "b")), curve=(("a", 0.0, 1.0), ("b", 0.0, 1.0)))]).to_html())
     assert places(chart, "worst") == []  # none of equal arrays is the worst
 

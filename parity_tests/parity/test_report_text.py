@@ -90,9 +90,11 @@ def test_a_reason_that_dtypes_and_sides_share_takes_one_line() -> None:
         sides[1].cause = sides[2].cause = f"no pad in {dtype}"
         made += judge(Subject("x", "v", "forward", dtype, "cpu"), sides)
     (cause,) = notes.causes(made)
-    reason = "no pad in float16 and bfloat16 (6 comparisons: flax-torch, flax-paddle and torch-paddle)"
-    assert cause == notes.Cause("torch and paddle", "not run", reason)
-    assert str(cause) == f"torch and paddle not run: {reason}"
+    which = "6 comparisons: flax-torch, flax-paddle and torch-paddle"
+    assert cause == notes.Cause("torch and paddle", "not run", "no pad in float16 and bfloat16", which)
+    assert str(cause) == f"torch and paddle not run: no pad in float16 and bfloat16 ({which})"
+    (lone, *_) = notes.causes([replace(made[0], variant="v w"), *results(variants=("u",))])
+    assert lone.which.endswith("`x:v w`; forward in float16") and "'x:v w'" in str(lone)  # as code on the page
 
 
 def test_a_model_whose_name_has_a_comma_is_quoted_among_others() -> None:

@@ -130,7 +130,7 @@ class Derivation(Evidence):
             return ""
         counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
         texts = [_counted(kind, number) for kind, number in counts.items()]
-        return ("" if self.confirmed else "at least ") + " and ".join(texts) if texts else ""
+        return ("" if self.confirmed else "at least ") + in_a_row(texts) if texts else ""
 
     @property
     def following(self) -> str:

@@ -68,8 +68,9 @@ def _classes(derivation: Derivation, place: Divergence) -> list[tuple[str, str, 
 def _facts(derivation: Derivation, place: Divergence, most: float, cause: str) -> list[tuple[str, str]]:
     """List what is known of a place: by how much the models differ there, and why."""
     size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
+    worst = "difference" if place.of_outputs else "worst difference"  # a row of the table has the mean
     label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
-    rows = [("difference", f"{size} (limit {limit(most)})"), (label, cause)]
+    rows = [(worst, f"{size} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
         rows.append((f"places on the {place.changed}", place.all_places))
     lacking = [one for names, why in derivation.alone if place.cause.startswith(why) for one in names]

@@ -55,8 +55,9 @@ ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model compute
 
 def trees(derivation: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
+    parted = derivation.agreeing < len(derivation.compared)
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
-    heads.append(tag("th", "difference", scope="col", class_="number"))
+    heads.append(tag("th", "mean difference" if parted else "difference", scope="col", class_="number"))
     top, rated = tree(derivation.compared, derivation.unmatched), Rated(derivation)
     rows = [*_alone([[use] for use in top.alone], rated, 0)]
     rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
@@ -69,7 +70,6 @@ def trees(derivation: Derivation) -> Markup:
         class_="modules trees" if derivation.proven else "modules trees open",
         aria_label="modules of both models",
     )
-    parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
     both = [row for row in rows if ALONE not in row]
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
     keys += [ONE_SIDE] if len(both) < len(rows) else []
@@ -77,7 +77,7 @@ def trees(derivation: Derivation) -> Markup:
         keys.append(LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING)
     keys += [("", *FOLDED)] * folded
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
-    legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
+    legend = join(tag("p", prose(READ + f" {PARTED}" * parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
     details = tag("details", tag("summary", SUMMARY), body, open=None if derivation.proven else "")
     return tag("section", tag("h2", "Modules and parameters side by side"), details)
