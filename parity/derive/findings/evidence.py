@@ -33,7 +33,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "unshown", "kept", "correspondence", "filled", "unseen_orders", "assumed",
     "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing", "reasons", "left_over", "failure",
     "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout", "seconds", "tested", "absent",
-    "over_one", "lower", "voided", "weight_norms", "constants", "given_open", "check_given", "misordered",
+    "over_one", "fills", "lower", "voided", "weight_norms", "constants", "given_open", "check_given", "misordered",
     "complex_arrays", "search_limit",
 )  # fmt: skip
 
@@ -117,6 +117,7 @@ class Judgement(Proof):
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
       absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
+      fills: what masked places get on each side, where that differs, and with which scores outputs are equal.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
         tried of that, "" if all was.
@@ -129,6 +130,7 @@ class Judgement(Proof):
     tested: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
+    fills: str = ""
     lower: Sequence[str] = ()
     freedom: Sequence[str] = ()
     untried: str = ""
