@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -134,3 +135,56 @@ def test_rows_of_padding_are_named_where_three_tables_are_added(swapped: bool):
     (place,) = found.divergences
     what = f"the {sides[1]} applies a mask that hides {zeros} of 14 places, the {sides[0]} does not"
     assert zeros and not found.missing and found.confirmed and place.what == what
+
+
+def biased(mask: str, hidden: int = 2, number: float = -100.0, scale: float = 1.0, epsilon: float = 1e-5) -> Net:
+    """Attention with a table of biases, and a mask from a diagonal on: "none", or one to "add" or "fill"."""
+
+    def forward(m: Any, x: Any) -> Any:
+        q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        scores, hides = q @ k.mT + m.bias, torch.ones(6, 6).triu(hidden) > 0
+        if mask == "fill":
+            scores = scores.masked_fill(hides, number)
+        if mask == "add":
+            scores = scores + number * hides.to(x.dtype)
+        y = x + scale * m.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return m.head(torch.nn.functional.layer_norm(y, (8,), m.norm.weight, m.norm.bias, epsilon))
+
+    layers = {name: linear(8, 8) for name in ("q", "k", "v", "out")}
+    bias = torch.nn.Parameter(torch.randn(2, 6, 6))
+    return Net(forward, **layers, bias=bias, norm=torch.nn.LayerNorm(8), head=linear(8, 5))
+
+
+HIDES = "the right applies a mask that hides {} of 36 places, the left does not"
+HIDE = "a mask hides 10 of 36 places on the left, {} on the right; the first that differs is [0, {}]"
+
+
+@pytest.mark.parametrize(("left", "kind", "settings", "whats"), [
+    ("none", "add", ({"hidden": 1}, {"hidden": 5}), (HIDES.format(15), HIDES.format(1))),
+    ("add", "fill", ({"hidden": 1},), (HIDE.format(15, 1),)),
+    ("add", "fill", ({"number": -3.0}, {"number": -9.0}),
+     ("masked places get -100 on the left, -3 on the right", "masked places get -100 on the left, -9 on the right")),
+    ("add", "fill", ({"scale": 0.9}, {"scale": 0.999}),
+     ("a factor of 1 on the left, 0.9 on the right", "a factor of 1 on the left, 0.999 on the right")),
+    ("add", "fill", ({"epsilon": 1e-4},), ("epsilon 1e-5 on the left, 1e-4 on the right",)),
+])  # fmt: skip
+def test_causes_in_sums_have_the_size_of_what_reads_the_sum(left: str, kind: str, settings: Any, whats: Any):
+    """Scores, biases and a mask are one sum where the mask is added; a mask that fills, or a factor, ends a sum."""
+    sizes = []
+    for setting, what in zip(settings, whats, strict=True):
+        torch.manual_seed(0)
+        (place,) = parity.derive(biased(left), biased(kind, **setting), (images(3, 6, 8),)).divergences
+        assert place.what == what and place.whole
+        sizes.append(place.size)
+    assert sizes[0] < 1 and all(size < sizes[0] / 1.5 for size in sizes[1:])
+
+
+def test_other_fills_of_masks_are_named_with_the_scores_for_which_outputs_are_equal():
+    torch.manual_seed(0)
+    found = parity.derive(biased("add", number=-1e30), biased("fill", number=-np.inf), (images(3, 6, 8),))
+    assert found.proven and not found.fills
+    found = parity.derive(biased("add"), biased("fill", number=-np.inf), (images(3, 6, 8),))
+    which = "masked places get -100 added on the left, -inf on the right: outputs are equal with scores up to "
+    assert which in str(found) and which in found.table.print() and found.to_dict()["fills"] == found.fills
+    equal, apart, unlike = map(float, re.findall(r"(?:up to|by) ([\d.e-]+)", found.fills))
+    assert 5 < equal < unlike and unlike > 100 and 0.01 < apart < 2

@@ -13,6 +13,7 @@ from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUND
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
 from parity.derive.prove.examples import Examples, more_examples
+from parity.derive.prove.fills import unlike_fills
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
@@ -73,11 +74,13 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     if proven and quick and not absent:
         absent = negative_inputs(trial) or rows_of_zeros(trial)
         absent = absent or rows_of_one_value(trial) or other_lengths(trial)
+    fills = unlike_fills(trial) if holds and quick and not unshown else ""
     free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(
         **vars(proof), proven=proven, unshown=unshown, reads_numbers=numbers or proof.incomparable == UNLIKE,
         tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
-        over_one=longer.over_one, lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
+        over_one=longer.over_one, fills=fills, lower=_lower(proof, trial.tapes), freedom=free, untried=untried,
+        notes=stored.notes,
     )  # fmt: skip
 
 

@@ -89,9 +89,9 @@ def swaps(scope: Scope) -> Iterator[Swap]:
     """Yield for some operations of the right side those of the left side that read arrays of its shape."""
     left, right = scope.programs
     left_some, right_some = (
-        list(_unary(program, nodes)) for program, nodes in zip(scope.programs, scope.near, strict=True)
+        list(unary(program, nodes)) for program, nodes in zip(scope.programs, scope.near, strict=True)
     )
-    every = list(_unary(right, range(len(right.tape.nodes))))
+    every = list(unary(right))
     for node in right_some[::-1][:MOST]:
         alike = {other.node.output: other.slot for other in every if _one_function(other, node)}
         for other in left_some[::-1][:MOST]:
@@ -103,13 +103,13 @@ def swaps(scope: Scope) -> Iterator[Swap]:
                 yield swap.everywhere(alike)
 
 
-def _unary(program: Program, nodes: Container[int]) -> Iterator[Unary]:
+def unary(program: Program, nodes: Container[int] | None = None) -> Iterator[Unary]:
     """Yield those operations that read one activation or parameter, as a table of positions, and else what is known.
 
     Those that only move elements are among them if others would compute in their place; sums and products, if they are
     with a table: single numbers are changed one by one instead.
     """
-    for node in (node for at, node in enumerate(program.tape.nodes) if at in nodes):
+    for node in (node for at, node in enumerate(program.tape.nodes) if nodes is None or at in nodes):
         every = {k: program.known(number) for k, number in enumerate(node.inputs)}
         known = {k: value for k, value in every.items() if value is not None}
         moves = node.kind == "layout" and node.call is not None and RESAMPLING.search(node.call.name)

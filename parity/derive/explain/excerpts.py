@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import Edit
-from parity.derive.prove.pairs import Mapped, Pair, Run, pairs, run
+from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing, pairs, run
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape
 
@@ -53,8 +53,7 @@ def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parte
 
     Args:
       parted: the first pair of uses that parts.
-      last: where both sides end: the same pair; behind a term of a sum, which is compared where the sum is read, the
-        next other one.
+      last: where both sides end: the same pair; behind a term of a sum, what reads that.
     """
     uses = last.left, last.right
     every = zip((parted.left, parted.right, *uses), (*firsts, *firsts), strict=True)
@@ -62,8 +61,9 @@ def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parte
         return None
     ends = [side.tape.nodes[use.node].output if use else None for side, use in zip(sides, uses, strict=True)]
     one, other = (_part(side, firsts[k], ends[k]) for k, side in enumerate(sides))
-    at, pair = next(((k, pair) for k, pair in enumerate(pairs(one, other, mapped)) if pair.parts), (0, None))
-    if pair is None or abs(pair.gap - parted.gap) > SAME * parted.gap:
+    own = list(pairs(one, other, mapped))
+    at = len(agreeing(own, other))
+    if at == len(own) or abs(own[at].gap - parted.gap) > SAME * parted.gap:
         return None
     return Excerpt((one, other), firsts, ends, at)
 

@@ -20,7 +20,7 @@ from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
 from parity.derive.edits.edit import Edit, Fault, Scope
-from parity.derive.edits.functions import without_functions, without_turns
+from parity.derive.edits.functions import MASK, without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
 from parity.derive.edits.rewiring import rewirings
@@ -33,7 +33,7 @@ from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.edits.windows import other_window
 from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
-from parity.derive.prove.pairs import Mapped, Pair, Run
+from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing
 from parity.derive.prove.pairs import pairs as pairs_of
 from parity.derive.trace.tape import Array
 
@@ -55,37 +55,42 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
     work = CAUSES_WORK
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
-        at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
-        if at is None:
+        if (at := len(agreeing(pairs, right))) == len(pairs):
             break
         if is_reshaped:  # what follows has numbers that were recorded of other lengths, as of a mean
             places[-1] = places[-1]._replace(whole=False)
             break
+        trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
         pair = pairs[at]
         sites = left.site(pair.left), right.site(pair.right)
         heads, times = unlike_heads(left, right, pairs, at)
         if heads:
             places.append(
-                Divergence(*sites, pair.gap, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
+                Divergence(*sites, trial.size, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
             )
             break
-        trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
         causes, sides_without = _causes(trial, {place.same for place in places})
         work -= trial.spent
         if not causes:
             late = trial.work <= 0
             behind = _is_behind(pairs, at, right)
             advice = SUMMED if behind else _advice(pair, right)
-            places.append(Divergence(*sites, pair.gap, advice=advice, late=late, behind=behind))
+            places.append(Divergence(*sites, trial.size, advice=advice, late=late, behind=behind))
         for cause in causes:
             _add(places, cause)
         if sides_without is None:
             break
         is_reshaped = any(_reshaped(*runs) for runs in zip((left, right), sides_without, strict=True))
         left, right = sides_without
-    if len(places) >= CAUSES and any(pair.parts for pair in pairs_of(left, right, mapped)):
+    if len(places) >= CAUSES and _parts(left, right, mapped):
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)
+
+
+def _parts(left: Run, right: Run, mapped: Mapped) -> bool:
+    """Tell whether the sides part somewhere."""
+    pairs = list(pairs_of(left, right, mapped))
+    return len(agreeing(pairs, right)) < len(pairs)
 
 
 def _reshaped(before: Run, after: Run) -> bool:
@@ -131,8 +136,13 @@ def _causes(trial: Recomputation, known: Collection[Fault]) -> Explained:
         if edit := other_window(nodes, (pair.left.x, pair.right.x)):
             cause, sides = trial.best([edit])
             sites = left.site(pair.left), right.site(pair.right)
-            return [cause or Divergence(*sites, pair.gap, edit.what, kind=edit.kind, both=edit.both)], sides
+            return [cause or Divergence(*sites, trial.size, edit.what, kind=edit.kind, both=edit.both)], sides
     cause, sides = _tried(trial, known)
+    if trial.reader and (cause is None or cause.kind == MASK):  # one side may fill what the other adds to the sum
+        trial.by_reader = True
+        other, without = _tried(trial, known)
+        if other and without and (sides is None or trial.reach(without) > trial.reach(sides)):
+            cause, sides = other, without
     if cause is None and (two := _two(trial))[0]:
         return two
     if cause is None:
@@ -174,8 +184,8 @@ def _two(trial: Recomputation) -> Explained:
         if (sides := trial.replaced(edit)) is None:
             continue
         pairs = list(pairs_of(*sides, trial.mapped))
-        at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
-        if at != trial.at:
+        at = len(agreeing(pairs, sides[1]))
+        if at != trial.at or at == len(pairs):
             continue
         other = Recomputation(sides, trial.mapped, pairs, at, work)
         other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain
@@ -195,15 +205,17 @@ def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
 def _unseen(trial: Recomputation, side: int) -> set[int]:
     """Return the operations of a side that lead to where the sides part, from the uses before it that agree.
 
-    A bias is compared where it is added, so that operations up to the next use, or to the outputs, are among them. So
-    are functions of a parameter alone, whose result a use that agrees has added or multiplied with.
+    A bias is compared where it is added, so that operations up to the next use, to what reads its sum, or to the
+    outputs are among them. So are functions of a parameter alone, whose result a use that agrees has added, or has
+    multiplied with.
     """
     run = trial.both[side]
     uses = [(pair.left, pair.right)[side] for pair in trial.pairs]
     agreeing = {use.node for use in uses[: trial.at] if use is not None}
-    parted = [use.node for use in uses[trial.at : trial.at + 2] if use is not None]
+    behind = [(pair.left, pair.right)[side] for pair in (*trial.pairs[trial.at : trial.at + 2], trial.behind_sums)]
+    parted = [use.node for use in behind if use is not None]
     unseen, waiting = set(parted), [number for at in parted for number in run.tape.nodes[at].inputs]
-    waiting += run.tape.outputs if len(trial.pairs) <= trial.at + 2 else []
+    waiting += run.tape.outputs if None in behind else []
     while waiting:
         at = run.program.makers.get(waiting.pop())
         if at is None or at in unseen:
@@ -275,13 +287,12 @@ def _stretches(trial: Recomputation) -> Iterator[Edit]:
 def _met(trial: Recomputation) -> Iterator[tuple[int, int]]:
     """Yield the values of both sides that are compared where these part: what a use meets, or each of the outputs.
 
-    A term is compared behind its sum, so that those of the next use are among them.
+    A term is compared behind its sum, so that those of what reads it are among them.
     """
-    at = trial.at
-    pair = trial.pairs[at]
+    pair = trial.pairs[trial.at]
     yield from _compared(trial, pair)
-    if pair.right and pair.right.kind == "add" and at + 1 < len(trial.pairs):
-        yield from _compared(trial, trial.pairs[at + 1])
+    if trial.behind_sums is not pair:
+        yield from _compared(trial, trial.behind_sums)
 
 
 def _compared(trial: Recomputation, pair: Pair) -> Iterator[tuple[int, int]]:

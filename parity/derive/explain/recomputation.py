@@ -15,7 +15,7 @@ from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.edits.sums import BESIDE
 from parity.derive.limits import CALL_WORK, RECOMPUTED
 from parity.derive.match.symbols import Elements
-from parity.derive.prove.pairs import Mapped, Pair, Run, first, pairs, run
+from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing, first, pairs, reading, run
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Array, Tape
 
@@ -36,7 +36,11 @@ class Recomputation:
 
     Args:
       every: all pairs of uses. at: the first that parts.
+      reader: the pair that reads the sum of a term that parts; None of another use. size: the relative difference where
+        the sides part: of a term, that of its reader, as sides may group their sums in other ways.
+      by_reader: whether an edit is right that leaves a term unlike, if what reads its sum agrees with it.
       sums: how many terms of sums are in a row from there on; terms: how many right before it, if it is one too.
+      unlike: terms before it that meet other values, though what reads their sums agrees.
       nearest: the smallest differences that remain where the sides part, with the edits that leave them, by kind.
       work: what may still be computed; nothing more is tried once it is used up. given: how much it was.
     """
@@ -44,14 +48,19 @@ class Recomputation:
     def __init__(self, both: Sides, mapped: Mapped, every: Sequence[Pair], at: int, work: int):
         self.both, self.mapped, self.pairs, self.at = both, mapped, every, at
         self.work = self.given = work
-        self.limit = max(RECOMPUTED, every[at].gap * 1e-3)
+        self.reader = reading(every[at], every[at + 1 :], both[1])
+        self.size = (self.reader or every[at]).gap
+        self.by_reader = False
+        self.limit = max(RECOMPUTED, self.size * 1e-3)
         self.nearest: dict[str, tuple[float, Edit]] = {}
         kinds = [pair.right.kind if pair.right else "" for pair in every]
         self.sums = sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[at:]))
         self.terms = (
             sum(1 for _ in itertools.takewhile(lambda kind: kind == "add", kinds[:at][::-1])) if self.sums else 0
         )
-        self.ends = _ends(both, every[: at + self.sums + 2])
+        last = next((k for k, pair in enumerate(every) if pair is self.reader), 0)
+        self.ends = _ends(both, every[: max(at + self.sums + 2, last + 1)])
+        self.unlike = {_which(pair) for pair in every[:at] if pair.parts}
 
     @cached_property
     def excerpts(self) -> list[Excerpt]:
@@ -62,9 +71,14 @@ class Recomputation:
 
     @property
     def behind_sums(self) -> Pair:
-        """Return the first pair that parts; of a term the next other one, as functions may begin with a sum."""
+        """Return the first pair that parts; of a term what reads its sum, as functions may begin with a sum."""
         behind = self.pairs[self.at :]
-        return behind[self.sums if self.sums < len(behind) else 0]
+        return self.reader or behind[self.sums if self.sums < len(behind) else 0]
+
+    @property
+    def _gap(self) -> float:
+        """Return the relative difference that an edit has to remove."""
+        return self.size if self.by_reader else self.pairs[self.at].gap
 
     @property
     def spent(self) -> int:
@@ -77,7 +91,7 @@ class Recomputation:
         if not self.ends:
             return self.both
         early = _until(self.both[0], self.ends[0]), _until(self.both[1], self.ends[1])
-        if self._agreement(early, self.at) == self.pairs[self.at].gap:
+        if self._agreement(early, self.at) == self._gap:
             return early
         self.ends = []  # what the use meets is computed behind it
         return self.both
@@ -105,12 +119,12 @@ class Recomputation:
         for edit in itertools.takewhile(lambda _: self.work > 0, edits):
             left_over -= best[0] is not None
             early = self._early(edit)
-            if self.limit < early < self.nearest.get(edit.kind, (self.pairs[self.at].gap * NEARER, None))[0]:
+            if self.limit < early < self.nearest.get(edit.kind, (self._gap * NEARER, None))[0]:
                 self.nearest[edit.kind] = early, edit
             for each in (edit, *edit.wider) if early <= self.limit else ():
                 sides = self.replaced(each)
                 gap = self._agreement(sides, self.at)
-                some = _agreeing(sides, self.mapped) if gap <= self.limit else []
+                some = self._agreeing(sides) if sides and gap <= self.limit else []
                 if sides and len(some) > most and not self._only_here(each, sides, some):
                     best = self.cause(each, gap), sides
                     most = len(some)
@@ -174,7 +188,7 @@ class Recomputation:
             what, kind = f"{SCORES} have {what}", ATTENTION
         sites = self.both[0].site(pair.left), self.both[1].site(pair.right)
         return Divergence(
-            *sites, pair.gap, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
+            *sites, self.size, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
             places=self._places(edit), rest=rest, fault=edit.fault, both=edit.both, named=edit.named,
             more=edit.more,
         )  # fmt: skip
@@ -198,6 +212,14 @@ class Recomputation:
         part = edit.tape(whole.tape).until(self.ends[edit.side]) if self.ends else None
         return self._agreement(self._replaced(early, edit.side, part), self.at, cut=True) if part else 0.0
 
+    def reach(self, sides: Sides) -> int:
+        """Return how many pairs of uses of both sides agree before the first that does not."""
+        return len(self._agreeing(sides))
+
+    def _agreeing(self, sides: Sides) -> list[Pair]:
+        """Return the pairs of uses of both sides before the first that meets other values."""
+        return agreeing(list(pairs(*sides, self.mapped)), sides[1])
+
     def _agreement(self, sides: Sides | None, at: int, cut: bool = False) -> float:
         """Return the relative difference of the use where the sides parted; infinity where they part before that place.
 
@@ -210,14 +232,16 @@ class Recomputation:
         """
         use, gap, last = self.pairs[self.at].right, math.inf, math.inf
         is_term = use is not None and use.kind == "add"
-        for k, pair in enumerate(pairs(*sides, self.mapped)) if sides else ():
-            same = use is None or (pair.right is not None and pair.right.kind == use.kind
-                                   and first(pair.right.ids) == first(use.ids))  # fmt: skip
+        every = pairs(*sides, self.mapped) if sides else iter(())
+        for k, pair in enumerate(every):
+            same = use is None or _which(pair) == _which(self.pairs[self.at])
             if same and k >= at - self.terms:
                 gap = pair.gap
+                if self.by_reader and sides and gap > self.limit and (reader := reading(pair, every, sides[1])):
+                    return reader.gap
             if k >= at and gap < math.inf:
                 return gap
-            if pair.parts:
+            if pair.parts and _which(pair) not in self.unlike:
                 return last
             if k >= at and is_term and (pair.right is None or pair.right.kind != "add"):
                 last = pair.gap
@@ -247,10 +271,9 @@ def marked(left: Run, right: Run, mapped: Mapped) -> list[tuple[Elements, Array]
     return [(left.elements, mapped.owned(left.elements)), (right.elements, mapped.numbers != 0)]
 
 
-def _agreeing(sides: Sides | None, mapped: Mapped) -> list[Pair]:
-    """Return the pairs of uses before the first that meets other values."""
-    every = pairs(*sides, mapped) if sides else iter(())
-    return [*itertools.takewhile(lambda pair: not pair.parts, every)]
+def _which(pair: Pair) -> tuple[str, int]:
+    """Return what tells the use of a pair from those of other parameters."""
+    return (pair.right.kind, first(pair.right.ids)) if pair.right else ("", 0)
 
 
 def _ends(sides: Sides, some: Sequence[Pair]) -> list[int]:

@@ -32,7 +32,7 @@ SHOWN = (  # what JSON has as it is
     "exchanged", "reordered", "transposed", "dropped_ranges", "filled_ranges", "unshown", "kept", "correspondence",
     "filled", "unseen_orders", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing",
     "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout",
-    "seconds", "tested", "absent", "over_one", "lower", "voided", "weight_norms", "constants", "given_open",
+    "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants", "given_open",
     "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 

@@ -92,6 +92,7 @@ class Judgement(Proof):
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
       absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
+      fills: what masked places get on each side, where that differs, and with which scores outputs are equal.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
         tried of that, "" if all was.
@@ -104,6 +105,7 @@ class Judgement(Proof):
     tested: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
+    fills: str = ""
     lower: Sequence[str] = ()
     freedom: Sequence[str] = ()
     untried: str = ""

@@ -169,6 +169,8 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     yield from (Remark(f"kept in the proof: {text}") for text in evidence.kept)
     if evidence.untried:
         yield Remark(evidence.untried)
+    if evidence.fills:
+        yield Remark(evidence.fills)
     if not evidence.proven:
         return
     if evidence.momentum:

@@ -96,9 +96,7 @@ class Products(Regrouping):
             if at_once and self._at_once(use, use.ids, near.gaps, near.rows, whole):
                 seen = next(iter(near.gaps))
                 return self._snapped(use, seen, near.rows(seen), True) if rough else None
-            free = [
-                one for one in options if self._free(_met_rows(near, one.partner, one.detail.of(one.partner.use.ids)))
-            ]
+            free = [one for one in options if self._free(one.detail.of(one.partner.use.ids))]
             if not free and self._at_once(use, group.of(use.ids), near.gaps, near.rows, group.role):
                 rows, seen, by_group = None, next(iter(near.gaps)), True
                 continue

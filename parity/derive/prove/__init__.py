@@ -16,6 +16,7 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     unreached    values beyond the limits of one side
     zeros        an example of zeros
     absent       tokens that no input has
+    fills        scores for which other fills of masks show
     masks        other values of masks, and of integers that are all the same
     examples     twice as many examples
     longer       longer inputs

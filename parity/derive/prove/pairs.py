@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +111,36 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
             if turn < len(left_uses):
                 yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, numbers)
     yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
+
+
+def agreeing(every: Sequence[Pair], right: Run) -> list[Pair]:
+    """Return the pairs before the first that parts.
+
+    A term of a sum meets its other terms, which sides may group in other ways, as where one of them adds a mask and the
+    other fills places: it parts only if what reads the sum does.
+    """
+    for k, pair in enumerate(every):
+        if pair.parts and ((reader := reading(pair, every[k + 1 :], right)) is None or reader.parts):
+            return list(every[:k])
+    return list(every)
+
+
+def reading(pair: Pair, following: Iterable[Pair], right: Run) -> Pair | None:
+    """Return the first of some pairs that reads the sum of a term and can be compared; None of a pair that is no term.
+
+    Args:
+      following: the pairs behind it.
+    """
+    if pair.right is None or pair.right.kind != "add":
+        return None
+    made = {right.tape.nodes[pair.right.node].output}
+    for other in following:
+        if math.isinf(other.gap) or (other.right and other.right.kind == "add"):
+            continue
+        read = right.tape.nodes[other.right.node].inputs if other.right else right.tape.outputs
+        if right.tape.depends(read, made):
+            return other
+    return None
 
 
 def _heads(use: Use, left: Run, right: Run, mapped: Array) -> list[int]:

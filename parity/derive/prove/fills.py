@@ -1,0 +1,124 @@
+"""Compare what masked places get in models whose outputs are equal: -100 hides a place beside small scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.derive.edits.edit import two_sided
+from parity.derive.edits.swaps import Unary, unary
+from parity.derive.limits import AGREEING_OUTPUTS, HUGE
+from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.outputs import differ_by, difference
+from parity.derive.trace.program import Program, replayed
+from parity.derive.trace.tape import Array, Tape
+from specs.numbers import measured
+from specs.words import in_a_row
+
+from .trial import Trial
+from .unreached import GUARD, LESS, SEED, UNLIKE, times
+
+FACTORS = [2 ** (k / 4) for k in range(17)]  # of weights, up to 16: scores grow by the square or more
+HIDDEN = -1e30  # put in all masked places to see whether their fills are why outputs differ
+LEAST = -10.0  # numbers above this hide nothing: a table of two values may be something else than a mask
+
+
+def unlike_fills(trial: Trial) -> str:
+    """Say which numbers masked places get on each side, and with which scores outputs are equal; "" if they are alike.
+
+    Numbers from -1e4 on stand for minus infinity. Masks that depend on inputs are not compared.
+    """
+    each = zip(trial.tapes, trial.weights(SEED), trial.given, strict=True)
+    fills = [_fills(Program(tape, weights, list(inputs.values()))) for tape, weights, inputs in each]
+    kinds = [{fill if fill.number > -GUARD else None for fill in side.values()} for side in fills]
+    if not all(kinds) or kinds[0] == kinds[1]:
+        return ""
+    what = [in_a_row(dict.fromkeys(fill.text for fill in side.values())) for side in fills]
+    return f"masked places get {two_sided(*what)}: {_with_larger_scores(trial, fills)}"
+
+
+class Fill(NamedTuple):
+    """What masked places get. Args: added: whether the number is added to what stands there."""
+
+    number: float
+    added: bool
+
+    @property
+    def text(self) -> str:
+        return measured(self.number) + " added" * (self.added and self.number > -GUARD)
+
+
+def _fills(program: Program) -> dict[int, Fill]:
+    """Return the results of operations that mask values, each with what masked places get."""
+    every = list(unary(program))
+    found = {one.node.output: Fill(_fill(one, program.shapes[one.entry]), one.node.kind == "add") for one in every}
+    return {output: fill for output, fill in found.items() if fill.number <= LEAST}
+
+
+def _fill(one: Unary, shape: tuple[int, ...]) -> float:
+    """Return the number that an operation puts in masked places, or adds there; 0 for one that does something else."""
+    if mask := one.mask(shape):
+        return mask.number
+    tables = [np.unique(table) for table in one.known.values()] if one.node.kind == "add" else []
+    return next((float(values[0]) for values in tables if len(values) == 2 and values[1] == 0), 0.0)
+
+
+def _with_larger_scores(trial: Trial, fills: Sequence[Mapping[int, Fill]]) -> str:
+    """Say up to which scores outputs are equal, and by how much they differ with larger ones, if fills are why."""
+    equal = 0.0
+    for factor in FACTORS:
+        largest, apart = _scored(trial, fills, factor)
+        if apart <= AGREEING_OUTPUTS:
+            equal = largest
+        elif not apart <= UNLIKE:  # else rounding, which large values magnify, may explain it
+            break
+    text = f"outputs are equal with scores up to {measured(equal)}"
+    if apart > UNLIKE and _scored(trial, fills, factor, _hidden)[1] <= LESS * apart:
+        text += f", and {differ_by(apart)} with scores up to {measured(largest)}"
+    return text
+
+
+def _scored(
+    trial: Trial, fills: Sequence[Mapping[int, Fill]], factor: float, instead: Callable[..., Array] | None = None
+) -> tuple[float, float]:
+    """Run both models with larger weights; return the largest score that masks show, and the difference of outputs.
+
+    Args:
+      instead: runs a mask in another way; see _changed.
+    """
+    names, scores = [name for name in trial.left.parameters if name not in trial.left.buffers], list[float]()
+    weights = trial.weights(Altered(Drawn(trial.left, SEED), names, partial(times, factor)))
+    each = zip(trial.tapes, fills, weights, trial.given, strict=True)
+    changed = instead or partial(_noted, scores)
+    apart = difference(*(replayed(_changed(tape, own, changed), w, [*x.values()]) for tape, own, w, x in each))
+    return max(scores, default=0.0), apart
+
+
+def _changed(tape: Tape, outputs: Mapping[int, Fill], instead: Callable[..., Array]) -> Tape:
+    """Return a tape with another function in place of some operations: of what they run, and their operands."""
+    nodes = [node._replace(run=partial(instead, node.run)) if node.output in outputs else node for node in tape.nodes]
+    return replace(tape, nodes=nodes)
+
+
+def _noted(scores: list[float], run: Callable[..., Array], *operands: Array) -> Array:
+    """Run a mask, and note the largest score that it shows."""
+    result = np.asarray(run(*operands))
+    size = np.abs(result[_shown(result, operands)])
+    scores.append(float(size[size < HUGE].max(initial=0)))
+    return result
+
+
+def _hidden(run: Callable[..., Array], *operands: Array) -> Array:
+    """Run a mask, with the same number in all masked places."""
+    result = np.asarray(run(*operands))
+    return np.where(_shown(result, operands), result, HIDDEN)
+
+
+def _shown(result: Array, operands: Sequence[Array]) -> Array:
+    """Tell which places a mask leaves as they are in one of its operands."""
+    values = [operand for operand in operands if np.asarray(operand).dtype.kind == "f" and np.size(operand) > 1]
+    return np.any([np.broadcast_to(result == value, result.shape) for value in values], axis=0)
