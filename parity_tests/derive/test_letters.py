@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.fold.letters import apart_from_holes
 from parity.derive.fold.names import Names, composed
 from parity.derive.fold.related import relate
+from parity.derive.fold.rows import Row
 from specs.applied.arrays import flat
 from specs.notation.lines import TableError
 from specs.solving.sizes import SizeError
@@ -32,6 +34,17 @@ def test_parts_that_a_concatenation_exchanges_are_a_number_of_the_line():
     assert written((12,), vector.reshape(3, 4)[::-1].ravel()) == "(-p=3 c) <-> (p c)"
     assert written((12, 5), matrix.reshape(2, 6, 5)[::-1].reshape(12, 5).T) == "(-p=2 i) o <-> o (p i)"
     assert written((12, 5), matrix[::-1].T) == "-i o <-> o i"  # a whole axis, whose length shapes show
+
+
+def test_a_length_has_another_letter_than_a_hole_that_lists_values():
+    """One letter for both would contradict the hole's count, and --set s=4 would speak of both lines."""
+    gated = Row((("wide", "(s a) i"),), (("{s=up|gate}", "i a"),))
+    heads = Row((("dense", "o (s h d)"),), (("out", "(h s) d o"),))
+    stated = Row((("qkv", "(s=3 c)"),), (("both", "(c s=3)"),))
+    lengths = {"s": 3, "h": 2, "d": 4, "a": 20}
+    ((_, _, rows),) = apart_from_holes([([], [], [gated, heads, stated])], lengths, ())
+    assert [*map(str, rows)] == [str(gated), "dense: o (b h d) <-> out: (h b) d o", str(stated)]
+    assert lengths == {"b": 3, "h": 2, "d": 4, "a": 20}
 
 
 def test_matrices_as_convolutions_over_one_pixel_have_the_letters_of_heads():

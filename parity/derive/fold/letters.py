@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from parity.derive.trace.tape import Array
+from specs.notation.lines import Line
 from specs.notation.paths import fill, holes, normal, parse_path
 
 from .equal_parts import axes_met
@@ -129,6 +130,33 @@ def with_met_letters(
         del lengths[letter]
     every = iter(rows)
     return [(left, right, list(itertools.islice(every, len(some)))) for left, right, some in groups]
+
+
+def apart_from_holes(groups: Sequence[Group], lengths: MutableMapping[str, int], given: Iterable[Line]) -> list[Group]:
+    """Return the groups with other letters for lengths that are named as a hole of another line, which lists values.
+
+    A letter has one length in all lines, so that `--set s=4` would speak of `{s=up|gate}` too.
+
+    Args:
+      lengths: of the letters of pieces, in which the new letters replace the others. given: other lines of the Table.
+    """
+    rows = [row for _, _, some in groups for row in some]
+    named = [_holes(row) for row in rows]
+    every = set[str]().union(*named, *({hole.name for array in line.arrays for hole in array.holes} for line in given))
+    used = {*every, *lengths, *(name for row in rows for text in _axes(row) for name in NAME.findall(text))}
+    for letter in sorted(every & lengths.keys()):
+        new = next((name for name in SPARE if name not in used), _free(letter, used))
+        used.add(new)
+        lengths[new] = lengths.pop(letter)
+        for at, row in enumerate(rows):
+            stated = any(re.search(rf"\b{letter}=", text) for text in _axes(row))
+            rows[at] = row if letter in named[at] or stated else row.renamed({letter: new})
+    remaining = iter(rows)
+    return [(left, right, list(itertools.islice(remaining, len(some)))) for left, right, some in groups]
+
+
+def _holes(row: Row) -> set[str]:
+    return {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
 
 
 def _chosen(
@@ -283,7 +311,7 @@ def _dims(arrays: Arrays) -> list[str]:
 def _opened(row: Row) -> list[set[str]]:
     """Return the letters whose lengths the shapes of each side leave open: of pieces of an axis, two are not known."""
     found = []
-    named = {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
+    named = _holes(row)
     named.update(letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text))
     for arrays in (row.left, row.right):
         dims = _dims(arrays)
