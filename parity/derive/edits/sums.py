@@ -75,22 +75,20 @@ def earlier_terms(scope: Scope, side: int) -> Iterator[Edit]:
     for node in _sums(program):
         for value, branch in (node.inputs, node.inputs[::-1]):
             if program.tape.depends([branch], [value]):
-                before = next(
-                    (term for term, total in reversed(stream) if program.tape.depends([value], [total])), None
-                )
+                before = next((own for own, total in reversed(stream) if program.tape.depends([value], [total])), None)
                 made = _maker(program, branch)
                 if made and before is not None and program.shapes[before] == program.shapes[value]:
                     every.append(Term(node, value, before, made))
                 stream.append((value, node.output))
-    for one in scope.nearest(side, every, lambda term: term.total.output, MOST):
-        yield widened(_retaken(some, side) for some in repeats(one, every, lambda term: term.branch.site))
+    for one in scope.nearest(side, every, lambda each: each.total.output, MOST):
+        yield widened(_retaken(some, side) for some in repeats(one, every, lambda each: each.branch.site))
 
 
 def _retaken(some: Sequence[Term], side: int) -> Reread:
     own, other = "the value from which it is computed", "an earlier value of the residual stream"
     does = f"the {SIDES[side]} adds a branch to {own}, the {SIDES[1 - side]} to {other}"
-    values, times = {term.total.output: {term.value: term.earlier} for term in some}, len(some)
-    sites = shown_once(term.branch.site for term in some if term.branch.site)
+    values, times = {each.total.output: {each.value: each.earlier} for each in some}, len(some)
+    sites = shown_once(each.branch.site for each in some if each.branch.site)
     return Reread(side, "residual", does + with_names(sites), values, fault=does, times=times, named=times)
 
 

@@ -252,7 +252,7 @@ def _without_partner(left: Run, right: Run, mapped: Mapped) -> list[list[str]]:
     """List the parameters of each side of which no element has a partner that the other side reads."""
     known = marked(left, right, mapped)
     alone = [[name for name in elements.names if not elements.part(marks, name).any()] for elements, marks in known]
-    dead = [{*run.tape.unread()} for run in (left, right)]
+    dead = [{*side.tape.unread()} for side in (left, right)]
     if not any(dead):
         return alone
     pairs = [
