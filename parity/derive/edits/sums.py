@@ -75,7 +75,8 @@ def earlier_terms(scope: Scope, side: int) -> Iterator[Edit]:
     for node in _sums(program):
         for value, branch in (node.inputs, node.inputs[::-1]):
             if program.tape.depends([branch], [value]):
-                before = next((own for own, total in reversed(stream) if program.tape.depends([value], [total])), None)
+                last = reversed(stream[-MOST:])
+                before = next((own for own, total in last if program.tape.depends([value], [total])), None)
                 made = _maker(program, branch)
                 if made and before is not None and program.shapes[before] == program.shapes[value]:
                     every.append(Term(node, value, before, made))

@@ -31,6 +31,8 @@ def apart(program: Program) -> Tape:
 
 def _parts(program: Program, value: int) -> list[Array]:
     """Return the columns of what a product reads, for each value that they come from."""
+    if np.prod(program.shapes[value]) > LARGE_USE:
+        return []
     known, starts = dict[int, Array](), [1]
     labels = _labels(program, value, known, starts)
     if len(starts) < 3 or starts[-1] > LARGE_USE:
