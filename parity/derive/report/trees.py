@@ -37,6 +37,8 @@ difference of the rows in it."""
 PARTED = """A row has the mean of its features, a card the worst of them. After a difference, the right model continues
 with the left one's values where possible, so that later rows show new differences alone. Where that was not possible,
 they are marked: follows."""
+REMOVED = """Uses were compared with the differences removed, or with the left model's values: where the models part, a
+row has the difference of its card."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
@@ -69,7 +71,8 @@ def trees(derivation: Derivation) -> Markup:
         class_="modules trees" if derivation.proven else "modules trees open",
         aria_label="modules of both models",
     )
-    parted = f" {PARTED}" if derivation.agreeing < len(derivation.compared) else ""
+    measured = any(use.gap > PARTED_USES and not use.by_place for use in derivation.compared)
+    parted = f" {PARTED}" * measured + f" {REMOVED}" * any(use.by_place for use in derivation.compared)
     both = [row for row in rows if ALONE not in row]
     keys = [row for row in KEYS if any(re.search(rf'class="[^"]*\b{row[0]}\b', text) for text in both)]
     keys += [ONE_SIDE] if len(both) < len(rows) else []
