@@ -193,7 +193,9 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
     for found in (replace(DERIVED, uses=placed), replace(apart, uses=placed)):
         why = "with what differs removed" if found.divergences == DERIVED.divergences else "as the right model goes on"
         assert re.search(rf"1 of 2 uses of parameters agrees to 1e-8,? {why}", str(found)), str(found)
-        assert "a row has the difference of its card" in " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
+        page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
+        assert "a row has the difference of its card" in page
+        assert ("as the right model goes on with the left one" in page) is (why == "as the right model goes on")
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

@@ -205,11 +205,11 @@ class Derivation(Evidence):
         Where all but the uses at which the models part agree, it says why: what differs was removed, as a factor that
         all values have, or the right model went on with the left one's values.
         """
-        why = REMOVED if self.removed else CONTINUED if self._goes_on else ""
+        why = REMOVED if self.removed else CONTINUED if self.continued else ""
         return self.matched + f" to {limit(PARTED_USES)}{why}" * bool(self.uses)
 
     @property
-    def _goes_on(self) -> bool:
+    def continued(self) -> bool:
         """Tell whether uses agree by construction, also those behind a place where the models part."""
         inside = any(not at.of_outputs for at in self.divergences)
         return inside and not self.proven and self._agree_without_places
