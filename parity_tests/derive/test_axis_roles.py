@@ -107,6 +107,7 @@ def test_another_number_of_heads_is_named_at_each_layer():
     found = parity.derive(two(2), two(4), (images(3, 5, 8),), seconds=5)
     assert found.first.startswith("parts at a.out") and found.explained == "at least the number of heads", str(found)
     assert found.divergences[0].cause == "2 heads on the left, 4 on the right, and so in 1 more place"
+    assert found.divergences[0].places == ("a.out", "b.out") and {"a.out.weight", "b.out.weight"} <= {*found.doubtful}
 
 
 def test_another_number_of_heads_is_named_where_layers_are_stacked_and_scanned():

@@ -116,14 +116,15 @@ def test_a_table_is_said_to_hold_where_recomputing_confirms_it(whole: bool):
     assert found.confirmed == whole and (holds in found.following) == whole
 
 
-def test_the_reason_in_one_line_names_the_first_place_and_the_largest_of_the_others():
+def test_the_reason_in_one_line_names_the_first_place_and_a_few_others_or_the_largest_of_them():
     epsilon = Divergence("a", "b", 1e-5, "epsilon 1", kind="epsilon", whole=True)
-    pools = [Divergence(f"c{k}", f"d{k}", 0.1 * k, "mean, max", kind="operation") for k in (1, 9, 2)]
-    whys = [replace(DERIVED, divergences=[epsilon, *pools[:number]]).why for number in (0, 1, 3)]
+    pools = [Divergence(f"c{k}", f"d{k}", 0.1 * k, "mean, max", kind="operation") for k in (1, 9, 2, 3)]
+    whys = [replace(DERIVED, divergences=[epsilon, *pools[:number]]).why for number in (0, 1, 3, 4)]
     assert whys == [
         "the models part at a <-> b by 1.0e-5 of the largest value: epsilon 1",
         f"{whys[0]}; and at c1 <-> d1 by 0.10: mean, max",
-        f"{whys[0]}; and at c9 <-> d9 by 0.90, the largest of 3 more places: mean, max",
+        f"{whys[1]}; and at c9 <-> d9 by 0.90: mean, max; and at c2 <-> d2 by 0.20: mean, max",
+        f"{whys[0]}; and at c9 <-> d9 by 0.90, the largest of 4 more differences: mean, max",
     ]
 
 
@@ -181,12 +182,20 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
     """A factor that all values have leaves no use a partner: it is removed first."""
     unknown = [place._replace(what="", kind="") for place in DERIVED.divergences]
     apart = replace(DERIVED, uses=USES[:1], divergences=unknown)  # nothing was removed
+    placed = [USES[0], USES[1]._replace(by_place=True)]
     for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False), (apart, False)):
         assert found.removed is removed
         assert ("1 of 1 use of parameters agrees to 1e-8 with what differs removed" in str(found)) is removed
         assert ("1e-8, as the right model goes on with the left one's values" in str(found)) is (found is apart)
         page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
         assert ("compared with the differences removed" in page) is removed
+        assert "a row has the difference of its card" not in page
+    for found in (replace(DERIVED, uses=placed), replace(apart, uses=placed)):
+        why = "with what differs removed" if found.divergences == DERIVED.divergences else "as the right model goes on"
+        assert re.search(rf"1 of 2 uses of parameters agrees to 1e-8,? {why}", str(found)), str(found)
+        page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
+        assert "a row has the difference of its card" in page
+        assert ("as the right model goes on with the left one" in page) is (why == "as the right model goes on")
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

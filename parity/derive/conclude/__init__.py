@@ -9,4 +9,5 @@ verdict       proves the Table, or says why it is not proven
 chosen        lists partners that nothing confirms
 unit_lengths  lists parameters whose order of axes no run shows
 partings      lists where the models part
+marked        gives uses at these places their differences
 """

@@ -36,6 +36,7 @@ from parity.derive.trace.sites import shown
 from specs.words import in_a_row
 
 from .chosen import chosen, repeated
+from .marked import marked, uses_at
 from .partings import divergences, partings
 from .unit_lengths import unseen_orders
 from .verdict import judged
@@ -110,7 +111,7 @@ def _explained(
     places, others, steps = partings(left, best, lines, places, sized)
     if len(left.elements) == len(lines.rights):  # of one size, where one side fuses what nothing reads with the rest
         others = [pair for pair in others if pair.joined]
-    return Explained(places, steps, unlike or others, depths)
+    return Explained(places, marked(steps, places), unlike or others, depths)
 
 
 def _equal(judgement: Judgement, lines: Written) -> bool:
@@ -173,7 +174,7 @@ def _matching(
     def of_table(names: Iterable[str]) -> list[str]:
         return [name for name in dict.fromkeys(names) if name not in lines.reasons]
 
-    doubtful = [] if certain else of_table(_doubtful(best.found.steps))
+    doubtful = [] if certain else of_table(_doubtful(best.found.steps, explained))
     inferred = of_table([*lines.inferred, *doubtful])
     return Matching(
         table=lines.table,
@@ -267,9 +268,14 @@ def _unseen_notes(lines: Written) -> list[str]:
     ]
 
 
-def _doubtful(steps: Sequence[Step]) -> list[str]:
-    """List right parameters whose partners were taken on values that differ, or that share one left parameter."""
-    doubted = [*(step for step in steps if step.gap >= PARTNER), *_placed_twice(steps)]
+def _doubtful(steps: Sequence[Step], explained: Explained) -> list[str]:
+    """List right parameters whose partners were taken on values that differ, or that share one left parameter.
+
+    Where the matching compared uses with the left model's values on the right, the place has the difference.
+    """
+    unsure = [at for at in explained.places if at.size >= PARTNER and (not at.cause or at.kind == HEADS)]
+    parted = [explained.steps[k] for at in unsure for numbers in uses_at(explained.steps, at) for k in numbers]
+    doubted = [*(step for step in steps if step.gap >= PARTNER), *parted, *_placed_twice(steps)]
     return list(dict.fromkeys(name for step in doubted for name in step.right))
 
 

@@ -50,7 +50,7 @@ def divergences(match: Match, proof: Proof, proven: bool, lows: Mapping[str, str
         if 10 * worst < step.gap <= most and step.kind != "add":  # see judged: such a gap depends on the order of terms
             worst = step.gap
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
-            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
+            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind), use=(step.kind, step.right)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += _rounded(proof.tables)
         alone = proof.rounding[0] if len(proof.rounding) == 1 else ""

@@ -27,6 +27,7 @@ class Divergence(NamedTuple):
       kind: what a cause is of: "epsilon", "activation", "convolution window"; "" without a cause.
       whole: whether both models were run on with that cause removed.
       times: how many of that kind were removed at once, as one in each block.
+      use: the kind and the right parameters of the first use that meets other values; () of outputs.
       behind: without a cause, whether a product of the module agrees, so that values part in the sum behind it.
       late: what may be computed for finding a cause was used up before all was tried.
       changed, places: the side, "left" or "right", of which the cause was removed, and each place where it was, in the
@@ -53,6 +54,7 @@ class Divergence(NamedTuple):
     more: int = 0
     partial: bool = False
     behind: bool = False
+    use: tuple[str, tuple[str, ...]] | tuple[()] = ()
 
     @property
     def of_outputs(self) -> bool:

@@ -19,7 +19,7 @@ from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.earlier import earlier_values
-from parity.derive.edits.edit import Edit, Fault, Scope
+from parity.derive.edits.edit import SIDES, Edit, Fault, Scope
 from parity.derive.edits.functions import MASK, without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import rearranged
@@ -62,12 +62,11 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             break
         trial = Recomputation((left, right), mapped, pairs, at, min(work, CAUSE_WORK))
         pair = pairs[at]
-        sites = left.site(pair.left), right.site(pair.right)
-        heads, times = unlike_heads(left, right, pairs, at)
+        sites, use = (left.site(pair.left), right.site(pair.right)), right.kind_and_names(pair.right)
+        heads, layers = unlike_heads(left, right, pairs, at)
         if heads:
-            places.append(
-                Divergence(*sites, trial.size, heads.what, kind=HEADS, both=heads.both, times=times, more=times - 1)
-            )
+            alike = Divergence(*sites, trial.size, heads.what, kind=HEADS, both=heads.both, use=use, changed=SIDES[1])
+            places.append(alike._replace(times=len(layers), more=len(layers) - 1, places=tuple(layers)))
             break
         causes, sides_without = _causes(trial, {place.same for place in places})
         work -= trial.spent
@@ -75,7 +74,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             late = trial.work <= 0
             behind = _is_behind(pairs, at, right)
             advice = SUMMED if behind else _advice(pair, right)
-            places.append(Divergence(*sites, trial.size, advice=advice, late=late, behind=behind))
+            places.append(Divergence(*sites, trial.size, advice=advice, late=late, behind=behind, use=use))
         for cause in causes:
             _add(places, cause)
         if sides_without is None:
@@ -136,7 +135,8 @@ def _causes(trial: Recomputation, known: Collection[Fault]) -> Explained:
         if edit := other_window(nodes, (pair.left.x, pair.right.x)):
             cause, sides = trial.best([edit])
             sites = left.site(pair.left), right.site(pair.right)
-            return [cause or Divergence(*sites, trial.size, edit.what, kind=edit.kind, both=edit.both)], sides
+            use = right.kind_and_names(pair.right)
+            return [cause or Divergence(*sites, trial.size, edit.what, kind=edit.kind, both=edit.both, use=use)], sides
     cause, sides = _tried(trial, known)
     if trial.reader and (cause is None or cause.kind == MASK):  # one side may fill what the other adds to the sum
         trial.by_reader = True

@@ -23,16 +23,17 @@ from specs.words import count
 HEADS = "number of heads"  # the kind of this cause
 
 
-def unlike_heads(left: Run, right: Run, pairs: Sequence[Pair], at: int) -> tuple[Words | None, int]:
-    """Return ("2 heads on the left, 4 on the right", how many layers differ so); (None, 0) where they do not.
+def unlike_heads(left: Run, right: Run, pairs: Sequence[Pair], at: int) -> tuple[Words | None, list[str]]:
+    """Return ("2 heads on the left, 4 on the right", the right modules that differ so); (None, []) where none does.
 
     Args:
       pairs: uses of both sides. at: the first at which they part.
     """
     counts = _heads(left, pairs[at].left), _heads(right, pairs[at].right)
     if not all(counts) or counts[0] == counts[1]:
-        return None, 0
-    alike = sum((_heads(left, pair.left), _heads(right, pair.right)) == counts for pair in pairs[at:])
+        return None, []
+    heads = ((pair, (_heads(left, pair.left), _heads(right, pair.right))) for pair in pairs[at:])
+    alike = [right.site(pair.right) for pair, both in heads if both == counts]
     one, other = counts
     return Words(two_sided(count(one, "head"), str(other)), both=(str(one), str(other))), alike
 

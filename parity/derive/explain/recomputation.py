@@ -190,7 +190,7 @@ class Recomputation:
         return Divergence(
             *sites, self.size, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
             places=self._places(edit), rest=rest, fault=edit.fault, both=edit.both, named=edit.named,
-            more=edit.more,
+            more=edit.more, use=self.both[1].kind_and_names(pair.right),
         )  # fmt: skip
 
     def _places(self, edit: Edit) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from convert.errors import command_or_call, option
 from convert.folding import fold as folded_names
 from convert.table.like import dropped
 from parity.derive.edits.affine import MISSING
-from parity.derive.explain.divergence import LATE
+from parity.derive.explain.divergence import LATE, Divergence
 from parity.derive.explain.heads import HEADS
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
@@ -60,6 +60,7 @@ OWN_ORDER = (
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = " with what differs removed"
+MOST_NAMED = 3  # differences after the first one that one line names
 CONTINUED = ", as the right model goes on with the left one's values behind a place where they part"
 
 
@@ -201,23 +202,28 @@ class Derivation(Evidence):
     def matched_to(self) -> str:
         """Say the same with the difference up to which uses agree, where any was compared.
 
-        Where all agree though the models part, it says why: what differs was removed, as a factor that all values have,
-        or the right model went on with the left one's values.
+        Where all but the uses at which the models part agree, it says why: what differs was removed, as a factor that
+        all values have, or the right model went on with the left one's values.
         """
-        why = REMOVED if self.removed else CONTINUED if self._goes_on else ""
+        why = REMOVED if self.removed else CONTINUED if self.continued else ""
         return self.matched + f" to {limit(PARTED_USES)}{why}" * bool(self.uses)
 
     @property
-    def _goes_on(self) -> bool:
-        """Tell whether all uses agree, also those behind a place where the models part."""
+    def continued(self) -> bool:
+        """Tell whether uses agree by construction, also those behind a place where the models part."""
         inside = any(not at.of_outputs for at in self.divergences)
-        return inside and not self.proven and self.agreeing == len(self.compared)
+        return inside and not self.proven and self._agree_without_places
 
     @property
     def removed(self) -> bool:
-        """Tell whether all uses agree since they were compared with what differs removed: a cause that is known."""
+        """Tell whether uses agree since they were compared with what differs removed: a cause that is known."""
         inside = any(at.what and (at.left != OWN or at.right != OWN) for at in self.divergences)
-        return inside and self.agreeing == len(self.compared)
+        return inside and self._agree_without_places
+
+    @property
+    def _agree_without_places(self) -> bool:
+        """Tell whether all uses agree, but for the places where the models part."""
+        return all(use.by_place or use.gap <= PARTED_USES for use in self.compared)
 
     @property
     def unlike(self) -> list[tuple[str, str]]:
@@ -284,16 +290,12 @@ class Derivation(Evidence):
 
     @property
     def _further(self) -> str:
-        """Name the largest difference after the first one: "; and at fc <-> dense by 0.92: mean, max"; "" for none."""
+        """Name the differences after the first: "; and at fc <-> dense by 0.92: mean, max"; of many, the largest."""
         others = self.divergences[1:]
-        if not others:
-            return ""
+        if len(others) <= MOST_NAMED:
+            return "".join(f"; and {_named(place)}" for place in others)
         worst = max(others, key=lambda place: place.size)  # not comparable is infinite
-        where = "outputs" if worst.of_outputs else f"at {worst.left} <-> {worst.right}"
-        by = f" by {short(worst.size)}" if math.isfinite(worst.size) else ""
-        cause = f": {worst.cause}" if worst.cause else ""
-        most = f", the largest of {count(len(others), 'more place')}" if others[1:] else ""
-        return f"; and {where}{by}{most}{cause}"
+        return f"; and {_named(worst, f', the largest of {len(others)} more differences')}"
 
     @property
     def judgement(self) -> list[Line]:
@@ -339,6 +341,13 @@ class Derivation(Evidence):
         """Say how much CPU time it took."""
         before = f", after {self.built:.1f} s for building both models" if self.built else ""
         return f"{self.seconds:.1f} s of CPU{before}"
+
+
+def _named(place: Divergence, among: str = "") -> str:
+    """Say where models part, by how much, and why: "at fc <-> dense by 0.92: mean, max"."""
+    where = "outputs" if place.of_outputs else f"at {place.left} <-> {place.right}"
+    by = f" by {short(place.size)}" if math.isfinite(place.size) else ""
+    return f"{where}{by}{among}{f': {place.cause}' * bool(place.cause)}"
 
 
 def _counted(kind: str, number: int) -> str:

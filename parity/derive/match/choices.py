@@ -51,6 +51,7 @@ class Step(NamedTuple):
       choice, choices: which of the possible partners was taken.
       node: the operation on the right. order: how likely the partner was, less for likelier ones.
       partner: the left operation; -1 where several stand beside the right one.
+      by_place: whether the gap is that of the place where the models part there, as this use was compared without it.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Step(NamedTuple):
     node: int = -1
     order: Any = None
     partner: int = -1
+    by_place: bool = False
 
 
 class DeadEnd(Exception):

@@ -38,6 +38,10 @@ class Run(NamedTuple):
             return OUTPUT
         return place(self.tape.nodes[use.node].site, self.elements.owners(use.ids))
 
+    def kind_and_names(self, use: Use | None) -> tuple[str, tuple[str, ...]] | tuple[()]:
+        """Return the kind of a use and its parameters; () for the outputs."""
+        return () if use is None else (use.kind, tuple(self.elements.owners(use.ids)))
+
 
 class Mapped(NamedTuple):
     """The left element of each right one.

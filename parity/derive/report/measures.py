@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from parity.derive.findings.derivation import Derivation
+from parity.derive.findings.derivation import CONTINUED, Derivation
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from parity.page.markup import Markup, graded, join, prose, tag
 from specs.numbers import limit, short
@@ -52,6 +52,7 @@ def measures(derivation: Derivation) -> Markup:
     off = len(derivation.compared) > derivation.agreeing and not derivation.proven
     uses = derivation.matched.replace(" uses of parameters", "", 1)
     note = "compared with the differences removed" if derivation.removed else ""
+    note = CONTINUED.removeprefix(", ") if derivation.continued and not note else note
     rows.append(Measure("uses of parameters", uses, PARTED_USES, off, note, USES))
     listed = tag("dl", *(row.markup for row in rows))
     return tag("section", tag("h2", "Measured differences"), listed, class_="measures")

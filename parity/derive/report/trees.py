@@ -37,6 +37,8 @@ difference of the rows in it."""
 PARTED = """A row has the mean of its features, a card the worst of them. After a difference, the right model continues
 with the left one's values where possible, so that later rows show new differences alone. Where that was not possible,
 they are marked: follows."""
+REMOVED = """Uses were compared with the differences removed, or with the left model's values: where the models part, a
+row has the difference of its card."""
 FOLDED = "{0..3}", "modules in a row that are alike and do not differ share a row"
 KEYS = (
     (
@@ -55,9 +57,9 @@ ONE_SIDE = "first", f"{MARKS['differs']} {ALONE}", "only the right model compute
 
 def trees(derivation: Derivation) -> Markup:
     """Build the table of both module trees side by side, with each use of a parameter."""
-    parted = derivation.agreeing < len(derivation.compared)
+    measured = any(use.gap > PARTED_USES and not use.by_place for use in derivation.compared)
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
-    heads.append(tag("th", "mean difference" if parted else "difference", scope="col", class_="number"))
+    heads.append(tag("th", "mean difference" if measured else "difference", scope="col", class_="number"))
     top, rated = tree(derivation.compared, derivation.unmatched), Rated(derivation)
     rows = [*_alone([[use] for use in top.alone], rated, 0)]
     rows += [row for modules in alike([m] for m in top.below.values()) for row in _rows(modules, rated)]
@@ -77,7 +79,8 @@ def trees(derivation: Derivation) -> Markup:
         keys.append(LONE if any(re.search(r'<tr class="[^"]*lone', row) for row in rows) else LACKING)
     keys += [("", *FOLDED)] * folded
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
-    legend = join(tag("p", prose(READ + f" {PARTED}" * parted), class_="soft"), key_list(keys))
+    parted = f" {PARTED}" * measured + f" {REMOVED}" * any(use.by_place for use in derivation.compared)
+    legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
     body = tag("div", legend, tag("div", table, class_="scroll"))
     details = tag("details", tag("summary", SUMMARY), body, open=None if derivation.proven else "")
     return tag("section", tag("h2", "Modules and parameters side by side"), details)
