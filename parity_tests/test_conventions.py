@@ -233,11 +233,14 @@ def test_batch_norm_epsilon(jax, linen, torch, paddle):
 
 
 def test_layer_norm_epsilon(jax, linen, torch, paddle):
+    """Of GroupNorm too, whose paddle's layer takes images alone."""
     x = np.array([[-1e-3, 1e-3]], "float32")  # a variance that either epsilon outweighs or equals
-    flax_side, _ = linen.LayerNorm().init_with_output(jax.random.key(0), x)
-    assert error(flax_side, normalised(x, 1e-6)) < SINGLE
-    assert error(torch.nn.LayerNorm(2)(torch.from_numpy(x)).detach(), normalised(x, 1e-5)) < SINGLE
-    assert error(paddle.nn.LayerNorm(2)(paddle.to_tensor(x)).numpy(), normalised(x, 1e-5)) < SINGLE
+    for layer in (linen.LayerNorm(), linen.GroupNorm(num_groups=1)):
+        assert error(layer.init_with_output(jax.random.key(0), x)[0], normalised(x, 1e-6)) < SINGLE
+    for layer in (torch.nn.LayerNorm(2), torch.nn.GroupNorm(1, 2)):
+        assert error(layer(torch.from_numpy(x)).detach(), normalised(x, 1e-5)) < SINGLE
+    for layer, image in ((paddle.nn.LayerNorm(2), x), (paddle.nn.GroupNorm(1, 2), x[:, :, None, None])):
+        assert error(layer(paddle.to_tensor(image)).numpy().reshape(x.shape), normalised(x, 1e-5)) < SINGLE
 
 
 def test_norm_variance(jax, linen, torch, paddle):
@@ -260,6 +263,25 @@ def test_norm_variance(jax, linen, torch, paddle):
     for name, (rows, columns) in two_pass.items():  # a mean of 10, summed in float32, is 1e-5 wrong: 1e-4 deviations
         assert wrong(rows) < 3e-4, name
         assert wrong(columns, axis=0) < 3e-4, name
+
+
+def test_group_norm_variance(jax, linen, torch, paddle):
+    x = (10 + 0.1 * images(4, 8, 16, 16)).astype("float32")
+    rows, channels_last = x.reshape(4, -1), x.transpose(0, 2, 3, 1)
+
+    def wrong(y):
+        return np.abs(np.asarray(y).reshape(4, -1) - normalised(rows, 1e-5)).max()
+
+    def by_flax(**options):
+        layer = linen.GroupNorm(num_groups=1, epsilon=1e-5, **options)
+        return layer.init_with_output(jax.random.key(0), channels_last)[0].transpose(0, 3, 1, 2)
+
+    by_rows = paddle.nn.functional.layer_norm(paddle.to_tensor(rows), rows.shape[1], epsilon=1e-5)
+    assert wrong(by_flax()) > 5e-4
+    assert wrong(paddle.nn.GroupNorm(1, 8)(paddle.to_tensor(x)).numpy()) > 1e-3
+    torch_side = torch.nn.GroupNorm(1, 8)(torch.from_numpy(x)).detach()
+    for y in (by_flax(use_fast_variance=False), torch_side, by_rows.numpy()):
+        assert wrong(y) < 1e-4  # a mean of 10, summed in float32, is 1e-6 wrong: 1e-5 deviations
 
 
 def test_gelu_default(linen, torch, paddle):

@@ -260,7 +260,7 @@ def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
         (
             "    channels: int = 3  # of the image\n",
             "",
-            "unknown name 'channels' (every Config has channels and classes)",
+            "lacks the field 'channels' (every Config has channels and classes)",
         ),
         ('"patch", "width"', '"patch", "widht"', "unknown name 'widht', did you mean 'width'?"),
     ):

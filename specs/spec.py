@@ -158,9 +158,9 @@ class Spec:
 def described(error: Exception) -> str:
     """Describe an exception of a page's own code; of a field that a Config lacks, with what every Config needs."""
     if isinstance(error, AttributeError) and is_dataclass(error.obj):
-        known = [f.name for f in fields(error.obj)]
-        needed = f" (every Config has {' and '.join(ADAPTED[::-1])})" if error.name in ADAPTED else ""
-        return f"Config: {unknown(str(error.name), known)}{needed}"
+        if error.name in ADAPTED:
+            return f"Config: lacks the field {error.name!r} (every Config has {' and '.join(ADAPTED[::-1])})"
+        return f"Config: {unknown(str(error.name), [f.name for f in fields(error.obj)])}"
     return _of_argument(error) or f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
 
 

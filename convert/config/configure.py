@@ -324,8 +324,8 @@ def _contradictions(settings: Settings, evidence: Evidence, dialect: str, idle: 
     Args:
       idle: fields that change nothing here: where a file states them, nobody needs a line.
     """
-    recorded, fixed, record = evidence.says["record"], evidence.says["dialect"], evidence.record
-    lines = []
+    recorded, fixed, modules = (evidence.says[origin] for origin in ("record", "dialect", "modules"))
+    record, lines = evidence.record, []
     for name, value in evidence.says["user"].items():
         stated = f"{name}={exact(value)} {settings.how(name)}"
         if name in recorded and not same(recorded[name], value):
@@ -336,7 +336,9 @@ def _contradictions(settings: Settings, evidence: Evidence, dialect: str, idle: 
         elif name in idle and settings.of_file(name):
             continue
         elif name in fixed and name not in recorded and not same(fixed[name], value):
-            lines.append(f"{stated}, though {dialect}'s own code computes {name}={exact(fixed[name])}")
+            agree = name in modules and same(modules[name], value)
+            also = ", as the modules of the pickled model state too" if agree else ""
+            lines.append(f"{stated}{also}, though {dialect}'s own code computes {name}={exact(fixed[name])}")
     return lines
 
 

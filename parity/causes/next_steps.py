@@ -91,7 +91,7 @@ def _of_arrays(first: Divergence) -> str:
         return f"look at what computes {first}: its shapes differ"
     if first.worst.cause.startswith("only ") and first.partition(":")[0] == OUTPUT:
         return "let both models return arrays under the same names: a dict or a dataclass on both sides, or on none"
-    if first.worst.word in ("not called", "extra call", "missing"):
+    if first.worst.word in ("not called", "fewer calls", "extra call", "missing"):
         if "where the page has no layer" in first.worst.cause:
             return "leave this module out, as with None in place of an Identity, or let every port call it"
         if "#" in first:

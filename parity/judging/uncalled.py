@@ -28,7 +28,7 @@ def incomparable(unjudged: Result, a: Recording, b: Recording, everyone: Sequenc
         said = [_uncalled(r, names, everyone) for r, names in sorted(lacking, key=lambda side: first not in side[1])]
         why = f": {_why_uncalled(first, a)}" if _has_layer(first, a) and not _is_again(first) else ""
         cause = "; ".join([said[0] + why, *said[1:]])
-        word = word if _has_layer(first, a) else "extra call"
+        word = "fewer calls" if _is_again(first) else word if _has_layer(first, a) else "extra call"
     else:
         cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
         cause = cause or "nothing to compare: no side has any array"

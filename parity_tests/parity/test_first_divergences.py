@@ -69,6 +69,7 @@ def test_a_module_that_is_called_once_more_is_told_from_one_that_is_not_called()
     shown = " ".join(report_text.render(judge(Subject("convmixer", "v", "layers", "float64", "cpu"), everyone)).split())
     assert " cause flax calls 'blocks.1.norm1' once, torch twice ('blocks.1.norm1#1' is call 2 of one module) " in shown
     assert " next let both models call this module equally often: two modules in one model are two paths in" in shown
+    assert "fewer calls X" in shown and "not called" not in shown
     assert "float64 0 (limit 0)" not in shown and "forward leaves it out" not in shown
 
 
