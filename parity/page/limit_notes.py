@@ -119,12 +119,12 @@ def _address(k: int) -> str:
 
 def definition(results: Iterable[Result]) -> str:
     """Say what an error is, in the checks of results that were judged; "" if none was."""
-    judged = [r for r in results if r.passed is not None]
+    judged = [r for r in results if r.curve]
     whole = "".join(text for check, text in WHOLE.items() if any(r.check == check for r in judged))
     is_below = any(r.dtype != "float64" for r in judged)
     has_plots = any(len(r.curve) > 1 for r in judged)
     rule = f"{BELOW}{RULE}{VALUES * has_plots}" * is_below
-    return f"{MEASURE}{whole}{rule}" if any(r.curve for r in judged) else ""
+    return f"{MEASURE}{whole}{rule}" if judged else ""
 
 
 def _range(limits: Iterable[float]) -> str:
