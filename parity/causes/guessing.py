@@ -31,6 +31,8 @@ AS_WELL = 1.5  # hypotheses whose errors lie within this factor explain a record
 BEFORE = 4  # taps to look back for what an activation was applied to
 PARTS = 4  # equal parts into which a gate may split an activation's output
 
+ZERO_BIAS = "a bias of zeros"
+
 Explanation = tuple[tuple[str, ...], float] | None
 
 
@@ -149,17 +151,20 @@ def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
     """Recompute each side's output from its own input, as a layer of the kind that either model has there."""
     path = left.name.partition("#")[0]
     known = [_kind_and_weights(path, r) for r in (a, b)]
-    if not _same_layer(*known) and all(kind in HYPOTHESES and weights for kind, weights in known):
-        own = zip(known, (left, right), strict=True)
-        sides = [_recomputed(kind, tap, weights, a.dtype) for (kind, weights), tap in own]
-        if all(sides):  # by its own weights: if both compute alike, these are what differs
-            return _explain(sides, a, b)
     for kind, weights in known[:1] if _same_layer(*known) else known:
         if kind in HYPOTHESES and weights:
             sides = [_recomputed(kind, tap, weights, a.dtype) for tap in (left, right)]
+            sides = [_with_own_bias(side, own) for side, (_, own) in zip(sides, known, strict=True)]
             if sentence := _explain(sides, a, b):
                 return sentence
     return ""
+
+
+def _with_own_bias(side: Explanation, weights: Mapping[str, np.ndarray]) -> Explanation:
+    """Say of a side that computes as without the other one's bias, but has a bias of its own, that it is all zeros."""
+    if side is None or "bias" not in weights or weights["bias"].any():
+        return side
+    return tuple(name.replace("no bias", ZERO_BIAS) for name in side[0]), side[1]
 
 
 def _kind_and_weights(path: str, r: Recording) -> tuple[str, dict[str, np.ndarray]]:

@@ -102,7 +102,9 @@ def epsilons(
 def norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
     """Normalize over the last axes, as many as the scale has, or over the channels of images (n, c, h, w)."""
     scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
-    if scale.ndim > 1 and x.shape == recorded.shape and x.shape[-scale.ndim :] == scale.shape:
+    if scale.ndim > 1:
+        if x.shape != recorded.shape or x.shape[-scale.ndim :] != scale.shape:
+            return
         flat, shift = (-1, scale.size), np.broadcast_to(bias, scale.shape)
         for name, out in _norm(x.reshape(flat), scale.ravel(), shift.ravel(), recorded.reshape(flat)):
             yield name, out.reshape(x.shape)
