@@ -159,3 +159,30 @@ def test_of_models_in_a_list_none_is_taken_before_the_others(run, tmp_path):
         code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
         assert code == expected, err
     assert "a model's names under each of '0', '1': say which, as in --weights 0" in err
+
+
+@pytest.mark.parametrize("around", ["MultiSteps", "apply_if_finite"])
+def test_the_state_within_one_of_optax_converts_as_the_refusal_says(around, run, tmp_path):
+    needs("flax")
+    import optax
+    from flax.serialization import to_bytes
+
+    params = {"w": np.ones((2, 3), "f4")}
+    optimizer = getattr(optax, around)(optax.adam(0.1), 2)
+    _, state = optimizer.update(params, optimizer.init(params), params)
+    if around == "MultiSteps":
+        _, state = optimizer.update(params, state, params)
+        within = {"step": state.gradient_step, "opt_state": state.inner_opt_state}
+        advice = "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates"
+    else:
+        within = {"step": np.int32(1), "opt_state": state.inner_state}
+        advice = "optax.apply_if_finite has it within: save {params, step, opt_state: opt_state.inner_state}"
+    (tmp_path / "x.table").write_text("table 1: flax <-> flax\nparams/w: i o <-> params/w: i o\n")
+    (tmp_path / "whole.msgpack").write_bytes(to_bytes({"params": params, "step": 2, "opt_state": state}))
+    (tmp_path / "within.msgpack").write_bytes(to_bytes({"params": params, **within}))
+    words = ["--table", tmp_path / "x.table", "--with-optimizer", "--hyper", "kind=adam"]
+    words += ["-o", tmp_path / "y.msgpack", "--dry-run"]
+    code, _, err = run(*words, tmp_path / "whole.msgpack")
+    assert code == 1 and f"{advice}, or leave --with-optimizer out" in err, err
+    code, _, err = run(*words, tmp_path / "within.msgpack")
+    assert code == 0 and "the optimizer's state after 1 step goes along" in err, err

@@ -17,6 +17,11 @@ from .state import KIND, State
 
 MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
+AROUND = {
+    "mini_step": "optax.MultiSteps has it within: save {params, step: opt_state.gradient_step, "
+    "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates",
+    "notfinite_count": "optax.apply_if_finite has it within: save {params, step, opt_state: opt_state.inner_state}",
+}  # array of a state that has an optimizer's own within it -> how to save that
 
 
 def read_optax(reader: Reader, location: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any]) -> State:
@@ -85,7 +90,9 @@ def _sorted(reader: Reader, location: Found, used: Collection[str]) -> Entries:
             strangers.append(name)
     if strangers:
         what = f"its optimizer also keeps {folding.listed(strangers)}"
-        raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone: {ALONE}")
+        last_names = {name.removesuffix(VALUE).rpartition("/")[2] for name in strangers}
+        advice = next((f"{how}, or " for field, how in AROUND.items() if field in last_names), "")
+        raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone: {advice}{ALONE}")
     return Entries(slots, steps, hyper, counted)
 
 
