@@ -203,7 +203,8 @@ class Products(Regrouping):
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
-            for turned, columns_of in enumerate((*self._aligned(group, seen, other), other)):
+            aligned = self._aligned(group, seen, other)
+            for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
                 order = self._order(use, seen, (*likely, turned), role, seen not in namesakes, apart, unlike)
                 options.append(Option(order, gap, seen, columns_of))
         return options

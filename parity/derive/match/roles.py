@@ -7,10 +7,11 @@ heads in front or behind, split or flattened, are told apart without a guess fro
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ SIDE = r"product \d"
 FUNCTION = "other"  # begins the role of what a function reads, before its values
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
+MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class Group:
         """Return the elements of these columns, without a copy where they are all of them."""
         whole = len(self.columns) == ids.shape[2] and (np.diff(self.columns) == 1).all()
         return ids if whole else ids[:, :, self.columns]
+
+    def orders(self) -> Iterator[Group]:
+        """Yield the group with its columns ordered by the same coordinates in another order."""
+        for axes in list(itertools.permutations(range(self.places.shape[1])))[1:MAX_ORDERS]:
+            order = np.lexsort(self.places[:, axes[::-1]].T)
+            yield replace(self, columns=self.columns[order], places=self.places[order])
 
     @property
     def grid(self) -> tuple[int, ...]:
