@@ -114,3 +114,14 @@ def test_rows_that_no_token_reads_follow_the_others_but_for_those_that_are_fille
     found = parity.derive(Model(5, 6), Model(5, 8), (TOKENS,))
     said = "and the others follow them: words.weight (without those that are filled with 0)"
     assert found.proven and said in str(found) and "(2 of 8 rows)" in str(found), str(found)
+
+
+def test_a_composed_table_keeps_what_is_said_of_ranges(dropped: Derivation):
+    names = {"words.weight": "v d", "pos": "p d", "norm.weight": "c", "norm.bias": "c"}
+    other = Table.parse(
+        "\n".join(["table 1", *(f"{name}: {axes} <-> new.{name}: {axes}" for name, axes in names.items())])
+    )
+    composed = dropped.table.compose(other)
+    assert composed.apply(arrays(7))["new.pos"].shape == (5, 4)
+    with pytest.raises(TableError, match="drops another part"):
+        composed.apply(arrays(9))
