@@ -60,6 +60,7 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     named = {number: re.sub(r"^line \d+", r"\g<0> of the table", fault) for number, fault in faults.items()}
     dialect = _without(dialect, named)
     lines = rules(dialect.table)
+    first = {_without_letters(line): line.number for line in sorted(lines, key=lambda line: -line.number)}
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
     for example in examples(architecture):
         if used := applied(example.parameter, dialect):
@@ -67,6 +68,8 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     for line in lines:
         users = chosen[line] or list(_users(architecture, dialect, line))
         problem = "; ".join(_meaning(line, users, dialect)) if users else _without_effect(architecture, line)
+        if not users and (same := first[_without_letters(line)]) != line.number:
+            problem = f"has no effect: line {same} names the same on its left side"
         if problem:
             named[line.number] = f"line {line.number} of the table, {line.text!r}: {problem}"
     yield from (named[number] for number in sorted(named))
@@ -158,6 +161,11 @@ def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]
                 if (used := applied(parameter, dialect)) and used[0] is line:
                     yield Example(parameter, config)
                     return
+
+
+def _without_letters(line: Rule) -> str:
+    """Return our side of a line without the letters of its numbers: lines that are alike name the same arrays."""
+    return re.sub(r"\{\w+\}", "{}", str(line.ours))
 
 
 def _without_effect(architecture: str, line: Rule) -> str:

@@ -140,7 +140,9 @@ def test_all_faults_of_all_dialects_are_reported_at_once(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize(("lines", "said"), [
     ("blocks.{b}.fc1 <-> a.{b}\n        blocks.{i}.fc1 <-> layers.{i}.1",
-     "'blocks.{i}.fc1 <-> layers.{i}.1': has no effect: lines of more specific names place all that it names"),
+     "'blocks.{i}.fc1 <-> layers.{i}.1': has no effect: line 3 names the same on its left side"),
+    ("blocks.0.fc1 <-> layers.0.1\n        blocks.1.fc1 <-> layers.1.1\n        blocks.{i}.fc1 <-> layers.{i}.1",
+     "has no effect: lines of more specific names place all that it names"),
     ("blocks.0.fc_1 <-> layers.0.1", "layers yields no 'blocks.0.fc_1', did you mean 'blocks.0.fc1'?"),
     ("blocks.{i=1..9}.fc1 <-> layers.{i}.1",
      "words name parts of our axis (write {i} for all numbers; a line for a single number goes before it)"),
