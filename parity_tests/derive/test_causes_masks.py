@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import parity
+from parity.derive.search import edited
 from parity_tests.conftest import needs
 
 from .pairs import images
@@ -188,3 +189,16 @@ def test_other_fills_of_masks_are_named_with_the_scores_for_which_outputs_are_eq
     assert which in str(found) and which in found.table.print() and found.to_dict()["fills"] == found.fills
     equal, apart, unlike = map(float, re.findall(r"(?:up to|by) ([\d.e-]+)", found.fills))
     assert 5 < equal < unlike and unlike > 100 and 0.01 < apart < 2
+
+
+def test_a_term_without_a_partner_is_said_to_have_other_terms_beside_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edited, "EDIT_WORK", 0)  # else what differs is removed, and the matching goes on
+
+    def net(of: Any, *shape: int) -> Net:
+        bias = torch.nn.Parameter(torch.randn(*shape))
+        return Net(lambda m, x: m.out(torch.tanh(of(m.fc(x)) + m.bias)), fc=linear(), bias=bias, out=linear())
+
+    found = parity.derive(net(torch.sin, 6), net(lambda x: (3 * x).exp().cumsum(-1), 6, 6), (images(4, 6, 6),))
+    assert found.stop and found.stop.names == ("bias",)
+    assert found.stop.why.startswith("no sum on the left has the same other terms as its sum at ")
+    assert found.stop.before.startswith("the other terms of the sum (a mask that one model adds and the other fills), ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -233,3 +234,18 @@ def test_one_query_head_for_each_of_keys_does_not_show_which_of_them_share_keys(
     assert found.proven and sorted(found.unseen_orders) == sorted(names) * (groups == HEADS), str(found)
     assert not parity.derive(own, own, (images(2, 5, WIDTH),)).unseen_orders
     assert not parity.derive(other, other, (images(2, 5, WIDTH),)).unseen_orders
+
+
+def test_the_documented_lines_order_a_part_of_each_head_of_a_fused_projection():
+    """Halves against pairs of the first half of each head's channels, as in GPT-NeoX."""
+    text = (Path(__file__).parents[2] / "docs" / "derive.md").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("qkv.weight: (h=3 ")]
+    fused = np.arange(3 * 3 * 8 * 5.0).reshape(3 * 3 * 8, 5)
+    q, k, v = (part.reshape(3, 8, 5) for part in fused.reshape(3, 3, 8, 5).swapaxes(0, 1))
+    order = [0, 2, 1, 3, 4, 5, 6, 7]
+    table = Table.parse("\n".join(["table 1", *lines]) + "\n")
+    made = table.apply({"qkv.weight": fused})
+    wanted = {"wq.weight": q[:, order], "wk.weight": k[:, order], "wv.weight": v}
+    assert made.keys() == wanted.keys()
+    assert all(np.array_equal(made[name], part.reshape(24, 5)) for name, part in wanted.items())
+    assert np.array_equal(table.reverse().apply(made)["qkv.weight"], fused)

@@ -12,7 +12,8 @@ BEFORE = "compare what both models compute before it"
 FEEDS = {  # what differs most often between two models, by the kind of a use
     "product": "number of heads, masks, scales (of attention: 1 / sqrt(d)), activations, which token is taken (or a "
     "mean of them), the order in which axes are flattened or joined",
-    "add": "scales, activations, and the order of the operations before it",
+    "add": "the other terms of the sum (a mask that one model adds and the other fills), scales, activations, and the "
+    "order of the operations before it",
     "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it comes before or "
     "after a residual sum",
     "place": "how often its rows are repeated, and in which order",

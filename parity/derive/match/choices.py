@@ -331,7 +331,10 @@ class Choices:
         of = "" if use.x is None else f", of shape {self._read_shape(use)}"
         what = f"{'the patches of ' if window else ''}the input of its {operation(use.kind, window)} at {where}{of}"
         padded = ", padding included" if window else ""
-        why = f"no operation on the left reads {what}{padded} (parameter of shape {shapes})"
+        lacks = f"no operation on the left reads {what}{padded}"
+        if use.kind == "add":  # sums are compared whole: one that reads the same values may have a mask beside them
+            lacks = f"no sum on the left has the same other terms as its sum at {where}{of}"
+        why = f"{lacks} (parameter of shape {shapes})"
         return Stop(tuple(names), why, compare(use.kind, window))
 
     def _read_shape(self, use: Use) -> list[int]:
