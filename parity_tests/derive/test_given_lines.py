@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,8 @@ def test_a_wrong_line_is_said_before_what_it_makes_the_models_differ_in(lines: s
     assert first == f"lines given by x.table: check them first: {which}"
     assert verdict.startswith("complete, but not proven: ") and found.following.startswith("check the given line")
     assert "# why: a given line may be wrong (lines given by x.table: " in found.table.print()
+    assert "; with it the models part at " in found.why
+    assert replace(found, divergences=[]).why == f"a given line may be wrong ({found.check_given})"
 
 
 @pytest.mark.parametrize("lines", ["p: c <- p: c + q: c", "p: c <- q: c + p: c", "p: c <-> p: c\ndrop <- q: c = 0"])

@@ -15,7 +15,7 @@ from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced, Scope
 from .pools import pools
-from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike
+from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike, without_copies
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -96,11 +96,27 @@ def swaps(scope: Scope) -> Iterator[Swap]:
         alike = {other.node.output: other.slot for other in every if _one_function(other, node)}
         for other in left_some[::-1][:MOST]:
             shapes = left.shapes[other.entry], right.shapes[node.entry]
-            for order in orders(*shapes):
-                words, run = _difference(other, node, shapes), turned(other.run, order)
+            for words, run in _runs(other, node, shapes):
                 values = {node.node.output: node.slot}
                 swap = Swap(1, "operation", words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
+
+
+def _runs(
+    left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> Iterator[tuple[Words, Callable[[Array], Array]]]:
+    """Yield how two operations differ, with the left one as one of the right one's arrays: a mask also of others."""
+    some = [*orders(*shapes)]
+    for order in some:
+        yield _difference(left, right, shapes), turned(left.run, order)
+    one, other = (None, None) if some else (left.mask(shapes[0]), right.mask(shapes[1]))
+    if one is None or other is None:
+        return
+    hidden, places = (without_copies(side.hidden)[0] for side in (one, other))
+    if np.squeeze(hidden).shape == np.squeeze(places).shape and hidden.size > 1:  # of heads in groups, say
+        hidden = hidden.reshape(places.shape)
+        words = between(Mask(hidden, one.number), Mask(places, other.number))
+        yield words, lambda x: np.where(hidden, one.number, x)
 
 
 def unary(program: Program, nodes: Container[int] | None = None) -> Iterator[Unary]:

@@ -285,7 +285,8 @@ class Derivation(Evidence):
             f"the models {self.first}".replace(" parts ", " part ", 1) if self.first.startswith("parts") else self.first
         )
         said = (f"{what}: {how}" for what, how in (*self.unlike, *self.not_shown))
-        part = f"a given line may be wrong ({self.check_given}); with it {part}" if self.check_given else part
+        with_it = f"; with it {part}" if part else ""
+        part = f"a given line may be wrong ({self.check_given}){with_it}" if self.check_given else part
         return next(said, "") or part + self._further
 
     @property
