@@ -111,7 +111,7 @@ def _explained(
     places, others, steps = partings(left, best, lines, places, sized)
     if len(left.elements) == len(lines.rights):  # of one size, where one side fuses what nothing reads with the rest
         others = [pair for pair in others if pair.joined]
-    return Explained(places, marked(steps, places), unlike or others, depths)
+    return Explained(places, steps, unlike or others, depths)
 
 
 def _equal(judgement: Judgement, lines: Written) -> bool:
@@ -178,7 +178,7 @@ def _matching(
     inferred = of_table([*lines.inferred, *doubtful])
     return Matching(
         table=lines.table,
-        uses=explained.steps,
+        uses=marked(explained.steps, explained.places),
         reasons=lines.reasons,
         stop=None if sure else best.found.failure,
         unmatched=rows,
