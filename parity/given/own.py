@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import itertools
-import math
 import os
 import re
 import sys
@@ -21,13 +19,11 @@ from ports.model import Model
 from ports.runners.base import Runner
 from ports.runners.inputs import OUTPUT, Inputs, is_image
 from ports.runners.records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
-from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
-from specs.notation.axes import names as names_of
-from specs.notation.axes import parse_axes
 from specs.numbers import exact
 from specs.words import count
 
+from .layer_kinds import layer_of
 from .module_names import Listed, PairedNames, chosen, path_of, possible, spellings, written_out
 from .quoting import some
 from .usage import require_arguments
@@ -359,7 +355,7 @@ class Own(Model):
     def layers(self) -> list[Layer]:
         """Return the layers whose kind is known by their class."""
         state = self.state()
-        layers = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
+        layers = [layer_of(path, module, state, self.runner.library) for path, module in self.modules.items()]
         return [layer for layer in layers if layer is not None]
 
 
@@ -370,36 +366,3 @@ def is_flax(port: object) -> bool:
 
 def _is_tap(path: str, module: Module) -> bool:
     return bool(path) and module.trained and not module.inside and not re.search(LISTS, module.kind)
-
-
-def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: str) -> Layer | None:
-    """Describe a module as a layer of the kind that its class, or one that it is derived from, and its arrays show.
-
-    None if they show none. A library may have one class for several kinds (linen's Conv), which differ in the number
-    of axes.
-    """
-    shapes = {leaf: state[name].shape for leaf, name in module.leaves.items() if name in state}
-    for name, (kind, about) in itertools.product(module.classes, KINDS.items()):
-        if shapes and about.classes[library] and re.fullmatch(about.classes[library], name):
-            stored = {leaf: place for leaf, place in about.leaves[library].items() if place is not None}
-            sizes = _sizes(kind, stored.values(), shapes)
-            if sizes is not None:
-                return Layer(
-                    path, kind, sizes, tuple(leaf for leaf, place in stored.items() if place.name not in shapes)
-                )
-    return None
-
-
-def _sizes(kind: str, stored: Collection[Leaf], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
-    """Read the lengths of a layer's axes off the shapes of its arrays; None if these are not such a layer's arrays."""
-    axes = {leaf.name: parse_axes(leaf.axes) for leaf in stored}
-    sizes = {"g": GATES[kind]} if kind in GATES else {}
-    for name, shape in shapes.items():
-        if name not in axes or len(axes[name]) != len(shape):
-            return None
-        for dim, length in zip(axes[name], shape, strict=True):
-            *factors, last = names_of((dim,))
-            known = math.prod(sizes[axis] for axis in factors)
-            if length % known or sizes.setdefault(last, length // known) != length // known:
-                return None
-    return sizes

@@ -96,7 +96,8 @@ def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, ever
     pairing = correspond(s.check, a, b)
     if not pairing.names:
         return incomparable(unjudged, a, b, everyone)
-    return _compare(unjudged, s, a, b, [r for r in everyone if not r.cause], pairing)
+    result = _compare(unjudged, s, a, b, [r for r in everyone if not r.cause], pairing)
+    return replace(result, holds=_holds(a, b)) if result.passed is None and result.nans else result
 
 
 def _compare(
@@ -134,7 +135,6 @@ def _compare(
         tolerance=nearest.limit,
         basis=nearest.reason,
         passed=None if empty else not off,
-        holds=_holds(a, b) if empty and empty == nans else "",
         first_divergence=first,
         cause=remarks.join(empty, *notes),
         remarks=tuple(dict.fromkeys(filter(None, notes))),

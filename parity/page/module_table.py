@@ -69,28 +69,13 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     trees = {label: by_name(tree) for label, tree in modules.items()}
     failed = _failed(results)
     rows, taps = [], merge(trees.values())
-    returned = [
-        tap for own in errors.values() for tap, error in own.items() if tap not in taps and error.state == "first"
-    ]
-    for tap in dict.fromkeys(returned):  # what the models return is no module, and may be what differs first
+    firsts = dict.fromkeys(tap for own in errors.values() for tap, error in own.items() if error.state == "first")
+    for tap in (tap for tap in firsts if tap not in {*taps}):  # what models return is no module, but may differ first
         taps.append(tap)
         trees = {label: {**tree, tap: Listed(tap, RETURNED)} for label, tree in trees.items()}
     for tap in taps:
-        first = next(iter(trees))
-        listed = [tree.get(tap) for tree in trees.values()]
-        depth = sum(tap.startswith(f"{other}.") for other in taps)
-        # on narrow screens the first cell stands for all that are alike, and names them where another model is not
-        alike = [label for label, one in zip(trees, listed, strict=True) if label == first or _is_same(one, listed[0])]
-        cells = [
-            _module(
-                one,
-                *(("th", ", ".join(alike) if len(alike) < len(trees) else label) if label == first else ("td", label)),
-                label in alike,
-                depth,
-            )
-            for label, one in zip(trees, listed, strict=True)
-        ]
         of_tap = [by_tap.get(tap) for by_tap in errors.values()]
+        cells = _modules(tap, trees, depth=sum(tap.startswith(f"{other}.") for other in taps))
         if any(of_tap):
             cells += [cell for dtype, error in zip(errors, of_tap, strict=True) for cell in _error(error, dtype)]
         elif errors:
@@ -112,6 +97,23 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
             "details", tag("summary", "Module by module (this check compares no outputs of modules)"), tag("div", body)
         )
     return tag("section", tag("h2", "Modules side by side"), body)
+
+
+def _modules(tap: str, trees: Mapping[str, Mapping[str, Listed]], depth: int) -> list[Markup]:
+    """Build the cells of the modules of one name in each model."""
+    first = next(iter(trees))
+    listed = [tree.get(tap) for tree in trees.values()]
+    # on narrow screens the first cell stands for all that are alike, and names them where another model is not
+    alike = [label for label, one in zip(trees, listed, strict=True) if label == first or _is_same(one, listed[0])]
+    return [
+        _module(
+            one,
+            *(("th", ", ".join(alike) if len(alike) < len(trees) else label) if label == first else ("td", label)),
+            label in alike,
+            depth,
+        )
+        for label, one in zip(trees, listed, strict=True)
+    ]
 
 
 def _errors(results: Sequence[Result]) -> dict[str, dict[str, Error]]:

@@ -336,7 +336,12 @@ def test_quiet_prints_what_differs_alone(passed: bool, monkeypatch: pytest.Monke
     assert bool(capsys.readouterr().out) is not passed
 
 
-def test_a_report_that_cannot_be_is_told_first() -> None:
+def test_a_report_that_cannot_be_is_told_first(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("")
+    done = parity("mlp_mixer", "--report", str(page))
+    assert done.stderr == f"python -m parity: {page}: exists already (--force replaces it)\n"
+    assert (done.returncode, done.stdout, page.read_text()) == (2, "", "")
     done = parity("mlp_mixer", "--report", "/nowhere/x.html")
     assert (done.returncode, done.stdout) == (2, "")
     assert "/nowhere/x.html: there is no folder /nowhere: create it first" in done.stderr

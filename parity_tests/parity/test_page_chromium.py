@@ -249,13 +249,13 @@ def test_chromium_names_an_array_that_is_alone_in_the_title_of_its_table_alone(c
     seen = """[...page.querySelectorAll(".by-dtype th, .by-dtype td")].filter(
       e => /^(array|output)$/.test(e.textContent) && e.checkVisibility()).length"""
     title = 'page.querySelector(".by-dtype").closest("figure").querySelector("h4").textContent'
-    forward = replace(row(("output",)), check="forward")
-    page = Report([forward, replace(forward, pair="a-c")]).to_html()
+    forward, off = replace(row(("output",)), check="forward"), {"pair": "a-c", "error": 1.0, "passed": False}
+    page = Report([forward, replace(forward, **off)]).to_html()
     assert probed(chromium, tmp_path, page, (400, 1200), seen, title) == [
         "400,0,forward output",
         "1200,0,forward output",
     ]
-    several = Report([forward, replace(row(("logits",)), check="forward", pair="a-c")]).to_html()
+    several = Report([forward, replace(row(("logits",)), check="forward", **off)]).to_html()
     assert probed(chromium, tmp_path, several, (1200,), seen, title) == ["1200,2,forward"]
 
 
