@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.edits.edit import repeats
 
 from .pairs import images
 from .test_causes_places import blocks
@@ -190,3 +191,9 @@ def test_distances_before_or_behind_the_scale_of_scores_are_one_cause(swapped: b
     (place,) = found.divergences
     does = "adds a table before it multiplies by 0.354" if swapped else "multiplies by 0.354 before it adds a table"
     assert place.what == f"the left {does}, the right after that" and place.times == 2 and found.confirmed
+
+
+def test_numbers_that_are_whole_parts_of_paths_count_blocks_before_others_do():
+    """As of nanoGPT: ln_1 and ln_2 are two norms of one block."""
+    sites = [f"h.{block}.ln_{norm}" for block in (0, 1) for norm in (1, 2)]
+    assert repeats(sites[1], sites, str) == [sites[1:2], sites[1::2], sites]

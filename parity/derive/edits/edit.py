@@ -16,7 +16,8 @@ from specs.words import count, in_a_row
 
 SIDES = ("left", "right")
 ELSEWHERE = "in another place"  # ends the kind of edits that move something
-NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
+WHOLE = re.compile(r"(?<![^./\[])\d+(?![^./\]])")  # numbers that are whole parts of a path: of blocks
+NUMBERS = WHOLE, re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # also behind "_", and of all modules
 TURNS = 4  # values that are computed alike in each step of a recurrent network, up to which one of them is meant
 
 T = TypeVar("T")

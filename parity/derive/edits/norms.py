@@ -192,7 +192,7 @@ def _site(norm: Norm) -> str:
 
 def _parent(norm: Norm) -> str:
     """Return the path of the module that has a norm, as one has those of queries and keys; without its numbers."""
-    return NUMBERS[0].sub("#", re.sub(r"[./]?[^./]*$", "", _site(norm)))
+    return NUMBERS[1].sub("#", re.sub(r"[./]?[^./]*$", "", _site(norm)))
 
 
 def _scaled(program: Program, norm: Norm) -> int | None:
