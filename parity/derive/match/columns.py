@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from parity.derive.trace.tape import Array, Window, patches
@@ -65,6 +67,12 @@ def counted_as(statistics: Array, rows: int, others: int) -> Array:
 def rows_of(x: Array) -> int:
     """Return how many rows of x[b, rows, k] are not zeros."""
     return int(x.any(2).sum())
+
+
+def of_image(x: Array) -> Array:
+    """Return statistics of each channel of images (n, c, *space), which zeros around these do not change."""
+    rows = (0, *range(2, x.ndim))
+    return _means(np.stack([power.sum(rows) for power in _powers(x)]), np.float64(len(x)))
 
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
@@ -236,6 +244,14 @@ def _sorted(a: Array, b: Array, scale: float) -> Array | None:
     return index
 
 
+def transposed(x: Array) -> Iterator[Array]:
+    """Yield values x[b, rows, k] with their rows in the orders of two axes that are exchanged, as time and batch."""
+    count = x.shape[1]
+    for n in range(2, count // 2 + 1):
+        if count % n == 0:
+            yield x.reshape(x.shape[0], n, -1, x.shape[2]).swapaxes(1, 2).reshape(x.shape)
+
+
 def resized(x: Array, shape: tuple[int, ...]) -> Array:
     """Crop images (n, c, *space) at the end of each axis, or repeat their last line there."""
     for axis, count in enumerate(shape[2:], 2):
@@ -243,10 +259,15 @@ def resized(x: Array, shape: tuple[int, ...]) -> Array:
     return x
 
 
-def snapped(here: Array, there: Array, limit: float, sure: bool) -> Array | None:
-    """Return the other side's values if they are near but for a factor, or if it is sure that they are meant."""
-    scale = (here * there).mean() / ((there * there).mean() or 1)
-    return there if sure or np.abs(here - scale * there).mean() <= limit * np.abs(here).mean() else None
+def snapped(here: Array, orders: Sequence[Array], limit: float, sure: bool) -> Array | None:
+    """Return the nearest of several arrays of values, if it is near, or if it is sure that one of them is meant."""
+
+    def apart(other: Array) -> float:
+        scale = (here * other).mean() / ((other * other).mean() or 1)
+        return float(np.abs(here - scale * other).mean())
+
+    nearest = min(orders, key=apart)  # of equal ones the first
+    return nearest if sure or apart(nearest) <= limit * np.abs(here).mean() else None
 
 
 class Values:
@@ -302,6 +323,15 @@ def _medians(values: Array, which: Array) -> Array:
     ordered = np.sort(np.where(which, values, np.inf), axis=1)
     middle = np.stack([np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2], axis=1).clip(0, values.shape[1] - 1)
     return np.where(count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0.0)
+
+
+def hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
+    """Tell whether a matrix has zeros in other places than the left one: then it is another term of a sum."""
+    if right.all() and left.all():
+        return False
+    rows = matched(*of)
+    return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
+                                              left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
 
 
 def proportional(found: Array, other: Array) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
-from .operations import SINGLE, mixing
+from .operations import SINGLE, keeps_places, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move the labels of columns, or spread them
 MAX_STEPS = 200  # operations that are followed from one product
@@ -71,6 +71,25 @@ def summed_over(program: Program, value: int, labels: Array) -> list[Met]:
                 columns = columns[:, :, :1]
                 found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
     return found
+
+
+def behind(program: Program, value: int, labels: Array) -> Iterator[tuple[Node | None, int, Array]]:
+    """Yield (operation, which of its operands, labels of that) of what mixes columns, past functions of single values.
+
+    An output has no operation.
+
+    Args:
+      labels: see met.
+    """
+
+    def passes(node: Node, slot: int) -> bool:
+        return node.kind == "layout" or keeps_places(program, node, slot)
+
+    for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
+        if not passes(node, slot):
+            yield node, slot, here
+        elif node.output in program.tape.outputs and not program.routes(node):
+            yield None, 0, program.labelled(node, slot, here)
 
 
 def _walked(

@@ -60,3 +60,20 @@ def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
         return None
     axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
     return axes[0] if len(axes) == 1 else None if axes else SINGLE
+
+
+@_once
+def keeps_places(program: Program, node: Node, slot: int) -> bool:
+    """Tell whether each element of an operation's result is computed from one operand's element at its place alone."""
+    if node.kind != "other":
+        return node.kind in ("add", "mul")
+    values = {k: program.known(number) for k, number in enumerate(node.inputs) if k != slot}
+    drawn = {k: _drawn(program.shapes[node.inputs[k]]) if v is None else v for k, v in values.items()}
+    axis = mixed(
+        lambda x: node.run(*(drawn.get(k, x) for k in range(len(node.inputs)))), program.shapes[node.inputs[slot]]
+    )
+    return axis == SINGLE
+
+
+def _drawn(shape: tuple[int, ...]) -> Array:
+    return np.random.default_rng(0).standard_normal(shape)

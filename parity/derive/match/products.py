@@ -21,9 +21,12 @@ from .following import ALIKE, FOLLOWED, made_of, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
+Met = tuple[Array, Array]  # colours of what left columns, and of what right ones, are multiplied with or added to
+
 # Distances that stand for kinds of likeness: below PARTNER, so that they count, and far above EXACT, so that any use
 # that meets the very values comes first.
 SCALED = 0.04  # of columns that are alike but for a factor
+PADDED = 0.02  # at most, of equal images with other zeros around them: likelier than a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 CLEAR = 3  # times the distance of the nearest use: where all others are farther away, there is no doubt which one it is
 
@@ -96,7 +99,9 @@ class Products(Regrouping):
             if at_once and self._at_once(use, use.ids, near.gaps, near.rows, whole):
                 seen = next(iter(near.gaps))
                 return self._snapped(use, seen, near.rows(seen), True) if rough else None
-            free = [one for one in options if self._free(one.detail.of(one.partner.use.ids))]
+            free = [
+                one for one in options if self._free(_met_rows(near, one.partner, one.detail.of(one.partner.use.ids)))
+            ]
             if not free and self._at_once(use, group.of(use.ids), near.gaps, near.rows, group.role):
                 rows, seen, by_group = None, next(iter(near.gaps)), True
                 continue
@@ -116,6 +121,8 @@ class Products(Regrouping):
         gaps = uses.distances(found, pool)
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
         window, taps = self.program.tape.nodes[use.node].window, taps_of(use, self.program)
+        if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):
+            return Near(use, found, taps, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
         if min(gaps.values(), default=np.inf) > PARTNER:
             partial = {} if window else uses.partial(use, pool)
             if not partial and (self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found)):
@@ -167,6 +174,19 @@ class Products(Regrouping):
         left = self._left_colours[seen]
         return None if left is None else origins.order(left, right)
 
+    def _padded(self, use: Use, gaps: Mapping[uses.Seen, float]) -> dict[uses.Seen, Array]:
+        """Return the rows of convolutions that read the same images with other zeros around them."""
+        window = self.program.tape.nodes[use.node].window
+        image, found = columns.of_image(use.x), dict[uses.Seen, Array]()
+        for seen in gaps:
+            alike = seen.window == window and len(seen.image) == len(image)
+            if alike and columns.distance(image, seen.image) <= EXACT:
+                channels = columns.matched(image, seen.image)
+                taps = use.ids.shape[0] * use.ids.shape[1] // len(image)
+                if channels is not None:
+                    found[seen] = (channels[:, None] * taps + np.arange(taps)).ravel()
+        return found
+
     def _options(
         self, use: Use, grouping: uses.Grouping, group: roles.Group, near: Near, partners: Sequence[uses.Seen]
     ) -> list[Option]:
@@ -177,63 +197,68 @@ class Products(Regrouping):
           partners: those that the groups before this one have: one use is likely to have one partner, or several of one
             parameter. Layers that one parameter stacks are several too, so that roles tell more than its name.
         """
-        options = list[Option]()
+        right, options = group.of(use.ids), list[Option]()
         namesakes = self._namesakes(use, near.gaps) if self.walk.at in self.rough else []
         strays = self._strays(use, near.gaps).difference(namesakes)
         unread = group.role if group.role == roles.UNREAD else ""
         every = [(seen, other) for seen in near.gaps for other in grouping.of(seen)]
         every = [(seen, other) for seen, other in every if len(other.columns) == len(group.columns)]
-        beside = self._colours_beside(group) if len(every) > 1 else None
+        beside = self._right_beside(group) if len(every) > 1 or len(group.columns) > 1 else None
         for seen, other in every:
             if unread not in ("", other.role):
                 continue
-            gap, left_groups = near.gaps[seen], grouping.of(seen)
-            taken = not self._free(other.of(seen.use.ids))
+            gap, ids, left_groups = near.gaps[seen], other.of(seen.use.ids), grouping.of(seen)
+            taken = not self._free(_met_rows(near, seen, ids))
             apart = gap > EXACT and gap
             alone, unnamed = seen not in partners, all(seen.names != one.names for one in partners)
+            hollow = columns.hollow(right, ids, (near.found, seen.statistics, near.block))
             ends = use.node, group.columns, seen, other.columns
             added = len(every) > 1 and self._sums.otherwise(*ends, self.map, self._attempt)
-            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other, beside)
+            met = self._met_beside(beside, seen, other)
+            elsewhere = len(every) > 1 and seen not in namesakes and self._beside_others(group, seen, other, met)
             split = not roles.same_group_sizes(grouping.groups, left_groups), roles.unmet(grouping.groups, left_groups)
             role, biased = roles.difference(group.role, other.role), group.biased != other.biased
             whole = len(seen.statistics) == len(near.found) and seen not in near.partial
             # an einsum exchanges its operands: which side one is on tells less than all of these
-            unlikely = seen in strays, taken, added, elsewhere, *split
+            unlikely = seen in strays, hollow, taken, added, elsewhere, *split
             likely = (*unlikely, not whole, alone, role > 1, unnamed, biased)
             differs = other.grid != group.grid
             # layouts exchange the axes of values; those of the operands of products are in one order
             unlike = differs and (group.role.startswith("product") or sorted(other.grid) != sorted(group.grid))
-            aligned = self._aligned(group, seen, other)
+            aligned = self._aligned(group, seen, other, met)
             for turned, columns_of in enumerate((*aligned, other, *(other.orders() if differs else ()))):
                 order = self._order(use, seen, (*likely, turned), role, seen not in namesakes, apart, unlike)
                 options.append(Option(order, gap, seen, columns_of))
         return options
 
-    def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group) -> list[roles.Group]:
-        """Return the left columns in the order of what they are summed over with, if this is another one."""
-        index = self._as_over(group, seen, other) if len(group.columns) > 1 else None
-        if index is None or (np.diff(index) == 1).all():
+    def _aligned(self, group: roles.Group, seen: uses.Seen, other: roles.Group, met: Met | None) -> list[roles.Group]:
+        """Return the left columns in the order of what they meet on the way, and of where that mixes them."""
+        if len(group.columns) == 1:
             return []
-        return [replace(other, columns=other.columns[index], places=other.places[index])]
+        as_beside = met and origins.order(*met)  # of what the right ones are multiplied with or added to
+        found = (as_beside, self._as_over(group, seen, other), roles.as_behind(group, other))
+        orders = (index for index in found if index is not None and (np.diff(index) != 1).any())
+        return [replace(other, columns=other.columns[index], places=other.places[index]) for index in orders]
 
-    def _colours_beside(self, group: roles.Group) -> Array | None:
+    def _right_beside(self, group: roles.Group) -> Array | None:
         """Return the colours of what right columns are multiplied with or added to; None if not clear."""
         if group.beside is None:
             return None
         return origins.beside(self.program, group.beside, self._colours, self._own_products)
 
-    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group, colours: Array | None) -> bool:
-        """Tell whether left columns are not multiplied with or added to the partners of what the right ones are.
+    def _met_beside(self, right: Array | None, seen: uses.Seen, other: roles.Group) -> Met | None:
+        """Return the colours of what left columns meet, and those of the right ones, where both are clear."""
+        if right is None or other.beside is None:
+            return None
+        left = origins.beside(seen.program, other.beside, self._starts, self._products)
+        return None if left is None else (left, right)
 
-        Args:
-          colours: of what the right ones are; None if not clear.
-        """
+    def _beside_others(self, group: roles.Group, seen: uses.Seen, other: roles.Group, met: Met | None) -> bool:
+        """Tell whether left columns are not multiplied with or added to the partners of what the right ones are."""
+        if met is not None:
+            return origins.differ(*met)
         if group.beside is None or other.beside is None:
             return False
-        if colours is not None:
-            its = origins.beside(seen.program, other.beside, self._starts, self._products)
-            if its is not None:
-                return origins.differ(its, colours)
         right = made_of(self.program, group.beside.value, self._own_products)
         left = made_of(seen.program, other.beside.value, self._products)
         known = self._partners.keys() - {self.walk.at}  # of the product itself, some columns may have no partner yet
@@ -250,16 +275,34 @@ class Products(Regrouping):
         return None if left is None else origins.regrouped(left, right)
 
     def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
-        """Return the left row of each right one, of uses that meet other values behind the same products.
+        """Return the left row of each right one, of uses that meet other values, but that other evidence speaks for.
 
-        Raises: DeadEnd where another choice may still lead to a use that meets the same values.
+        Raises: DeadEnd where another choice may still lead to a use that does.
         """
-        found = self._following(use, pool)
+        agreeing = self._agreeing(use, pool)
+        most = max((part for _, part in agreeing.values()), default=0.0)
+        found = {seen: rows for seen, (rows, part) in agreeing.items() if part == most}
+        found = found or self._following(use, pool)
         if found and self.walk.at not in self.rough:
             names = self.rights.owners(use.ids)
-            what = "no operation on the left reads the values that its product reads"
+            gap = 1 - most if agreeing else FOLLOWED
+            what = "operations on the left read a part of the values that its product reads, none reads all"
             window = self.program.patches(self.program.tape.nodes[use.node])
-            raise DeadEnd(Stop(tuple(names), what, compare(use.kind, window)), FOLLOWED)
+            raise DeadEnd(Stop(tuple(names), what, compare(use.kind, window)), gap)
+        return found
+
+    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (rows, part) of uses of which a part of the rows meets the same values, as behind other masks."""
+        found = dict[uses.Seen, tuple[Array, float]]()
+        for seen in pool if len(use.x) == 1 and not self.program.tape.nodes[use.node].window else ():
+            here, there = use.x[0], seen.use.x[0]
+            if here.shape != there.shape:
+                continue
+            apart = np.abs(np.sort(here, 1) - np.sort(there, 1)).max(1)
+            same = here.any(1) & (apart <= EXACT * np.abs(there).max())
+            rows = columns.matched(*(columns.of_product(x[None, same], None) for x in (here, there)))
+            if same.any() and rows is not None:
+                found[seen] = (rows, float(same.mean()))
         return found
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool) -> Array | None:
@@ -274,7 +317,7 @@ class Products(Regrouping):
             taps = len(rows) // here.shape[1]
             moved = there[:, rows[::taps] // taps]
             if here.shape == there.shape:
-                return columns.snapped(here, moved, SNAP, sure)
+                return columns.snapped(here, [moved], SNAP, sure)
             other = seen.program.tape.nodes[seen.use.node]
             alike = (
                 node.window == other.window
@@ -290,7 +333,7 @@ class Products(Regrouping):
             return None
         flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
         moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
-        return columns.snapped(here, moved, SNAP, sure)
+        return columns.snapped(here, [moved, *columns.transposed(moved)], SNAP, sure)
 
     def _align_product(
         self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array | None
@@ -319,6 +362,14 @@ class Products(Regrouping):
         left = origins.colours_of(seen.use.node, left_groups * left_count).reshape(left_groups, left_count)
         own = self._colours.setdefault(use.node, np.zeros(groups * count)).reshape(groups, count)
         own[:, group.columns] = left[rows[::length] // length][:, other.columns]
+
+
+def _met_rows(near: Near, seen: uses.Seen, ids: Array) -> Array:
+    """Return the elements of a left product that read what the right one reads, if it reads other values beside."""
+    if len(ids) > 1 or ids.shape[1] <= len(near.found):
+        return ids
+    rows = near.rows(seen)
+    return ids if rows is None else ids[:, rows]
 
 
 def _told_apart(groups: Sequence[roles.Group], lefts: Iterable[uses.Seen]) -> bool:

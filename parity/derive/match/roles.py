@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import MAX_STEPS, Beside, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, behind, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -42,6 +42,7 @@ class Group:
       biased: whether anything but zero is added to them before.
       beside: None where they are multiplied with or added to no other activation.
       over: what they are summed over with, as queries with keys; None where there is no such product.
+      behind: roles of what mixes them past functions of single values, each with the rank of each column there.
     """
 
     role: str
@@ -50,6 +51,7 @@ class Group:
     biased: bool = False
     beside: Beside | None = None
     over: Beside | None = None
+    behind: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -110,6 +112,12 @@ def difference(a: str, b: str) -> int:
     return 2 if FUNCTION in a and FUNCTION in b else 3
 
 
+def as_behind(group: Group, other: Group) -> Array | None:
+    """Return the left columns in the order of where the right ones are mixed past functions of single values."""
+    common = next((role for role in group.behind if role in other.behind), None)
+    return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
+
+
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
     """Group the columns of the product at this place of the tape; columns of several batches stay together.
 
@@ -126,6 +134,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     start = (program, node.output, np.broadcast_to(labels, shape))
     small = math.prod(shape) <= LARGE_USE
     others = (met(*start), summed_over(*start)) if small else ([], [])
+    ends = _ends(*start) if small else []
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
@@ -145,7 +154,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         columns = columns[order]
         of, over = (beside(program, some, columns) for some in others)
         plus = bool(biased[columns + 1].any())
-        found.append(Group(role, columns, places[order], plus, of, over))
+        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns)))
     return found
 
 
@@ -194,6 +203,33 @@ def _middle(labels: Array) -> list[float]:
     places = ((along, n) for along, n in zip(np.nonzero(labels), np.shape(labels), strict=True) if n > 1)
     middles = (round(float(along.mean()) / (n - 1), 2) for along, n in places if along.size)
     return sorted(middle for middle in middles if middle != 0.5)
+
+
+def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
+    """Return the first operations that mix columns, past functions of single values.
+
+    Products with parameters come last: columns may stand there in any order, if the parameters' rows do. What returns
+    indices, as argmax, says nothing: code may count them from the other end.
+    """
+
+    def tells_less(end: tuple[Node | None, int, Array]) -> bool:
+        node, slot, _ = end
+        return node is not None and node.kind == "product" and node.inputs[1 - slot] not in program.active
+
+    ends = (end for end in behind(program, value, labels) if end[0] is None or end[0].output not in program.indices)
+    found = sorted(ends, key=tells_less)[:FIRST]
+    return [_reader(program, node, slot, here) if node else Reader("output", here) for node, slot, here in found]
+
+
+def _ranked(ends: Sequence[Reader], columns: Array) -> dict[str, Array]:
+    """Return for the role of each operation that all of these columns reach the rank of each of them there."""
+    found = dict[str, Array]()
+    for reader in ends:
+        if np.isin(columns + 1, reader.labels).all():
+            ranks, _ = _places(reader, columns)
+            order = np.lexsort(ranks.T[::-1]) if ranks.size else np.arange(len(columns))
+            found.setdefault(re.sub(SIDE, "product", reader.role), np.argsort(order))
+    return found
 
 
 def _present(program: Program, number: int) -> Array:

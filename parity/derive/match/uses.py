@@ -39,6 +39,11 @@ class Seen:
         return self.program.tape.nodes[self.use.node].window
 
     @cached_property
+    def image(self) -> Array:
+        """Return statistics of what a convolution reads, whatever its padding."""
+        return columns.of_image(self.use.x)
+
+    @cached_property
     def statistics(self) -> Array:
         return self._both[1]
 
