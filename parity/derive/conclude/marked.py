@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -44,5 +43,7 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     first, own = card.places[0] if card.places else "", (card.left, card.right)[side]
     for path in card.places[1:]:
         there = path + own[len(first) :] if is_inside(own, first) else path
-        inside = (k for k, site in enumerate(sites) if is_inside(site[side], there) and steps[k].kind == kind)
-        yield from ([k] for k in itertools.islice(inside, 1))
+        inside = (k for k, site in enumerate(sites) if is_inside(site[side], there))
+        yield from (
+            [k] for k in sorted(inside, key=lambda k: steps[k].kind != kind)[:1]
+        )  # of one kind, if there is one

@@ -58,8 +58,8 @@ class Divergence(NamedTuple):
 
     @property
     def of_outputs(self) -> bool:
-        """Tell whether it is no place inside the models."""
-        return self.left == self.right and self.left in (OWN, OUTPUT)
+        """Tell whether it is no place inside the models: no use of a parameter, nor a module."""
+        return self.left == self.right and (self.left == OUTPUT or (self.left == OWN and not self.use))
 
     @property
     def cause(self) -> str:
