@@ -161,6 +161,13 @@ def test_given_lengths_that_contradict_each_other_are_refused(tmp_path, capsys):
     assert len(table.apply(arrays, h2=8, h=4)) == len(arrays)
 
 
+def test_a_hole_with_the_letter_of_a_given_length_follows_from_nothing(tmp_path, capsys):
+    (tmp_path / "x.table").write_text("table 1\nq: (s d) i <-> q: s d i\nw: (s a) i <-> {s=up|gate}: i a\n")
+    source = save(tmp_path / "a.npz", {"q": np.ones((12, 5)), "w": np.ones((14, 5))})
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--set", "s=4")
+    assert code == 0 and "--set s=4, so that d=3 in (s d) of q\n" in error, error
+
+
 @pytest.mark.parametrize(
     "fused, rows, given, said",
     [

@@ -50,7 +50,8 @@ def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping
         own = sizes.get(line.number, {})
         for array, dim in ((one, dim) for one in line.arrays for dim in one.axes or ()):
             axes = {part.name for part in parts((dim,))}
-            for name in sorted(axes - taken.keys() - line.lengths.keys()) if not axes.isdisjoint(taken) else ():
+            given_here = any(own.get(name) == taken[name] for name in axes & taken.keys())  # and no hole of this name
+            for name in sorted(axes - taken.keys() - line.lengths.keys()) if given_here else ():
                 if name in own:
                     following.setdefault((name, own[name]), f"{name}={own[name]} in {dim} of {array.label}")
     texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
