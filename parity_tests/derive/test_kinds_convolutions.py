@@ -162,3 +162,14 @@ def test_a_depthwise_convolution_of_several_projections_or_one_for_each(swapped:
     found = parity.derive(*((right, left) if swapped else (left, right)), (images(2, 5, 4),))
     assert found.proven and not found.missing, str(found)
     assert "conv.weight: (Z+b+b) 1 w" in found.table.print(), found.table.print()
+
+
+def test_convolutions_of_as_many_inputs_over_other_channels_are_told_apart():
+    """Four channels under nine taps are as many columns as 36 channels under one."""
+
+    def wide(padding: int) -> torch.nn.Module:
+        parts = {"a": torch.nn.Conv2d(4, 36, 3, padding=padding), "b": torch.nn.Conv2d(36, 4, 1)}
+        return Net(lambda m, x: m.b(m.a(x).tanh()), **parts)
+
+    found = parity.derive(wide(1), wide(2), (images(2, 4, 5, 5),))
+    assert not found.proven and not found.missing

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import parity
-from parity.derive.match import attempt, choices, columns
+from parity.derive.match import attempt, choices
 from parity.derive.match.stepped import Stepped
 from parity.derive.match.stepped import stepped as by_steps
 from parity.derive.trace.sides import side
@@ -426,17 +426,6 @@ def test_windows_of_other_widths_give_a_complete_table_that_is_not_proven():
     assert all(np.array_equal(moved[name], given[name]) for name in given)
 
 
-def test_convolutions_of_as_many_inputs_over_other_channels_are_told_apart():
-    """Four channels under nine taps are as many columns as 36 channels under one."""
-
-    def wide(padding: int) -> torch.nn.Module:
-        parts = {"a": torch.nn.Conv2d(4, 36, 3, padding=padding), "b": torch.nn.Conv2d(36, 4, 1)}
-        return Net(lambda m, x: m.b(m.a(x).tanh()), **parts)
-
-    found = parity.derive(wide(1), wide(2), (images(2, 4, 5, 5),))
-    assert not found.proven and not found.missing
-
-
 @pytest.mark.parametrize(("factor", "copies"), [(1.0, 5), (0.5, 10)])
 def test_memory_is_that_of_a_few_copies_of_the_weights(factor: float, copies: int):
     def run(size: int) -> parity.Derivation:
@@ -507,13 +496,3 @@ def test_elements_of_choices_that_are_undone_have_no_partner(monkeypatch: pytest
     left, right = (torch.nn.Sequential(linear(6, 8), torch.nn.Tanh(), linear(8, 6)) for _ in range(2))
     parity.derive(left, right, (images(5, 6),))
     assert same and all(same)
-
-
-def test_a_limit_ends_only_comparisons_beyond_it():
-    rng = np.random.default_rng(0)
-    a, b = rng.random((300, columns.STATISTICS)), rng.random((400, columns.STATISTICS))
-    scale = max(columns.size_of(a), columns.size_of(b))
-    wanted = np.abs(a[:, None] - b).max(2).min(1).mean() / scale
-    assert np.isclose(columns.distance_within(a, b), wanted)
-    assert np.isclose(columns.distance_within(a, b, 1.01 * wanted), wanted)
-    assert columns.distance_within(a, b, 0.99 * wanted) == np.inf

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.match import roles
+from parity.derive.match import columns, roles
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.search import edited
@@ -82,3 +82,13 @@ def test_columns_are_grouped_once_however_often_a_search_returns_to_them(monkeyp
     monkeypatch.setattr(roles, "groups", counted)
     assert parity.derive(gated(False), gated(True), (images(3, 6),)).missing
     assert len(asked) == len(set(asked)) > 0
+
+
+def test_a_limit_ends_only_comparisons_beyond_it():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((300, columns.STATISTICS)), rng.random((400, columns.STATISTICS))
+    scale = max(columns.size_of(a), columns.size_of(b))
+    wanted = np.abs(a[:, None] - b).max(2).min(1).mean() / scale
+    assert np.isclose(columns.distance_within(a, b), wanted)
+    assert np.isclose(columns.distance_within(a, b, 1.01 * wanted), wanted)
+    assert columns.distance_within(a, b, 0.99 * wanted) == np.inf
