@@ -175,8 +175,8 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     own = tmp_path / "m.msgpack.json"
     own.write_text('{"gelu": "tanh"}')
     code, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "m.msgpack", "--config", own)
-    assert code == 2
-    assert "m.msgpack.json: exists already (--force replaces it)" in err and "note:" not in err  # refused first
+    assert code == 1
+    assert "m.msgpack.json: is no record of a conversion, so --force does not" in err and "note:" not in err
     assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
 
 

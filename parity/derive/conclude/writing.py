@@ -82,7 +82,9 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     """
     match, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
-    unread = left.tape.unread(), best.exact.unread()
+    tapes = left.tape, best.exact
+    known = not any(tape.reads_numbers for tape in tapes)  # else a parameter may be read as a number
+    unread = [tape.unread() if known else [] for tape in tapes]
     mapped, inferred = complete(match.map, lefts, rights, not match.failure, unread)
     given = best.hint.right if best.hint else ()
     inferred = [name for name in inferred if name not in given and _placed(match.map, mapped, rights, name)]
