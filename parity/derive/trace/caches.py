@@ -7,11 +7,11 @@ import ctypes
 import math
 import mmap
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 GROWN = 1 << 26  # bytes: to walk the heap takes milliseconds, a quarter of the time of deriving from small models
 
-_least: float = math.inf  # bytes that the process occupied when it was trimmed, or fewer that it occupied since
+_least: float = math.inf  # unused bytes when the heap was trimmed, or fewer since
 
 
 @contextlib.contextmanager
@@ -47,14 +47,35 @@ def _same_objects(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
 
 
 def trim() -> None:
-    """Give freed memory back to the system if the process has grown by GROWN, where the C library has a function."""
+    """Give freed memory back to the system if GROWN more of it than at the last time is kept by the C library."""
     global _least
-    if (resident := _resident()) <= _least + GROWN:
-        _least = min(_least, resident)
+    if (unused := _unused()) <= _least + GROWN:
+        _least = min(_least, unused)
         return
-    with contextlib.suppress(OSError, AttributeError, TypeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # libraries that have no such function
         ctypes.CDLL(None).malloc_trim(0)
-    _least = _resident()
+    _least = _unused()
+
+
+FIELDS = (
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+)  # fmt: skip
+
+
+class _Heap(ctypes.Structure):
+    """What glibc's mallinfo2 returns, in bytes."""
+
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in FIELDS]
+
+
+def _unused() -> int:
+    """Return how many bytes this process occupies beyond those that its heap has in use: code, and freed memory."""
+    heap = _Heap()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        measure = ctypes.CDLL(None).mallinfo2
+        measure.restype = _Heap
+        heap = measure()
+    return _resident() - heap.uordblks - heap.hblkhd
 
 
 def _resident() -> int:
