@@ -9,9 +9,9 @@ import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-GROWN = 1 << 26  # bytes: to walk the heap takes milliseconds, a quarter of the time of deriving from small models
+GROWN = 1 << 24  # bytes: to walk the heap takes milliseconds, a quarter of the time of deriving from small models
 
-_least: float = math.inf  # unused bytes when the heap was trimmed, or fewer since
+_least: float = -math.inf  # unused bytes when the heap was trimmed, or fewer since
 
 
 @contextlib.contextmanager
