@@ -277,7 +277,7 @@ def test_processes_of_make_store_what_python_compiled():
     """Also where the environment says otherwise: pip leaves it to them, and torch takes 2 s of CPU to compile."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
-    words = ["make", "--eval", "show: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "show"]
+    words = ["make", "--no-print-directory", "--eval", "show: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "show"]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     assert subprocess.run(words, cwd=documents.ROOT, env=env, capture_output=True, text=True).stdout == "[]\n"
 
