@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,10 @@ from specs.kinds import FRAMEWORKS
 ROOT = Path(__file__).parents[1]
 FLOORS = PACKAGES  # each may import itself and what stands before it
 ROOF = "convert.command_line"  # with `__main__` modules: may import any floor, and no other file may import it
+
+
+TOP = {".gitignore", "CHANGELOG.md", "CONVENTIONS.md", "LICENSE", "Makefile", "README.md", "constraints.txt",
+       "pyproject.toml", "triptych.py"}  # fmt: skip
 
 
 def module_of(path: Path) -> str:
@@ -106,6 +112,15 @@ def upward(arrows: Mapping[str, set[str]]) -> list[str]:
 def test_the_installed_command_lists_the_packages_of_the_converter():
     """It has a list of its own, as it runs before any package may be imported."""
     assert set(triptych.PACKAGES) == set(PACKAGES)
+
+
+def test_nothing_that_a_command_left_behind_is_in_the_repository():
+    """As what was converted in its folder, and what patch leaves beside a file."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("this is no clone, or git is not installed")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in listed if "/" not in name} == TOP
+    assert not [name for name in listed if name.endswith((".orig", ".rej"))]
 
 
 def test_there_is_no_circle_among_files():
