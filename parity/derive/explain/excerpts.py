@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import Edit
-from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing, pairs, run
+from parity.derive.prove.pairs import Mapped, Pair, Run, pairs, parting, run
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape
 
@@ -62,8 +62,8 @@ def excerpt(sides: tuple[Run, Run], firsts: Sequence[int], mapped: Mapped, parte
     ends = [side.tape.nodes[use.node].output if use else None for side, use in zip(sides, uses, strict=True)]
     one, other = (_part(side, firsts[k], ends[k]) for k, side in enumerate(sides))
     own = list(pairs(one, other, mapped))
-    at = len(agreeing(own, other))
-    if at == len(own) or abs(own[at].gap - parted.gap) > SAME * parted.gap:
+    at = parting(own, other)
+    if at is None or abs(own[at].gap - parted.gap) > SAME * parted.gap:
         return None
     return Excerpt((one, other), firsts, ends, at)
 

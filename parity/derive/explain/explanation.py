@@ -33,7 +33,7 @@ from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.edits.windows import other_window
 from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED
 from parity.derive.match.advice import SUMMED, feeds
-from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing
+from parity.derive.prove.pairs import Mapped, Pair, Run, parting
 from parity.derive.prove.pairs import pairs as pairs_of
 from parity.derive.trace.tape import Array
 
@@ -55,7 +55,7 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
     work = CAUSES_WORK
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
-        if (at := len(agreeing(pairs, right))) == len(pairs):
+        if (at := parting(pairs, right)) is None:
             break
         if is_reshaped:  # what follows has numbers that were recorded of other lengths, as of a mean
             places[-1] = places[-1]._replace(whole=False)
@@ -81,15 +81,9 @@ def explain(left: Run, right: Run, mapped: Mapped) -> tuple[list[Divergence], tu
             break
         is_reshaped = any(_reshaped(*runs) for runs in zip((left, right), sides_without, strict=True))
         left, right = sides_without
-    if len(places) >= CAUSES and _parts(left, right, mapped):
+    if len(places) >= CAUSES and parting(list(pairs_of(left, right, mapped)), right) is not None:
         places[-1] = places[-1]._replace(whole=False)  # there are more
     return places, (left, right)
-
-
-def _parts(left: Run, right: Run, mapped: Mapped) -> bool:
-    """Tell whether the sides part somewhere."""
-    pairs = list(pairs_of(left, right, mapped))
-    return len(agreeing(pairs, right)) < len(pairs)
 
 
 def _reshaped(before: Run, after: Run) -> bool:
@@ -184,8 +178,8 @@ def _two(trial: Recomputation) -> Explained:
         if (sides := trial.replaced(edit)) is None:
             continue
         pairs = list(pairs_of(*sides, trial.mapped))
-        at = len(agreeing(pairs, sides[1]))
-        if at != trial.at or at == len(pairs):
+        at = parting(pairs, sides[1])
+        if at is None or at != trial.at:
             continue
         other = Recomputation(sides, trial.mapped, pairs, at, work)
         other.limit = RECOMPUTED  # a difference that two edits make small by chance is none that they explain

@@ -218,7 +218,7 @@ class Recomputation:
 
     def _agreeing(self, sides: Sides) -> list[Pair]:
         """Return the pairs of uses of both sides before the first that meets other values."""
-        return agreeing(list(pairs(*sides, self.mapped)), sides[1])
+        return agreeing(pairs(*sides, self.mapped), sides[1])
 
     def _agreement(self, sides: Sides | None, at: int, cut: bool = False) -> float:
         """Return the relative difference of the use where the sides parted; infinity where they part before that place.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -117,16 +118,26 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
     yield Pair(None, None, parted(left.program.outputs, right.program.outputs))
 
 
-def agreeing(every: Sequence[Pair], right: Run) -> list[Pair]:
-    """Return the pairs before the first that parts.
+def agreeing(every: Iterable[Pair], right: Run) -> list[Pair]:
+    """Return the pairs before the first that parts; those behind are computed only where a term is looked at.
 
     A term of a sum meets its other terms, which sides may group in other ways, as where one of them adds a mask and the
     other fills places: it parts only if what reads the sum does.
     """
-    for k, pair in enumerate(every):
-        if pair.parts and ((reader := reading(pair, every[k + 1 :], right)) is None or reader.parts):
-            return list(every[:k])
-    return list(every)
+    found, rest = list[Pair](), iter(every)
+    while (pair := next(rest, None)) is not None:
+        if pair.parts:
+            rest, following = itertools.tee(rest)
+            if (reader := reading(pair, following, right)) is None or reader.parts:
+                break
+        found.append(pair)
+    return found
+
+
+def parting(every: Sequence[Pair], right: Run) -> int | None:
+    """Return the number of the first pair that parts; None where none does."""
+    at = len(agreeing(every, right))
+    return at if at < len(every) else None
 
 
 def reading(pair: Pair, following: Iterable[Pair], right: Run) -> Pair | None:
