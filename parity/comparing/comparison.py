@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from convert.errors import ConvertError, UsageError
@@ -27,7 +28,7 @@ from parity.report import Report, Result
 from parity.results.tolerance import CHECKS
 from parity.results.unequal_weights import UnequalWeights, unequal
 from parity.running.job import cause_of, raised
-from parity.running.recording import ACTIVATIONS, Recording, precision_kept, record
+from parity.running.recording import Recording, mark_random, precision_kept, record
 from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import written
@@ -128,7 +129,8 @@ def _results(
     for label, port in ports.items():
         reference = recordings[0] if recordings and check == "single-step" else None
         recordings.append(_recorded(port, inputs[label], check, label, reference, steps))
-    _draws(ports, inputs, check, recordings)
+    for port, recording in zip(ports.values(), recordings, strict=True):
+        mark_random(recording, check, partial(port.is_random, inputs[recording.label]))
     for each in filter(None, (recordings[0], recordings[0].truth)):
         each.notes += _weights_notes(ports)
     results = judge(subject, recordings)
@@ -209,21 +211,6 @@ def _weights_notes(ports: Mapping[str, Port | Own]) -> list[str]:
         return [f"whether the weights are equal was not compared, {why}"]
     lengths = in_a_row(f"{name}={length}" for name, length in paired.lengths.items())
     return [f"arrays are laid out with {lengths}, as in the models that the Table was derived from: no shape shows it"]
-
-
-def _draws(
-    ports: Mapping[str, Port | Own], inputs: Mapping[str, Inputs], check: str, recordings: list[Recording]
-) -> None:
-    """Mark the recordings of models whose outputs depend on random numbers."""
-    for port, recording in zip(ports.values(), recordings, strict=True):
-        try:
-            training = check not in ACTIVATIONS
-            recording.random = not recording.cause and port.is_random(inputs[recording.label], training)
-        except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
-            what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
-            recording.notes.append(f"{what}: {type(error).__name__}: {why}")
-        if recording.truth is not None:
-            recording.truth.random = recording.random
 
 
 def _port(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from traceback import walk_tb
 from typing import Protocol
@@ -16,7 +16,7 @@ from parity.given.targets import Target
 from parity.results.result import NO_PORT, NOT_INSTALLED
 from ports.runners.inputs import Inputs
 
-from .recording import ACTIVATIONS, Recording, record
+from .recording import Recording, mark_random, record
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
@@ -70,12 +70,11 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     except Exception as error:  # a port is code: anything may be wrong with it
         return without(*cause_of(error, job))
     recordings: Recordings = {}
+    is_random = cache(partial(port.is_random, images))  # it runs the model, alike for each check of one mode
     for check in job.checks:
         try:
-            made = record(port, images, check, label or job.framework, feeds.get(check), job.steps)
-            for each in filter(None, (made, made.truth)):
-                each.random = port.is_random(images, training=check not in ACTIVATIONS)
-            recordings[check] = made
+            recordings[check] = record(port, images, check, label or job.framework, feeds.get(check), job.steps)
+            mark_random(recordings[check], check, is_random)
         except Exception as error:
             recordings[check] = without(*cause_of(error, job))[check]
     return recordings

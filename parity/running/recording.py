@@ -126,6 +126,21 @@ def record(
     return recording
 
 
+def mark_random(recording: Recording, check: str, is_random: Callable[[bool], bool]) -> None:
+    """Mark a recording, and its float64 twin, of a model whose outputs depend on random numbers.
+
+    Args:
+      is_random: tells that of the model in training mode (True) or in evaluation mode.
+    """
+    try:
+        recording.random = not recording.cause and is_random(check not in ACTIVATIONS)
+    except Exception as error:  # whatever a model raises when it is run or traced again: the verdict stands
+        what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
+        recording.notes.append(f"{what}: {type(error).__name__}: {why}")
+    if recording.truth is not None:
+        recording.truth.random = recording.random
+
+
 def _dropout_note(rates: Sequence[str], masks: Sequence[Any] | None) -> str:
     """Say where dropout is judged; or that no mask is, as a rate of the Config reaches no call of dropout.
 
