@@ -173,26 +173,28 @@ def test_an_entry_of_a_golden_case_that_is_not_right_is_one_error(entry, changed
     assert first == f"{path}: is not that of a complete golden case\n" and message in "".join(problems)
 
 
+def of_another_page(golden, name, old, new):
+    """Write a page of another name with some text replaced, and a case of it; return (page, folder of the case)."""
+    page, write = golden
+    other, case = page.with_name(f"{name}.py"), write()
+    other.write_text(page.read_text().replace(old, new))
+    about = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps({**about, "architecture": name}))
+    return str(other), case
+
+
 def test_a_golden_case_is_compared_with_the_names_of_its_own_page_alone(golden, capsys):
     """A page with a wrong line may have fewer of its names than another, which is here `golden`."""
-    page, write = golden
-    case = write()
-    page.with_name("wrong.py").write_text(page.read_text().replace("layers.{i}.1", "layers.{i+1}.1"))
-    about = json.loads((case / "case.json").read_text())
-    (case / "case.json").write_text(json.dumps({**about, "architecture": "wrong"}))
-    assert goldens.check(case, str(page.with_name("wrong.py"))) == 1
+    page, case = of_another_page(golden, "wrong", "layers.{i}.1", "layers.{i+1}.1")
+    assert goldens.check(case, page) == 1
     err = capsys.readouterr().err
     assert "does not hold the original arrays of this wrong\n  - missing layers.2.1.weight\n" in err, err
     assert "\n  - unexpected layers.0.1.weight\n" in err
 
 
 def test_a_fault_of_a_page_is_printed_once_for_all_of_its_cases(golden, capsys):
-    page, write = golden
-    case = write()
-    page.with_name("faulty.py").write_text(page.read_text().replace("{i}.fc1  <->", "{i}.fc_1 <->"))
-    about = json.loads((case / "case.json").read_text())
-    (case / "case.json").write_text(json.dumps({**about, "architecture": "faulty"}))
-    assert [goldens.check(case, str(page.with_name("faulty.py"))) for _ in range(2)] == [1, 1]
+    page, case = of_another_page(golden, "faulty", "{i}.fc1  <->", "{i}.fc_1 <->")
+    assert [goldens.check(case, page) for _ in range(2)] == [1, 1]
     err = capsys.readouterr().err
     assert err.count("dialect 'original' is not well defined") == 1
     assert err.endswith(f"\n{case}: was not run, for the same reason\n")
