@@ -77,10 +77,8 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
         atomic_folder.check_apart(path, out)
     sources = [file for path in read for file in _files_of(path)]
     if not writer.one_file:
-        try:
-            check_path([], out, force)
-        finally:  # what --force does not replace either has another remedy
-            atomic_folder.check(out, writer, record.is_record)
+        atomic_folder.check(out, writer, record.is_record)  # first: --force is no remedy for what this refuses
+        check_path([], out, force)
         return Target(out, writer, shards, names, [], sharded)
     _check_files(sources, out, force, names, record_beside=not writer.keeps_metadata and not sharded)
     outdated = replacing.outdated(out, names) if force else []

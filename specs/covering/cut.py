@@ -61,6 +61,6 @@ def _open_ranges(table: Lines) -> Iterator[tuple[Line, Signature, int]]:
     """Yield (line, array, axis) of each range without an end that lines drop."""
     for line in table.lines:
         for array in line.left.arrays if line.kind == "drop" else ():
-            dim = last_range(array)
+            axis, dim = last_range(array) or (0, None)
             if dim and dim.window and dim.window[1] is None and dim.factors:
-                yield line, array, (array.axes or ()).index(dim)
+                yield line, array, axis

@@ -32,9 +32,9 @@ def derived_lengths(table: Lines) -> dict[str, str]:
     return dict(_LENGTH.findall(claim(table, LENGTHS)))
 
 
-def last_range(array: Signature) -> Dim | None:
-    """Return the dimension of which a derived line drops or fills a range: behind it no other has one."""
-    return next((dim for dim in reversed(array.axes or ()) if dim.window), None)
+def last_range(array: Signature) -> tuple[int, Dim] | None:
+    """Return the axis of which a derived line drops or fills a range, and its dimension: no later one has a range."""
+    return next(((k, dim) for k, dim in reversed([*enumerate(array.axes or ())]) if dim.window), None)
 
 
 def derived_whole(table: Lines) -> dict[str, int]:

@@ -44,6 +44,5 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     for path in card.places[1:]:
         there = path + own[len(first) :] if is_inside(own, first) else path
         inside = (k for k, site in enumerate(sites) if is_inside(site[side], there))
-        yield from (
-            [k] for k in sorted(inside, key=lambda k: steps[k].kind != kind)[:1]
-        )  # of one kind, if there is one
+        alike = sorted(inside, key=lambda k: steps[k].kind != kind)  # stable: the first of this kind, or the first
+        yield from ([k] for k in alike[:1])

@@ -7,7 +7,6 @@ import shlex
 from convert.errors import called
 from convert.folding import listed
 from parity.derive.fold.rows import DerivedTable
-from specs.notation.claims import last_range
 from specs.words import count, in_a_row
 
 from .ranges import dropped_ranges, filled_ranges
@@ -40,10 +39,7 @@ def _refused(table: DerivedTable) -> str:
     lengths = {
         f"{each.array.label} has other than {count(each.of, each.noun)}" for each in dropped_ranges(table) if each.fixed
     }
-    values = [
-        f"{each.array.label} has other values than 0 in {last_range(each.array)}"
-        for each in filled_ranges(table.reverse())
-    ]
+    values = [f"{each.array.label} has other values than 0 in {each.dim}" for each in filled_ranges(table.reverse())]
     return f", refused where {' or where '.join([*lengths, *values])}" if lengths or values else ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from parity.derive.fold.rows import DerivedTable
+from specs.notation.axes import Dim
 from specs.notation.claims import last_range
 from specs.notation.lines import Line
 from specs.notation.paths import match
@@ -18,14 +19,19 @@ class Range(NamedTuple):
 
     Args:
       number, of: how many positions it has, of how many of the axis in the models of the derivation. noun: of one.
-      fixed: whether the range has no end, so that its beginning is a number of these models.
+      dim: as the line writes it: "x[7:]".
     """
 
     array: Signature
+    dim: Dim
     number: int
     of: int
     noun: str
-    fixed: bool
+
+    @property
+    def fixed(self) -> bool:
+        """Tell whether the range has no end, so that its beginning is a number of these models."""
+        return self.dim.window is not None and self.dim.window[1] is None
 
     def __str__(self) -> str:
         return f"{self.array} ({self.number:,} of {count(self.of, self.noun)})"
@@ -58,17 +64,16 @@ def together(ranges: Collection[Range], what: str) -> str:
         return ""
     arrays = dict.fromkeys(each.array.label for each in ranges)
     some = next(iter(ranges)).counted if len(ranges) == 1 else f"ranges of {count(len(arrays), 'array')}"
-    return f"{some}, which {'is' if ranges and some.startswith('1 of') else 'are'} {what}"
+    return f"{some}, which {'is' if some.startswith('1 of') else 'are'} {what}"
 
 
 def _ranges(line: Line, shapes: Mapping[str, tuple[int, ...]], side: int) -> Iterator[Range]:
     for array in (line.left, line.right)[side].arrays:
-        dim = last_range(array)
+        axis, dim = last_range(array) or (0, None)
         name = next((name for name in shapes if match(array.path, name)), "") if dim else ""
         if not (dim and dim.window and name):
             continue
-        axis, shape = (array.axes or ()).index(dim), shapes[name]
+        shape = shapes[name]
         start, stop, _ = slice(*dim.window).indices(shape[axis])
         rows = all(length == 1 for length in shape[:axis]) and not any(d.window for d in (array.axes or ())[:axis])
-        fixed = dim.window[1] is None
-        yield Range(array, stop - start, shape[axis], "row" if rows else "position", fixed)
+        yield Range(array, dim, stop - start, shape[axis], "row" if rows else "position")

@@ -186,10 +186,8 @@ def _table(
     made = {name for _, right_names, _ in groups for name in right_names} | set(given.right if given else ())
     unused = [name for name in (*facts.lefts.names, *facts.ties[0]) if facts.ties[0].get(name, name) not in used]
     extra = [*(dropped(name, 0) for name in unused if name not in used)]
-    spoken = {*map(escaped, used)}, {*map(escaped, made)}
-    extra += [
-        row for row in facts.extra if spoken[0].isdisjoint(dict(row.left)) and spoken[1].isdisjoint(dict(row.right))
-    ]
+    lefts, rights = {*map(escaped, used)}, {*map(escaped, made)}  # that other lines speak of
+    extra += [row for row in facts.extra if lefts.isdisjoint(dict(row.left)) and rights.isdisjoint(dict(row.right))]
     extra += [
         constant(name, len(facts.rights.shapes[name]), exact(value), "<->" if facts.zeroed(name) else "<-")
         for name, value in facts.blank.items() if name not in made

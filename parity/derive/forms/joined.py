@@ -16,7 +16,7 @@ from parity.derive.trace.tape import Array, Node, Tape, recording
 MOST = 4  # values of which the columns of one product are joined
 
 
-def apart(program: Program) -> Tape:
+def separated(program: Program) -> Tape:
     """Return the tape with a product for each value that is joined; the same one where none are."""
 
     def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:

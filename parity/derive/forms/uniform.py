@@ -71,13 +71,13 @@ def _apart(node: Node, slot: int, axis: int, neutral: Array, shape: Shape, numbe
     """Return the operation without the places where one operand is neutral, which have the other operand's values."""
     nodes = list[Node]()
     record, order = recording(nodes, number, node.site), np.argsort(np.argsort(neutral, kind="stable"))
-    kept = np.flatnonzero(~neutral), np.flatnonzero(neutral)
+    others, own_places = np.flatnonzero(~neutral), np.flatnonzero(neutral)
 
     def part(value: int, places: Array) -> int:
         return record("layout", (value,), lambda a: np.take(np.broadcast_to(a, shape), places, axis))
 
-    rest = record(node.kind, tuple(part(value, kept[0]) for value in node.inputs), node.run)
-    own = part(node.inputs[1 - slot], kept[1])
+    rest = record(node.kind, tuple(part(value, others) for value in node.inputs), node.run)
+    own = part(node.inputs[1 - slot], own_places)
     record("layout", (rest, own), lambda a, b: np.take(np.concatenate([a, b], axis), order, axis))
     return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
 

@@ -10,7 +10,7 @@ from parity.derive.forms.bilinear import bilinears, turned
 from parity.derive.forms.cancelled import cancelled
 from parity.derive.forms.factored import factored
 from parity.derive.forms.gathered import gathered
-from parity.derive.forms.joined import apart
+from parity.derive.forms.joined import separated
 from parity.derive.forms.modulated import modulated
 from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
@@ -61,7 +61,8 @@ def _of_all_experts(program: Program) -> Tape:
 
 
 FORMS = (
-    looked_up, factored, apart, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind,
+    looked_up, factored, separated, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before,
+    scaled_behind,
 )  # fmt: skip
 
 
