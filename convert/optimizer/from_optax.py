@@ -18,9 +18,9 @@ from .state import KIND, State
 MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
 PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 AROUND = {
-    "mini_step": "optax.MultiSteps has it within: save {params, step: opt_state.gradient_step, "
+    "mini_step": "optax.MultiSteps wraps the state of an optimizer: save {params, step: opt_state.gradient_step, "
     "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates",
-    "notfinite_count": "optax.apply_if_finite has it within: save {params, step, opt_state: opt_state.inner_state}",
+    "notfinite_count": "optax.apply_if_finite wraps the state of an optimizer: save {params, step, opt_state: opt_state.inner_state}",
 }  # array of a state that has an optimizer's own within it -> how to save that
 
 
