@@ -176,7 +176,8 @@ def test_the_state_within_one_of_optax_converts_as_the_refusal_says(around, run,
         advice = "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates"
     else:
         within = {"step": np.int32(1), "opt_state": state.inner_state}
-        advice = "optax.apply_if_finite wraps the state of an optimizer: save {params, step, opt_state: opt_state.inner_state}"
+        advice = "optax.apply_if_finite wraps the state of an optimizer: save {params, step, "
+        advice += "opt_state: opt_state.inner_state}"
     (tmp_path / "x.table").write_text("table 1: flax <-> flax\nparams/w: i o <-> params/w: i o\n")
     (tmp_path / "whole.msgpack").write_bytes(to_bytes({"params": params, "step": 2, "opt_state": state}))
     (tmp_path / "within.msgpack").write_bytes(to_bytes({"params": params, **within}))

@@ -20,7 +20,8 @@ PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.p
 AROUND = {
     "mini_step": "optax.MultiSteps wraps the state of an optimizer: save {params, step: opt_state.gradient_step, "
     "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates",
-    "notfinite_count": "optax.apply_if_finite wraps the state of an optimizer: save {params, step, opt_state: opt_state.inner_state}",
+    "notfinite_count": "optax.apply_if_finite wraps the state of an optimizer: save {params, step, "
+    "opt_state: opt_state.inner_state}",
 }  # array of a state that has an optimizer's own within it -> how to save that
 
 
