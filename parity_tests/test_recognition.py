@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,28 @@ def test_transposed_matrices_are_called_so(run, tmp_path):
     assert code == 2 and "classes=9 was asked for" in err and "once it is transposed" not in err, err
     save_file({**turned, "norm.bias": np.zeros(3, "f4")}, tmp_path / "other.safetensors")
     assert "once it is transposed" not in run("timm2torch", tmp_path / "other.safetensors")[2]
+
+
+def test_a_damaged_array_is_named_and_not_those_that_fit(run, tmp_path):
+    """Where sizes are read off the damaged one: by the record, by --config, and by the other arrays alone."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.npz")[0] == 0
+    arrays, name = dict(np.load(tmp_path / "x.npz")), "blocks.0.channel_mix.fc1.weight"
+    has, cut = arrays[name].shape, arrays[name][:-1]
+    misfit = f"{name} has shape {list(cut.shape)}, expected {list(has)}"
+    np.savez(tmp_path / "bare.npz", **{**arrays, name: cut})
+    np.savez(tmp_path / "beside.npz", **{**arrays, name: cut})
+    shutil.copy(tmp_path / "x.npz.json", tmp_path / "beside.npz.json")
+    code, _, err = run("torch2flax", tmp_path / "beside.npz")
+    assert code == 1 and err.strip().endswith(f"\n  - {misfit}"), err
+    code, _, err = run("torch2flax", tmp_path / "bare.npz", "--config", tmp_path / "x.npz")
+    assert code == 1 and err.strip().endswith(f"\n  - {misfit}"), err
+    code, _, err = run("torch2flax", tmp_path / "bare.npz")  # fields are open besides, and no value helps
+    assert code == 1 and "is open" not in err and f"as its weight has shape {list(cut.shape)}" in err, err
+    code, _, err = run("torch2flax", tmp_path / "x.npz", "--set", f"channel_hidden={has[0] - 1}")
+    assert code == 2 and "was asked for" in err, err  # which no array shows
+    np.savez(tmp_path / "turned.npz", **{**arrays, name: arrays[name].T.copy()})
+    code, _, err = run("torch2flax", tmp_path / "turned.npz")
+    assert code == 1 and f"{name} has shape {list(has[::-1])}: once it is transposed" in err, err
 
 
 def test_names_in_capitals_are_called_so(run, tmp_path):

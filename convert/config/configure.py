@@ -31,7 +31,7 @@ from specs.words import with_article
 
 from . import module_settings
 from .conventions import computing, required, same, unshown_from
-from .inference import inferred, sizes, whole_config
+from .inference import inferred, outvoted, sizes, whole_config
 from .pixels import known as known_preprocessing
 from .pixels import with_size
 from .settings import IGNORED, Settings, in_our_terms
@@ -207,14 +207,14 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
 def _shown(
     path: str, reading: Reading, record: Record, asked: Mapping[str, Any], none: Collection[str]
 ) -> dict[str, Any]:
-    """Return the fields that the arrays show. Those of arrays that are missing come from the record and the user."""
+    """Return the fields that the arrays show; those of missing or damaged arrays come from the record and the user."""
+    is_recorded = _is_of(record, reading)
+    stated = {**(record.content.get("config", {}) if is_recorded else {}), **asked}
     try:
-        return inferred(path, reading)
+        return outvoted(reading, inferred(path, reading), stated)
     except (KeyError, IndexError) as error:
-        is_recorded = _is_of(record, reading)
-        stated = record.content.get("config", {}) if is_recorded else {}
         is_guess = not is_recorded and specs.folder(reading.architecture) is None  # a page is named by the user
-        return whole_config(path, reading, error, {**stated, **asked}, is_guess, none)
+        return whole_config(path, reading, error, stated, is_guess, none)
 
 
 def _is_of(record: Record, reading: Reading) -> bool:

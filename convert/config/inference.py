@@ -107,6 +107,42 @@ def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
     return missing, [name for name in tensors if name not in used]
 
 
+def outvoted(reading: Reading, shown: dict[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file's arrays show of its Config, corrected where the array that shows it is itself damaged.
+
+    `infer` reads each size off one array. Where record or user state another, that is taken instead if an array fits it
+    that does not fit the size shown, and no fewer fit in all: the error then names the damaged array.
+    """
+    other = {k: v for k, v in stated.items() if k in shown and configs.tuples(v) != configs.tuples(shown[k])}
+    if not other:
+        return shown
+    unfit = list[set[str]]()
+    for values in (shown, {**shown, **other}):
+        try:
+            unfit.append(_unfit(reading, configs.build(reading.spec.config, {**example(reading), **stated, **values})))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # no such network exists
+            return shown
+    return {**shown, **other} if unfit[0] - unfit[1] and len(unfit[0]) >= len(unfit[1]) else shown
+
+
+def example(reading: Reading) -> dict[str, Any]:
+    """Return the fields of one network of an architecture, for those that change no shape and that nobody states."""
+    return next(map(configs.as_dict, reading.spec.named.values()), {})
+
+
+def _unfit(reading: Reading, config: Any) -> set[str]:
+    """Return our names of the arrays of a Config that a file lacks or has in another shape."""
+    own, unfit = dialects(reading.architecture)[reading.dialect], set[str]()
+    for parameter in parameters(list(reading.spec.layers(config))):
+        stored = place(parameter, own, config) if parameter.leaf != "count" else None
+        if stored:
+            tied = [(name, one.shape) for one in stored.alternatives for name in one.names.values()]
+            there = [(reading.tensors[name].shape, shape) for name, shape in tied if name in reading.tensors]
+            if not there or any(tuple(has) != tuple(shape) for has, shape in there):
+                unfit.add(parameter.name)
+    return unfit
+
+
 def _placed(reading: Reading, name: str) -> bool:
     """Tell whether the dialect places an array of this very name: "fc2" has the form of "fc1", and is another one."""
     return bool(placing(lines(reading.architecture, reading.dialect), name))

@@ -1,19 +1,22 @@
 """Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
 
+import contextlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from convert import folding
 from convert.config.configure import configure
-from convert.config.inference import without_array
+from convert.config.inference import example, without_array
 from convert.config.settings import Settings
-from convert.config.variants import restrictions
+from convert.config.variants import alike, restrictions
 from convert.errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
 from convert.files.base import Reader
 from convert.reading.readings import Reading
 from convert.reading.recognise import Group, dialects
 from convert.records.record import Record
 from specs.dialects import HUB, extras
+from specs.spec import Spec
 
 from .by_dialect import translate
 from .plan import Plan
@@ -83,11 +86,37 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
     try:
         return _plan(request, reading)
     except OpenFields as error:
-        return Rejected(reading, error)
+        return Rejected(reading, _whatever_is_open(request, reading, error) or error)
     except ConvertError as error:
         absent = folding.no_arrays(without_array(reading, request.reader.skipped), lambda _: "None")
         error.problems[:0] = folding.capped(list(absent.values()), "no arrays")
         return Rejected(reading, error)
+
+
+def _whatever_is_open(request: Request, reading: Reading, error: OpenFields) -> PlanError | None:
+    """Return the error of arrays that do not fit, whatever the open fields are; None if all fit, or depend on them."""
+    reader, record, settings, dst, dtype = request
+    values = {name: value for name, value in example(reading).items() if name in error.fields}
+    stated, none = settings._replace(values={**settings.values, **values}), without_array(reading, reader.skipped)
+    try:
+        configuration = configure(reader.path, reading, record, stated, reader.modules, none)
+        translate(reader, reading, configuration, dst, {}, dtype)
+    except PlanError as misfit:
+        of_shapes = misfit.unfit and not any(
+            _changes_shapes(reading.spec, configuration.config, name) for name in values
+        )
+        return misfit if of_shapes else None
+    except ConvertError:
+        return None
+    return None
+
+
+def _changes_shapes(spec: Spec, config: Any, name: str) -> bool:
+    """Tell whether arrays depend on a whole number of a Config."""
+    value = getattr(config, name)
+    with contextlib.suppress(ValueError):
+        return type(value) is int and not alike(spec, config, replace(config, **{name: value + 1}))
+    return False
 
 
 def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:

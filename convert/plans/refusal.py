@@ -38,6 +38,7 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
+SINGLES = 8  # matrices that do not fit of which each is tried transposed by itself
 
 
 class NotReplicated(UsageError):
@@ -86,11 +87,13 @@ def _by_transposed(request: Request, rejected: Rejected) -> PlanError | None:
         return None
     own = rejected.reading.tensors
     matrices = [name for name in error.unfit if len(own[name].shape) == 2]
-    turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in matrices}
-    if not turned or not _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
-        return None
-    error.problems[:] = _with_transposed(turned, error.problems)
-    return error
+    alone = [[name] for name in matrices[:SINGLES]] if len(matrices) > 1 else []  # others may be sized by it
+    for names in [matrices, *alone]:
+        turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in names}
+        if turned and _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
+            error.problems[:] = _with_transposed(turned, error.problems)
+            return error
+    return None
 
 
 def _without_contradiction(request: Request, rejected: Rejected) -> ConvertError:
