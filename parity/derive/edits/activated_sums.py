@@ -63,15 +63,15 @@ class Moved(Edit):
         size, nodes = tape.size, list[Node]()
         for node in tape.nodes:
             if node.output in skipped:
-                nodes.append(Node("layout", (skipped[node.output],), node.output, identity, node.site, None))
+                nodes.append(Node("layout", (skipped[node.output],), node.output, identity, node.site))
             elif (place := totals.get(node.output)) is None:
                 nodes.append(node)
             elif place.before:
-                nodes += [node._replace(output=size), Node("other", (size,), node.output, self.run, node.site, None)]
+                nodes += [node._replace(output=size), Node("other", (size,), node.output, self.run, node.site)]
                 size += 1
             else:
                 terms = tuple(size if number == place.term else number for number in node.inputs)
-                nodes += [Node("other", (place.term,), size, self.run, node.site, None), node._replace(inputs=terms)]
+                nodes += [Node("other", (place.term,), size, self.run, node.site), node._replace(inputs=terms)]
                 size += 1
         return replace(tape, nodes=nodes, size=size, parts={})
 
@@ -117,7 +117,7 @@ def _behind(program: Program, first: int) -> Iterator[Place]:
         blocks.append((chain[0].value, nodes, names))
     for entry, nodes, names in blocks:
         inner, made = {node.output for node in nodes}, program.makers.get(entry)
-        readers = {program.tape.nodes[at].output for at, _ in program.readers(entry)}
+        readers = {node.output for node in program.reading(entry)}
         if made is None or not readers <= inner or program.makers[nodes[-1].output] < first:
             continue
         if act := activation(program, program.tape.nodes[made]):

@@ -52,7 +52,7 @@ class Behind(Valued):
                 number = nodes[-1].output
             ends.append(number)
         product = node._replace(inputs=(ends[1], node.inputs[1]), output=tape.number())
-        return [*nodes, product, Node("mul", (ends[0], product.output), node.output, np.multiply, node.site, None)]
+        return [*nodes, product, Node("mul", (ends[0], product.output), node.output, np.multiply, node.site)]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Behind(Edit):
             if (place := results.get(node.output)) is None:
                 nodes.append(node)
                 continue
-            nodes += [node._replace(output=size), Node("layout", (size,), size + 1, place.spread, node.site, None)]
+            nodes += [node._replace(output=size), Node("layout", (size,), size + 1, place.spread, node.site)]
             named, size = {place.norm.entry: size + 1}, size + 2
             for part in (*place.norm.nodes, *place.stretch.nodes):
                 named[part.output] = part.output if part is place.stretch.nodes[-1] else size

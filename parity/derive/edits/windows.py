@@ -43,7 +43,7 @@ class OtherWindow(Edit):
         """Return the convolution with what it reads."""
         image, kernel = node.inputs
         other = node._replace(inputs=(framed, kernel), run=convolution(self.window), window=self.window)
-        return [Node("layout", (image,), framed, partial(_framed, self.frame), node.site, None), other]
+        return [Node("layout", (image,), framed, partial(_framed, self.frame), node.site), other]
 
 
 def other_window(nodes: tuple[Node, Node], images: tuple[Array, Array]) -> OtherWindow | None:

@@ -56,7 +56,7 @@ def turned(program: Program, bilinear: Bilinear) -> Tape:
         return a.swapaxes(1, 2) if flipped else a
 
     def layout(value: int, run: Callable[[Array], Array], output: int) -> Node:
-        return Node("layout", (value,), output, run, second.site, None)
+        return Node("layout", (value,), output, run, second.site)
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
         if at != bilinear.second:

@@ -104,10 +104,10 @@ def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Nod
     places = np.stack(np.broadcast_arrays(columns.at, rows.numbers[:, :, None], columns.column[:, None]))
     forms.shapes[full] = (experts, rows.n, columns.matrix.shape[1])
     return [
-        Node("layout", (rows.value,), stacked, rows.layout, node.site, None),
-        Node("layout", (weight.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site, None),
+        Node("layout", (rows.value,), stacked, rows.layout, node.site),
+        Node("layout", (weight.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site),
         node._replace(inputs=(stacked, matrices), output=product),
-        Node("layout", (product,), full, _split_by_expert(experts, rows.shared), node.site, None),
+        Node("layout", (product,), full, _split_by_expert(experts, rows.shared), node.site),
         _choice(forms, Chosen(full, weight.which, places if slot else places.swapaxes(2, 3)), node),
     ]
 
@@ -189,7 +189,7 @@ def _choice(forms: Forms, chosen: Chosen, node: Node) -> Node:
     def run(full: Array, index: Array) -> Array:
         return full[np.reshape(index, -1)[place], row, column]
 
-    return Node("layout", (chosen.full, chosen.which), node.output, run, node.site, None)
+    return Node("layout", (chosen.full, chosen.which), node.output, run, node.site)
 
 
 def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]:
@@ -211,7 +211,7 @@ def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]
         elif (columns := _of_columns(forms, value, first)) is not None:
             operands.append(number())
             source = forms.weights[value].source
-            layouts.append(Node("layout", (source,), operands[-1], _row_by_expert(columns), node.site, None))
+            layouts.append(Node("layout", (source,), operands[-1], _row_by_expert(columns), node.site))
         else:
             return []
     full = number()

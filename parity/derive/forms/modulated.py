@@ -103,14 +103,11 @@ def _modulated(program: Program, node: Node) -> Modulated | None:
 
 def _operands(program: Program, part: Part) -> list[Part] | None:
     """Return the two factors of a value that is a product of each element, laid out otherwise or not."""
-    value, layouts = program.before_layouts(part.value)
+    value, moved = program.origin(part.value)
     at = program.makers.get(value)
     if at is None or (node := program.tape.nodes[at]).kind != "mul":
         return None
     shape = program.shapes[value]
-    moved = elements(shape)
-    for layout in layouts:
-        moved = layout.run(moved)
     picked = moved.ravel()[part.pick].astype(np.int64) - 1
     if (picked < 0).any():  # zeros that were put between
         return None
@@ -176,4 +173,4 @@ def _written(program: Program, node: Node, modulation: Modulated, number: Callab
     )
     y = record("layout", (nodes[-1].output,), lambda a: a.reshape(out))
     y = scaled(y, modulation.behind, [spread(part, out) for part in modulation.behind])
-    return [*nodes, Node("layout", (y,), node.output, identity, node.site, None)]
+    return [*nodes, Node("layout", (y,), node.output, identity, node.site)]

@@ -25,7 +25,7 @@ def looked_up(program: Program) -> Tape:
             if table in weights and ones in program.plain and _are_one_hot(_value(program, ones, values), slot):
                 which = number()
                 numbers = Node("other", (ones,), which, _numbers_of(slot), node.site, None, Operation("argmax"))
-                return [numbers, Node("layout", (table, which), node.output, _rows_of(slot), node.site, None)]
+                return [numbers, Node("layout", (table, which), node.output, _rows_of(slot), node.site)]
         return [node]
 
     return program.tape.rewritten(instead)

@@ -35,11 +35,10 @@ def routed(program: Program) -> Tape:
     rows: dict[int, Rows] = {}
 
     def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        name = node.call.name if node.call else ""
         index = node.inputs[1] if len(node.inputs) > 1 else -1
-        if name in GATHERS and index in counts and node.inputs[0] not in rows:
+        if node.name in GATHERS and index in counts and node.inputs[0] not in rows:
             return _gathered(program, node, counts[index], rows, number)
-        if name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
+        if node.name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
             if rows[node.inputs[-1]].axis:
                 raise Unlike
             return _masked(node, number)
@@ -55,7 +54,7 @@ def routed(program: Program) -> Tape:
 
 def scatters(tape: Tape) -> bool:
     """Tell whether an operation puts or adds results at places of an array."""
-    return any(node.call is not None and node.call.name in (*ADDS, *PUTS) for node in tape.nodes)
+    return any(node.name in (*ADDS, *PUTS) for node in tape.nodes)
 
 
 def passed_over(program: Program) -> int:
@@ -72,7 +71,7 @@ def _scattered(program: Program) -> dict[int, int]:
 def _scatters(program: Program) -> Iterator[tuple[int, Array, int]]:
     """Yield (number of the indices, indices, number of rows) of what puts or adds results at first places of arrays."""
     for node in program.tape.nodes:
-        if node.call and node.call.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
+        if node.call and node.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
             index = program.indices.get(node.inputs[1])
             first = node.call.settings.get("dim", 0) == 0 and program.shapes[node.inputs[0]]
             if index is not None and index.ndim == 1 and first:
@@ -86,7 +85,7 @@ def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], n
     axes = [axis for axis, (n, k) in enumerate(zip(source, shape, strict=False)) if (n, k) == (count, len(index))]
     if len(node.inputs) == 2 and len(source) == len(shape) and len(axes) == 1:
         rows[node.output] = Rows(node.inputs[1], axes[0])
-        return [Node("layout", node.inputs[:1], node.output, identity, node.site, None)]
+        return [Node("layout", node.inputs[:1], node.output, identity, node.site)]
     if shape[:1] != (len(index),):
         raise Unlike
     some = number()
@@ -99,7 +98,7 @@ def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], n
 
     return [
         node._replace(output=some),
-        Node("other", (some, node.inputs[1]), node.output, spread, node.site, None),
+        Node("other", (some, node.inputs[1]), node.output, spread, node.site),
     ]
 
 
@@ -118,13 +117,13 @@ def _masked(node: Node, number: Callable[[], int]) -> list[Node]:
         return every
 
     part = number()
-    if node.call and node.call.name in ADDS and node.call.settings.get("alpha", 1) == 1:
+    if node.call and node.name in ADDS and node.call.settings.get("alpha", 1) == 1:
         return [
-            Node("other", (index, values), part, masked, node.site, None),
-            Node("add", (before, part), node.output, np.add, node.site, None),
+            Node("other", (index, values), part, masked, node.site),
+            Node("add", (before, part), node.output, np.add, node.site),
         ]
-    if node.call and node.call.name in PUTS and not node.call.settings.get("accumulate", False):
-        return [Node("other", (before, index, values), node.output, put, node.site, None)]
+    if node.call and node.name in PUTS and not node.call.settings.get("accumulate", False):
+        return [Node("other", (before, index, values), node.output, put, node.site)]
     raise Unlike
 
 
@@ -147,9 +146,9 @@ def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callabl
         return [node]
     x, y = number(), number()  # rows are the second axis of what a product reads
     return [
-        Node("layout", node.inputs[:1], x, _turned, node.site, None),
+        Node("layout", node.inputs[:1], x, _turned, node.site),
         node._replace(inputs=(x, node.inputs[1]), output=y),
-        Node("layout", (y,), node.output, _turned, node.site, None),
+        Node("layout", (y,), node.output, _turned, node.site),
     ]
 
 

@@ -116,16 +116,16 @@ def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, number: Callabl
     x = product.inputs[matrix.axis - 1]
     inputs = (scaled, product.inputs[1]) if matrix.axis == 1 else (product.inputs[0], scaled)
     nodes = [
-        Node("layout", (node.inputs[1 - matrix.slot],), factor, picked(pick), node.site, None),
-        Node("mul", (x, factor), scaled, np.multiply, node.site, None),
+        Node("layout", (node.inputs[1 - matrix.slot],), factor, picked(pick), node.site),
+        Node("mul", (x, factor), scaled, np.multiply, node.site),
         product._replace(inputs=inputs),
     ]
     if matrix.bias >= 0:
         row, term = number(), number()
         nodes += [
-            Node("layout", (matrix.term,), row, picked(matrix.term_at), node.site, None),
+            Node("layout", (matrix.term,), row, picked(matrix.term_at), node.site),
             product._replace(inputs=(factor, row) if matrix.axis == 1 else (row, factor), output=term),
-            Node("add", (product.output, term), number(), np.add, node.site, None),
+            Node("add", (product.output, term), number(), np.add, node.site),
         ]
     for layout in (tape.nodes[at] for at in matrix.chain):
         nodes.append(layout._replace(inputs=(nodes[-1].output,), output=number()))
@@ -218,8 +218,8 @@ def scaled_behind(program: Program) -> Tape:
             product, plain, factor = nodes.pop(), number(), number()
             nodes += [
                 product._replace(output=plain),
-                Node("layout", (scale.factor,), factor, picked(scale.pick), node.site, None),
-                Node("mul", (plain, factor), product.output, np.multiply, node.site, None),
+                Node("layout", (scale.factor,), factor, picked(scale.pick), node.site),
+                Node("mul", (plain, factor), product.output, np.multiply, node.site),
             ]
         return nodes
 

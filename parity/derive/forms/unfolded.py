@@ -29,10 +29,10 @@ def unfolded(program: Program, groups: Collection[int] = (1,)) -> Tape:
             return [node]
         (x, w), rows, matrix, product = node.inputs, number(), number(), number()
         return [
-            Node("layout", (x,), rows, _rows(taps, window), node.site, None),
-            Node("layout", (w,), matrix, _matrices(window), node.site, None),
-            Node("product", (rows, matrix), product, np.matmul, node.site, None),
-            Node("layout", (product,), node.output, _images(program.shapes[node.output]), node.site, None),
+            Node("layout", (x,), rows, _rows(taps, window), node.site),
+            Node("layout", (w,), matrix, _matrices(window), node.site),
+            Node("product", (rows, matrix), product, np.matmul, node.site),
+            Node("layout", (product,), node.output, _images(program.shapes[node.output]), node.site),
         ]
 
     return program.tape.rewritten(instead)

@@ -108,17 +108,17 @@ def _split(node: Node, rows: int, columns: Mapping[int, float], tape: Tape, numb
     rest = [k for k in range(rows) if k not in columns]
     some, less, value = number(), number(), number()
     nodes = [
-        Node("layout", (x,), some, lambda v: v[:, :, rest], node.site, None),
-        Node("layout", (w,), less, lambda v: v[:, rest], node.site, None),
+        Node("layout", (x,), some, lambda v: v[:, :, rest], node.site),
+        Node("layout", (w,), less, lambda v: v[:, rest], node.site),
         node._replace(inputs=(some, less), output=value),
     ]
     for k, scale in columns.items():
         row, term, total, factor = number(), number(), number(), number()
         tape.constants[factor] = np.float64(scale)
         nodes += [
-            Node("layout", (w,), row, lambda v, k=k: v[:, k : k + 1], node.site, None),
-            Node("mul", (row, factor), term, np.multiply, node.site, None),
-            Node("add", (value, term), total, np.add, node.site, None),
+            Node("layout", (w,), row, lambda v, k=k: v[:, k : k + 1], node.site),
+            Node("mul", (row, factor), term, np.multiply, node.site),
+            Node("add", (value, term), total, np.add, node.site),
         ]
         value = total
     nodes[-1] = nodes[-1]._replace(output=node.output)

@@ -106,7 +106,7 @@ def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
     following = list[Node]()
     for node in tape.live().nodes:
         slots = [slot for slot, value in enumerate(node.inputs) if value not in tape.constants]
-        compares = node.call is not None and node.call.name.strip("_") in EQUALITIES | COMPARISONS
+        compares = node.name.strip("_") in EQUALITIES | COMPARISONS
         if compares and len(slots) == 1 and [*compared_numbers(tape, node)] == [number]:
             following.append(node._replace(run=partial(shifted, node.run, slots[0])))
     yield from (changed(nodes) for nodes in (following, *([node] for node in following)) if nodes)

@@ -210,7 +210,7 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
     """Yield the limits of operations of which one operand alone is no constant."""
     for node in tape.live().nodes:
         slots = [slot for slot, number in enumerate(node.inputs) if number not in tape.constants]
-        name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
+        name = node.name.strip("_") if len(slots) == 1 else ""
         if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
             yield Comparison(side, node, slots[0], number)
             yield Flat(side, node, slots[0], number, math.copysign(FAR, number))

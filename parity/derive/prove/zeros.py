@@ -64,7 +64,7 @@ def _without_ties(tape: Tape) -> Tape:
     """Return the tape with values that grow a little along the axis of each choice; this one itself if it has none."""
     chosen, made = dict[int, int](), {node.output for node in tape.nodes}
     for node in tape.nodes:
-        if node.call and node.call.name.strip("_") in CHOICES and node.inputs[0] in made:
+        if node.name.strip("_") in CHOICES and node.inputs[0] in made:
             axes = [node.call.settings[key] for key in AXES if node.call.settings.get(key) is not None]
             chosen[node.inputs[0]] = int(np.ravel([*axes, -1][0])[0])
     return tape.rewritten(
@@ -79,7 +79,7 @@ def _grown(node: Node, axis: int, other: int) -> list[Node]:
         steps = np.arange(np.shape(values)[axis]) * (STEP if np.asarray(values).dtype.kind == "f" else 0)
         return np.moveaxis(np.moveaxis(values, axis, -1) + steps.astype(np.asarray(values).dtype), -1, axis)
 
-    return [node._replace(output=other), Node("other", (other,), node.output, grow, node.site, None)]
+    return [node._replace(output=other), Node("other", (other,), node.output, grow, node.site)]
 
 
 def _with_zeros(array: Array, step: int) -> Array:

@@ -82,8 +82,13 @@ class Node(NamedTuple):
     output: int
     run: Callable[..., Array]
     site: str
-    window: Window | None
+    window: Window | None = None
     call: Operation | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what the framework calls it; "" where the kind says all."""
+        return self.call.name if self.call else ""
 
 
 @dataclass
