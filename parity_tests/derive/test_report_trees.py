@@ -17,7 +17,7 @@ from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
 from parity.derive.report.addresses import where
-from parity.derive.report.rating import Rated
+from parity.derive.report.trees import Rated
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 
