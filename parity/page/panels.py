@@ -65,7 +65,7 @@ def panels(models: Sequence[Model], limits: LimitNotes) -> Markup:
     text = " ".join(filter(None, about))
     said = tag("p", text, class_="soft") if text else NOTHING
     closed = [tag("p", PRINTED, class_="soft printed")] * ("agreeing" in kinds)
-    return tag("section", tag("h2", "Error of every array"), said, *closed, plot_legend(every), *parts)
+    return tag("section", tag("h2", "Error of every array"), said, *closed, _plot_legend(every), *parts)
 
 
 def _outcome(results: Sequence[Result], mark: Sequence[str]) -> list[str]:
@@ -172,7 +172,7 @@ def _pair(r: Result, line: Markup, limits: LimitNotes, first: Markup = NOTHING) 
     return tag("tr", head, error, bound, worst)
 
 
-def plot_legend(plots: Sequence[Plot]) -> Markup:
+def _plot_legend(plots: Sequence[Plot]) -> Markup:
     """Explain what plots have beside their lines."""
     drawn = [r for plot in plots for r in plot.results]
     meanings = [CROSSES[word] for word in beyond_numbers(drawn) if word in CROSSES]

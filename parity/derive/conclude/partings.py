@@ -49,8 +49,7 @@ def divergences(match: Match, proof: Proof, proven: bool, lows: Mapping[str, str
     for step in match.steps:
         if 10 * worst < step.gap <= most and step.kind != "add":  # see judged: such a gap depends on the order of terms
             worst = step.gap
-            sites = place(step.left_site, step.left), place(step.right_site, step.right)
-            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind), use=(step.kind, step.right)))
+            parted.append(Divergence(*step.modules, step.gap, advice=feeds(step.kind), use=(step.kind, step.right)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += _rounded(proof.tables)
         alone = proof.rounding[0] if len(proof.rounding) == 1 else ""
@@ -225,7 +224,7 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     """
     if not card.use:
         return
-    sites = [(place(step.left_site, step.left), place(step.right_site, step.right)) for step in steps]
+    sites = [step.modules for step in steps]
     kind, names = card.use
     here = [k for k, (_, right) in enumerate(sites) if right == card.right]
     same = sorted((k for k in here if steps[k].right == names), key=lambda k: steps[k].kind != kind)  # stable

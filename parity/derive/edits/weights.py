@@ -55,7 +55,7 @@ def _calls(program: Program, value: int) -> tuple[str, ...]:
     for node in reversed(program.tape.nodes[: program.makers[value] + 1]):
         if node.output in wanted:
             wanted.update(node.inputs)
-            names.append(node.call.title if node.call else node.kind)
+            names.append(node.title)
     return tuple(reversed(names))
 
 

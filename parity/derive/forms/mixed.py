@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, tried
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, tried
 
 CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from, by what frameworks call the operation
 
@@ -20,17 +20,14 @@ CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from,
 def mixed(program: Program) -> Tape:
     """Return the tape with such means in one form; the same one where there are none."""
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         mean = _mean(program, node) if node.kind == "add" else None
         if mean is None:
             return [node]
-        (x, y, weight), minus, apart, part = mean, number(), number(), number()
-        return [
-            Node("other", (y,), minus, np.negative, node.site),
-            Node("add", (x, minus), apart, np.add, node.site),
-            Node("mul", (apart, weight), part, np.multiply, node.site),
-            node._replace(inputs=(y, part)),
-        ]
+        x, y, weight = mean
+        apart = new.sum([x, new.record("other", (y,), np.negative)])
+        new.again(node, (y, new.record("mul", (apart, weight), np.multiply)))
+        return new.nodes
 
     return program.tape.rewritten(instead)
 
@@ -84,14 +81,14 @@ def added(tape: Tape) -> Tape:
     """Return the tape with such choices as sums; the same one where there are none."""
     sums = {node.output: node.inputs for node in tape.nodes if node.kind == "add"}
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         terms = _terms(node, sums)
         if terms is None:
             return [node]
-        (plain, x, y), chosen = terms, number()
+        plain, x, y = terms
         operands = tuple(y if k in _cases(node) else value for k, value in enumerate(node.inputs) if k != plain)
-        choice = node._replace(inputs=operands, output=chosen, run=_with_zero(node.run, plain))
-        return [choice, Node("add", (x, chosen), node.output, np.add, node.site)]
+        new.sum([x, new.again(node._replace(run=_with_zero(node.run, plain)), operands)])
+        return new.nodes
 
     return tape.rewritten(instead)
 

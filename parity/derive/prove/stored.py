@@ -24,7 +24,7 @@ from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
 from .absent import EQUALITIES, compared_numbers
-from .trial import Trial, depended_on
+from .trial import Trial, depended_on, zeros_of
 from .unreached import COMPARISONS
 
 KINDS = "iub"
@@ -118,8 +118,7 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
     read = _read(left), _read(right)
     if not any(read):
         return read
-    first = {**{name: name for name in left.parameters}, **left.ties}
-    arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()} | left.others
+    arrays = zeros_of(left)
 
     def reached(names: Sequence[str]) -> set[str]:
         """Return the right arrays that the table makes of some left ones."""

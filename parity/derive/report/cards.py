@@ -38,7 +38,7 @@ def cards(derivation: Derivation) -> Markup:
     articles += [_stopped(derivation, derivation.stopped)] if derivation.stopped else []
     articles += [_stated(what, how) for what, how in derivation.not_shown]
     parts = [tag("div", *articles, class_="cards")] if articles else []
-    parts += [without_partner(derivation)] if derivation.missing else []
+    parts += [_without_partner(derivation)] if derivation.missing else []
     following = derivation.following
     parts += [tag("p", tag("b", "Next: "), coded(f"{following}."), class_="next")] if following else []
     return tag("section", tag("h2", "Where the models differ"), *parts) if parts else Markup()
@@ -165,14 +165,14 @@ def _sites_of(use: Step) -> tuple[str, str]:
     """Return where both sides use a parameter; rows of a table, which are read as they are, stand at its own module."""
     if use.kind == "place":
         return site("", use.left), site("", use.right)
-    return site(use.left_site, use.left), site(use.right_site, use.right)
+    return use.modules
 
 
 def _sentence(text: str) -> Markup:
     return tag("p", prose(f"{begun(text)}."), class_="key")
 
 
-def without_partner(derivation: Derivation) -> Markup:
+def _without_partner(derivation: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module, unless its reason names them.
 
     Those whose lack is the cause of a place where the models part stand in its card.

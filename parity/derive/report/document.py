@@ -61,7 +61,7 @@ def page(
         verdict=prose(f"{_verdict(derivation, *names)}."),
         totals=join(totals, *known),
         provenance=join(models(about, ("left", "right")), provenance(about)),
-        divergences=join(cards(derivation), measures(derivation)),
+        divergences=join(cards(derivation), _measures(derivation)),
         results=table(derivation, out),
         remarks=_remarks(derivation),
         modules=trees(derivation),
@@ -137,7 +137,7 @@ class Measure(NamedTuple):
         return join(tag("dt", self.label), tag("dd", value, prose(note), about))
 
 
-def measures(derivation: Derivation) -> Markup:
+def _measures(derivation: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition, and of outputs why they have none."""
     rows = [*_outputs(derivation), *_gradients(derivation)]
     off = len(derivation.compared) > derivation.agreeing and not derivation.proven

@@ -17,7 +17,7 @@ from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
-from .addresses import STOPPED, alone_anchors, anchors, stopping, where
+from .addresses import STOPPED, alone_anchors, anchors, stopping
 from .tree import Module, alike, alike_names, right_of, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
@@ -207,10 +207,10 @@ class Rated:
         self.found, self.alone, self.stop = derivation, alone_anchors(derivation), stopping(derivation)[:1]
         self.addresses = {key(use): address for address, use in _parting(derivation).items()}
         self.parting = "noted" if derivation.proven else "first"
-        places = [where(use) for use in derivation.compared]
+        places = [use.modules for use in derivation.compared]
         parts = {*anchors(derivation), *_listed(derivation)}
         begin = next((k for k, place in enumerate(places) if place in parts), len(places))
-        after = (where(use) for use in derivation.compared[begin:] if use.gap > PARTED_USES)
+        after = (use.modules for use in derivation.compared[begin:] if use.gap > PARTED_USES)
         self.follow = {*after} - parts
         self.idle = {*derivation.unobservable, *derivation.idle_parts} if derivation.proven else set[str]()
 
@@ -222,7 +222,7 @@ class Rated:
 
     def rate(self, uses: Iterable[Step]) -> str:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
-        off = [where(use) for use in uses if use.gap > PARTED_USES]
+        off = [use.modules for use in uses if use.gap > PARTED_USES]
         return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
 
 
@@ -230,7 +230,7 @@ def _parting(derivation: Derivation) -> dict[str, Step]:
     """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
     rows: dict[str, Step] = {}
     for place, address in anchors(derivation).items():
-        uses = [use for use in derivation.compared if where(use) == place]
+        uses = [use for use in derivation.compared if use.modules == place]
         rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
     return rows
 
@@ -246,8 +246,8 @@ def _listed(derivation: Derivation) -> Iterator[tuple[str, str]]:
     for card in derivation.divergences:
         side = ("left", "right").index(card.changed) if card.changed else 0
         for path in card.places[1:]:
-            inside = (place for place in map(where, off) if is_inside(place[side], path))
-            own = (place for place in map(where, uses) if place[side] == path)
+            inside = (place for place in (use.modules for use in off) if is_inside(place[side], path))
+            own = (place for place in (use.modules for use in uses) if place[side] == path)
             yield from itertools.islice(itertools.chain(_likewise(uses, card, side, path), inside, own), 1)
 
 
@@ -256,9 +256,9 @@ def _likewise(uses: Sequence[Step], card: Divergence, side: int, path: str) -> I
     here, first = (card.left, card.right)[side], card.places[0]
     if is_inside(here, first):
         there = path + here[len(first) :]
-        yield from (place for use in uses if use.gap > PARTED_USES and (place := where(use))[side] == there)
+        yield from (place for use in uses if use.gap > PARTED_USES and (place := use.modules)[side] == there)
 
 
 def key(use: Step) -> tuple[str, ...]:
     """Return what tells a use from the others in the rows."""
-    return use.kind, *use.right, *where(use)
+    return use.kind, *use.right, *use.modules
