@@ -128,6 +128,31 @@ class Version(argparse.Action):
 ASSUME = "accept the default of each setting that changes the outputs and that nobody states"
 
 
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """Add --spec."""
+    parser.add_argument(
+        "--spec", metavar="PAGE", action="append", default=[],
+        help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
+    )  # fmt: skip
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    form: str = "KEY=VALUE",
+    about: str = "one Config field; may be repeated",
+    assume: str = ASSUME,
+) -> None:
+    """Add --config and --set; --assume unless its help is empty."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
+    )
+    parser.add_argument("--set", metavar=form, action="append", default=[], help=about)
+    if assume:
+        parser.add_argument("--assume", action="store_true", help=assume)
+
+
 def add_quiet(parser: argparse.ArgumentParser, beside: str = "") -> None:
     """Add --quiet. Args: beside: what a command prints all the same."""
     parser.add_argument("--quiet", action="store_true", help=f"print only notes and what is wrong{beside}")

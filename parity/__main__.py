@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from convert.errors import called
-from convert.running import ASSUME, Arguments, Version, add_quiet, guarded
+from convert.running import Arguments, Version, add_quiet, add_settings, add_spec, guarded
 from parity.results.tolerance import CHECKS
 from specs.kinds import DTYPES, FRAMEWORKS
 
@@ -76,24 +76,13 @@ def _add_runs(flags: Arguments) -> None:
 
 def _add_models(flags: Arguments) -> None:
     """Add what says of a model what its name or its file does not."""
-    flags.add_argument(
-        "--spec", metavar="PAGE", action="append", default=[],
-        help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
-    )  # fmt: skip
+    add_spec(flags)
     flags.add_argument(
         "--src", metavar="DIALECT", help="dialect of the checkpoints, if the names of their arrays do not tell"
     )
     flags.add_argument("--step", type=int, metavar="N", help="step of a training run's folder (default: newest)")
     flags.add_argument("--weights", metavar="PART", help="part of checkpoints, e.g. state_dict_ema; / is the root")
-    flags.add_argument(
-        "--config",
-        metavar="FILE",
-        help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
-    )
-    flags.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
-    )
-    flags.add_argument("--assume", action="store_true", help=ASSUME)
+    add_settings(flags)
 
 
 def _add_output(flags: Arguments) -> None:

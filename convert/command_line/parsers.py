@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from convert.documents import document
 from convert.errors import called
-from convert.running import ASSUME, Arguments, Version, add_quiet
+from convert.running import Arguments, Version, add_quiet, add_settings, add_spec
 
 
 class Command(NamedTuple):
@@ -86,9 +86,9 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
         "--table", metavar="FILE", help="say which line of this Table reads which arrays, and how long its axes are"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: the file is of its right side")
-    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", assume="")
+    add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", assume="")
     _add_weights(parser)
-    _add_spec(parser)
+    add_spec(parser)
     add_quiet(parser)
 
 
@@ -111,15 +111,15 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
         "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
-    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", ASSUME_ALIKE)
-    _add_spec(parser)
+    add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated", ASSUME_ALIKE)
+    add_spec(parser)
     add_quiet(parser)
 
 
 def _add_verify_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a file that was written with a record")
     _add_step(parser)
-    _add_spec(parser)
+    add_spec(parser)
     add_quiet(parser)
 
 
@@ -136,33 +136,10 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("architectures", nargs="*", metavar="ARCH", help="which to list (default: all)")
-    _add_spec(parser)
-
-
-def _add_spec(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--spec", metavar="PAGE", action="append", default=[],
-        help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
-    )  # fmt: skip
+    add_spec(parser)
 
 
 ASSUME_ALIKE = "accept that both files agree in each setting that changes the outputs and that nothing states of either"
-
-
-def _add_settings(
-    parser: ArgumentParser,
-    form: str = "KEY=VALUE",
-    about: str = "one Config field; may be repeated",
-    assume: str = ASSUME,
-) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
-    )
-    parser.add_argument("--set", metavar=form, action="append", default=[], help=about)
-    if assume:
-        parser.add_argument("--assume", action="store_true", help=assume)
 
 
 def _add_step(parser: ArgumentParser) -> None:
@@ -177,7 +154,7 @@ def _add_weights(parser: ArgumentParser) -> None:
 
 
 def _add_route_arguments(parser: ArgumentParser) -> None:
-    _add_settings(parser)
+    add_settings(parser)
     parser.add_argument(
         "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
     )
@@ -193,7 +170,7 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="to paddle or with --with-optimizer: a new model's weights, saved by its framework",
     )
-    _add_spec(parser)
+    add_spec(parser)
     _add_conversion_arguments(parser)
 
 

@@ -153,11 +153,16 @@ def appeared(out: str) -> UsageError:
 
 def sync_folder(path: str) -> None:
     """Sync the folder of `path` to the disk, so that its renames survive a crash."""
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    sync(os.path.dirname(os.path.abspath(path)))
+
+
+def sync(path: str) -> None:
+    """Sync a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write(path: str, content: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from convert.errors import ConvertError, UsageError, command_or_call, option
 from specs.words import first_few
 
-from .atomic import Claim, appeared, locked, temporary_of, undisturbed
+from .atomic import Claim, appeared, locked, sync, sync_folder, temporary_of, undisturbed
 from .base import Writer
 from .folders.base import RECORD
 
@@ -126,7 +126,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
     """Give a finished folder its name: at once, and without force only if nothing has that name."""
     for inner, _, names in os.walk(temporary):
         for path in (inner, *(os.path.join(inner, name) for name in names)):
-            _sync(path)
+            sync(path)
     if not os.path.lexists(out):
         os.rename(temporary, out)
     elif force:
@@ -134,15 +134,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
         _remove(temporary)  # what had the name before
     else:
         raise appeared(out)
-    _sync(os.path.dirname(os.path.abspath(out)))
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(out)
 
 
 def _swap(temporary: str, out: str) -> None:

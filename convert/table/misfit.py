@@ -55,10 +55,16 @@ def replicas(table: Table, sources: Mapping[str, Tensor]) -> int:
     return number if fits(table, {name: tensor.shape[1:] for name, tensor in sources.items()}) else 0
 
 
-def fits(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Tell whether arrays of these shapes fit a Table, for some lengths of the axes that they leave open."""
+def fits(
+    table: Table, shapes: Mapping[str, tuple[int, ...]], like: Mapping[str, tuple[int, ...]] | None = None
+) -> bool:
+    """Tell whether arrays of these shapes fit a Table, for some lengths of the axes that they leave open.
+
+    Args:
+      like: the shapes of the arrays on the right, if these have to fit too.
+    """
     try:
-        table.layout(shapes)
+        table.layout(shapes, like)
     except SizeError:
         return True
     except TableError:

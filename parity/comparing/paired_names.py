@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import UsageError
+from convert.table.misfit import fits
 from parity.given.module_names import STACKED, PairedNames
 from parity.given.own import recognise
 from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
@@ -89,12 +90,11 @@ class _Side:
     @classmethod
     def of(cls, model: Any) -> _Side:
         from parity.derive.trace.call import call_of
-        from parity.derive.trace.sides import side
+        from parity.derive.trace.sides import arrays_of, side
 
         own = side(model, call_of(()))
-        tied = {name: own.parameters[first] for name, first in own.ties.items()}
-        arrays = {**own.parameters, **tied, **own.others}
-        return cls(recognise(model)[0], {name: tuple(array.shape) for name, array in arrays.items()}, own.ties)
+        shapes = {name: tuple(array.shape) for name, array in arrays_of(own).items()}
+        return cls(recognise(model)[0], shapes, own.ties)
 
     def module(self, name: str) -> str:
         """Return the path of the module that an array belongs to, as the framework's models list it."""
@@ -141,23 +141,13 @@ def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tup
             ones = dict.fromkeys(error.remedy.enough, 1)
             return table.layout(left, right, ones), ones, error.remedy.enough
     except TableError as error:
-        if _fits(table.reverse(), left, right):
+        if fits(table.reverse(), left, right):
             raise UsageError(
                 f"names: the Table's left side is {labels[1]}, and {labels[0]} is given first: exchange the models, "
                 f"{{{labels[1]!r}: ..., {labels[0]!r}: ...}}, or pass names=table.reverse()"
             ) from None
         what = f"names: the Table does not fit {' and '.join(labels)}, of which the first is its left side"
         raise UsageError(f"{what}: {error.message}", error.problems) from error
-
-
-def _fits(table: Table, left: Shapes, right: Shapes) -> bool:
-    try:
-        table.layout(left, right)
-    except SizeError:
-        return True
-    except TableError:
-        return False
-    return True
 
 
 def _pairs(layout: Layout, left: _Side, right: _Side) -> tuple[list[Pair], set[Pair], list[Pair]]:

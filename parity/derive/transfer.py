@@ -19,7 +19,7 @@ from .deriving import derive
 from .findings.derivation import Derivation
 from .fold.rows import DerivedTable
 from .trace.call import call_of
-from .trace.sides import side
+from .trace.sides import arrays_of, side
 from .trace.tape import Array
 
 
@@ -45,10 +45,10 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
             )
         derivation = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
     else:
-        like, lengths = _arrays(right), _lengths(derivation.table, options)
+        like, lengths = arrays_of(side(right, call_of(()))), _lengths(derivation.table, options)
     if not derivation.proven:
         raise ConvertError("the models were not proven equal: nothing was transferred", reasons(derivation))
-    arrays = left if isinstance(left, Mapping) else _arrays(left)
+    arrays = left if isinstance(left, Mapping) else arrays_of(side(left, call_of(())))
     return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like, **lengths))
 
 
@@ -71,13 +71,6 @@ def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:
 
     back = table.reverse()
     return back if fits(back) and not fits(table) else table
-
-
-def _arrays(model: Any) -> dict[str, Array]:
-    """Return all arrays of a model, under each of their names."""
-    own = side(model, call_of(()))
-    tied = {name: own.parameters[first] for name, first in own.ties.items()}
-    return {**own.parameters, **tied, **own.others}
 
 
 def reasons(derivation: Derivation) -> list[str]:

@@ -6,9 +6,9 @@ caveats       what the comparisons do not show
 matrix        results by model, check and dtype
 pair_table    errors of each pair of models
 module_table  modules of a user's own models
-panels        every plot, with its value_table
+panels        every plot, with its legend and its value_table
 value_table   errors of all arrays of a plot
 limit_notes   why limits are as they are
-plot          error curves; plot_scale places them, plot_lines draws them, plot_legend explains them
+plot          error curves; plot_scale places them, plot_lines draws them
 markup        builds elements, and escapes text
 """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.trace.einsum import read_einsum
+from parity.derive.trace.paddle_forms import read_einsum
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape
 

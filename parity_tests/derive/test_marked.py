@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import parity
-from parity.derive.conclude.marked import marked
+from parity.derive.conclude.partings import marked
 from parity.derive.explain.divergence import Divergence
 from parity.derive.match.choices import Step
 

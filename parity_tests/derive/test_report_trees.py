@@ -16,8 +16,7 @@ from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
-from parity.derive.report.addresses import where
-from parity.derive.report.rating import Rated
+from parity.derive.report.trees import Rated
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 
@@ -354,4 +353,4 @@ def test_classes_are_known_by_the_paths_of_modules(framework: str, path: str):
     x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
     found = parity.derive(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU()), model, (x,))
     assert found.proven and found.classes[1][path] == "Linear"
-    assert {where(use)[1] for use in found.compared} == {path}
+    assert {use.modules[1] for use in found.compared} == {path}

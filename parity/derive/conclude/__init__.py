@@ -3,11 +3,9 @@
 conclusion    runs all the others, and returns the Derivation
 writing       folds the match into the lines of a Table
 summands      orders terms of which only the sum counts, before the lines are written
-shifted       finds tables whose rows stand elsewhere in the other model
-unread_rows   finds tables of which the inputs read some rows alone
+rows          finds tables whose rows stand elsewhere in the other model, or are read in part
 verdict       proves the Table, or says why it is not proven
 chosen        lists partners that nothing confirms
 unit_lengths  lists parameters whose order of axes no run shows
-partings      lists where the models part
-marked        gives uses at these places their differences
+partings      lists where the models part, and gives uses there their differences
 """

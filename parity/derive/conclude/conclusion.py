@@ -36,8 +36,7 @@ from parity.derive.trace.sites import shown
 from specs.words import in_a_row
 
 from .chosen import chosen, repeated
-from .marked import marked, uses_at
-from .partings import divergences, partings
+from .partings import divergences, marked, partings, uses_at
 from .unit_lengths import unseen_orders
 from .verdict import judged
 from .writing import Written, of_one_number, unseen, without_unknown, written

@@ -1,10 +1,10 @@
-"""List where two models part, with causes that recomputing confirms."""
+"""List where two models part, with causes that recomputing confirms, and give uses there the size of their place."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -27,7 +27,7 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.precomputed import RoundedTable
 from parity.derive.trace.program import Refused
-from parity.derive.trace.sites import OUTPUT, OWN, place
+from parity.derive.trace.sites import OUTPUT, OWN, is_inside, place
 from parity.derive.trace.tape import Array
 from specs.numbers import apart
 
@@ -49,8 +49,7 @@ def divergences(match: Match, proof: Proof, proven: bool, lows: Mapping[str, str
     for step in match.steps:
         if 10 * worst < step.gap <= most and step.kind != "add":  # see judged: such a gap depends on the order of terms
             worst = step.gap
-            sites = place(step.left_site, step.left), place(step.right_site, step.right)
-            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind), use=(step.kind, step.right)))
+            parted.append(Divergence(*step.modules, step.gap, advice=feeds(step.kind), use=(step.kind, step.right)))
     if proof.exact <= EQUAL_OUTPUTS < proof.error:
         parted += _rounded(proof.tables)
         alone = proof.rounding[0] if len(proof.rounding) == 1 else ""
@@ -201,3 +200,40 @@ def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Map each right parameter to its left one, where these two share elements with no other parameter."""
     counts = Counter(name for names in partners.values() for name in names)
     return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}
+
+
+def marked(steps: Sequence[Step], places: Sequence[Divergence]) -> list[Step]:
+    """Return the uses of parameters, each at which the models part with a difference.
+
+    The matching compares uses with what differs removed, as a factor that all values have, or goes on with the left
+    model's values on the right: such a use agrees by construction.
+    """
+    out = list(steps)
+    for card in places:
+        for numbers in uses_at(out, card) if math.isfinite(card.size) else ():
+            if out[numbers[0]].gap <= PARTED_USES:
+                for k in numbers:
+                    out[k] = out[k]._replace(gap=max(out[k].gap, card.size), by_place=True)
+    return out
+
+
+def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
+    """Yield the number of the use that parts the models at each place of a card; without a cause, also those behind it.
+
+    These are in its module, and read what differs.
+    """
+    if not card.use:
+        return
+    sites = [step.modules for step in steps]
+    kind, names = card.use
+    here = [k for k, (_, right) in enumerate(sites) if right == card.right]
+    same = sorted((k for k in here if steps[k].right == names), key=lambda k: steps[k].kind != kind)  # stable
+    if same:
+        yield same[:1] if card.cause else [k for k in here if k >= same[0]]
+    side = ("left", "right").index(card.changed) if card.changed else 0
+    first, own = card.places[0] if card.places else "", (card.left, card.right)[side]
+    for path in card.places[1:]:
+        there = path + own[len(first) :] if is_inside(own, first) else path
+        inside = (k for k, site in enumerate(sites) if is_inside(site[side], there))
+        alike = sorted(inside, key=lambda k: steps[k].kind != kind)  # stable: the first of this kind, or the first
+        yield from ([k] for k in alike[:1])

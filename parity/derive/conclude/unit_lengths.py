@@ -142,7 +142,7 @@ def _before(program: Program, value: int, labels: Array) -> Iterator[Place]:
 
 def _is_reshape(node: Node) -> bool:
     """Tell whether the model's code asks for other lengths of axes: no squeeze, whose axes have one length always."""
-    return node.kind == "layout" and node.call is not None and node.call.name.strip("_") in RESHAPES
+    return node.kind == "layout" and node.name.strip("_") in RESHAPES
 
 
 def _places(program: Program, node: Node, labels: Array, joined: bool) -> Iterator[Place]:
@@ -161,7 +161,7 @@ def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     An axis that all readers drop is an index of the code, and has this length in any model.
     """
     before, after = labels.shape, program.shapes[node.output]
-    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    readers = program.reading(node.output)
     dropped = bool(readers) and all(_drops_axis(program, other) for other in readers)
     if dropped or len(before) != len(after) or labels.size > LARGE_PIECE:
         return
@@ -174,7 +174,7 @@ def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
 
 def _repeats(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     """Yield where axes of length 1 stand that repeat an axis once, as a head of keys has one of queries."""
-    if node.call and node.call.name in TILES and labels.shape == program.shapes[node.output]:
+    if node.name in TILES and labels.shape == program.shapes[node.output]:
         yield from (_beside(np.moveaxis(labels, axis, -1), True) for axis, n in enumerate(labels.shape) if n > 1)
     elif _is_reshape(node) and _is_added(program, node.inputs[0]):
         units = _units(labels.shape, program.shapes[node.output])
@@ -279,7 +279,7 @@ def _pairs(one: Array, other: Array) -> set[tuple[float, ...]]:
 
 def _is_batch(program: Program, value: int) -> bool:
     """Tell whether products of two activations alone read a value: its first axis joins all others of the batch."""
-    readers = [program.tape.nodes[at] for at, _ in program.readers(value)]
+    readers = program.reading(value)
     return bool(readers) and all(node.kind == "product" and program.active.issuperset(node.inputs) for node in readers)
 
 
@@ -288,7 +288,7 @@ def _is_spread(program: Program, node: Node, unit: Unit) -> bool:
     shape = program.shapes[node.output]
     steps = itertools.accumulate(reversed(shape), mul, initial=1)
     axes = [axis for axis, step in zip(reversed(range(len(shape))), steps, strict=False) if step == unit.step]
-    shapes = [program.shapes[program.tape.nodes[at].output] for at, _ in program.readers(node.output)]
+    shapes = [program.shapes[other.output] for other in program.reading(node.output)]
     larger = [other for other in shapes if len(other) == len(shape) and math.prod(other) > math.prod(shape)]
     return any(shape[axis] == 1 < other[axis] for other in larger for axis in axes)
 
@@ -297,7 +297,7 @@ def _is_reduced(program: Program, value: int) -> bool:
     """Tell whether a value's axes of length 1 are what a reduction leaves of axes, or an operation for it adds."""
     while (node := program.maker(value)) is not None:
         made = [number for number in node.inputs if number in program.active]
-        if node.kind == "other" and node.call and node.call.name.strip("_") in REDUCTIONS:
+        if node.kind == "other" and node.name.strip("_") in REDUCTIONS:
             return any(len(program.shapes[number]) == len(program.shapes[value]) for number in made)
         if len(made) != 1 or node.kind == "product":
             return False

@@ -12,11 +12,10 @@ from parity.derive.findings.records import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
-from parity.derive.prove.examples import Examples, more_examples
 from parity.derive.prove.fills import unlike_fills
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
-from parity.derive.prove.longer import Longer, longer_inputs, other_lengths
+from parity.derive.prove.longer import Examples, Longer, longer_inputs, more_examples, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
 from parity.derive.prove.signs import negative_inputs, only_positive, only_positive_inputs

@@ -29,9 +29,8 @@ from specs.notation.paths import escaped
 from specs.solving.matching import Matcher
 from specs.table import Table
 
-from .shifted import parted, shifted
+from .rows import parted, read_in_rows, shifted
 from .summands import straightened
-from .unread_rows import read_in_rows
 
 UNUSED = "unused in the right model"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from convert.folding import fold as folded_names
 from parity.causes.hypotheses import ACTIVATIONS
 from parity.derive.trace.program import Program
 from parity.derive.trace.sites import shown_once
-from parity.derive.trace.tape import Array, Node, Tape, identity
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, identity
 from specs.words import in_a_row
 
 from .activations import Activation, activation
@@ -60,20 +60,20 @@ class Moved(Edit):
     def tape(self, tape: Tape) -> Tape:
         skipped = {place.one.result.output: place.one.entry for place in self.places}
         totals: Mapping[int, Place] = {place.total.output: place for place in self.places}
-        size, nodes = tape.size, list[Node]()
-        for node in tape.nodes:
+
+        def instead(_: int, node: Node, new: Replacement) -> list[Node]:
             if node.output in skipped:
-                nodes.append(Node("layout", (skipped[node.output],), node.output, identity, node.site, None))
+                new.layout(skipped[node.output], identity)
             elif (place := totals.get(node.output)) is None:
-                nodes.append(node)
+                return [node]
             elif place.before:
-                nodes += [node._replace(output=size), Node("other", (size,), node.output, self.run, node.site, None)]
-                size += 1
+                new.record("other", (new.again(node, node.inputs),), self.run)
             else:
-                terms = tuple(size if number == place.term else number for number in node.inputs)
-                nodes += [Node("other", (place.term,), size, self.run, node.site, None), node._replace(inputs=terms)]
-                size += 1
-        return replace(tape, nodes=nodes, size=size, parts={})
+                term = new.record("other", (place.term,), self.run)
+                new.again(node, tuple(term if number == place.term else number for number in node.inputs))
+            return new.nodes
+
+        return tape.rewritten(instead)
 
 
 def moved_activations(scope: Scope) -> Iterator[Edit]:
@@ -117,7 +117,7 @@ def _behind(program: Program, first: int) -> Iterator[Place]:
         blocks.append((chain[0].value, nodes, names))
     for entry, nodes, names in blocks:
         inner, made = {node.output for node in nodes}, program.makers.get(entry)
-        readers = {program.tape.nodes[at].output for at, _ in program.readers(entry)}
+        readers = {node.output for node in program.reading(entry)}
         if made is None or not readers <= inner or program.makers[nodes[-1].output] < first:
             continue
         if act := activation(program, program.tape.nodes[made]):

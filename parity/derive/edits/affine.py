@@ -147,10 +147,11 @@ def _only(kept: Array, values: Array) -> Array:
     return np.where(kept, values, 0)
 
 
-def without_chains(program: Program, first: int, side: int, names: Collection[str]) -> Iterator[Edit]:
-    """Yield edits that leave out parameters, of these, that are added or multiplied from an operation on."""
+def without_chains(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits that leave out parameters that are added or multiplied where the sides may differ."""
+    program, names = scope.programs[side], scope.alone[side]
     every = [chain for chain in chains(program) if all(name in names for step in chain for name in step.names)]
-    late = [chain for chain in every if program.makers[chain[-1].node.output] >= first]
+    late = [chain for chain in every if program.makers[chain[-1].node.output] >= scope.firsts[side]]
     for chain in late[:MOST]:
         yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
 

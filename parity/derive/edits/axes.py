@@ -82,7 +82,7 @@ class OtherAxes(Replaced):
     runs: Mapping[int, Callable[[Array], Array]]
 
     def instead(self, node: Node) -> Node:
-        return Node("other", (self.values[node.output],), node.output, self.runs[node.output], node.site, None)
+        return Node("other", (self.values[node.output],), node.output, self.runs[node.output], node.site)
 
 
 def reaxed(scope: Scope) -> Iterator[OtherAxes]:
@@ -125,8 +125,8 @@ def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
 
 def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized], new: Over) -> OtherAxes:
     """Return the edit of some places, with one of all that are like these."""
-    kind, over, kinds = some[0].kind, some[0].over, {(entry.result.kind, _called(entry.result)) for entry in some}
-    every = _outermost(_normalized(program, node) for node in program.tape.nodes if (node.kind, _called(node)) in kinds)
+    kind, over, kinds = some[0].kind, some[0].over, {(entry.result.kind, entry.result.name) for entry in some}
+    every = _outermost(_normalized(program, node) for node in program.tape.nodes if (node.kind, node.name) in kinds)
     sets = [some, [entry for entry in every if entry.kind == kind and entry.over.is_like(over)]]
 
     def edit(of: Sequence[Normalized]) -> OtherAxes:
@@ -138,10 +138,6 @@ def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized],
 
     narrow, wider = map(edit, sets)
     return replace(narrow, wider=(wider,)) if wider.times > narrow.times else narrow
-
-
-def _called(node: Node) -> str:
-    return node.call.name if node.call else ""
 
 
 def _outermost(every: Iterable[Normalized | None]) -> list[Normalized]:
@@ -158,7 +154,7 @@ def _normalized(program: Program, result: Node) -> Normalized | None:
         if any(number in weights for node in nodes for number in node.inputs):
             break
         shapes = program.shapes[entry], program.shapes[result.output]
-        if len(shapes[0]) != len(shapes[1]) or not any(REDUCES.search(_called(node)) for node in nodes):
+        if len(shapes[0]) != len(shapes[1]) or not any(REDUCES.search(node.name) for node in nodes):
             continue
         if known := _recognized(program, Stretch(entry, nodes)):
             inner = frozenset(node.output for node in nodes[:-1])

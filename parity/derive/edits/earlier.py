@@ -78,4 +78,4 @@ def _between(program: Program, start: int, end: int) -> list[Node]:
 
 
 def _named(node: Node) -> str:
-    return KINDS.get(node.kind) or (node.call.title if node.call else node.kind)
+    return KINDS.get(node.kind) or node.title

@@ -203,7 +203,7 @@ class LeftOut(Replaced):
     """
 
     def instead(self, node: Node) -> Node:
-        return Node("layout", (self.values[node.output],), node.output, identity, node.site, None)
+        return Node("layout", (self.values[node.output],), node.output, identity, node.site)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Other(Replaced):
     run: Callable[[Array], Array]
 
     def instead(self, node: Node) -> Node:
-        return Node("other", (self.values[node.output],), node.output, self.run, node.site, None)
+        return Node("other", (self.values[node.output],), node.output, self.run, node.site)
 
 
 def _nodes(tape: Tape, values: Collection[int]) -> list[int]:

@@ -30,7 +30,7 @@ Signature = tuple[str, ...]
 
 def _signature(function: Stretch) -> Signature:
     """Return what a function computes, in the framework's words."""
-    return tuple(node.call.name if node.call else node.kind for node in function.nodes)
+    return tuple(node.name or node.kind for node in function.nodes)
 
 
 def without_functions(scope: Scope) -> Iterator[LeftOut]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown_once
-from parity.derive.trace.tape import Node, Tape, tried
+from parity.derive.trace.tape import Node, Replacement, Tape, tried
 from specs.words import in_a_row
 
 from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, widened, with_names
@@ -38,21 +38,17 @@ class Behind(Valued):
     values: Mapping[int, Gated]
 
     def tape(self, tape: Tape) -> Tape:
-        new = replace(tape, nodes=[], parts={})
-        for node in tape.nodes:
-            new.nodes += self._moved(node, new) if node.output in self.values else [node]
-        return new.live()
+        return tape.rewritten(lambda _, node, new: self._moved(node, new) if node.output in self.values else [node])
 
-    def _moved(self, node: Node, tape: Tape) -> list[Node]:
+    def _moved(self, node: Node, new: Replacement) -> list[Node]:
         """Return a product of the value alone, and its multiplication by the gate in the same layout."""
-        place, nodes, ends = self.values[node.output], list[Node](), list[int]()
-        for number in (place.gate, place.value):
-            for layout in place.layouts:
-                nodes.append(layout._replace(inputs=(number,), output=tape.number()))
-                number = nodes[-1].output
-            ends.append(number)
-        product = node._replace(inputs=(ends[1], node.inputs[1]), output=tape.number())
-        return [*nodes, product, Node("mul", (ends[0], product.output), node.output, np.multiply, node.site, None)]
+        place = self.values[node.output]
+        gate, value = place.gate, place.value
+        for layout in place.layouts:
+            gate, value = new.again(layout, (gate,)), new.again(layout, (value,))
+        product = new.again(node, (value, node.inputs[1]))
+        new.record("mul", (gate, product), np.multiply)
+        return new.nodes
 
 
 @dataclass(frozen=True)
@@ -63,15 +59,12 @@ class Complement(Replaced):
         return node._replace(kind="other", run=lambda *operands: 1 - node.run(*operands))
 
 
-def behind_products(program: Program, first: int, side: int) -> Iterator[Behind]:
-    """Yield edits that multiply by a gate behind all products with a matrix.
-
-    Args:
-      first: the operation of this side from which on the sides may differ.
-    """
+def behind_products(scope: Scope, side: int) -> Iterator[Behind]:
+    """Yield edits that multiply by a gate behind all products with a matrix."""
     groups = defaultdict[tuple[str, ...], list[tuple[Gated, Gated]]](list)
+    program = scope.programs[side]
     weights = program.weights()
-    for node in program.tape.nodes[first:]:
+    for node in program.tape.nodes[scope.firsts[side] :]:
         names = weights.get(node.inputs[1]) if node.kind == "product" and not node.window else None
         if names and (gated := _gated(program, node)):
             groups[names].append(gated)

@@ -96,7 +96,7 @@ class Joined(NamedTuple):
         """Return what reads another value, if the sum and the branch read these ones of the norm's two."""
         ends = self.norm.entry, self.norm.result
         apart = {self.total.output, *(node.output for node in self.norm.nodes)}
-        readers = {program.tape.nodes[at].output for at, _ in program.readers(ends[self.read])} - apart
+        readers = {node.output for node in program.reading(ends[self.read])} - apart
         values = {output: {ends[self.read]: ends[read]} for output in readers} if read != self.read else {}
         return values | ({self.total.output: {ends[self.term]: ends[term]}} if term != self.term else {})
 
@@ -119,7 +119,7 @@ def _joined(program: Program, norm: Norm) -> Iterator[Joined]:
     """Yield the sums of a norm's result, or of what it reads, and of what is computed of one of the two."""
     ends, inner = (norm.entry, norm.result), {node.output for node in norm.nodes}
     for term, value in enumerate(ends):
-        for node in (program.tape.nodes[at] for at, _ in program.readers(value)):
+        for node in program.reading(value):
             if not adds(program, node) or node.output in inner or {*node.inputs} == {*ends}:
                 continue
             reads = _reads(program, next(number for number in node.inputs if number != value), ends)

@@ -42,7 +42,7 @@ class Rearranged(Edit):
         nodes, outputs = list(tape.nodes), list[int]()
         for k, (at, axes) in enumerate(self.places):
             outputs.append(tape.size + k)
-            nodes.append(Node("layout", (tape.outputs[at],), tape.size + k, partial(np.transpose, axes=axes), "", None))
+            nodes.append(Node("layout", (tape.outputs[at],), tape.size + k, partial(np.transpose, axes=axes), ""))
         return replace(tape, nodes=nodes, outputs=outputs, size=tape.size + len(outputs))
 
 

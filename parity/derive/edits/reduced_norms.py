@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
-from parity.derive.trace.tape import Array, Node, Tape, tried
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, tried
 
-from .edit import SIDES, Edit
+from .edit import SIDES, Edit, Scope
 from .norms import MOVED, Norm, each_norm, which
 from .selections import reduced
 
@@ -51,31 +51,25 @@ class Behind(Edit):
         skipped = {node.output for place in self.places for node in place.norm.nodes}
         results = {place.stretch.result: place for place in self.places}
         entries = {place.norm.result: place.norm.entry for place in self.places}
-        size, nodes = tape.size, list[Node]()
-        for node in tape.nodes:
+
+        def instead(_: int, node: Node, new: Replacement) -> list[Node]:
             if node.output in skipped:
-                continue
-            node = node._replace(inputs=tuple(entries.get(n, n) for n in node.inputs))
+                return []
+            inputs = tuple(entries.get(n, n) for n in node.inputs)
             if (place := results.get(node.output)) is None:
-                nodes.append(node)
-                continue
-            nodes += [node._replace(output=size), Node("layout", (size,), size + 1, place.spread, node.site, None)]
-            named, size = {place.norm.entry: size + 1}, size + 2
+                return [node._replace(inputs=inputs)]
+            named = {place.norm.entry: new.layout(new.again(node, inputs), place.spread)}
             for part in (*place.norm.nodes, *place.stretch.nodes):
-                named[part.output] = part.output if part is place.stretch.nodes[-1] else size
-                size += 1
-                inputs = tuple(named.get(n, n) for n in part.inputs)
-                nodes.append(part._replace(inputs=inputs, output=named[part.output]))
-        return replace(tape, nodes=nodes, size=size, parts={})
+                named[part.output] = new.again(part, tuple(named.get(n, n) for n in part.inputs))
+            return new.nodes
+
+        return tape.rewritten(instead)
 
 
-def behind_reductions(program: Program, first: int, side: int) -> Iterator[Behind]:
-    """Yield edits that apply a norm behind what reduces its result.
-
-    Args:
-      first: the operation of this side from which on the sides may differ.
-    """
-    late = (norm for norm in each_norm(program) if program.makers[norm.result] >= first)
+def behind_reductions(scope: Scope, side: int) -> Iterator[Behind]:
+    """Yield edits that apply a norm behind what reduces its result."""
+    program = scope.programs[side]
+    late = (norm for norm in each_norm(program) if program.makers[norm.result] >= scope.firsts[side])
     for norm in itertools.islice(late, MOST):
         if place := _reduced(program, norm):
             what = reduced(program, place.stretch) or "its result is reduced"

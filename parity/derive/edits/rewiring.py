@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from .activated_sums import moved_activations
@@ -12,20 +13,16 @@ from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
 from .sums import beside_terms, earlier_terms, without_terms
 
+OF_ONE_SIDE = (
+    beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products, without_chains,
+)  # fmt: skip  # in the order in which they are tried
+
 
 def rewirings(scope: Scope) -> Iterator[Edit]:
     """Yield edits of the norms, sums and parameters that follow certain operations."""
-    programs, firsts, may = scope.programs, scope.firsts, scope.alone
     for side in (0, 1):
         yield from norm_edits(scope, side)
     yield from without_terms(scope)
     yield from moved_activations(scope)
-    for side in (0, 1):
-        yield from beside_terms(scope, side)
-        yield from earlier_terms(scope, side)
-        yield from complemented(scope, side)
-        yield from retaken(scope, side)
-        yield from behind_reductions(programs[side], firsts[side], side)
-        yield from exchanged(scope, side)
-        yield from behind_products(programs[side], firsts[side], side)
-        yield from without_chains(programs[side], firsts[side], side, may[side])
+    for side, edits in itertools.product((0, 1), OF_ONE_SIDE):
+        yield from edits(scope, side)

@@ -94,7 +94,7 @@ def _reaches_softmax(program: Program, node: Node, is_score: bool) -> bool:
     while waiting and left:
         left -= 1
         step, is_score = waiting.pop(0)
-        for reader in _readers(program, step.output):
+        for reader in program.reading(step.output):
             if is_score and _is_softmax(program, reader):
                 return True
             if reader.kind in PASSING or _masks(program, reader):
@@ -129,10 +129,5 @@ def _of_activations(program: Program, node: Node) -> bool:
 
 def _is_softmax(program: Program, node: Node) -> bool:
     """Tell a softmax, also one that is written as exp(x) over its sum."""
-    name = node.call.name if node.call else ""
-    sums = (reader.call.name for reader in _readers(program, node.output) if reader.call)
-    return "softmax" in name or (name == "exp" and any("sum" in one for one in sums))
-
-
-def _readers(program: Program, number: int) -> list[Node]:
-    return [program.tape.nodes[at] for at, _ in program.readers(number)]
+    sums = any("sum" in reader.name for reader in program.reading(node.output))
+    return "softmax" in node.name or (node.name == "exp" and sums)

@@ -95,7 +95,7 @@ def _retaken(some: Sequence[Term], side: int) -> Reread:
 
 def _branches(program: Program, node: Node) -> list[Node]:
     """Return what reads a sum to which something else is added too, but for these sums."""
-    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    readers = program.reading(node.output)
     others = [reader for reader in readers if not adds(program, reader)]
     return others if len(others) < len(readers) else []
 
@@ -142,8 +142,8 @@ def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]
     if program.tape.depends([node.inputs[remaining]], [number]):
         if made is None or (node.site and not re.match(rf"{re.escape(node.site)}($|[./\[])", made.site)):
             return ("the input of" if node.site else "the model's input"), node.site, "residual"
-        readers = [program.tape.nodes[at].site for at, _ in program.readers(number)]
-        inside = next((site for site in readers if site and site != node.site), "")
+        sites = (reader.site for reader in program.reading(number))
+        inside = next((site for site in sites if site and site != node.site), "")
         return ("the input of" if inside else "the input of its branch"), inside, "residual"
     if made is not None and made.site and made.site != node.site:
         return "the output of", made.site, "added term"

@@ -128,7 +128,7 @@ def unary(program: Program, nodes: Container[int] | None = None) -> Iterator[Una
     for node in (node for at, node in enumerate(program.tape.nodes) if nodes is None or at in nodes):
         every = {k: program.known(number) for k, number in enumerate(node.inputs)}
         known = {k: value for k, value in every.items() if value is not None}
-        moves = node.kind == "layout" and node.call is not None and RESAMPLING.search(node.call.name)
+        moves = node.kind == "layout" and RESAMPLING.search(node.name)
         joins = node.kind in ("add", "mul") and any(np.size(value) > 1 for value in known.values())
         slots = list(every.keys() - known)
         if (node.kind == "other" or moves or joins) and len(slots) == 1:

@@ -55,7 +55,7 @@ def _calls(program: Program, value: int) -> tuple[str, ...]:
     for node in reversed(program.tape.nodes[: program.makers[value] + 1]):
         if node.output in wanted:
             wanted.update(node.inputs)
-            names.append(node.call.title if node.call else node.kind)
+            names.append(node.title)
     return tuple(reversed(names))
 
 
@@ -96,7 +96,7 @@ class Instead(Edit):
         named, first, size = dict[int, int](), list[Node](), tape.size
         for number, (other, layout) in self.values.items():
             named[number] = size
-            first.append(Node("layout", (other,), size, layout, "", None))
+            first.append(Node("layout", (other,), size, layout, ""))
             size += 1
         nodes = [node._replace(inputs=tuple(named.get(n, n) for n in node.inputs)) for node in tape.nodes]
         return replace(tape, nodes=[*first, *nodes], size=size, parts={})
@@ -136,4 +136,4 @@ def shared(program: Program, alone: Collection[str], partners: Mapping[str, str]
 
 
 def _readers(program: Program, number: int) -> list[int]:
-    return [program.tape.nodes[at].output for at, _ in program.readers(number)]
+    return [node.output for node in program.reading(number)]

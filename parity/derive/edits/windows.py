@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from parity.derive.trace.tape import Array, Node, Tape, Window, convolution
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, Window, convolution
 
 from .edit import Edit, two_sided
 
@@ -35,15 +35,14 @@ class OtherWindow(Edit):
         return (self.result,)
 
     def tape(self, tape: Tape) -> Tape:
-        return tape.rewritten(
-            lambda _, node, number: self._moved(node, number()) if node.output == self.result else [node]
-        )
+        return tape.rewritten(lambda _, node, new: self._moved(node, new) if node.output == self.result else [node])
 
-    def _moved(self, node: Node, framed: int) -> list[Node]:
+    def _moved(self, node: Node, new: Replacement) -> list[Node]:
         """Return the convolution with what it reads."""
         image, kernel = node.inputs
-        other = node._replace(inputs=(framed, kernel), run=convolution(self.window), window=self.window)
-        return [Node("layout", (image,), framed, partial(_framed, self.frame), node.site, None), other]
+        other = node._replace(run=convolution(self.window), window=self.window)
+        new.again(other, (new.layout(image, partial(_framed, self.frame)), kernel))
+        return new.nodes
 
 
 def other_window(nodes: tuple[Node, Node], images: tuple[Array, Array]) -> OtherWindow | None:

@@ -14,7 +14,6 @@ from parity.derive.fold.followed import behind_lists
 from parity.derive.fold.rows import of_it
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.choices import Step
-from parity.derive.trace.sites import place
 from specs.notation.lines import Line
 from specs.numbers import exact
 from specs.words import count, in_a_row
@@ -272,8 +271,8 @@ class Evidence(Given, Matching, Judgement, Differences):
                     "kind": use.kind,
                     "left": list(use.left),
                     "right": list(use.right),
-                    "left_module": place(use.left_site, use.left),
-                    "right_module": place(use.right_site, use.right),
+                    "left_module": use.modules[0],
+                    "right_module": use.modules[1],
                     "difference": use.gap,
                 }
                 for use in self.uses

@@ -141,7 +141,7 @@ def shows_number(program: Program, name: str, axis: int, count: int, inner: int)
     if found is None:
         return False
     for node in found.passed():
-        even = node.call is not None and node.call.name in EVEN
+        even = node.name in EVEN
         dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
         if node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
             read, taken = (np.unique((found.labels[n] - 1) // inner % count) for n in (node.inputs[0], node.output))
@@ -177,7 +177,7 @@ def _cut(program: Program, name: str, axis: int, count: int) -> bool:
         if node.kind != "layout":
             continue
         parts = (found.labels[node.output] - 1) // width
-        if node.call and node.call.name in EVEN and (parts == parts.flat[0]).all():
+        if node.name in EVEN and (parts == parts.flat[0]).all():
             pieces.add(float(parts.flat[0]))
         elif _is_axis(parts, count):
             return follows(axis_roles(program, name, axis).readers, count, width)
@@ -235,7 +235,7 @@ class _Indices:
         self.changed = False
         shape = self.program.shapes[node.output]
         own = [self.labels.get(number) for number in node.inputs]
-        if node.call and node.call.name in PADS and shape == self.program.shapes[node.inputs[0]]:
+        if node.name in PADS and shape == self.program.shapes[node.inputs[0]]:
             return  # padded, one part has the length of another one, which it has in no other model
         if node.kind == "layout":
             passed = self.program.laid_out(node, self.labels)

@@ -1,24 +1,31 @@
 """Write lines for equal parts of an axis that are not in one order: queries and keys in one line, values in another.
 
 Rotary positions order the channels of queries and keys, but not those of values. All parts have one length, which a
-sum would ask for part by part: (s[:-1] h r=2 d) <-> {s=q|k}: (h d r) and (1[2:] o) <-> v: o ask for h alone.
+sum would ask for part by part: (s[:-1] h r=2 d) <-> {s=q|k}: (h d r) and (1[2:] o) <-> v: o ask for h alone. Where one
+array has all of them, each block of its axis gets a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
 import numpy as np
 
+from parity.derive.trace.tape import Array
+from specs.notation.paths import escaped
+
 from .equal_parts import Joint
 from .facts import Target
+from .names import composed
+from .ranges import block
 from .related import relate
 from .rows import DIM, Row
 
 Write = Callable[[Target], list[Row] | None]
+MAX_BLOCKS = 4
 
 
 def parted(of: Target, write: Write) -> list[Row] | None:
@@ -79,3 +86,51 @@ def _row(of: Target, place: tuple[int, int], axis: int, write: Write) -> Row | N
     before, after = place[0], place[1] - place[0] - count
     texts[axis] = f"({number}[{before or ''}:{-after if after else ''}] {rest})"
     return replace(rows[0], right=((path, " ".join(texts)),))
+
+
+def apart(of: Target) -> list[Row] | None:
+    """Write `a: (1[:-2] h d r) c <-> target: (1[:-2] h r d) c`, and a line for each other block of the axis."""
+    places = of.places
+    for axis, length in enumerate(places.shape):
+        for count in (n for n in range(2, MAX_BLOCKS + 1) if length % n == 0 and length > n):
+            rows = list[Row]()
+            for k, part in enumerate(np.split(places, count, axis)):
+                row = _block_row(of, part, (axis, k, length))
+                if row is None:
+                    break
+                rows.append(row)
+            if len(rows) == count:
+                return rows
+    return None
+
+
+def _block_row(of: Target, part: Array, block_of: tuple[int, int, int]) -> Row | None:
+    """Write the line of one block that is a block of an axis of the source; None where no composition of axes does.
+
+    Args:
+      part: the places of the block. block_of: the axis of the target, which of its blocks this is, and its length.
+    """
+    axis, k, length = block_of
+    size = part.shape[axis]
+    for own, start, places, less in _blocks(part, of.shape, size):
+        axes = relate(places, less)
+        if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
+            continue
+        of.names.assign(axes, 0, of.side)
+        left = [composed(atoms, signs=True) for atoms in axes.source]
+        right = [composed(atoms) for atoms in axes.target]
+        left[own] = block(left[own].strip("()"), start, size, of.shape[own])
+        right[axis] = block(right[axis].strip("()"), k * size, size, length)
+        return Row(((escaped(of.parts[0]), " ".join(left)),), ((escaped(of.name), " ".join(right)),))
+    return None
+
+
+def _blocks(part: Array, shape: tuple[int, ...], size: int) -> Iterator[tuple[int, int, Array, tuple[int, ...]]]:
+    """Yield (axis of the source, start, places in that block alone, its shape) where the part is one block."""
+    places = np.unravel_index(part.astype(np.int64), shape)
+    for own, n in enumerate(shape):
+        start = int(places[own].min())
+        if n > size and n % size == 0 and start % size == 0 and places[own].max() < start + size:
+            inside = [index - start if d == own else index for d, index in enumerate(places)]
+            less = tuple(size if d == own else n for d, n in enumerate(shape))
+            yield own, start, np.ravel_multi_index(inside, less), less

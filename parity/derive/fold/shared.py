@@ -14,14 +14,13 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
-from .apart import apart
 from .blockwise import blockwise, of_blocks
 from .equal_parts import Joint
 from .facts import Facts, Target
 from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names, composed
-from .parted import parted
+from .parted import apart, parted
 from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Atom, Axes, relate

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, elements
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, elements
 
 
 class Bilinear(NamedTuple):
@@ -55,21 +55,14 @@ def turned(program: Program, bilinear: Bilinear) -> Tape:
         a = a.reshape(batches, count, -1)
         return a.swapaxes(1, 2) if flipped else a
 
-    def layout(value: int, run: Callable[[Array], Array], output: int) -> Node:
-        return Node("layout", (value,), output, run, second.site, None)
-
-    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         if at != bilinear.second:
             return [node]
-        matrix, rows, product, other, own = (number() for _ in range(5))
-        return [
-            layout(w, lambda a: a[:, :, bilinear.columns].swapaxes(1, 2), matrix),
-            layout(y, rows_of_y, rows),
-            tape.nodes[bilinear.first]._replace(inputs=(rows, matrix), output=product),
-            layout(product, apart, other),
-            layout(x, rows_of_x, own),
-            node._replace(inputs=(own, other) if flipped else (other, own)),
-        ]
+        matrix = new.layout(w, lambda a: a[:, :, bilinear.columns].swapaxes(1, 2))
+        other = new.layout(new.again(tape.nodes[bilinear.first], (new.layout(y, rows_of_y), matrix)), apart)
+        own = new.layout(x, rows_of_x)
+        new.again(node, (own, other) if flipped else (other, own))
+        return new.nodes
 
     return tape.rewritten(instead)
 

@@ -58,8 +58,7 @@ def _places(program: Program, parameters: Mapping[str, Array]) -> Iterator[Place
 
     with np.errstate(all="ignore"):
         for at, node in enumerate(program.tape.nodes):
-            name = node.call.name if node.call else ""
-            if name in MAXIMA and len(node.inputs) == 2 and not any(_is_limit(program, n) for n in node.inputs):
+            if node.name in MAXIMA and len(node.inputs) == 2 and not any(_is_limit(program, n) for n in node.inputs):
                 yield at, -1
             for slot in _slots(program, node):
                 number = node.inputs[slot]
@@ -95,7 +94,7 @@ def _slots(program: Program, node: Node) -> tuple[int, ...]:
     outer = node.kind == "product" and not node.window and program.shapes[node.inputs[0]][2] == 1
     if node.kind == "mul" or outer:
         return 0, 1
-    return (0,) if node.call and node.call.name in CHOICES and len(node.inputs) == 3 else ()
+    return (0,) if node.name in CHOICES and len(node.inputs) == 3 else ()
 
 
 def _without(program: Program, places: Collection[Place]) -> Tape:
@@ -114,5 +113,5 @@ def _without(program: Program, places: Collection[Place]) -> Tape:
 def _unmasked(program: Program, node: Node, slot: int) -> Node:
     """Return the other operand of an operation, spread as its result is."""
     shape = program.shapes[node.output]
-    other = 1 - slot if node.kind != "other" else CHOICES[node.call.name if node.call else ""]
-    return Node("layout", (node.inputs[other],), node.output, lambda a: np.broadcast_to(a, shape), node.site, None)
+    other = 1 - slot if node.kind != "other" else CHOICES[node.name]
+    return Node("layout", (node.inputs[other],), node.output, lambda a: np.broadcast_to(a, shape), node.site)

@@ -40,7 +40,7 @@ def cropped(program: Program) -> Tape:
         taps = program.shapes[node.inputs[1]][2:]
         axes = zip(crop.start, crop.length, node.window.stride, node.window.dilation, taps, strict=True)
         part = tuple(slice(a * s, (a + n - 1) * s + (t - 1) * d + 1) for a, n, s, d, t in axes)
-        inserted[at] = Node("layout", node.inputs[:1], size, _cut(part), node.site, None)
+        inserted[at] = Node("layout", node.inputs[:1], size, _cut(part), node.site)
         nodes[at] = node._replace(inputs=(size, node.inputs[1]))
         for reader in crop.readers:
             nodes[reader] = nodes[reader]._replace(run=identity)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, identity, recording
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, identity
 
 DEPTH = 12  # operations between the factors and the product that reads their kernel, at most
 
@@ -39,13 +39,13 @@ def factored(program: Program) -> Tape:
         if not given.isdisjoint(node.inputs):
             given.add(node.output)
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         x, w = node.inputs[0], node.inputs[-1]
         if node.kind != "product" or node.window or x not in given or w in given or program.shapes[w][0] > 1:
             return [node]
         terms = _terms(program, Term(w, identity, ()), DEPTH)
         factors = [_factors(program, term) for term in terms]
-        return _separate_products(node, terms, factors, number) if any(factors) else [node]
+        return _separate_products(node, terms, factors, new) if any(factors) else [node]
 
     return tape.rewritten(instead)
 
@@ -82,23 +82,21 @@ def _factors(program: Program, term: Term) -> Factors | None:
 
 
 def _separate_products(
-    node: Node, terms: Sequence[Term], factors: Sequence[Factors | None], number: Callable[[], int]
+    node: Node, terms: Sequence[Term], factors: Sequence[Factors | None], new: Replacement
 ) -> list[Node]:
     """Return the products with each term of a kernel, and their sum. Args: factors: of each term, if it has some."""
-    nodes, results = list[Node](), list[int]()
-    record, x = recording(nodes, number, node.site), node.inputs[0]
+    results, x = list[int](), node.inputs[0]
     for term, both in zip(terms, factors, strict=True):
         if both is None:
-            y = record("product", (x, record("layout", (term.value,), term.run)), node.run)
+            y = new.record("product", (x, new.layout(term.value, term.run)), node.run)
         else:
             *pair, transposed = both
             if transposed:
-                pair = [record("layout", (n,), lambda a: a.swapaxes(1, 2)) for n in pair[::-1]]
-            y = record("product", (record("product", (x, pair[0]), node.run), pair[1]), node.run)
+                pair = [new.layout(n, lambda a: a.swapaxes(1, 2)) for n in pair[::-1]]
+            y = new.record("product", (new.record("product", (x, pair[0]), node.run), pair[1]), node.run)
         for scale in term.scales:
-            scalar = record("layout", (scale,), lambda a: np.reshape(a, (1, 1, 1)))
-            y = record("mul", (y, scalar), np.multiply)
+            scalar = new.layout(scale, lambda a: np.reshape(a, (1, 1, 1)))
+            y = new.record("mul", (y, scalar), np.multiply)
         results.append(y)
-    while len(results) > 1:
-        results[:2] = [record("add", (results[0], results[1]), np.add)]
-    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+    new.sum(results)
+    return new.nodes

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Replacement, Tape
 
 ELEMENTWISE = ("add", "mul", "other")  # kinds of operations that may compute each element from those at its place
 
@@ -57,16 +57,16 @@ def gathered(program: Program) -> Tape:
     forms = Forms(program, {}, {}, {})
     parameters = program.weights()
 
-    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         if node.kind == "layout" and node.inputs[0] in parameters and len(node.inputs) == 2:
             _note(forms, node)
         elif node.kind == "layout" and len(node.inputs) == 1 and node.inputs[0] in forms.weights:
             rows = forms.weights[node.inputs[0]]
             forms.weights[node.output] = rows._replace(labels=node.run(rows.labels + 1) - 1)
         elif node.kind == "product" and not node.window:
-            return _multiplied(forms, node, number) or [node]
+            return _multiplied(forms, node, new) or [node]
         elif any(value in forms.chosen for value in node.inputs):
-            return _followed(forms, node, number) or [node]
+            return _followed(forms, node, new) or [node]
         return [node]
 
     return program.tape.rewritten(instead)
@@ -90,7 +90,7 @@ def _note(forms: Forms, node: Node) -> None:
         forms.weights[node.output] = Weights(source, which, np.arange(read.size).reshape(read.shape))
 
 
-def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]:
+def _multiplied(forms: Forms, node: Node, new: Replacement) -> list[Node]:
     """Return the product with all experts, and what chooses its results; nothing if it is no such product."""
     slot = 1 if node.inputs[1] in forms.weights else 0
     if (weight := forms.weights.get(node.inputs[slot])) is None:
@@ -100,16 +100,12 @@ def _multiplied(forms: Forms, node: Node, number: Callable[[], int]) -> list[Nod
     rows = columns and _rows(forms, node.inputs[1 - slot], slot, weight.which, columns)
     if not columns or not rows:
         return []
-    stacked, matrices, product, full = (number() for _ in range(4))
+    matrices = new.layout(weight.source, _side_by_side(columns.matrix, rows.shared))
+    product = new.again(node, (new.layout(rows.value, rows.layout), matrices))
+    full = new.layout(product, _split_by_expert(experts, rows.shared))
     places = np.stack(np.broadcast_arrays(columns.at, rows.numbers[:, :, None], columns.column[:, None]))
     forms.shapes[full] = (experts, rows.n, columns.matrix.shape[1])
-    return [
-        Node("layout", (rows.value,), stacked, rows.layout, node.site, None),
-        Node("layout", (weight.source,), matrices, _side_by_side(columns.matrix, rows.shared), node.site, None),
-        node._replace(inputs=(stacked, matrices), output=product),
-        Node("layout", (product,), full, _split_by_expert(experts, rows.shared), node.site, None),
-        _choice(forms, Chosen(full, weight.which, places if slot else places.swapaxes(2, 3)), node),
-    ]
+    return _choice(forms, Chosen(full, weight.which, places if slot else places.swapaxes(2, 3)), node, new)
 
 
 class Columns(NamedTuple):
@@ -181,43 +177,41 @@ def _split_by_expert(experts: int, shared: bool) -> Callable[[Array], Array]:
     return lambda y: y.reshape(y.shape[1], experts, -1).swapaxes(0, 1) if shared else y
 
 
-def _choice(forms: Forms, chosen: Chosen, node: Node) -> Node:
-    """Return what chooses results in place of an operation, and note it."""
+def _choice(forms: Forms, chosen: Chosen, node: Node, new: Replacement) -> list[Node]:
+    """Choose results in place of an operation, note it, and return all that stands in its place."""
     forms.chosen[node.output] = chosen
     place, row, column = chosen.places
 
     def run(full: Array, index: Array) -> Array:
         return full[np.reshape(index, -1)[place], row, column]
 
-    return Node("layout", (chosen.full, chosen.which), node.output, run, node.site, None)
+    new.record("layout", (chosen.full, chosen.which), run)
+    return new.nodes
 
 
-def _followed(forms: Forms, node: Node, number: Callable[[], int]) -> list[Node]:
+def _followed(forms: Forms, node: Node, new: Replacement) -> list[Node]:
     """Return an operation on the results of all experts, and what chooses them; nothing where it joins elements."""
     known = [forms.chosen[value] for value in node.inputs if value in forms.chosen]
     first = known[0]
     if node.kind == "layout" and len(node.inputs) == 1:
         places = np.stack([node.run(part + 1) - 1 for part in first.places])
-        return [] if (places < 0).any() else [_choice(forms, first._replace(places=places), node)]
+        return [] if (places < 0).any() else _choice(forms, first._replace(places=places), node, new)
     alike = all(chosen.which == first.which and np.array_equal(chosen.places, first.places) for chosen in known)
     if node.kind not in ELEMENTWISE or not alike or not _elementwise(forms, node):
         return []
-    operands, layouts = list[int](), list[Node]()
+    operands = list[int]()
     for value in node.inputs:
         if value in forms.chosen:
             operands.append(forms.chosen[value].full)
         elif np.prod(forms.program.shapes.get(value, (2,))) == 1:
             operands.append(value)
         elif (columns := _of_columns(forms, value, first)) is not None:
-            operands.append(number())
-            source = forms.weights[value].source
-            layouts.append(Node("layout", (source,), operands[-1], _row_by_expert(columns), node.site, None))
+            operands.append(new.layout(forms.weights[value].source, _row_by_expert(columns)))
         else:
             return []
-    full = number()
+    full = new.again(node, tuple(operands))
     forms.shapes[full] = forms.shapes[first.full]
-    every = node._replace(inputs=tuple(operands), output=full)
-    return [*layouts, every, _choice(forms, first._replace(full=full), node)]
+    return _choice(forms, first._replace(full=full), node, new)
 
 
 def _of_columns(forms: Forms, value: int, chosen: Chosen) -> Array | None:

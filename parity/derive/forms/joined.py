@@ -5,13 +5,11 @@ Additive attention is an example: one model joins a decoder's state to all posit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, recording
+from parity.derive.trace.tape import Array, Node, Replacement, Tape
 
 MOST = 4  # values of which the columns of one product are joined
 
@@ -19,12 +17,12 @@ MOST = 4  # values of which the columns of one product are joined
 def separated(program: Program) -> Tape:
     """Return the tape with a product for each value that is joined; the same one where none are."""
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         x, w = node.inputs[0], node.inputs[-1]
         if node.kind != "product" or node.window or x not in program.active or w in program.active:
             return [node]
         parts = _parts(program, x)
-        return _separate(node, parts, number) if 1 < len(parts) <= MOST else [node]
+        return _separate(node, parts, new) if 1 < len(parts) <= MOST else [node]
 
     return program.tape.rewritten(instead)
 
@@ -64,14 +62,12 @@ def _labels(program: Program, value: int, known: dict[int, Array], starts: list[
     return known[value]
 
 
-def _separate(node: Node, parts: list[Array], number: Callable[[], int]) -> list[Node]:
+def _separate(node: Node, parts: list[Array], new: Replacement) -> list[Node]:
     """Return a product for each part of the columns, and their sum."""
-    nodes, results = list[Node](), list[int]()
-    record, (x, w) = recording(nodes, number, node.site), node.inputs
+    results, (x, w) = list[int](), node.inputs
     for part in parts:
-        some = record("layout", (x,), lambda a, part=part: a[..., part])
-        rows = record("layout", (w,), lambda a, part=part: a[:, part])
-        results.append(record("product", (some, rows), node.run))
-    while len(results) > 1:
-        results[:2] = [record("add", (results[0], results[1]), np.add)]
-    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+        some = new.layout(x, lambda a, part=part: a[..., part])  # type: ignore[misc]
+        rows = new.layout(w, lambda a, part=part: a[:, part])  # type: ignore[misc]
+        results.append(new.record("product", (some, rows), node.run))
+    new.sum(results)
+    return new.nodes

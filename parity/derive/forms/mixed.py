@@ -1,4 +1,8 @@
-"""Write weighted means x * m + y * (1 - m) by a parameter m as y + (x - y) * m, so that m meets one value alone."""
+"""Write weighted means and choices as sums.
+
+A mean x * m + y * (1 - m) by a parameter m becomes y + (x - y) * m, so that m meets one value alone. A choice between x
+and x + y becomes x plus a choice between 0 and y, as masks are added elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,22 @@ from collections.abc import Callable
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, elements, tried
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, tried
+
+CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from, by what frameworks call the operation
 
 
 def mixed(program: Program) -> Tape:
     """Return the tape with such means in one form; the same one where there are none."""
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         mean = _mean(program, node) if node.kind == "add" else None
         if mean is None:
             return [node]
-        (x, y, weight), minus, apart, part = mean, number(), number(), number()
-        return [
-            Node("other", (y,), minus, np.negative, node.site, None),
-            Node("add", (x, minus), apart, np.add, node.site, None),
-            Node("mul", (apart, weight), part, np.multiply, node.site, None),
-            node._replace(inputs=(y, part)),
-        ]
+        x, y, weight = mean
+        apart = new.sum([x, new.record("other", (y,), np.negative)])
+        new.again(node, (y, new.record("mul", (apart, weight), np.multiply)))
+        return new.nodes
 
     return program.tape.rewritten(instead)
 
@@ -39,7 +42,7 @@ def _mean(program: Program, node: Node) -> tuple[int, int, int] | None:
             if {weight, rest} & program.active or not {x, y} & program.active:
                 continue
             if program.shapes[x] == program.shapes[y] and _is_rest(
-                program, _laid_out(program, weight), _laid_out(program, rest)
+                program, program.origin(weight), program.origin(rest)
             ):
                 return x, y, weight
     return None
@@ -49,15 +52,6 @@ def _turned(node: Node) -> tuple[tuple[int, int], ...]:
     """Return both orders of the operands of a product."""
     one, other = node.inputs
     return (one, other), (other, one)
-
-
-def _laid_out(program: Program, number: int) -> tuple[int, Array]:
-    """Return the value of which another one is a layout, and the element at each place, from 1; 0 for zeros."""
-    number, layouts = program.before_layouts(number)
-    places = elements(program.shapes[number])
-    for node in layouts:
-        places = node.run(places)
-    return number, places
 
 
 def _negates(node: Node) -> bool:
@@ -74,10 +68,45 @@ def _is_rest(program: Program, weight: tuple[int, Array], rest: tuple[int, Array
     minus = [*filter(None, map(program.maker, node.inputs))]
     if len(one) != 1 or len(minus) != 1 or not _negates(minus[0]):
         return False
-    number, places = _laid_out(program, minus[0].inputs[0])
+    number, places = program.origin(minus[0].inputs[0])
     if number != weight[0] or program.shapes[node.output] != places.shape or not rest[1].all() or not places.all():
         return False
     order = places.ravel()[rest[1].astype(np.int64) - 1]
     ndim = max(order.ndim, weight[1].ndim)
     a, b = (np.expand_dims(each, tuple(range(ndim - each.ndim))) for each in (order, weight[1]))
     return bool(np.array_equal(a, b))
+
+
+def added(tape: Tape) -> Tape:
+    """Return the tape with such choices as sums; the same one where there are none."""
+    sums = {node.output: node.inputs for node in tape.nodes if node.kind == "add"}
+
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
+        terms = _terms(node, sums)
+        if terms is None:
+            return [node]
+        plain, x, y = terms
+        operands = tuple(y if k in _cases(node) else value for k, value in enumerate(node.inputs) if k != plain)
+        new.sum([x, new.again(node._replace(run=_with_zero(node.run, plain)), operands)])
+        return new.nodes
+
+    return tape.rewritten(instead)
+
+
+def _with_zero(run: Callable[..., Array], at: int) -> Callable[..., Array]:
+    """Return the same choice with 0 in the place of an operand."""
+    return lambda *operands: run(*operands[:at], np.zeros(()), *operands[at:])
+
+
+def _cases(node: Node) -> tuple[int, ...]:
+    return CASES.get(node.name, ()) if len(node.inputs) == 3 else ()
+
+
+def _terms(node: Node, sums: dict[int, tuple[int, ...]]) -> tuple[int, int, int] | None:
+    """Return the operand that is x alone, x, and y, of a choice between x and x + y; None of others."""
+    cases = _cases(node)
+    for plain, other in (cases, cases[::-1]) if cases else ():
+        x, terms = node.inputs[plain], sums.get(node.inputs[other], ())
+        if x in terms:
+            return plain, x, terms[1 - terms.index(x)]
+    return None

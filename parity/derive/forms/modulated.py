@@ -6,14 +6,13 @@ scale the image and the result, and convolve all images with one kernel: then bo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, convolution, elements, identity, picked, recording
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, convolution, elements, picked
 
 
 class Part(NamedTuple):
@@ -38,9 +37,9 @@ class Modulated(NamedTuple):
 def modulated(program: Program) -> Tape:
     """Return the tape with such factors outside of products, which come before norms; itself where there are none."""
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         modulation = _modulated(program, node) if node.kind == "product" and node.inputs[1] in program.active else None
-        return [node] if modulation is None else _written(program, node, modulation, number)
+        return [node] if modulation is None else _written(program, node, modulation, new)
 
     tape = program.tape.rewritten(instead)
     return tape if tape is program.tape and not _scales_first(program) else _as_needed(tape)
@@ -103,14 +102,11 @@ def _modulated(program: Program, node: Node) -> Modulated | None:
 
 def _operands(program: Program, part: Part) -> list[Part] | None:
     """Return the two factors of a value that is a product of each element, laid out otherwise or not."""
-    value, layouts = program.before_layouts(part.value)
+    value, moved = program.origin(part.value)
     at = program.makers.get(value)
     if at is None or (node := program.tape.nodes[at]).kind != "mul":
         return None
     shape = program.shapes[value]
-    moved = elements(shape)
-    for layout in layouts:
-        moved = layout.run(moved)
     picked = moved.ravel()[part.pick].astype(np.int64) - 1
     if (picked < 0).any():  # zeros that were put between
         return None
@@ -143,11 +139,10 @@ def _before_padding(program: Program, value: int, picks: list[Array]) -> tuple[i
     return value, layouts, picks
 
 
-def _written(program: Program, node: Node, modulation: Modulated, number: Callable[[], int]) -> list[Node]:
+def _written(program: Program, node: Node, modulation: Modulated, new: Replacement) -> list[Node]:
     """Return a product of all groups with one matrix, between multiplications by the factors."""
-    (x, matrix), window, nodes = node.inputs, node.window, list[Node]()
+    (x, matrix), window, groups = node.inputs, node.window, len(modulation.matrix.pick)
     shape, out, kernel = (program.shapes[value] for value in (x, node.output, matrix))
-    groups, record = len(modulation.matrix.pick), recording(nodes, number, node.site)
 
     def spread(part: Part, shape: tuple[int, ...]) -> Array:
         pick = part.pick.reshape(1, -1, *[1] * (len(shape) - 2)) if window else part.pick[:, None]
@@ -155,25 +150,22 @@ def _written(program: Program, node: Node, modulation: Modulated, number: Callab
 
     def scaled(value: int, parts: list[Part], picks: list[Array]) -> int:
         for part, pick in zip(parts, picks, strict=True):
-            value = record("mul", (value, record("layout", (part.value,), picked(pick))), np.multiply)
+            value = new.record("mul", (value, new.layout(part.value, picked(pick))), np.multiply)
         return value
 
     x, layouts, picks = _before_padding(program, x, [spread(part, shape) for part in modulation.before])
     x = scaled(x, modulation.before, picks)
     for layout in layouts:
-        nodes.append(layout._replace(inputs=(x,), output=number()))
-        x = nodes[-1].output
+        x = new.again(layout, (x,))
     pick = modulation.matrix.pick[0]
     if window:
-        w = record("layout", (modulation.matrix.value,), picked(pick.reshape(-1, *kernel[1:])))
-        x = record("layout", (x,), lambda a: a.reshape(-1, shape[1] // groups, *shape[2:]))
+        w = new.layout(modulation.matrix.value, picked(pick.reshape(-1, *kernel[1:])))
+        x = new.layout(x, lambda a: a.reshape(-1, shape[1] // groups, *shape[2:]))
         window = window._replace(groups=1)
     else:
-        w = record("layout", (modulation.matrix.value,), picked(pick[None, ..., 0].swapaxes(1, 2)))
-        x = record("layout", (x,), lambda a: a.reshape(1, -1, shape[2]))
-    nodes.append(
-        node._replace(inputs=(x, w), output=number(), run=convolution(window) if window else node.run, window=window)
-    )
-    y = record("layout", (nodes[-1].output,), lambda a: a.reshape(out))
-    y = scaled(y, modulation.behind, [spread(part, out) for part in modulation.behind])
-    return [*nodes, Node("layout", (y,), node.output, identity, node.site, None)]
+        w = new.layout(modulation.matrix.value, picked(pick[None, ..., 0].swapaxes(1, 2)))
+        x = new.layout(x, lambda a: a.reshape(1, -1, shape[2]))
+    product = node._replace(run=convolution(window) if window else node.run, window=window)
+    y = new.layout(new.again(product, (x, w)), lambda a: a.reshape(out))
+    scaled(y, modulation.behind, [spread(part, out) for part in modulation.behind])
+    return new.nodes

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Operation, Tape
+from parity.derive.trace.tape import Array, Node, Operation, Replacement, Tape
 
 LARGE = 1 << 24  # elements of a value of inputs alone from which on it is no row of tokens
 
@@ -19,13 +19,13 @@ def looked_up(program: Program) -> Tape:
     """Return the tape with such products as lookups; the same one where there are none."""
     weights, values = program.weights(), {**program.tape.constants, **program.inputs}
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         for slot in (0, 1) if node.kind == "product" and not node.window else ():
             ones, table = node.inputs[slot], node.inputs[1 - slot]
             if table in weights and ones in program.plain and _are_one_hot(_value(program, ones, values), slot):
-                which = number()
-                numbers = Node("other", (ones,), which, _numbers_of(slot), node.site, None, Operation("argmax"))
-                return [numbers, Node("layout", (table, which), node.output, _rows_of(slot), node.site, None)]
+                argmax = Node("other", (ones,), -1, _numbers_of(slot), node.site, None, Operation("argmax"))
+                new.record("layout", (table, new.again(argmax, (ones,))), _rows_of(slot))
+                return new.nodes
         return [node]
 
     return program.tape.rewritten(instead)

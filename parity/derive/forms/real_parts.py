@@ -71,7 +71,7 @@ class _Writer:
 
     def _complex(self) -> Parts:
         """Return the parts of an operation's complex result."""
-        node, name = self.node, self.node.call.name if self.node.call else ""
+        node, name = self.node, self.node.name
         if node.kind == "layout":
             return Parts(*(self._moved(part) for part in (0, 1)))
         if node.kind == "add":
@@ -98,7 +98,7 @@ class _Writer:
 
     def _real(self) -> int:
         """Return the real result of an operation on complex numbers."""
-        node, name = self.node, self.node.call.name if self.node.call else ""
+        node, name = self.node, self.node.name
         if name in PART:
             part = self._pair(node.inputs[0])[PART[name]]
             return self._zeros(self.shape) if part is None else part
@@ -201,7 +201,7 @@ class _Writer:
 
     def _alias(self, number: int, node: Node) -> None:
         """Give an operation's result the number that later ones read."""
-        self.tape.nodes.append(Node("layout", (number,), node.output, identity, node.site, None))
+        self.tape.nodes.append(Node("layout", (number,), node.output, identity, node.site))
 
 
 def _is_complex(value: Array) -> bool:

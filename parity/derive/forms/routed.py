@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, identity
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, identity
 
 GATHERS, ADDS, PUTS = ("index", "index_select"), ("index_add",), ("index_put",)  # names of operations
 
@@ -34,17 +34,16 @@ def routed(program: Program) -> Tape:
         return program.tape
     rows: dict[int, Rows] = {}
 
-    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
-        name = node.call.name if node.call else ""
+    def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         index = node.inputs[1] if len(node.inputs) > 1 else -1
-        if name in GATHERS and index in counts and node.inputs[0] not in rows:
-            return _gathered(program, node, counts[index], rows, number)
-        if name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
+        if node.name in GATHERS and index in counts and node.inputs[0] not in rows:
+            return _gathered(program, node, counts[index], rows, new)
+        if node.name in (*ADDS, *PUTS) and index in counts and node.inputs[-1] in rows:
             if rows[node.inputs[-1]].axis:
                 raise Unlike
-            return _masked(node, number)
+            return _masked(node, new)
         if any(value in rows for value in node.inputs):
-            return _of_all(program, node, rows, number)
+            return _of_all(program, node, rows, new)
         return [node]
 
     try:
@@ -55,7 +54,7 @@ def routed(program: Program) -> Tape:
 
 def scatters(tape: Tape) -> bool:
     """Tell whether an operation puts or adds results at places of an array."""
-    return any(node.call is not None and node.call.name in (*ADDS, *PUTS) for node in tape.nodes)
+    return any(node.name in (*ADDS, *PUTS) for node in tape.nodes)
 
 
 def passed_over(program: Program) -> int:
@@ -72,24 +71,23 @@ def _scattered(program: Program) -> dict[int, int]:
 def _scatters(program: Program) -> Iterator[tuple[int, Array, int]]:
     """Yield (number of the indices, indices, number of rows) of what puts or adds results at first places of arrays."""
     for node in program.tape.nodes:
-        if node.call and node.call.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
+        if node.call and node.name in (*ADDS, *PUTS) and len(node.inputs) == 3:
             index = program.indices.get(node.inputs[1])
             first = node.call.settings.get("dim", 0) == 0 and program.shapes[node.inputs[0]]
             if index is not None and index.ndim == 1 and first:
                 yield node.inputs[1], index, first[0]
 
 
-def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], number: Callable[[], int]) -> list[Node]:
+def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], new: Replacement) -> list[Node]:
     """Return all rows in place of some; of a gather by several indices zeros in place of the others."""
     source, shape = program.shapes[node.inputs[0]], program.shapes[node.output]
     index = program.indices[node.inputs[1]]
     axes = [axis for axis, (n, k) in enumerate(zip(source, shape, strict=False)) if (n, k) == (count, len(index))]
     if len(node.inputs) == 2 and len(source) == len(shape) and len(axes) == 1:
         rows[node.output] = Rows(node.inputs[1], axes[0])
-        return [Node("layout", node.inputs[:1], node.output, identity, node.site, None)]
+        return [Node("layout", node.inputs[:1], node.output, identity, node.site)]
     if shape[:1] != (len(index),):
         raise Unlike
-    some = number()
     rows[node.output] = Rows(node.inputs[1], 0)
 
     def spread(values: Array, at: Array) -> Array:
@@ -97,13 +95,11 @@ def _gathered(program: Program, node: Node, count: int, rows: dict[int, Rows], n
         every[at] = values
         return every
 
-    return [
-        node._replace(output=some),
-        Node("other", (some, node.inputs[1]), node.output, spread, node.site, None),
-    ]
+    new.record("other", (new.again(node, node.inputs), node.inputs[1]), spread)
+    return new.nodes
 
 
-def _masked(node: Node, number: Callable[[], int]) -> list[Node]:
+def _masked(node: Node, new: Replacement) -> list[Node]:
     """Return what adds or puts the results of all rows, those of other rows masked."""
     before, index, values = node.inputs
 
@@ -117,18 +113,16 @@ def _masked(node: Node, number: Callable[[], int]) -> list[Node]:
         every[at] = new[at]
         return every
 
-    part = number()
-    if node.call and node.call.name in ADDS and node.call.settings.get("alpha", 1) == 1:
-        return [
-            Node("other", (index, values), part, masked, node.site, None),
-            Node("add", (before, part), node.output, np.add, node.site, None),
-        ]
-    if node.call and node.call.name in PUTS and not node.call.settings.get("accumulate", False):
-        return [Node("other", (before, index, values), node.output, put, node.site, None)]
+    if node.call and node.name in ADDS and node.call.settings.get("alpha", 1) == 1:
+        new.sum([before, new.record("other", (index, values), masked)])
+        return new.nodes
+    if node.call and node.name in PUTS and not node.call.settings.get("accumulate", False):
+        new.record("other", (before, index, values), put)
+        return new.nodes
     raise Unlike
 
 
-def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callable[[], int]) -> list[Node]:
+def _of_all(program: Program, node: Node, rows: dict[int, Rows], new: Replacement) -> list[Node]:
     """Return an operation on all rows in place of some; Unlike where it does not keep rows apart."""
     known = [rows[value] for value in node.inputs if value in rows]
     index = known[0].at
@@ -145,12 +139,9 @@ def _of_all(program: Program, node: Node, rows: dict[int, Rows], number: Callabl
         return [node._replace(run=_in_parts(node.run, known[0].axis, axis, few))]
     if node.kind != "product" or few > 1 or axis > 0:
         return [node]
-    x, y = number(), number()  # rows are the second axis of what a product reads
-    return [
-        Node("layout", node.inputs[:1], x, _turned, node.site, None),
-        node._replace(inputs=(x, node.inputs[1]), output=y),
-        Node("layout", (y,), node.output, _turned, node.site, None),
-    ]
+    # rows are the second axis of what a product reads
+    new.layout(new.again(node, (new.layout(node.inputs[0], _turned), node.inputs[1])), _turned)
+    return new.nodes
 
 
 def _axis_of_rows(program: Program, node: Node, rows: dict[int, Rows], few: int) -> int:

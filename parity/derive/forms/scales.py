@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, elements, picked, recording
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, elements, picked
 
 LARGEST = 1 << 22  # elements of the products of all factors and all inputs, above which these are not formed
 
@@ -55,11 +55,11 @@ def scaled_before(program: Program) -> Tape:
     means = {matrix.reader: (matrix, mean) for matrix in matrices if (mean := _mean(program, matrix)) is not None}
     moved = {at for matrix, _ in (*gates.values(), *means.values()) for at in (matrix.at, matrix.bias, *matrix.chain)}
 
-    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         if at in gates:
-            return _scaled(tape, *gates[at], node, number)
+            return _scaled(tape, *gates[at], node, new)
         if at in means:
-            return _joined(program, *means[at], node, number)
+            return _joined(program, *means[at], node, new)
         return [] if at in moved else [node]
 
     return tape.rewritten(instead)
@@ -110,26 +110,18 @@ def _gate(program: Program, matrix: Matrix) -> Array | None:
     return _met(program, matrix.labels, matrix.reader, other, shape, matrix.axis)
 
 
-def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, number: Callable[[], int]) -> list[Node]:
+def _scaled(tape: Tape, matrix: Matrix, pick: Array, node: Node, new: Replacement) -> list[Node]:
     """Return a product of scaled rows, and of the factors and its bias, in place of a multiplication."""
-    product, factor, scaled = tape.nodes[matrix.at], number(), number()
-    x = product.inputs[matrix.axis - 1]
-    inputs = (scaled, product.inputs[1]) if matrix.axis == 1 else (product.inputs[0], scaled)
-    nodes = [
-        Node("layout", (node.inputs[1 - matrix.slot],), factor, picked(pick), node.site, None),
-        Node("mul", (x, factor), scaled, np.multiply, node.site, None),
-        product._replace(inputs=inputs),
-    ]
+    product = tape.nodes[matrix.at]
+    factor = new.layout(node.inputs[1 - matrix.slot], picked(pick))
+    scaled = new.record("mul", (product.inputs[matrix.axis - 1], factor), np.multiply)
+    y = new.again(product, (scaled, product.inputs[1]) if matrix.axis == 1 else (product.inputs[0], scaled))
     if matrix.bias >= 0:
-        row, term = number(), number()
-        nodes += [
-            Node("layout", (matrix.term,), row, picked(matrix.term_at), node.site, None),
-            product._replace(inputs=(factor, row) if matrix.axis == 1 else (row, factor), output=term),
-            Node("add", (product.output, term), number(), np.add, node.site, None),
-        ]
+        row = new.layout(matrix.term, picked(matrix.term_at))
+        y = new.sum([y, new.again(product, (factor, row) if matrix.axis == 1 else (row, factor))])
     for layout in (tape.nodes[at] for at in matrix.chain):
-        nodes.append(layout._replace(inputs=(nodes[-1].output,), output=number()))
-    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+        y = new.again(layout, (y,))
+    return new.nodes
 
 
 def _mean(program: Program, matrix: Matrix) -> Mean | None:
@@ -154,11 +146,9 @@ def _mean(program: Program, matrix: Matrix) -> Mean | None:
     return Mean(rows[..., 0], columns[0])
 
 
-def _joined(program: Program, matrix: Matrix, mean: Mean, node: Node, number: Callable[[], int]) -> list[Node]:
+def _joined(program: Program, matrix: Matrix, mean: Mean, node: Node, new: Replacement) -> list[Node]:
     """Return one product of all factors times all inputs, in place of one with the results of a matrix."""
     made, shape = program.tape.nodes[matrix.at], program.shapes[node.output]
-    nodes = list[Node]()
-    record = recording(nodes, number, node.site)
 
     def turned(a: Array, swaps: bool) -> Array:
         return a.swapaxes(1, 2) if swaps else a
@@ -172,19 +162,19 @@ def _joined(program: Program, matrix: Matrix, mean: Mean, node: Node, number: Ca
         w = w.reshape(-1, w.shape[2])[mean.columns]
         return w.swapaxes(1, 2).reshape(1, -1, w.shape[1])
 
-    x = record("layout", (made.inputs[matrix.axis - 1],), every)
-    q = record("layout", (node.inputs[1 - matrix.slot],), lambda a: turned(a, not matrix.slot)[..., None])
-    both = record("mul", (q, x), np.multiply)
-    flat = record("layout", (both,), lambda a: a.reshape(1, -1, a.shape[2] * a.shape[3]))
-    w = record("layout", (made.inputs[2 - matrix.axis],), side_by_side)
-    y = record("product", (flat, w), made.run)
+    x = new.layout(made.inputs[matrix.axis - 1], every)
+    q = new.layout(node.inputs[1 - matrix.slot], lambda a: turned(a, not matrix.slot)[..., None])
+    both = new.record("mul", (q, x), np.multiply)
+    flat = new.layout(both, lambda a: a.reshape(1, -1, a.shape[2] * a.shape[3]))
+    w = new.layout(made.inputs[2 - matrix.axis], side_by_side)
+    y = new.record("product", (flat, w), made.run)
     if matrix.bias >= 0:
-        row = record("layout", (matrix.term,), lambda b: np.reshape(b, -1)[matrix.term_at.ravel()[mean.columns]][None])
-        factors = record("layout", (q,), lambda a: a.reshape(1, -1, a.shape[2]))
-        y = record("add", (y, record("product", (factors, row), made.run)), np.add)
+        row = new.layout(matrix.term, lambda b: np.reshape(b, -1)[matrix.term_at.ravel()[mean.columns]][None])
+        factors = new.layout(q, lambda a: a.reshape(1, -1, a.shape[2]))
+        y = new.sum([y, new.record("product", (factors, row), made.run)])
     out = shape if matrix.slot else (shape[0], shape[2], shape[1])
-    record("layout", (y,), lambda a: turned(a.reshape(out), not matrix.slot))
-    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+    new.layout(y, lambda a: turned(a.reshape(out), not matrix.slot))
+    return new.nodes
 
 
 class Scale(NamedTuple):
@@ -210,18 +200,17 @@ def scaled_behind(program: Program) -> Tape:
     for scale in scales:
         renamed[tape.nodes[scale.entry].output] = renamed.get(scale.value, scale.value)
 
-    def instead(at: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         if node.output in renamed:
             return []
-        nodes = [node._replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))]
-        for scale in (scale for scale in scales if scale.behind == at):
-            product, plain, factor = nodes.pop(), number(), number()
-            nodes += [
-                product._replace(output=plain),
-                Node("layout", (scale.factor,), factor, picked(scale.pick), node.site, None),
-                Node("mul", (plain, factor), product.output, np.multiply, node.site, None),
-            ]
-        return nodes
+        inputs = tuple(renamed.get(value, value) for value in node.inputs)
+        behind = [scale for scale in scales if scale.behind == at]
+        if not behind:
+            return [node._replace(inputs=inputs)]
+        y = new.again(node, inputs)
+        for scale in behind:
+            y = new.record("mul", (y, new.layout(scale.factor, picked(scale.pick))), np.multiply)
+        return new.nodes
 
     return tape.rewritten(instead)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, Window, patches
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, Window, patches
 
 MOST = 1 << 24  # elements of patches, about: bounds memory
 
@@ -16,7 +16,7 @@ MOST = 1 << 24  # elements of patches, about: bounds memory
 def unfolded(program: Program, groups: Collection[int] = (1,)) -> Tape:
     """Return the tape with convolutions of these numbers of groups as products; the same one where there are none."""
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         window = node.window
         taps = program.shapes[node.inputs[1]][2:] if window else ()
         count = math.prod(taps)
@@ -27,13 +27,10 @@ def unfolded(program: Program, groups: Collection[int] = (1,)) -> Tape:
             or count * math.prod(program.shapes[node.inputs[0]]) > MOST
         ):
             return [node]
-        (x, w), rows, matrix, product = node.inputs, number(), number(), number()
-        return [
-            Node("layout", (x,), rows, _rows(taps, window), node.site, None),
-            Node("layout", (w,), matrix, _matrices(window), node.site, None),
-            Node("product", (rows, matrix), product, np.matmul, node.site, None),
-            Node("layout", (product,), node.output, _images(program.shapes[node.output]), node.site, None),
-        ]
+        x, w = node.inputs
+        operands = new.layout(x, _rows(taps, window)), new.layout(w, _matrices(window))
+        new.layout(new.record("product", operands, np.matmul), _images(program.shapes[node.output]))
+        return new.nodes
 
     return program.tape.rewritten(instead)
 

@@ -5,14 +5,14 @@ An example is the time of a differential equation, or a one that stands for a bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Tape, recording
+from parity.derive.trace.tape import Array, Node, Replacement, Tape
 
 Shape = tuple[int, ...]
 
@@ -25,13 +25,13 @@ def with_terms(program: Program) -> Tape:
     parameters = program.weights()
     tape = replace(program.tape, constants=dict(program.tape.constants))
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         if node.kind == "layout" and (mark := _joined(program, node, marks)) is not None:
             marks[node.output] = mark
         elif node.kind == "product" and not node.window and node.inputs[1] in parameters:
             columns = _of_one_number(marks[node.inputs[0]]) if node.inputs[0] in marks else {}
             if columns:
-                return _split(node, program.shapes[node.inputs[1]][1], columns, tape, number)
+                return _split(node, program.shapes[node.inputs[1]][1], columns, tape, new)
         return [node]
 
     rewritten = tape.rewritten(instead)
@@ -45,12 +45,12 @@ def without_neutral(program: Program) -> Tape:
     """
     marks = dict[int, Array]()
 
-    def instead(_: int, node: Node, number: Callable[[], int]) -> list[Node]:
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         if node.kind == "layout" and (mark := _joined(program, node, marks)) is not None:
             marks[node.output] = mark
         for slot, value in enumerate(node.inputs if node.kind in ("add", "mul") else ()):
             if value in marks and (found := _neutral(program, node, marks[value])):
-                return _apart(node, slot, *found, program.shapes[node.output], number)
+                return _apart(node, slot, *found, program.shapes[node.output], new)
         return [node]
 
     return program.tape.rewritten(instead)
@@ -67,19 +67,18 @@ def _neutral(program: Program, node: Node, mark: Array) -> tuple[int, Array] | N
     return None
 
 
-def _apart(node: Node, slot: int, axis: int, neutral: Array, shape: Shape, number: Callable[[], int]) -> list[Node]:
+def _apart(node: Node, slot: int, axis: int, neutral: Array, shape: Shape, new: Replacement) -> list[Node]:
     """Return the operation without the places where one operand is neutral, which have the other operand's values."""
-    nodes = list[Node]()
-    record, order = recording(nodes, number, node.site), np.argsort(np.argsort(neutral, kind="stable"))
+    order = np.argsort(np.argsort(neutral, kind="stable"))
     others, own_places = np.flatnonzero(~neutral), np.flatnonzero(neutral)
 
     def part(value: int, places: Array) -> int:
-        return record("layout", (value,), lambda a: np.take(np.broadcast_to(a, shape), places, axis))
+        return new.layout(value, lambda a: np.take(np.broadcast_to(a, shape), places, axis))
 
-    rest = record(node.kind, tuple(part(value, others) for value in node.inputs), node.run)
+    rest = new.record(node.kind, tuple(part(value, others) for value in node.inputs), node.run)
     own = part(node.inputs[1 - slot], own_places)
-    record("layout", (rest, own), lambda a, b: np.take(np.concatenate([a, b], axis), order, axis))
-    return [*nodes[:-1], nodes[-1]._replace(output=node.output)]
+    new.record("layout", (rest, own), lambda a, b: np.take(np.concatenate([a, b], axis), order, axis))
+    return new.nodes
 
 
 def _joined(program: Program, node: Node, marks: Mapping[int, Array]) -> Array | None:
@@ -102,24 +101,15 @@ def _of_one_number(mark: Array) -> dict[int, float]:
     return numbers if len(numbers) <= MOST else {}
 
 
-def _split(node: Node, rows: int, columns: Mapping[int, float], tape: Tape, number: Callable[[], int]) -> list[Node]:
+def _split(node: Node, rows: int, columns: Mapping[int, float], tape: Tape, new: Replacement) -> list[Node]:
     """Return the product without some columns, and a sum of it and of a term for each of these."""
     x, w = node.inputs
     rest = [k for k in range(rows) if k not in columns]
-    some, less, value = number(), number(), number()
-    nodes = [
-        Node("layout", (x,), some, lambda v: v[:, :, rest], node.site, None),
-        Node("layout", (w,), less, lambda v: v[:, rest], node.site, None),
-        node._replace(inputs=(some, less), output=value),
-    ]
+    values = [new.again(node, (new.layout(x, lambda v: v[:, :, rest]), new.layout(w, lambda v: v[:, rest])))]
     for k, scale in columns.items():
-        row, term, total, factor = number(), number(), number(), number()
+        row = new.layout(w, lambda v, k=k: v[:, k : k + 1])  # type: ignore[misc]
+        factor = new.number()
         tape.constants[factor] = np.float64(scale)
-        nodes += [
-            Node("layout", (w,), row, lambda v, k=k: v[:, k : k + 1], node.site, None),
-            Node("mul", (row, factor), term, np.multiply, node.site, None),
-            Node("add", (value, term), total, np.add, node.site, None),
-        ]
-        value = total
-    nodes[-1] = nodes[-1]._replace(output=node.output)
-    return nodes
+        values.append(new.record("mul", (row, factor), np.multiply))
+    new.sum(values)
+    return new.nodes

@@ -67,6 +67,11 @@ class Step(NamedTuple):
     partner: int = -1
     by_place: bool = False
 
+    @property
+    def modules(self) -> tuple[str, str]:
+        """Return the paths of the modules in which both sides use it."""
+        return place(self.left_site, self.left), place(self.right_site, self.right)
+
 
 class DeadEnd(Exception):
     """No partner fits a use.

@@ -18,8 +18,7 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     absent       tokens that no input has
     fills        scores for which other fills of masks show
     masks        other values of masks, and of integers that are all the same
-    examples     twice as many examples
-    longer       longer inputs
+    longer       longer inputs, and twice as many examples
     constants    one side with a number of the other
     stored       integers and flags that one side alone stores
     unproven     arrays that the proof does not exchange (integers, booleans, masks), permutations that went into the

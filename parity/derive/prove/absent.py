@@ -135,7 +135,7 @@ def _asked(tape: Tape, inputs: Sequence[Array]) -> Iterator[int]:
         if len(slots) != 1:
             continue
         values = known[node.inputs[slots[0]]]
-        if node.call and node.call.name.strip("_") in EQUALITIES:
+        if node.name.strip("_") in EQUALITIES:
             yield from (number for number in compared_numbers(tape, node) if number not in values)
         elif len(node.inputs) == 1:
             moved = np.asarray(node.run(values))

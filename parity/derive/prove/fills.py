@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +11,6 @@ import numpy as np
 from parity.derive.edits.edit import two_sided
 from parity.derive.edits.swaps import Unary, unary
 from parity.derive.limits import AGREEING_OUTPUTS, HUGE
-from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.outputs import differ_by, difference
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.tape import Array, Tape
@@ -20,7 +18,7 @@ from specs.numbers import measured
 from specs.words import in_a_row
 
 from .trial import Trial
-from .unreached import GUARD, LESS, SEED, UNLIKE, times
+from .unreached import GUARD, LESS, SEED, UNLIKE
 
 FACTORS = [2 ** (k / 4) for k in range(17)]  # of weights, up to 16: scores grow by the square or more
 HIDDEN = -1e30  # put in all masked places to see whether their fills are why outputs differ
@@ -88,20 +86,18 @@ def _scored(
     """Run both models with larger weights; return the largest score that masks show, and the difference of outputs.
 
     Args:
-      instead: runs a mask in another way; see _changed.
+      instead: runs a mask in another way: takes its function and operands.
     """
-    names, scores = [name for name in trial.left.parameters if name not in trial.left.buffers], list[float]()
-    weights = trial.weights(Altered(Drawn(trial.left, SEED), names, partial(times, factor)))
-    each = zip(trial.tapes, fills, weights, trial.given, strict=True)
+    scores = list[float]()
     changed = instead or partial(_noted, scores)
-    apart = difference(*(replayed(_changed(tape, own, changed), w, [*x.values()]) for tape, own, w, x in each))
+
+    def watched(tape: Tape, own: Mapping[int, Fill]) -> Tape:
+        return tape.running(lambda node: partial(changed, node.run) if node.output in own else None)
+
+    tapes = map(watched, trial.tapes, fills)
+    each = zip(tapes, trial.weights(trial.grown(SEED, factor)), trial.given, strict=True)
+    apart = difference(*(replayed(tape, weights, [*inputs.values()]) for tape, weights, inputs in each))
     return max(scores, default=0.0), apart
-
-
-def _changed(tape: Tape, outputs: Mapping[int, Fill], instead: Callable[..., Array]) -> Tape:
-    """Return a tape with another function in place of some operations: of what they run, and their operands."""
-    nodes = [node._replace(run=partial(instead, node.run)) if node.output in outputs else node for node in tape.nodes]
-    return replace(tape, nodes=nodes)
 
 
 def _noted(scores: list[float], run: Callable[..., Array], *operands: Array) -> Array:

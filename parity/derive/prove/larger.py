@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from parity.derive.limits import AGREEING_OUTPUTS, HUGE
-from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.draws import Altered
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference, incomparable
 from parity.derive.trace.program import Program
@@ -18,7 +17,7 @@ from parity.derive.trace.tape import Array, Tape
 
 from .masks import of_one_place, with_masks
 from .trial import Trial, outputs_of
-from .unreached import COMPARISONS, GUARD, SEED, moved_inputs, times, unexplained
+from .unreached import COMPARISONS, GUARD, SEED, any_negative, moved_inputs, unexplained
 
 # Factors of weights and inputs, signs of inputs, and whether masks show one place alone: few weights pass a limit in
 # one draw, and the score of one place is often below a fill of -30.
@@ -36,10 +35,8 @@ def larger_weights(trial: Trial) -> str:
     """
     if any(map(_chooses, trial.programs)):
         return ""
-    left = trial.left
-    names = [name for name in left.parameters if name not in left.buffers]
     for k, (factor, sign, masked) in enumerate(TRIED):
-        weights = Altered(Drawn(left, SEED + k), names, partial(times, factor))
+        weights = trial.grown(SEED + k, factor)
         if not (inputs := _inputs(trial, SEED + k, factor, sign, masked)):
             continue
         outputs = trial.outputs(inputs, weights)
@@ -48,8 +45,8 @@ def larger_weights(trial: Trial) -> str:
         apart = difference(*outputs)
         if apart <= AGREEING_OUTPUTS:
             continue
-        near = Altered(weights, names, partial(_rounded, max(ROUNDED, 10 * trial.error)))
-        again = outputs_of(left, near, inputs[0])
+        near = Altered(weights, trial.trained, partial(_rounded, max(ROUNDED, 10 * trial.error)))
+        again = outputs_of(trial.left, near, inputs[0])
         if not again or apart <= MAGNIFIED * difference(outputs[0], again):
             continue
         if _at_jumps(trial, inputs, weights):
@@ -70,8 +67,7 @@ def _inputs(trial: Trial, seed: int, factor: float, sign: int, masked: bool) -> 
     """
     drawn: Sequence[Mapping[str, Array]] = fresh(*trial.given, seed, tokens=False)
     grown = [moved_inputs(*one) for one in zip(trial.given, drawn, strict=True)]
-    if not any(array.min() < 0 for side in grown for array in side.values()):
-        sign = 1
+    sign = sign if any_negative(grown) else 1
     if masked:
         masks = with_masks(trial.given, drawn, of_one_place)
         if len(masks) != 1:
@@ -112,11 +108,7 @@ def _shortened(tape: Tape) -> Tape:
         arrays = map(np.asarray, operands)
         return run(*(np.round(array, DIGITS) if array.dtype.kind == "f" else array for array in arrays))
 
-    nodes = [
-        node._replace(run=partial(shortened, node.run)) if node.call and node.call.name.strip("_") in JUMPS else node
-        for node in tape.nodes
-    ]
-    return tape if nodes == tape.nodes else replace(tape, nodes=nodes)
+    return tape.running(lambda node: partial(shortened, node.run) if node.name.strip("_") in JUMPS else None)
 
 
 def _largest(tape: Tape, weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> float:
@@ -130,6 +122,5 @@ def _largest(tape: Tape, weights: Mapping[str, Array], inputs: Mapping[str, Arra
             largest[0] = max(largest[0], float(np.max(size[size < HUGE], initial=0)))
         return result
 
-    nodes = [node._replace(run=partial(noted, node.run)) for node in tape.live().nodes]
-    Program(replace(tape, nodes=nodes), weights, list(inputs.values()))
+    Program(tape.live().running(lambda node: partial(noted, node.run)), weights, list(inputs.values()))
     return largest[0]

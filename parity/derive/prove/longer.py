@@ -1,4 +1,4 @@
-"""Run both models on longer inputs.
+"""Run both models on longer inputs, and on twice as many examples.
 
 Where an axis has one value, a mean, a maximum and a sum of it are the same. Code may also read a length, as that of a
 window, or have it as a number.
@@ -21,7 +21,7 @@ from parity.derive.trace.reason import Reason, remedy
 from parity.derive.trace.tape import Array, Node, along
 from specs.words import in_a_row
 
-from .trial import Trial
+from .trial import Trial, differing
 
 SEED = 8000
 PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
@@ -30,6 +30,15 @@ REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "
 MOST = 3  # lengths that are tried: those of channels are mostly refused
 OTHER = "another function"
 SHAPE = "give inputs of this shape, or make both models equal; then derive again"
+EXAMPLES = 7000
+MIXED = Reason(
+    "equal only for one example alone, as one model mixes those of a batch, or both do so in other ways",
+    "give inputs of two examples or more; then derive again",
+)
+ANOTHER = "equal only for this number of examples: for {} in place of {}, {}"
+SOME = "equal only for some inputs: for others, {}"
+EQUAL = "make both models equal for such inputs; then derive again"
+MORE = "make both models independent of how many examples they get; then derive again"
 
 
 class Longer(NamedTuple):
@@ -129,7 +138,7 @@ def _reduction(run: Callable[[Array], Array], rank: int, axis: int) -> str:
 
 def _divided(program: Program, node: Node) -> bool:
     """Tell whether a sum is divided by the number of its terms, which is 1: a mean, as JAX writes it."""
-    readers = [program.tape.nodes[at] for at, _ in program.readers(node.output)]
+    readers = program.reading(node.output)
     factors = [program.known(number) for reader in readers if reader.kind == "mul" for number in reader.inputs]
     return any(factor is not None and np.size(factor) == 1 and np.all(factor == 1) for factor in factors)
 
@@ -159,3 +168,48 @@ def _lengthened(given: tuple[Mapping[str, Array], Mapping[str, Array]], length: 
         }
         for side in (0, 1)
     ]
+
+
+class Examples(NamedTuple):
+    """What two examples show.
+
+    Args:
+      shapes: of the left inputs; none where the models were not run. reason: why nothing is proven; "" if they agree.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    reason: str = ""
+
+
+def more_examples(trial: Trial) -> Examples:
+    """Compare outputs for twice as many examples, if both models take them."""
+    given = trial.given
+    number = _examples(given)
+    if not number:
+        return Examples()
+    draws = [fresh(*given, EXAMPLES + k) for k in range(2)]
+    inputs = [{name: np.concatenate([draw[side][name] for draw in draws]) for name in given[side]} for side in (0, 1)]
+    outputs = trial.outputs(inputs, EXAMPLES)
+    shapes = [[np.shape(array) for array in arrays] for arrays in outputs]
+    if not all(outputs) or shapes[0] != shapes[1] or any(shape[:1] != (2 * number,) for shape in shapes[0]):
+        return Examples()  # axis 0 is no axis of examples there
+    apart, each = trial.gap(*outputs, trial.limit()), [trial.apart(draw, EXAMPLES) for draw in draws]
+    if any(each):
+        return Examples(reason=Reason(SOME.format(differing(max(each))), EQUAL))
+    if number == 1:
+        return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if apart else "")
+    return Examples(reason=Reason(ANOTHER.format(2 * number, number, differing(apart)), MORE) if apart else "")
+
+
+def _examples(given: Sequence[Mapping[str, Array]]) -> int:
+    """Return how many examples both sides were given, the first length of all inputs; 0 where that is unclear."""
+    arrays = [array for side in given for array in side.values()]
+    numbers = {array.shape[:1] for array in arrays}
+    if not all(given) or len(numbers) != 1 or numbers == {()} or (numbers == {(1,)} and not all(map(_one, arrays))):
+        return 0
+    return int(numbers.pop()[0])
+
+
+def _one(array: Array) -> bool:
+    """Tell whether the first axis alone has length 1, or is that of images or sounds of one channel."""
+    return array.ndim > 1 and (array.shape[1] > 1 or array.ndim > 3)

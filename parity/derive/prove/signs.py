@@ -34,7 +34,7 @@ def only_positive(trial: Trial) -> list[str]:
     A model that cannot be run with negative ones, or gives no finite values then, tells nothing.
     """
     left = trial.left
-    names = [name for name, array in left.parameters.items() if name not in left.buffers and positive(array)]
+    names = [name for name in trial.trained if positive(left.parameters[name])]
 
     def differ(turned: Collection[str], change: Callable[[str, Array], Array] = _signed) -> bool:
         return _differ(trial, trial.given, Altered(Drawn(left, SEED), turned, change))

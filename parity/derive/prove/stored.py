@@ -24,7 +24,7 @@ from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
 
 from .absent import EQUALITIES, compared_numbers
-from .trial import Trial, depended_on
+from .trial import Trial, depended_on, zeros_of
 from .unreached import COMPARISONS
 
 KINDS = "iub"
@@ -106,7 +106,7 @@ def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
     following = list[Node]()
     for node in tape.live().nodes:
         slots = [slot for slot, value in enumerate(node.inputs) if value not in tape.constants]
-        compares = node.call is not None and node.call.name.strip("_") in EQUALITIES | COMPARISONS
+        compares = node.name.strip("_") in EQUALITIES | COMPARISONS
         if compares and len(slots) == 1 and [*compared_numbers(tape, node)] == [number]:
             following.append(node._replace(run=partial(shifted, node.run, slots[0])))
     yield from (changed(nodes) for nodes in (following, *([node] for node in following)) if nodes)
@@ -118,8 +118,7 @@ def _alone(trial: Trial) -> tuple[list[str], list[str]]:
     read = _read(left), _read(right)
     if not any(read):
         return read
-    first = {**{name: name for name in left.parameters}, **left.ties}
-    arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()} | left.others
+    arrays = zeros_of(left)
 
     def reached(names: Sequence[str]) -> set[str]:
         """Return the right arrays that the table makes of some left ones."""

@@ -12,10 +12,10 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
-from parity.derive.trace.draws import Drawn, draw
+from parity.derive.trace.draws import Altered, Drawn, draw
 from parity.derive.trace.outputs import differ_by, difference, incomparable
 from parity.derive.trace.program import Program, replayed
-from parity.derive.trace.sides import Side
+from parity.derive.trace.sides import Side, arrays_of
 from parity.derive.trace.tape import Array, Tape
 from specs.table import Table
 
@@ -55,6 +55,15 @@ class Trial:
     def given(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the inputs of the left and of the right side."""
         return self.left.call.arrays(), self.right.call.arrays()
+
+    @property
+    def trained(self) -> list[str]:
+        """Return the names of the left parameters that are no buffers."""
+        return [name for name in self.left.parameters if name not in self.left.buffers]
+
+    def grown(self, seed: int, factor: float) -> Altered:
+        """Draw left weights, and multiply those that are trained."""
+        return Altered(Drawn(self.left, seed), self.trained, lambda _, array: array * factor)
 
     def outputs(
         self, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array]
@@ -156,6 +165,11 @@ def outputs_of(side: Side, weights: Mapping[str, Array], inputs: Mapping[str, Ar
     finally:
         side.release()
         trim()
+
+
+def zeros_of(side: Side) -> dict[str, Array]:
+    """Return zeros for each parameter of a model, under all of its names, and the model's other arrays."""
+    return {name: np.zeros(np.shape(array)) for name, array in arrays_of(side).items()} | side.others
 
 
 def depended_on(

@@ -21,7 +21,7 @@ from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
-from .trial import Trial, depended_on
+from .trial import Trial, depended_on, zeros_of
 
 FEW = 16  # arrays of more than one number that are changed one by one
 OF_JAX = {"linen", "nnx", "jax"}
@@ -44,10 +44,9 @@ def unproven(trial: Trial) -> list[str]:
         or not (right_read := _read(right))
     ):
         return []  # the models are run only where both have such arrays
-    first = {**{name: name for name in left.parameters}, **left.ties}
-    arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
-    made = moved(trial.table, {**arrays, **left.others})
-    again = moved(trial.table, {**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
+    arrays = zeros_of(left)
+    made = moved(trial.table, arrays)
+    again = moved(trial.table, {**arrays, **{name: _more(left.others[name]) for name in left_read}})
     return [name for name in right_read if not _shown(right.others[name], made.get(name), again.get(name))]
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from convert.folding import listed
 from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS
-from parity.derive.trace.draws import Altered, Drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import differ_by, difference
 from parity.derive.trace.program import replayed
@@ -163,7 +162,7 @@ def unreached(trial: Trial) -> Reason | None:
         return None
     drawn = fresh(*trial.given, SEED, tokens=False)
     moved = [moved_inputs(*one) for one in zip(trial.given, drawn, strict=True)]
-    for sign in (1, -1) if any(array.min() < 0 for side in moved for array in side.values()) else (1,):
+    for sign in (1, -1) if any_negative(moved) else (1,):
         inputs = [
             one | {name: sign * array for name, array in of.items()} for one, of in zip(drawn, moved, strict=True)
         ]
@@ -182,11 +181,10 @@ def _grown(
       drawn: the inputs of both sides. moved: the names of those that grow.
     Returns: whether outputs differ, and the limits that are why, or that they differ although no limit explains it.
     """
-    left, tapes = trial.left, trial.tapes
-    names = [name for name in left.parameters if name not in left.buffers]
+    tapes = trial.tapes
     before = dict.fromkeys(limits, 0.0)
     for factor in FACTORS:
-        arrays = trial.weights(Altered(Drawn(left, SEED), names, partial(times, factor)))
+        arrays = trial.weights(trial.grown(SEED, factor))
         inputs = [_larger(*one, factor) for one in zip(drawn, moved, strict=True)]
         reached: dict[Limit, float] = {}
         outputs = _outputs([_watched(tape, part, reached) for tape, part in _split(tapes, before)], arrays, inputs)
@@ -210,7 +208,7 @@ def _limits(tape: Tape, side: int) -> Iterator[Limit]:
     """Yield the limits of operations of which one operand alone is no constant."""
     for node in tape.live().nodes:
         slots = [slot for slot, number in enumerate(node.inputs) if number not in tape.constants]
-        name = node.call.name.strip("_") if node.call and len(slots) == 1 else ""
+        name = node.name.strip("_") if len(slots) == 1 else ""
         if name in COMPARISONS and (number := _compared(tape, node, slots[0])):
             yield Comparison(side, node, slots[0], number)
             yield Flat(side, node, slots[0], number, math.copysign(FAR, number))
@@ -305,10 +303,6 @@ def _outputs(
     return [replayed(*one) for one in zip(tapes, weights, inputs, strict=True)]
 
 
-def times(factor: float, name: str, array: Array) -> Array:
-    return array * factor
-
-
 def moved_inputs(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict[str, Array]:
     """Return the inputs that are numbers which the proof draws."""
     return {
@@ -316,6 +310,11 @@ def moved_inputs(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> dict
         for name, array in drawn.items()
         if array.dtype.kind == "f" and array.size and not np.array_equal(array, given[name])
     }
+
+
+def any_negative(inputs: Sequence[Mapping[str, Array]]) -> bool:
+    """Tell whether an input of either side has negative numbers."""
+    return any(array.min() < 0 for side in inputs for array in side.values())
 
 
 def _larger(drawn: Mapping[str, Array], moved: Iterable[str], factor: float) -> list[Array]:

@@ -16,7 +16,7 @@ from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.call import label
 from parity.derive.trace.draws import Drawn
 from parity.derive.trace.inputs import carried, fresh, related
-from parity.derive.trace.tape import Array, Node, Tape
+from parity.derive.trace.tape import Array, Node, Replacement, Tape
 from specs.words import in_a_row
 
 from .trial import Trial
@@ -64,22 +64,23 @@ def _without_ties(tape: Tape) -> Tape:
     """Return the tape with values that grow a little along the axis of each choice; this one itself if it has none."""
     chosen, made = dict[int, int](), {node.output for node in tape.nodes}
     for node in tape.nodes:
-        if node.call and node.call.name.strip("_") in CHOICES and node.inputs[0] in made:
+        if node.call and node.name.strip("_") in CHOICES and node.inputs[0] in made:
             axes = [node.call.settings[key] for key in AXES if node.call.settings.get(key) is not None]
             chosen[node.inputs[0]] = int(np.ravel([*axes, -1][0])[0])
     return tape.rewritten(
-        lambda _, node, number: [node] if node.output not in chosen else _grown(node, chosen[node.output], number())
+        lambda _, node, new: [node] if node.output not in chosen else _grown(node, chosen[node.output], new)
     )
 
 
-def _grown(node: Node, axis: int, other: int) -> list[Node]:
+def _grown(node: Node, axis: int, new: Replacement) -> list[Node]:
     """Return an operation, and behind it what lets its values grow along an axis."""
 
     def grow(values: Array) -> Array:
         steps = np.arange(np.shape(values)[axis]) * (STEP if np.asarray(values).dtype.kind == "f" else 0)
         return np.moveaxis(np.moveaxis(values, axis, -1) + steps.astype(np.asarray(values).dtype), -1, axis)
 
-    return [node._replace(output=other), Node("other", (other,), node.output, grow, node.site, None)]
+    new.record("other", (new.again(node, node.inputs),), grow)
+    return new.nodes
 
 
 def _with_zeros(array: Array, step: int) -> Array:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from parity.derive.findings.derivation import Derivation
-from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
-from parity.derive.trace.sites import place
 from parity.page.markup import Markup, join, leading
 
 STOPPED = "stopped"  # the address of the row at which matching stopped
 
 
-def where(use: Step) -> tuple[str, str]:
-    """Return the paths of the modules in which both sides use a parameter, (left, right)."""
-    return place(use.left_site, use.left), place(use.right_site, use.right)
-
-
 def anchors(derivation: Derivation) -> dict[tuple[str, str], str]:
     """Return the address of the row of each place where the models part, by (left, right)."""
-    used = {where(use) for use in derivation.compared}
+    used = {use.modules for use in derivation.compared}
     places = dict.fromkeys((card.left, card.right) for card in derivation.divergences)
     return {spot: f"place-{k}" for k, spot in enumerate(spot for spot in places if spot in used)}
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from convert.folding import fold as folded_names
 from parity.derive.edits.edit import and_so
 from parity.derive.explain.divergence import LATE, Divergence
 from parity.derive.findings.derivation import Derivation, dropped_by_side
+from parity.derive.fold.rows import of_it
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_USES
 from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.trace.names import split
-from parity.derive.trace.sites import class_at
+from parity.derive.trace.reason import OneSided
+from parity.derive.trace.sites import OWN, class_at
 from parity.derive.trace.sites import place as site
 from parity.page.cards import facts
-from parity.page.markup import Markup, coded, name, prose, tag
+from parity.page.markup import Markup, coded, join, name, prose, tag
 from specs.notation.paths import normal
 from specs.numbers import limit, short
-from specs.words import begun
+from specs.words import begun, count
 
-from .addresses import STOPPED, anchors, link, stopping
-from .without_partner import without_partner
+from .addresses import STOPPED, alone_anchors, anchors, link, stopping
 
 
 def cards(derivation: Derivation) -> Markup:
@@ -37,7 +38,7 @@ def cards(derivation: Derivation) -> Markup:
     articles += [_stopped(derivation, derivation.stopped)] if derivation.stopped else []
     articles += [_stated(what, how) for what, how in derivation.not_shown]
     parts = [tag("div", *articles, class_="cards")] if articles else []
-    parts += [without_partner(derivation)] if derivation.missing else []
+    parts += [_without_partner(derivation)] if derivation.missing else []
     following = derivation.following
     parts += [tag("p", tag("b", "Next: "), coded(f"{following}."), class_="next")] if following else []
     return tag("section", tag("h2", "Where the models differ"), *parts) if parts else Markup()
@@ -164,8 +165,50 @@ def _sites_of(use: Step) -> tuple[str, str]:
     """Return where both sides use a parameter; rows of a table, which are read as they are, stand at its own module."""
     if use.kind == "place":
         return site("", use.left), site("", use.right)
-    return site(use.left_site, use.left), site(use.right_site, use.right)
+    return use.modules
 
 
 def _sentence(text: str) -> Markup:
     return tag("p", prose(f"{begun(text)}."), class_="key")
+
+
+def _without_partner(derivation: Derivation) -> Markup:
+    """List the parameters of both sides that have no partner, by module, unless its reason names them.
+
+    Those whose lack is the cause of a place where the models part stand in its card.
+    """
+    if derivation.nothing_matched:
+        left, right = derivation.arrays
+        alone = f"{'All ' * (right > 1)}{count(right, 'array')} of the right model"
+        alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
+        return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
+    rows = alone_anchors(derivation)
+    run = {name: k for k, use in reversed([*enumerate(derivation.unmatched)]) for name in use.names}
+    listed = list[tuple[str, str]]()
+    others = [group for group in derivation.alone if not derivation.is_cause(group[1])]
+    for names, why in sorted(others, key=lambda group: min(run.get(array, len(run)) for array in group[0])):
+        address = next((rows[array] for array in names if array in rows), None)
+        row = link(address, "the first row" if names[1:] else "its row")
+        named = isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)
+        listed.append(("reason", join(prose(why if named else of_it(why, folded_names(names))), row)))
+        listed += [] if named else _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
+    parts = [
+        *_listed("Right", [name for names, _ in others for name in names], listed),
+        *_listed("Left", derivation.left_over, _by_module(derivation.left_over)),
+    ]
+    return tag("article", *parts, class_="card") if parts else Markup()
+
+
+def _listed(side: str, names: Sequence[str], rows: Sequence[tuple[str, str]]) -> list[Markup]:
+    """Build the heading of one side and its list; nothing of a side on which each parameter has a partner."""
+    parameters = "parameter" if len(names) == 1 else "parameters"
+    return [tag("h3", f"{side} {parameters} without a partner"), facts(rows)] if names else []
+
+
+def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return ("in MODULE", "bias, scale") for each module, with the numbers of blocks folded."""
+    modules: dict[str, list[str]] = {}
+    for full in folded_names(names):
+        *module, leaf = re.split(r"[./](?=[^./]*$)", full)
+        modules.setdefault("".join(module) or OWN, []).append(leaf)
+    return [(f"in {module}", ", ".join(leaves)) for module, leaves in modules.items()]

@@ -30,8 +30,7 @@ torch:
     torch_recorder        records each operation; lets torch decompose what it can, whole LSTMs too
     torch_values          converts tensors, and runs operations
     torch_forms           layouts, arithmetic and convolutions
-    torch_decompositions  all other operations
-    torch_attention       attention with one scale
+    torch_decompositions  all other operations, and attention with one scale
     torch_dense           gradients of large linear layers
 
 JAX:
@@ -49,12 +48,11 @@ paddle:
     paddle_recorder       wraps each operation
     paddle_names          names of settings
     paddle_values         converts tensors, and runs operations
-    paddle_forms          layouts, arithmetic and convolutions
+    paddle_forms          layouts, arithmetic, convolutions and einsums
     paddle_decompositions all other operations: a new one goes here, or into paddle_forms
 
 Several frameworks:
 
-    einsum                as layouts around one product
     outer                 gradients by large matrices
 
 Operations get their names and settings from torch_values, paddle_recorder and jax_recorder.

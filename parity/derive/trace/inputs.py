@@ -125,7 +125,7 @@ def only_one_step(*sides: Program) -> bool:
             if array.dtype.kind in "iu" and array.ndim > 1:
                 steps.append(array.shape[-1])
             elif array.dtype.kind == "f" and array.ndim == 3:
-                readers = [program.tape.nodes[at] for at, _ in program.readers(number)]
+                readers = program.reading(number)
                 steps.append(array.shape[2 if any(node.window for node in readers) else 1])
     return bool(steps) and all(step == 1 for step in steps)
 

@@ -10,8 +10,6 @@ from typing import Any
 import paddle
 from paddle import _C_ops as ops
 
-__all__ = ["COMPOSED"]
-
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
     x = x if weight is None else x * weight

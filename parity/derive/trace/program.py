@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .tape import Array, Node, Tape, Window, tried
+from .tape import Array, Node, Tape, Window, elements, tried
 
 T = TypeVar("T")
 
@@ -157,7 +157,7 @@ class Program:
         for node in reversed(self.tape.nodes):
             joins = node.kind == "layout" and len(node.inputs) > 1
             met = tuple(number for number in node.inputs if number in weights)
-            own = (node.kind, node.call.name if node.call else "", self.shapes[node.output], met)
+            own = (node.kind, node.name, self.shapes[node.output], met)
             result = numbers.setdefault(tuple(sorted(uses.get(node.output, ()))), len(numbers))
             every.append([(*own, 0 if joins else slot, result) for slot in range(len(node.inputs))])
             for number, fate in zip(node.inputs, every[-1], strict=True):
@@ -186,6 +186,10 @@ class Program:
         """Return (operation, which of its operands) of everything that reads a value."""
         return self.consumers.get(value, [])
 
+    def reading(self, value: int) -> list[Node]:
+        """Return the operations that read a value, each once for each operand that it is."""
+        return [self.tape.nodes[at] for at, _ in self.readers(value)]
+
     def only_reader(self, value: int) -> tuple[int, int] | None:
         """Return (operation, which of its operands) of what alone reads a value; None where more does, or an output."""
         readers = self.readers(value)
@@ -213,15 +217,17 @@ class Program:
             value = node.inputs[0]
         return value, layouts[::-1]
 
+    def origin(self, value: int) -> tuple[int, Array]:
+        """Return the value of which another one is a layout, and its element at each place, from 1; 0 for zeros."""
+        value, layouts = self.before_layouts(value)
+        places = elements(self.shapes[value])
+        for node in layouts:
+            places = node.run(places)
+        return value, places
+
     def padded(self, value: int) -> bool:
         """Tell whether a value is another one with zeros around it, or between its elements."""
-        value, layouts = self.before_layouts(value)
-        if not layouts:
-            return False
-        ones = np.ones(self.shapes[value])
-        for node in layouts:
-            ones = node.run(ones)
-        return not ones.all()
+        return not self.origin(value)[1].all()
 
     def past_layouts(self, value: int, labels: Array) -> Reading | None:
         """Return the only operation that reads a value, past layouts of it alone; None where there is none.
@@ -313,14 +319,13 @@ class Program:
 
     def _multiplied(self, number: int) -> bool:
         """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""
-        readers = [self.tape.nodes[at] for at, _ in self.readers(number)]
         return number not in self.tape.outputs and all(
             node.window is None
             and (
                 node.kind == "product"
                 or (node.kind == "layout" and len(node.inputs) == 1 and self._multiplied(node.output))
             )
-            for node in readers
+            for node in self.reading(number)
         )
 
     def _sort(self, node: Node, whole: set[int], values: Mapping[int, Array]) -> None:

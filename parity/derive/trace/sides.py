@@ -105,6 +105,12 @@ def side(model: Any, call: Call) -> Side:
     return recorded
 
 
+def arrays_of(own: Side) -> dict[str, Array]:
+    """Return all arrays of a model, under each of their names."""
+    tied = {name: own.parameters[first] for name, first in own.ties.items()}
+    return {**own.parameters, **tied, **own.others}
+
+
 def _side(model: Any, call: Call) -> Side:
     if without_variables(model):
         name = type(model).__name__

@@ -82,8 +82,54 @@ class Node(NamedTuple):
     output: int
     run: Callable[..., Array]
     site: str
-    window: Window | None
+    window: Window | None = None
     call: Operation | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what the framework calls it; "" where the kind says all."""
+        return self.call.name if self.call else ""
+
+    @property
+    def title(self) -> str:
+        """Return what code of a model calls it, or else its kind."""
+        return self.call.title if self.call else self.kind
+
+
+class Replacement:
+    """Operations in the place of one, in the order in which they are recorded: the last one computes its value.
+
+    Args:
+      node: the operation. number: returns a number for a new value.
+    """
+
+    def __init__(self, node: Node, number: Callable[[], int]):
+        self.number, self._node, self._nodes = number, node, list[Node]()
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Return the operations."""
+        return [*self._nodes[:-1], self._nodes[-1]._replace(output=self._node.output)]
+
+    def record(self, kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
+        """Append an operation of a kind, and return the number of its result."""
+        return self.again(Node(kind, inputs, -1, run, self._node.site), inputs)
+
+    def layout(self, value: int, run: Callable[[Array], Array]) -> int:
+        """Append a layout."""
+        return self.record("layout", (value,), run)
+
+    def sum(self, values: Sequence[int]) -> int:
+        """Append the sums of several values, from the first one on."""
+        total = values[0]
+        for value in values[1:]:
+            total = self.record("add", (total, value), np.add)
+        return total
+
+    def again(self, node: Node, inputs: tuple[int, ...]) -> int:
+        """Append an operation of the tape, on other values."""
+        self._nodes.append(node._replace(inputs=inputs, output=self.number()))
+        return self._nodes[-1].output
 
 
 @dataclass
@@ -142,16 +188,29 @@ class Tape:
         made = [node.output for node in self.nodes[:end] if node.output in behind]
         return replace(self, nodes=self.nodes[:end], outputs=made, parts={})
 
-    def rewritten(self, instead: Callable[[int, Node, Callable[[], int]], Sequence[Node]]) -> Tape:
+    def rewritten(self, instead: Callable[[int, Node, Replacement], Sequence[Node]]) -> Tape:
         """Return the tape with other operations in the place of some; this one itself where nothing changes.
 
         Args:
-          instead: takes an operation's place, the operation, and a function that returns a number for a new value;
-            returns what stands in its place. A change has at least one new value.
+          instead: takes an operation's place, the operation, and what records others; returns what stands in its
+            place. A change has at least one new value.
         """
         new = replace(self, parts={})
-        new.nodes = [other for at, node in enumerate(self.nodes) for other in instead(at, node, new.number)]
+        new.nodes = [
+            other for at, node in enumerate(self.nodes) for other in instead(at, node, Replacement(node, new.number))
+        ]
         return self if new.size == self.size else new.live()
+
+    def running(self, instead: Callable[[Node], Callable[..., Array] | None]) -> Tape:
+        """Return the tape with other functions in place of those of some operations; this one itself if of none.
+
+        Args:
+          instead: takes an operation, and returns its other function; None to leave it as it is.
+        """
+        others = {node.output: run for node in self.nodes if (run := instead(node)) is not None}
+        if not others:
+            return self
+        return replace(self, nodes=[node._replace(run=others.get(node.output, node.run)) for node in self.nodes])
 
     def unread(self) -> list[str]:
         """Return the parameters on which no output depends."""
@@ -365,22 +424,6 @@ def identity(value: Array) -> Array:
 def picked(places: Array) -> Callable[[Array], Array]:
     """Return the layout that takes these elements of a flat array."""
     return lambda a: np.reshape(a, -1)[places]
-
-
-def recording(
-    nodes: list[Node], number: Callable[[], int], site: str
-) -> Callable[[str, tuple[int, ...], Callable[..., Array]], int]:
-    """Return what appends an operation of a kind, on some values, and returns the number of its result.
-
-    Args:
-      nodes: to which operations are appended. number: returns a number for a new value. site: of the operations.
-    """
-
-    def record(kind: str, inputs: tuple[int, ...], run: Callable[..., Array]) -> int:
-        nodes.append(Node(kind, inputs, number(), run, site, None))
-        return nodes[-1].output
-
-    return record
 
 
 def elements(shape: Sequence[int]) -> Array:

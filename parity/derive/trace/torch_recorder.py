@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ports.runners.torch import is_inexact
 
 from .tape import Tape
-from .torch_attention import written_attention
-from .torch_decompositions import COMPOSED
+from .torch_decompositions import COMPOSED, written_attention
 from .torch_forms import LAYOUT, LOW, Forms, is_layout, lifted
 from .torch_values import length_of, numpy_of, operation, places_of, results_of, runner, storage_of, tensors_of
 

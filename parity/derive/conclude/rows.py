@@ -1,10 +1,16 @@
-"""Tell tables whose rows go elsewhere: positions that begin at 0 and at 1, a table that one model ties to its head."""
+"""Compare the rows of tables: those that stand elsewhere in the other model, and those that no input reads.
+
+Positions may begin at 0 and at 1, and one model may tie a table to its head. Tokens read some rows alone.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
 
@@ -56,3 +62,41 @@ def parted(name: str, mapped: Array, lefts: Elements, rights: Elements) -> str:
 def _rows(array: Array) -> Array:
     """Leave out axes of length 1 before the last two."""
     return array.reshape(array.shape[-2:]) if array.ndim > 2 and array.size == np.prod(array.shape[-2:]) else array
+
+
+def read_in_rows(program: Program, mapped: Array, rights: Elements, names: Iterable[str]) -> list[str]:
+    """Return the right parameters whose elements have no partner just where the run picks other rows.
+
+    Args:
+      mapped: see Match.map. names: of parameters to look at.
+    """
+    some = [name for name in names if _some_rows(rights.part(mapped, name) > 0)]
+    return [name for name in some if _picked(program, mapped, rights, name)]
+
+
+def _some_rows(known: Array) -> bool:
+    """Tell whether some rows are known as a whole, and nothing of the others."""
+    axis = _axis_of_rows(known.shape)
+    rows = known.reshape(known.shape[axis], -1) if known.ndim > axis + 1 else np.zeros((0, 1), bool)
+    return bool(rows.any() and not rows.all() and (rows.all(1) == rows.any(1)).all())
+
+
+def _axis_of_rows(shape: Sequence[int]) -> int:
+    """Return the first axis that is longer than 1: tables of positions may have an axis for the batch before it."""
+    return next((axis for axis, length in enumerate(shape) if length > 1), 0)
+
+
+def _picked(program: Program, mapped: Array, rights: Elements, name: str) -> bool:
+    """Tell whether all that reads a table picks rows of it, and none of those without a partner."""
+    value = program.tape.parameters[name]
+    shape = program.shapes[value]
+    axis = _axis_of_rows(shape)
+    known = (rights.part(mapped, name) > 0).reshape(shape[axis], -1).any(1)
+    rows = known.reshape([-1, *[1] * (len(shape) - axis - 1)])
+    unread = np.broadcast_to(1.0 - rows, shape)  # Paddle picks no rows of bools
+    readers = program.reading(value)
+    for node in readers:
+        operands = [unread if number == value else program.known(number) for number in node.inputs]
+        if node.kind != "layout" or any(operand is None for operand in operands) or np.any(node.run(*operands)):
+            return False
+    return bool(readers)
