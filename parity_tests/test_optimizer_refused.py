@@ -226,15 +226,20 @@ def test_all_that_a_target_needs_is_asked_for_at_once_or_comes_from_a_record(tra
 
 
 def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_path):
-    """safetensors sorts names: their order is not torch's."""
+    """safetensors sorts names: that is not torch's order. The order of our ports is known, that of timm is not."""
     import torch
     from safetensors.torch import save_file
 
     saved = torch.load(trained[0])
-    save_file(saved["model"], tmp_path / "model.safetensors")
+    ours, theirs = tmp_path / "model.safetensors", tmp_path / "timm.safetensors"
+    save_file(saved["model"], ours)
+    swapped(saved)
     torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
     words = ["--config", trained[1], OPTIMIZER, "--optimizer", tmp_path / "optimizer.pt", "-o", tmp_path / "x.msgpack"]
-    code, out, err = run("torch2flax", tmp_path / "model.safetensors", *words)
+    code, out, err = run("torch2flax", ours, *words)
+    assert (code, out) == (1, "") and "or its parameters are in another order" in err
+    assert run("torch2timm", ours, "--config", trained[1], "-o", theirs)[0] == 0
+    code, out, err = run("timm2flax", theirs, *words)
     assert (code, out) == (1, "")
     assert "which the weights' file does not keep" in err
     assert not (tmp_path / "x.msgpack").exists()

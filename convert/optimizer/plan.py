@@ -259,7 +259,7 @@ def _state(
     record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
     optimizer = record.optimizer if record.optimizer.get("to") == held.location.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
-    order = like.keeps_order(plan.reader)
+    in_order, order = parameters.in_order(plan, trained)
     repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     uncounted = optimizer.get("step", 0) is None  # a step of 0 in its file was written where nobody counted
@@ -267,7 +267,7 @@ def _state(
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
         step = stated.pop("step", None) if uncounted else None
-        state = reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
+        state = reading.read(held.reader, held.location, in_order, own, stated, order, dropped, repeated)
         return replace(state, step=step) if uncounted else state
 
     state, counted = _counted(read, optimizer, hyper)
