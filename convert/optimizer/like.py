@@ -91,7 +91,7 @@ def with_names(plan: Plan, like: str) -> tuple[Plan, tuple[str, ...]]:
             "--like states paddle's own names of parameters, or is of the state of an optimizer: add --with-optimizer"
         )
     known = names(plan, like, "paddle")
-    return replace(plan, own_names=known.own), known.notes
+    return replace(plan, own_names=known.own, beside=(like,)), known.notes
 
 
 def _wanted(plan: Plan | TablePlan, library: str) -> str:

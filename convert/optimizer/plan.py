@@ -85,6 +85,7 @@ class OptimizerPlan:
     counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
     out: str = ""
+    beside: tuple[str, ...] = ()  # other files that this is planned from: the optimizer's, and that of --like
 
     @property
     def checks(self) -> Sequence[Promise]:
@@ -197,6 +198,7 @@ def plan_state(plan: Plan | TablePlan, out: str, request: Request, stack: contex
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
         (*state.notes, *written.notes, *moves.to_do(), *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())), out,
+        (*plan.beside, *filter(None, (request.like, held.path))),
     )  # fmt: skip
 
 
