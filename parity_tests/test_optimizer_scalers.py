@@ -30,10 +30,11 @@ def of_paddle(state):
     scaler = paddle.amp.GradScaler()
     scaler._enable = True  # which it is on a GPU alone
     scaler.load_state_dict(state)
+    scaler._scale = scaler._scale.squeeze()  # paddle prints it as one number, which NumPy 2 refuses of an axis
     for finite in FINITE:
         scaler._cache_found_inf = not finite
         scaler._update()
-        yield float(scaler.state_dict()["scale"][0])
+        yield scaler._scale.item()
 
 
 def of_flax(scaler):
