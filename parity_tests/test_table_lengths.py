@@ -255,6 +255,18 @@ def test_rows_of_a_grid_are_no_heads(tmp_path, capsys):
         assert found == code and ("lengths contradict each other" in error) == (code == 2), error
 
 
+def test_a_kernel_does_not_contradict_the_grid_that_is_given(tmp_path, capsys):
+    """Another array of as many places shows another height; a kernel of patches, and another grid, have their own."""
+    lines = "pos: (h w) c <-> pos: c h w\nother: h w c <-> other: c h w\n"
+    (tmp_path / "x.table").write_text("table 1\n" + lines)
+    words = ["--table", tmp_path / "x.table", "-o", tmp_path / "b.npz", "--force", "--set", "h=4"]
+    for shape, noted in (((8, 2, 5), True), ((2, 2, 5), False), ((8, 8, 5), False)):
+        source = save(tmp_path / "a.npz", {"pos": np.ones((16, 5), "f4"), "other": np.ones(shape, "f4")})
+        code, _, error = run(capsys, *words, source)
+        assert code == 0 and ("h=4 was given, and the shapes show h=8 on line 3" in error) is noted, error
+        assert ("was given, and" in error) is noted
+
+
 def test_letters_of_other_axes_may_have_two_lengths(tmp_path, capsys):
     (tmp_path / "x.table").write_text("table 1\na.w: (p c) <-> a: (c p)\nb.w: (q c) <-> b: (c q)\n")
     source = save(tmp_path / "a.npz", {"a.w": np.ones(12, "f4"), "b.w": np.ones(40, "f4")})
