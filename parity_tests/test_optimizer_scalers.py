@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -105,6 +108,14 @@ def test_what_flax_does_not_store_is_open(tmp_path):
     remark = found(tmp_path / "x.msgpack").remark("torch", "x")
     assert '(dynamic_scale): scaler.load_state_dict({"scale": 65536.0, "growth_factor": ?, ' in remark
     assert '"growth_interval": ?, "_growth_tracker": 3}) goes on from it' in remark
+
+
+def test_the_page_names_the_entries_of_each_library():
+    section = (Path(__file__).parent.parent / "docs" / "training.md").read_text().partition("\n## The loss scale of")[2]
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)`", section.partition("\n## ")[0], re.MULTILINE)
+    torch, paddle, flax = zip(*rows, strict=True)
+    assert (torch, paddle, flax[:2]) == tuple(scalers.NAMES[name] for name in ("torch", "paddle", "optax"))
+    assert all(f"{name}={{" in scalers.CALLS["optax"] for name in flax)
 
 
 def test_entries_of_these_names_that_are_no_numbers_are_no_scaler(tmp_path):
