@@ -56,7 +56,7 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read.
 
     Args:
-      others: what else the same command reads, which its targets do not replace either.
+      others: what else the same command converts, which its targets do not replace either.
     """
     if shard_size is not None and not (isinstance(shard_size, int | float) and shard_size >= 1):
         raise UsageError(f"shard_size={shard_size!r}: give a number of bytes from 1 on, as in shard_size=5_000_000_000")
@@ -71,7 +71,7 @@ def target_of(plan: Writable, out: str, force: bool, shard_size: int | None, oth
     sharded = indexed or len(shards) > 1
     names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
     _check_format(plan, out, writer, sharded)
-    read = dict.fromkeys(path for path in (path_of(plan), *others) if path and not URL.match(path))
+    read = dict.fromkeys(path for path in (path_of(plan), *plan.beside, *others) if path and not URL.match(path))
     folders = [path for path in read if os.path.isdir(path) or not writer.one_file]
     for path in folders:
         atomic_folder.check_apart(path, out)

@@ -19,7 +19,7 @@ from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
 from convert.records.record import read
-from convert.records.verification import list_damage
+from convert.records.verification import verify
 
 CHANGES = frozenset([os.fsync, os.link, os.unlink, os.replace, os.rename])
 METHODS = ("write", "truncate")  # of files
@@ -84,7 +84,7 @@ def problems(folder: Path, out: Path, old: dict[str, bytes], new: dict[str, byte
             with open_checkpoint(out) as reader:
                 record = read(reader)
             recorded = bool(record.content) and not record.change
-            found += list_damage(str(out)) if recorded else []
+            found += verify(str(out)).problems if recorded else []
         except ConvertError as error:
             found.append(str(error))
         beside = out.with_name(out.name + ".json")

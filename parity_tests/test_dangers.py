@@ -164,6 +164,25 @@ def test_verify_counts_arrays_of_a_file_that_was_trained_on(run, tmp_path):
     assert out.count("other values") <= 2  # the record names the first one
 
 
+def test_verify_of_several_files_says_of_each_what_it_is(run, tmp_path):
+    """A file that was saved again has the same arrays in another order or other metadata: it is not called damaged."""
+    other, whole, more = (tmp_path / name for name in ("other.npz", "whole.npz", "more.safetensors"))
+    for path in (other, whole, more):
+        assert run("google2google", GOOGLE, "-o", path)[0] == 0
+    np.savez(other, **dict(reversed([*np.load(other).items()])))
+    with safe_open(more, "np") as file:
+        save_file(load_file(more), more, {**file.metadata(), "author": "me"})
+    code, out, err = run("verify", other, whole, tmp_path / "none.npz", more)
+    same = "has the same 42 arrays as were written, in another layout or with other metadata\n"
+    assert code == 1 and f"{other}: {same}" in out and f"{more}: {same}" in out and "damaged" not in out, out
+    assert f"{whole}: intact (names, shapes, dtypes and values of 42 arrays)\n" in out and "\n1 of 4 intact\n" in out
+    assert err == f"python -m convert: {tmp_path / 'none.npz'}: there is no such file (check the path)\n"
+    entries = json.loads(run("verify", other, whole, "--json")[1])
+    assert [(entry["intact"], entry["same_arrays"]) for entry in entries] == [(False, True), (True, True)]
+    np.savez(other, **{name: array + 1 for name, array in np.load(other).items()})
+    assert f"{other}: damaged or changed" in run("verify", other, whole)[1] and run("verify", whole, whole)[0] == 0
+
+
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])
 def test_an_index_cannot_lead_elsewhere(run, tmp_path, shard):
     folder = tmp_path / "in"

@@ -21,7 +21,7 @@ from convert.files import atomic, open_checkpoint
 from convert.files.atomic import reserve
 from convert.plans.planning import plan
 from convert.records.record import SEAL, read
-from convert.records.verification import list_damage
+from convert.records.verification import verify
 from convert.running import guarded
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing
@@ -341,7 +341,7 @@ def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tm
     assert code == 0
     assert answers[:2] == [1, 1]
     assert "another conversion is writing it" in answers[3]
-    assert list_damage(str(tmp_path / TARGETS[target][3])) == []
+    assert verify(str(tmp_path / TARGETS[target][3])).problems == []
     assert not [name for name in listing(tmp_path) if name.startswith(".")]
 
 
@@ -359,7 +359,7 @@ def test_a_target_that_appears_meanwhile_stays_whole(run, target, tmp_path, argu
     monkeypatch.setattr(executing, "check_steps", other)
     code, _, err = run(*arguments(tmp_path, target, "--dtype", "float64"))
     assert code == 2 and "appeared meanwhile (--force replaces it)\n" in err
-    assert list_damage(str(tmp_path / TARGETS[target][3])) == []
+    assert verify(str(tmp_path / TARGETS[target][3])).problems == []
     assert not [name for name in listing(tmp_path) if name.startswith(".")]
 
 
@@ -373,7 +373,7 @@ def test_many_conversions_at_once(tmp_path, arguments):
     assert any(code == 0 for _, code in ends)
     assert all(code == 0 or "another conversion" in err for err, code in ends), ends
     assert listing(tmp_path) == ["m.msgpack", "m.msgpack.json"]
-    assert list_damage(str(tmp_path / "m.msgpack")) == []
+    assert verify(str(tmp_path / "m.msgpack")).problems == []
 
 
 def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, arguments):

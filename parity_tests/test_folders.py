@@ -13,7 +13,7 @@ from convert.config.settings import read_config
 from convert.errors import ConvertError, FormatError, UsageError
 from convert.files import inside, open_checkpoint
 from convert.files.inside import look
-from convert.records.verification import list_damage
+from convert.records.verification import verify
 
 from .commands import GOOGLE, TIMM
 from .conftest import needs
@@ -294,7 +294,7 @@ def test_all_commands_find_the_same_checkpoint(path, steps, tmp_path, run, capsy
         assert plan.reader.path == meant
     assert [target.path for target in targets(str(given), src="timm", step=step)] == [meant]
     assert "took" in capsys.readouterr().err or not given.is_dir()
-    assert list_damage(str(given)) == []
+    assert verify(str(given)).problems == []
     assert read_config(str(given)).architecture == "mlp_mixer"
 
 

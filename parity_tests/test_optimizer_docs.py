@@ -213,6 +213,38 @@ def test_every_snippet_is_run():
     assert len(BLOCKS) == 15  # also in test_optimizer_hyper.py (paddle), test_optimizer_masters.py, and `loading`
 
 
+def test_folders_of_accelerate_and_of_the_trainer_go_along(tmp_path, monkeypatch, capsys):
+    """safetensors sorts names, and the optimizer numbers parameters: moments go where those of named ones go."""
+    needs("torch")
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    config = config_of("mlp_mixer")
+    Path("config.json").write_text(json.dumps(configs.as_dict(config)))
+    model = ports.build("mlp_mixer", config, "torch", init="random").model
+    for number, parameter in enumerate(model.parameters(), 1):
+        parameter.grad = torch.full_like(parameter, number)
+    weights, others = ([p for p in model.parameters() if (p.ndim > 1) == wide] for wide in (True, False))
+    trainer = [{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    section = TEXT.partition("## A folder of Accelerate or of the Hugging Face Trainer")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    (python -m .*)$", section, re.MULTILINE)
+    files = ("checkpoint_0/optimizer.bin", "checkpoint-5/optimizer.pt")
+    for file, groups, command in zip(files, (model.parameters(), trainer), commands, strict=True):
+        optimizer = torch.optim.AdamW(groups, lr=0.001)
+        optimizer.step()
+        Path(file).parent.mkdir()
+        save_file(model.state_dict(), Path(file).parent / "model.safetensors")
+        torch.save(optimizer.state_dict(), file)
+        assert main([*shlex.split(command)[3:], "--force"]) == 0
+        assert "assumed, not known: order of the parameters, as in the code of our port" in capsys.readouterr().err
+        again = ["flax2torch", "five.msgpack", "--with-optimizer", "--config", "five.msgpack", "-o", "back.pt"]
+        assert main([*again, "--hyper", "lr=0.001", "--force"]) == 0
+        back = torch.load("back.pt")["optimizer"]["state"]
+        for number, parameter in enumerate(model.parameters()):
+            assert torch.equal(back[number]["exp_avg"], optimizer.state[parameter]["exp_avg"]), number
+
+
 def test_the_momentum_of_sgd_moves_into_a_schedule():
     """The expressions that stand in the text: where the trace is, and what sets the count of the schedule."""
     needs("flax")

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from convert.errors import ConvertError
+import convert
+from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import from_paddle
@@ -226,15 +227,20 @@ def test_all_that_a_target_needs_is_asked_for_at_once_or_comes_from_a_record(tra
 
 
 def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_path):
-    """safetensors sorts names: their order is not torch's."""
+    """safetensors sorts names: that is not torch's order. The order of our ports is known, that of timm is not."""
     import torch
     from safetensors.torch import save_file
 
     saved = torch.load(trained[0])
-    save_file(saved["model"], tmp_path / "model.safetensors")
+    ours, theirs = tmp_path / "model.safetensors", tmp_path / "timm.safetensors"
+    save_file(saved["model"], ours)
+    swapped(saved)
     torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
     words = ["--config", trained[1], OPTIMIZER, "--optimizer", tmp_path / "optimizer.pt", "-o", tmp_path / "x.msgpack"]
-    code, out, err = run("torch2flax", tmp_path / "model.safetensors", *words)
+    code, out, err = run("torch2flax", ours, *words)
+    assert (code, out) == (1, "") and "or its parameters are in another order" in err
+    assert run("torch2timm", ours, "--config", trained[1], "-o", theirs)[0] == 0
+    code, out, err = run("timm2flax", theirs, *words)
     assert (code, out) == (1, "")
     assert "which the weights' file does not keep" in err
     assert not (tmp_path / "x.msgpack").exists()
@@ -262,15 +268,23 @@ def test_like_of_torch_needs_its_order_and_its_sizes(trained, run, tmp_path):
 
 
 def test_no_file_of_the_command_is_its_target(trained, run, tmp_path):
+    """Nor of a plan in Python, which also knows the file of its optimizer."""
     import torch
 
-    own = tmp_path / "new.pt"
-    torch.save(torch.load(trained[0])["model"], own)
+    saved, own, weights, state = torch.load(trained[0]), *(tmp_path / name for name in ("new.pt", "w.pt", "state.pt"))
+    torch.save(saved["model"], own), torch.save(saved["model"], weights), torch.save(saved["optimizer"], state)
     before = own.read_bytes()
     words = ["--config", trained[1], OPTIMIZER, "--like", own, "-o", own, "--force"]
     code, _, err = run("torch2torch", trained[0], *words)
     assert code == 2 and "is the file of --like: give another -o" in err
-    assert own.read_bytes() == before
+    for out in (own, state):
+        with (
+            convert.plan(weights, "torch", "torch", settings=str(trained[1])) as plan,
+            convert.with_optimizer(plan, out, like=str(own), optimizer=str(state)) as whole,
+            pytest.raises(UsageError, match=f"{out.name}: is read itself"),
+        ):
+            whole.write(force=True)
+    assert own.read_bytes() == before and torch.load(state).keys() == saved["optimizer"].keys()
 
 
 def test_a_state_of_another_framework_is_refused(run, tmp_path):

@@ -18,7 +18,7 @@ from convert.config.settings import read_config
 from convert.errors import ConvertError, command, option
 from convert.inspection import text as inspection_text
 from convert.plans.nnx import as_nnx
-from convert.records.verification import list_damage
+from convert.records.verification import verify
 from convert.table import by_table
 
 from .commands import GOOGLE, ROOT, TIMM, spoiled
@@ -130,7 +130,7 @@ def test_what_is_there_already_or_lost_or_cannot_be_held(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write(source, "d.safetensors", "float16", lossy=True, verify=False)
-    assert "verify=False" in refusal(list_damage, str(tmp_path / "d.safetensors"))
+    assert "verify=False" in refusal(verify, str(tmp_path / "d.safetensors"))
 
 
 def replaced_record(write, folder):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convert.__main__ import main
+from convert.errors import UsageError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.table import by_table
@@ -243,6 +244,10 @@ def test_force_replaces_no_shard_of_like(files, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     code, _, error = run(capsys, *words, "--like", like, "-o", out, "--force")
     assert code == 2 and f"{like}: is read itself, or as a part of what is read: give another -o" in error, error
+    with by_table.plan(str(folder / "left.safetensors"), str(folder / "bert.table"), like=str(like)) as plan:
+        for target in (out, sorted(folder.glob("new-*"))[0]):
+            with pytest.raises(UsageError, match="is read itself, or as a part of what is read"):
+                plan.write(target, force=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

@@ -238,6 +238,35 @@ def test_an_array_of_the_module_shows_the_number_of_heads(tmp_path, capsys):
         (tmp_path / "b.npz").unlink()
 
 
+def test_rows_of_a_grid_are_no_heads(tmp_path, capsys):
+    """A table of heights beside one of widths, and a depth beside both; a slope beside a grid is one of each head."""
+    heads = "at.qkv.bias: (s h d) <-> at.{s=q|k|v}.bias: h d\n"
+    rows = "at.rel_h: h c <-> at.rel_h: c h\nat.rel_w: w c <-> at.rel_w: c w\n"
+    grid = "at.pos: (d h w) c <-> at.pos: d h w c\nat.conv: o i d h w <-> at.conv: d h w i o\n"
+    grid += "at.out: (h d) <-> at.out: h d\n"
+    slope = "at.slope: h <-> at.slope: h\nat.rel_w: w c <-> at.rel_w: c w\n"
+    shapes = {"qkv.bias": (72,), "rel_h": (7, 5), "rel_w": (9, 5), "pos": (48, 5), "conv": (3, 3, 2, 2, 2)}
+    shapes |= {"out": (12,), "slope": (6,)}
+    for lines, given, code in ((heads + rows, ["h=4"], 0), (grid, ["h=4", "w=4"], 0), (heads + slope, ["h=4"], 2)):
+        (tmp_path / "x.table").write_text("table 1\n" + lines)
+        own = {f"at.{name}": np.ones(shape, "f4") for name, shape in shapes.items() if f"at.{name}: " in lines}
+        words = ["--table", tmp_path / "x.table", save(tmp_path / "a.npz", own), "-o", tmp_path / "b.npz", "--force"]
+        found, _, error = run(capsys, *words, *(word for one in given for word in ("--set", one)))
+        assert found == code and ("lengths contradict each other" in error) == (code == 2), error
+
+
+def test_a_kernel_does_not_contradict_the_grid_that_is_given(tmp_path, capsys):
+    """Another array of as many places shows another height; a kernel of patches, and another grid, have their own."""
+    lines = "pos: (h w) c <-> pos: c h w\nother: h w c <-> other: c h w\n"
+    (tmp_path / "x.table").write_text("table 1\n" + lines)
+    words = ["--table", tmp_path / "x.table", "-o", tmp_path / "b.npz", "--force", "--set", "h=4"]
+    for shape, noted in (((8, 2, 5), True), ((2, 2, 5), False), ((8, 8, 5), False)):
+        source = save(tmp_path / "a.npz", {"pos": np.ones((16, 5), "f4"), "other": np.ones(shape, "f4")})
+        code, _, error = run(capsys, *words, source)
+        assert code == 0 and ("h=4 was given, and the shapes show h=8 on line 3" in error) is noted, error
+        assert ("was given, and" in error) is noted
+
+
 def test_letters_of_other_axes_may_have_two_lengths(tmp_path, capsys):
     (tmp_path / "x.table").write_text("table 1\na.w: (p c) <-> a: (c p)\nb.w: (q c) <-> b: (c q)\n")
     source = save(tmp_path / "a.npz", {"a.w": np.ones(12, "f4"), "b.w": np.ones(40, "f4")})

@@ -149,10 +149,14 @@ class Writable(Steps, Protocol):
 
     Attributes:
       tree: how the target nests its tensors and plain values; None: by their names alone.
+      beside: other files that it was planned from, as that of --like: the target replaces none of them.
     """
 
     @property
     def tree(self) -> Any: ...
+
+    @property
+    def beside(self) -> Sequence[str]: ...
 
     def facts(self) -> dict[str, Any]: ...
 

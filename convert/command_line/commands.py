@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convert.config.settings import stated_settings
-from convert.errors import ConvertError, PlanError, UsageError, option, printable
+from convert.errors import ConvertError, PlanError, UsageError, called, option, printable
 from convert.files import open_checkpoint
 from convert.files.inside import look, looks
 from convert.plans.planning import plan
@@ -22,13 +23,14 @@ from convert.terminal import say, say_note
 from convert.terminal import table as aligned
 from specs.dialects import PORTS
 from specs.kinds import SUFFIX
-from specs.words import unknown
+from specs.words import count, unknown
 
 if TYPE_CHECKING:
     from convert.diff.array_differences import Differences, Tolerance
     from convert.diff.compare import Comparison
 
 
+SAME_ARRAYS = "has the same {} as were written, in another layout or with other metadata"
 REVERSED = "--reverse reads a Table from right to left: give it too, by --table FILE"
 
 
@@ -188,26 +190,51 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 
 
 def verify(arguments: Namespace) -> int:
-    from convert.records.verification import list_damage
+    """Compare each file with its record; 0 only if all are as they were written.
+
+    Raises: ConvertError of a file that is the only one.
+    """
+    several, results = len(arguments.files) > 1, []
+    for file in arguments.files:
+        try:
+            results.append(_verified(file, arguments, several))
+        except ConvertError as error:
+            if not several:
+                raise
+            results.append({"file": file, "error": str(error)})
+            say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
+    intact = sum(result.get("intact", False) for result in results)
+    if arguments.json:
+        print(dumps(results if several else results[0]))
+    elif several and not arguments.quiet:
+        print(f"{intact} of {len(results)} intact")
+    return 0 if intact == len(results) else 1
+
+
+def _verified(file: str, arguments: Namespace, several: bool) -> dict[str, Any]:
+    """Compare a file with its record, print the result for people, and return what --json prints of it."""
+    from convert.records.verification import verify
     from convert.table.file import unproven_note
 
-    location = look(arguments.file, arguments.step)
-    problems = list_damage(location.path)
+    location = look(file, arguments.step)
+    problems, arrays, same = verify(location.path)
     notes = list(location.notes)
     if not problems:  # else the file may not be readable
         stored = record.at(location.path)
         notes += [*filter(None, [unproven_note(stored.content)]), *altered.notes(stored.place, stored.content)]
-    if arguments.json:
-        print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
-        return 1 if problems else 0
-    for note in notes:
-        say_note(note)
-    if problems or not arguments.quiet:
-        verdict = "damaged or changed" if problems else "intact"
-        say(printable(f"{location.path}: {verdict}"), kind="bad" if problems else "good", words=verdict)
-        for problem in problems:
-            say(printable(f"  - {problem}"))
-    return 1 if problems else 0
+    if not arguments.json:
+        for note in notes:
+            say_note(f"{location.path}: {note}" if several and location.path not in note else note)
+        if problems or not arguments.quiet:
+            every = count(arrays, "array")
+            verdict = (SAME_ARRAYS.format(every) if same else "damaged or changed") if problems else "intact"
+            checked = "" if problems else f" (names, shapes, dtypes and values of {every})"
+            say(printable(f"{location.path}: {verdict}{checked}"), kind="bad" if problems else "good", words=verdict)
+            for problem in problems:
+                say(printable(f"  - {problem}"))
+    return {
+        "file": location.path, "intact": not problems, "same_arrays": same, "problems": problems, "notes": notes,
+    }  # fmt: skip
 
 
 def routes(arguments: Namespace) -> int:

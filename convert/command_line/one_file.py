@@ -160,16 +160,14 @@ class OneFile(ABC, Generic[P]):
 
     def _check_target(self, whole: P | OptimizerPlan, out: str, sources: Sequence[str]) -> None:
         """Check that the target may be written. Raises: UsageError or Exists, before any note."""
-        arguments, others = self.arguments, list[str]()
+        arguments = self.arguments
         for name in ("table", "like", "config", "optimizer", "spec"):
             values = getattr(arguments, name, None) or ()
             for path in filter(os.path.exists, (values,) if isinstance(values, str) else values):
                 if os.path.exists(out) and os.path.samefile(path, out):
                     raise UsageError(f"{out}: is the file of --{name}: give another -o")
-                if name in ("like", "optimizer"):  # checkpoints, of which --force replaces no shard either
-                    others.append(path)
         try:
-            target_of(whole, out, arguments.force, _byte_count(arguments.shard_size), [*sources, *others])
+            target_of(whole, out, arguments.force, _byte_count(arguments.shard_size), sources)
         except Exists as error:
             if not arguments.dry_run:  # which writes nothing
                 raise error if arguments.out else Exists(error.path, ", or give another -o") from None

@@ -117,7 +117,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_verify_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a file that was written with a record")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files that were written with a record")
     _add_step(parser)
     add_spec(parser)
     add_quiet(parser)
@@ -255,7 +255,7 @@ COMMANDS = {
         "diff A B [options]", "compare two checkpoints", "diff B_16.npz B_16.safetensors", _add_diff_arguments, DIFFERS,
     ),
     "verify": Command(
-        "verify FILE [options]", "check a written file against its record", "verify B_16.safetensors",
+        "verify FILE... [options]", "compare written files with their records", "verify B_16.safetensors",
         _add_verify_arguments,
     ),
     "derive": Command(

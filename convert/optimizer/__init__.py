@@ -33,5 +33,6 @@ Report:
 
     account          states what goes along; of a schedule of the learning rate only paddle's, into paddle
     plain_numbers    carries plain numbers of the training, such as its epoch
+    scalers          says how loss scalers of mixed precision go on
     variances        reports running statistics that frameworks update differently
 """

@@ -15,6 +15,7 @@ from convert.reading.optimizers import step_beside
 from specs.numbers import exact
 from specs.words import count, in_a_row
 
+from . import scalers
 from .averages import Averages
 from .builder import Written
 from .holding import Held
@@ -23,13 +24,6 @@ from .state import ENTRY, NO_INITIAL, UNLISTED, State, is_plain
 
 SCHEDULER = "scheduler"  # in the record: what schedulers of the training that were set aside count, as far as known
 LAST = "last_epoch"  # what schedulers of torch and paddle count: steps, or epochs
-SCALER = (
-    "scale",
-    "growth_factor",
-    "backoff_factor",
-    "growth_interval",
-    "_growth_tracker",
-)  # state of torch's GradScaler
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 REACHED = "the learning rate of the source is the one that its schedule had reached, not the one that it began with"
 IN_RECORD = ", except in the record, from which a conversion back restores it, unless the file is trained further"
@@ -106,7 +100,8 @@ class Moves:
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
         lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside()]
-        lines += [*self._scalers_aside(), *self._others_aside(), *self.numbers.remarks()]
+        lines += [scaler.remark(self.library, self.held.reader.path) for scaler in self._scalers()]
+        lines += [*self._others_aside(), *self.numbers.remarks()]
         if self.average:
             names = self.average.uncounted
             counters = count(len(names), "batch counter")
@@ -157,18 +152,9 @@ class Moves:
             if self._lacks_entry() and self._scheduler_counts() is None:
                 yield f"{MAYBE}{self._entry_wanted()}"
 
-    def _scalers_aside(self) -> Iterator[str]:
-        """Say how the state of a GradScaler beside the optimizer's is taken from the source."""
-        for place in self._scalers():
-            levels = "".join(f"[{level!r}]" for level in place.rstrip("/").split("/"))
-            load = f"scaler.load_state_dict(torch.load({self.held.reader.path!r}){levels})"
-            yield f"set aside: the state of torch's GradScaler ({place.rstrip('/')}): {load} takes it from there"
-
-    def _scalers(self) -> list[str]:
-        """Return the places of the states of torch's GradScalers beside the optimizer's state."""
-        values = {} if self.held.path else self.held.reader.skipped.values
-        places = (name.removesuffix(SCALER[0]) for name in values if name.endswith(f"/{SCALER[0]}"))
-        return [place for place in places if all(f"{place}{key}" in values for key in SCALER)]
+    def _scalers(self) -> list[scalers.Scaler]:
+        """Return the loss scalers beside the optimizer's state."""
+        return [] if self.held.path else [*scalers.find(self.held.reader)]
 
     def _records_entry(self) -> bool:
         """Tell whether the record has the entry of paddle's scheduler, for which the target has no place."""
@@ -241,8 +227,8 @@ class Moves:
         held = self.held
         of_state = held.state_names if held.path else held.state_names | self.state.used
         of_state |= {*filter(None, [self._step()]), *self.numbers.stored}
-        places = (*self._schedulers(), *self._scalers())
-        of_state |= {name for name in held.reader.skipped.values if name.startswith(places)}
+        of_state |= {name for name in held.reader.skipped.values if name.startswith((*self._schedulers(),))}
+        of_state |= {name for scaler in self._scalers() for name in scaler.used}
         plain = held.reader.skipped.values.keys() if self.average is None else set[str]()  # its count stays behind
         return of_state | {
             name for copy in held.averages for name in (*copy.used, *copy.strangers) if name not in plain

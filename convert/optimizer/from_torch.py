@@ -27,7 +27,7 @@ def read_torch(
     location: Found,
     parameters: Mapping[str, Tensor],
     stated: Mapping[str, Any],
-    ordered: bool,
+    order: str,
     dropped: Collection[str] = (),
     repeated: Collection[str] = (),
 ) -> State:
@@ -39,7 +39,7 @@ def read_torch(
         names, notes, assumed = _named(reader, given, parameters)
     else:
         root = location.root
-        names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, ordered, dropped, repeated)
+        names, notes, assumed = _numbered(reader, root, groups, numbers, parameters, order, dropped, repeated)
     slots, counts, others, used = _stored(reader, location.root)
     counts = counts or _grouped_counts(reader, groups)
     family = family_of(reader, [*slots, *others], "torch", first)
@@ -174,7 +174,7 @@ def _numbered(
     groups: Sequence[Mapping[str, Any]],
     numbers: Sequence[Any],
     parameters: Mapping[str, Tensor],
-    ordered: bool,
+    order: str,
     dropped: Collection[str],
     repeated: Collection[str],
 ) -> tuple[list[str], list[str], tuple[str, ...]]:
@@ -195,13 +195,13 @@ def _numbered(
     if len(numbers) != len(parameters):
         has = f"its optimizer has {count(len(numbers), 'parameter')}, its state_dict {len(parameters)}"
         raise ConvertError(f"{reader.path}: {has}: {remedy}")
-    if not ordered:
+    if not order:
         what = (
             "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"
         )
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
     within = " within each group" if len(groups) > 1 else ""
-    note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in the state_dict{within}, "
+    note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in {order}{within}, "
     note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
     return names, [note], (ORDER,)

@@ -68,7 +68,7 @@ def names(plan: Plan | TablePlan, like: str | None, library: str) -> Names:
 
 def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
     """Say that torch's order of parameters is not known without --like, and how that is made; "" where it is."""
-    if like is not None or library != "torch" or _is_port_of_ours(plan):
+    if like is not None or library != "torch" or (isinstance(plan, Plan) and is_port_of_ours(plan, plan.dst)):
         return ""
     return (
         "torch numbers parameters in the order of the code of the target's model, which is not known here: save a new "
@@ -76,9 +76,9 @@ def order_wanted(plan: Plan | TablePlan, like: str | None, library: str) -> str:
     )
 
 
-def _is_port_of_ours(plan: Plan | TablePlan) -> bool:
-    """Tell whether the target's code is known: the tests compare its order with that of the page."""
-    return isinstance(plan, Plan) and plan.dst in FRAMEWORKS and specs.folder(plan.architecture) is None
+def is_port_of_ours(plan: Plan, dialect: str) -> bool:
+    """Tell whether the code of a dialect is known: the tests compare its order with that of the page."""
+    return dialect in FRAMEWORKS and specs.folder(plan.architecture) is None
 
 
 def with_names(plan: Plan, like: str) -> tuple[Plan, tuple[str, ...]]:
@@ -91,7 +91,7 @@ def with_names(plan: Plan, like: str) -> tuple[Plan, tuple[str, ...]]:
             "--like states paddle's own names of parameters, or is of the state of an optimizer: add --with-optimizer"
         )
     known = names(plan, like, "paddle")
-    return replace(plan, own_names=known.own), known.notes
+    return replace(plan, own_names=known.own, beside=(like,)), known.notes
 
 
 def _wanted(plan: Plan | TablePlan, library: str) -> str:

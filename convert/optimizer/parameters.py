@@ -17,7 +17,7 @@ from specs.dialects import place
 from specs.layer import parameters
 from specs.notation.dtype_kinds import kind
 
-from . import ties, writing
+from . import like, ties, writing
 from .state import State
 
 if TYPE_CHECKING:
@@ -41,6 +41,19 @@ def trained_arrays(plan: Plan | TablePlan) -> dict[str, Tensor]:
             name, kind(tensor.dtype) in NUMBERS and not writing.is_buffer(name) and not COLLECTION.search(name)
         )
     }
+
+
+def in_order(plan: Plan | TablePlan, trained: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return the trained arrays in the order in which torch counts parameters, and what shows that order.
+
+    A file of torch.save keeps it. safetensors sorts names, but the code of our own ports is known.
+    Returns: the arrays as they are and "" where nothing shows their order.
+    """
+    if like.keeps_order(plan.reader):
+        return dict(trained), "the state_dict"
+    if isinstance(plan, Plan) and plan.src == "torch" and like.is_port_of_ours(plan, plan.src):
+        return {name: trained[name] for name in _known(plan) if name in trained}, "the code of our port"
+    return dict(trained), ""
 
 
 def _known(plan: Plan) -> dict[str, bool]:

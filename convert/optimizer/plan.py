@@ -85,6 +85,7 @@ class OptimizerPlan:
     counts: Mapping[str, int]
     promises: tuple[Promise, ...] = ()  # what has to hold of the moments and averages
     out: str = ""
+    beside: tuple[str, ...] = ()  # other files that this is planned from: the optimizer's, and that of --like
 
     @property
     def checks(self) -> Sequence[Promise]:
@@ -197,6 +198,7 @@ def plan_state(plan: Plan | TablePlan, out: str, request: Request, stack: contex
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
         (*state.notes, *written.notes, *moves.to_do(), *others, *model.notes, *from_record), tuple(moves.remarks()),
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())), out,
+        (*plan.beside, *filter(None, (request.like, held.path))),
     )  # fmt: skip
 
 
@@ -259,7 +261,7 @@ def _state(
     record = plan.record if isinstance(plan, Plan) and not held.path else read_record(held.reader)
     optimizer = record.optimizer if record.optimizer.get("to") == held.location.library else {}
     betas = {name: value for name, value in recorded(optimizer).items() if name in USUAL_BETAS}
-    order = like.keeps_order(plan.reader)
+    in_order, order = parameters.in_order(plan, trained)
     repeated = ties.repeated([*trained], ties.tied_names(plan))
 
     uncounted = optimizer.get("step", 0) is None  # a step of 0 in its file was written where nobody counted
@@ -267,7 +269,7 @@ def _state(
     def read(known: Mapping[str, Any]) -> State:
         stated = {**betas, **known, **hyper}
         step = stated.pop("step", None) if uncounted else None
-        state = reading.read(held.reader, held.location, trained, own, stated, order, dropped, repeated)
+        state = reading.read(held.reader, held.location, in_order, own, stated, order, dropped, repeated)
         return replace(state, step=step) if uncounted else state
 
     state, counted = _counted(read, optimizer, hyper)

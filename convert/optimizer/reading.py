@@ -24,15 +24,15 @@ def read(
     parameters: Mapping[str, Tensor],
     own: Mapping[str, str],
     stated: Any,
-    ordered: bool,
+    order: str,
     dropped: Collection[str] = (),
     repeated: Collection[str] = (),
 ) -> State:
     """Read a state.
 
     Args:
-      parameters: the trained arrays of the source by name, in its order.
-      ordered: whether that is the order in which torch counts parameters, as in a file that torch.save wrote.
+      parameters: the trained arrays of the source by name.
+      order: what shows that they are in the order in which torch counts them, as "the state_dict"; "" if nothing does.
       dropped: those of them that the target has no place for, which may be buffers.
       repeated: those of them that are another name of an earlier one, as of a tied head.
       own: parameter -> paddle's own name of it.
@@ -40,7 +40,7 @@ def read(
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
     if location.library == "torch":
-        state = read_torch(reader, location, parameters, stated, ordered, dropped, repeated)
+        state = read_torch(reader, location, parameters, stated, order, dropped, repeated)
     elif location.library == "paddle":
         state = read_paddle(reader, location, parameters, own, stated)
     else:

@@ -64,6 +64,7 @@ class Plan:
     spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     own_names: Mapping[str, str] = field(default_factory=dict)  # paddle's own names of the target's arrays
+    beside: tuple[str, ...] = ()  # other files that this is planned from, as that of --like
     target_part: str | None = ""  # where the target has these weights, as beside an optimizer's state; None: nowhere
 
     @cached_property
@@ -336,7 +337,6 @@ class Plan:
         return {} if self.dst == HUB else self._against(self.dst)
 
     def _against(self, dialect: str) -> dict[str, tuple[Any, Any]]:
-        """Return {field: (what the dialect's own code computes, what these weights mean)} where the two differ."""
         fixed = dialects(self.architecture)[dialect].conventions
         return differing(self.reading.spec, self.config, fixed, fixed)
 

@@ -174,8 +174,8 @@ def _unboxed(names: list[str]) -> Change:
     boxed = [name for name in alone if name.rpartition("/")[2] in shared]
     changed = {name: name.rpartition("/")[0] for name in boxed}
     ends = sorted({name.rpartition("/")[2] for name in boxed})
-    boxes = ", below which nnx.Variable and boxes of linen store an array" * (not set(ends) - BOXES)
-    return changed, f"read without the last level of its names: {', '.join(ends)}{boxes}"
+    boxes = ", which nnx and linen's boxes add to the name of each parameter" * (not set(ends) - BOXES)
+    return changed, f"read its names without {' and '.join(f'/{end}' for end in ends)} at the end{boxes}"
 
 
 def _shared(names: Iterable[str]) -> set[str]:

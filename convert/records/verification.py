@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert import folding
 from convert.errors import ConvertError, FormatError, option
@@ -27,9 +27,23 @@ OTHER_VALUES = " has other values than were written"
 SEVERAL = 4  # arrays of other values from which on one line counts them
 
 
-def list_damage(path: str) -> list[str]:
-    """List what in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
-    itself, where the system lets go of what it keeps in memory.
+class Verification(NamedTuple):
+    """What comparing a file with its record shows.
+
+    Args:
+      problems: what in the file, or in its record, is not as it was written; [] where all that is compared is.
+      arrays: how many the record lists.
+      same_arrays: whether all of them have the names, shapes, dtypes and values that were written.
+    """
+
+    problems: list[str]
+    arrays: int = 0
+    same_arrays: bool = False
+
+
+def verify(path: str) -> Verification:
+    """Compare a file with its record. It is read from the disk itself, where the system lets go of what it keeps in
+    memory.
 
     Raises: ConvertError where the file has no record, or one without hashes.
     """
@@ -41,7 +55,8 @@ def list_damage(path: str) -> list[str]:
     except FormatError as error:
         if not os.path.isfile(path) or not (record := records.of_file(path)).content:
             raise
-        return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
+        beside = f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")
+        return Verification([str(error), beside])
     if not record.place:
         why = "it was not written by this converter, or its record was removed"
         if os.path.isfile(path) and not INDEX.search(path) and reader.format != "safetensors":
@@ -62,7 +77,8 @@ def list_damage(path: str) -> list[str]:
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
     wrong = _few(_problems(path, lines), len(lines))
     others = folding.damage(line for line in wrong if record.change != f"whose {line}")  # which `change` says already
-    return [*damaged, *change, *metadata, *others]
+    same = not (record.damage or wrong)
+    return Verification([*damaged, *change, *metadata, *others], len(lines), same)
 
 
 def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:

@@ -93,7 +93,8 @@ def plan(
         planned = _with_record(planned, record, path)
         remarks = [*_remarks(planned, sizes or {}, own, record), *exchanged.remarks(stored, own.sources.values())]
         remarks += masters.remarks(stored, own.sources.values())
-        return replace(planned, remarks=(*remarks, *(target.notes if complete else ())))
+        beside = tuple(file for file in (table, like) if isinstance(file, str))
+        return replace(planned, remarks=(*remarks, *(target.notes if complete else ())), beside=beside)
     except BaseException:
         stored.close()
         raise

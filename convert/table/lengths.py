@@ -11,7 +11,7 @@ from specs.applied.moves import Shape
 from specs.covering.cut import check_derived
 from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
-from specs.solving.heads import clashes, module_of, names_in
+from specs.solving.heads import GRID, clashes, module_of, names_in
 from specs.solving.sizes import SizeError
 from specs.solving.stating import without_lengths
 from specs.table import Table
@@ -85,7 +85,8 @@ def check_derived_ranges(path: str, planned: TablePlan, given: Mapping[str, int]
 def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
     """Yield what contradicts lengths that the user gives, if a name stands for one length in lines that are alike.
 
-    Those share another axis that is composed with it, as d in (h d) and h d: a kernel's h is no number of heads.
+    Those share another axis that is composed with it, as d in (h d) and h d: a kernel's h is no number of heads. Nor is
+    its height that of a grid (h w), unless both have as many places.
 
     Args:
       sizes: lengths of axes by line number.
@@ -97,11 +98,19 @@ def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, M
         taken = [number for number, own in sizes.items() if own.get(name) == length]
         beside = {other for number in taken for names in composed[number] if name in names for other in names} - {name}
         others = {n: own[name] for n, own in sizes.items() if own.get(name, length) != length and beside & own.keys()}
+        if beside | {name} == GRID:
+            places = {_places(sizes[number]) for number in taken}
+            others = {number: other for number, other in others.items() if _places(sizes[number]) in places}
         if others:
             number, other = next(iter(others.items()))
             what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
             remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
             yield f"{what}: {remedy}"
+
+
+def _places(own: Mapping[str, int]) -> int:
+    """Return how many places a grid has, by the lengths of a line; 0 of a line without one."""
+    return own["h"] * own["w"] if own.keys() >= GRID else 0
 
 
 def check_record(path: str, record: Record, lines: Table, sizes: Mapping[int, Mapping[str, int]]) -> None:

@@ -70,6 +70,7 @@ class TablePlan:
     copies: Copies = NOTHING
     ties: tuple[tuple[str, str], ...] = ()  # pairs of names that are one array in the file that the target is like
     given: Mapping[str, int] = field(default_factory=dict)  # lengths of axes that no shape shows, from the user
+    beside: tuple[str, ...] = ()  # other files that this is planned from: the Table's, and that of --like
     passed_on: Mapping[str, int] = field(default_factory=dict)  # batch counters of its record that no array holds
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 

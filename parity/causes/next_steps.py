@@ -103,7 +103,9 @@ def _of_arrays(first: Divergence) -> str:
 
 def _of_place(result: Result, first: Divergence, inferred: bool) -> str:
     """Say where to look for a cause that is not known, by what differs and what does not."""
-    if not math.isfinite(first.error):
+    if not math.isfinite(first.error) and first.starts:
+        return f"look where it begins: {first.starts}"
+    if not math.isfinite(first.error) and not first.place:
         return f"look at {first} and its inputs, on the side that is not finite"
     if result.architecture == OWN and result.check == "layers" and len(first.between) == 2:
         return _named(first)

@@ -212,11 +212,11 @@ def _divergence(
     before, weights = _before(name, order, judged), unequal_weights(name, a, b, known=bool(cause))
     returned = _returned(s.check, name, a, b, verdict.limit)
     between = _between(name, before, a, b) if s.check in ACTIVATIONS else ()
-    holds = _holds(a, b, named=True) if verdict.worst.cause else ""
+    holds, starts = (_holds(a, b, named=True), remarks.origins(a, b)) if verdict.worst.cause else ("", "")
     first = _indexed(name, verdict.worst, a, b)
     return Divergence.at(
         name, first, verdict.limit, before, cause, lies, weights, verdict.reason, returned, between, holds,
-        _momentum(off, a, b), _pooling(s, verdict.worst.error, a, b),
+        _momentum(off, a, b), _pooling(s, verdict.worst.error, a, b), starts,
     )  # fmt: skip
 
 

@@ -22,13 +22,14 @@ class Divergence(str):
 
     error, tolerance: of this tap.  basis: the reason for this tolerance.  worst: its worst element.  previous:
     (name, error) of the tap before, None if it is the first.  between: (label, what that side alone calls after
-    that tap) of each side that does.  holds: what brings in NaN: "dense.bias holds NaN in flax".  guess: the cause
-    that gives the recorded values when it is recomputed, with the evidence; "" where nothing known does.  place:
-    between which taps the cause lies, where it is not known; "" where that is no news.  weights: which arrays of
-    this layer differ between two ports of one architecture; "" where none does.  momentum: of BatchNorm in each
-    model, where running statistics alone differ after training.  returned: whether a check of training differs
-    before any gradient is used: in an output, in the loss, or in the loss of the first step.  pooling: the label of a
-    paddle model whose rounding in average pooling explains a difference of this size; "" for none.
+    that tap) of each side that does.  holds: what brings in NaN: "dense.bias holds NaN in flax".  starts: where
+    values that are not finite arise first in each model; "" where that is not known.  guess: the cause that gives
+    the recorded values when it is recomputed, with the evidence; "" where nothing known does.  place: between which
+    taps the cause lies, where it is not known; "" where that is no news.  weights: which arrays of this layer
+    differ between two ports of one architecture; "" where none does.  momentum: of BatchNorm in each model, where
+    running statistics alone differ after training.  returned: whether a check of training differs before any
+    gradient is used: in an output, in the loss, or in the loss of the first step.  pooling: the label of a paddle
+    model whose rounding in average pooling explains a difference of this size; "" for none.
     """
 
     error: float
@@ -44,6 +45,7 @@ class Divergence(str):
     holds: str
     momentum: str
     pooling: str
+    starts: str
 
     @classmethod
     def at(
@@ -61,6 +63,7 @@ class Divergence(str):
         holds: str = "",
         momentum: str = "",
         pooling: str = "",
+        starts: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
@@ -68,7 +71,7 @@ class Divergence(str):
         divergence.guess = guess if isinstance(guess, Guess) else Guess(guess)
         divergence.weights, divergence.basis, divergence.returned = weights, basis, returned
         divergence.between, divergence.holds, divergence.momentum = between, holds, momentum
-        divergence.pooling = pooling
+        divergence.pooling, divergence.starts = pooling, starts
         return divergence
 
     @property

@@ -240,16 +240,18 @@ def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
         taps = r.taps or model.trace(inputs)
     except ConvertError:  # modules that cannot be taps; `layers` reports them
         return "", ""
+    before = ""
     for tap in taps:
         if any(_any(is_bad, array) for array in tap.outputs):
             where = f"{kind} in {tap.name!r}"
             if not all(_finite(array) for array in tap.inputs):
-                return f"{where}, whose inputs are not finite either", ""
+                return f"{where}, whose inputs are not finite either{before}", ""
             weights = _shared(model, model.state())
             bad = [name for name, a in weights.items() if name.startswith(f"{tap.name.partition('#')[0]}.")]
             bad = [name for name in bad if not _finite(weights[name])]
             holds = f"{bad[0]} holds {'NaN' if _any(np.isnan, weights[bad[0]]) else 'infinities'}" if bad else ""
             return f"{where}, whose inputs are finite" + f": {holds}" * bool(holds), holds
+        before = f", though what {tap.name!r} returned before is finite" if all(map(_finite, tap.outputs)) else ""
     return "", ""
 
 

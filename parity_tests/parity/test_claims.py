@@ -80,6 +80,22 @@ def test_nan_in_one_model_is_a_difference_of_that_model() -> None:
     assert known["looks like"] == "stem.kernel holds NaN in b" and "where this array gets its values" in known["next"]
 
 
+def test_nan_of_code_is_followed_to_where_it_begins() -> None:
+    """The next step names the model, the module and the last output ahead of it that is finite."""
+
+    class Root(Net):
+        def forward(self, x: Any) -> Any:
+            return self.get_submodule(self.second)(self.stem(x).sqrt())
+
+    models = {"a": Net().double(), "b": Root().double()}
+    begins = "in b, NaN starts in 'fc', whose inputs are not finite either, though what 'stem' returned before"
+    for check in ("forward", "layers"):
+        known = dict(facts(find(parity.compare(models, X, check).results)[0]))
+        assert known["next"] == f"look where it begins: {begins} is finite"
+    known = dict(facts(find(parity.compare(models, X, "single-step").results)[0]))
+    assert known["next"] == "look at what is done to the output of stem"
+
+
 def test_the_parameter_that_holds_nan_is_named_in_both_dtypes() -> None:
     """Models in float32 are compared in float64 first, which the card is of."""
     report = parity.compare({"a": Net(), "b": spoiled().float()}, X, "layers")

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from specs.notation.axes import Dim, parts
 from specs.notation.lines import Line, Lines
+from specs.notation.signature import Signature
 from specs.words import in_a_row
 
 from .open_axes import SIZE_OF_HEAD
 
 SIZE = re.compile(rf"{SIZE_OF_HEAD}\d*")  # of heads: d, and d2 where there are two
+GRID = frozenset("hw")  # a height and a width: composed with w, h counts no heads
 Length = tuple[frozenset[str], int, int]  # the axes from which it follows, itself, and a line
 Dimension = tuple[str, frozenset[str]]  # as it is written, and the axes in it whose lengths are given
 
@@ -24,7 +26,7 @@ def clashes(lines: Lines, given: Mapping[str, int], sizes: Mapping[int, Mapping[
     composed alike may have several sizes, as those of queries and of values, but unlike ones, as (s h d) of a fused
     projection and (h d) of the output, have one in common. A size goes with one number of heads in each line of a name.
     Both are those of other arrays of the module with this axis, as the scale of a norm of keys, or slopes of heads.
-    Other letters are not checked: each has its own length on each line.
+    Other letters are not checked: each has its own length on each line; nor are height, width and depth of a grid.
 
     Args:
       given: one of 1 is not checked, as it also stands for a length that is not known.
@@ -35,7 +37,7 @@ def clashes(lines: Lines, given: Mapping[str, int], sizes: Mapping[int, Mapping[
     by_axis: dict[tuple[str, str], dict[Dimension, dict[int, int]]] = {}  # (parent, axis) -> dimension -> length: line
     for line in lines.lines:
         own = sizes.get(line.number, {})
-        for dim, names in ((str(dim), names_in(dim)) for array in line.arrays for dim in array.axes or ()):
+        for dim, names in ((str(dim), names) for names, dim in _dims(line)):
             beside = frozenset(name for name in names & given.keys() if own.get(name) == given[name])
             for axis in (names - given.keys()) & own.keys() if beside else ():
                 by = by_axis.setdefault((_modules(line)[0], axis), {})
@@ -73,13 +75,16 @@ def _unlike_shown(
 ) -> Iterator[tuple[str, str]]:
     """Yield an axis of heads, and where given lengths make it another one than an array of the same module shows."""
     shown: dict[tuple[str, str], int] = {}  # (module, axis) -> number of a line that has it as a whole axis
+    widths = {(_modules(line)[1], axes) for line in lines.lines for axes in map(_texts, line.arrays) if "w" in axes}
     for line in lines.lines:
-        for axis in _whole(line) & sizes.get(line.number, {}).keys():
+        turned = {(_modules(line)[1], tuple(map({"h": "w"}.get, axes, axes))) for axes in map(_texts, line.arrays)}
+        heights = set("h") if turned & widths else set[str]()  # h c beside w c of the same module
+        for axis in (_whole(line) - heights) & sizes.get(line.number, {}).keys():
             for module in _modules(line):
                 shown.setdefault((module, axis), line.number)
     for line in lines.lines:
         own = sizes.get(line.number, {})
-        dims = [names_in(dim) for array in line.arrays for dim in array.axes or ()]
+        dims = [names for names, _ in _dims(line)]
         heads = set[str]().union(*(names for names in dims if len(names) > 1 and any(map(SIZE.fullmatch, names))))
         taken = sorted(name for name in heads & given.keys() if own.get(name) == given[name])
         at = {axis: shown[one, axis] for one in _modules(line) for axis in heads & own.keys() if (one, axis) in shown}
@@ -92,9 +97,22 @@ def _unlike_shown(
 
 
 def _whole(line: Line) -> set[str]:
-    """Return the names that are an axis of each array of a line, but for the height beside the width of a kernel."""
-    own = [set(map(str, array.axes or ())) for array in line.arrays]
-    return set[str]().union(*own).intersection(*own) - ({"h"} if any("w" in axes for axes in own) else set())
+    """Return the names that are an axis of each array of a line, but for height and depth beside a kernel's width."""
+    own = [set(_texts(array)) for array in line.arrays]
+    common = set[str]().union(*own).intersection(*own)
+    is_deep = any("d h w" in " ".join(_texts(array)) for array in line.arrays)
+    return common - ({"h"} if any("w" in axes for axes in own) else set()) - ({SIZE_OF_HEAD} if is_deep else set())
+
+
+def _texts(array: Signature) -> tuple[str, ...]:
+    """Return the axes of an array as they are written."""
+    return tuple(map(str, array.axes or ()))
+
+
+def _dims(line: Line) -> Iterator[tuple[set[str], Dim]]:
+    """Yield each dimension of a line's arrays that may have heads, with the names of its axes: (h w c) is a grid."""
+    dims = ((names_in(dim), dim) for array in line.arrays for dim in array.axes or ())
+    return ((names, dim) for names, dim in dims if not names >= GRID)
 
 
 def module_of(name: str) -> str:
