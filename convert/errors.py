@@ -176,6 +176,10 @@ class PlanError(ConvertError):
         self.unfit, self.only_more = tuple(unfit), only_more
 
 
+class Unconfigured(PlanError):
+    """A file from whose arrays no configuration of an architecture follows, so that its arrays are not compared."""
+
+
 class UsageError(ConvertError):
     """The command or call is wrong: an unknown route, an option that does not fit, a folder that is not there."""
 

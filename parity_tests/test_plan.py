@@ -6,12 +6,15 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import convert
+import specs
 from convert.arrays import payload
 from convert.config.settings import Settings
 from convert.errors import ConvertError, PlanError, UsageError
 from convert.files import open_checkpoint
+from convert.inspection.describe import describe
 from convert.plans.choosing import Request, choose
 from convert.reading.recognise import candidates
 from convert.records.record import Record
@@ -20,6 +23,7 @@ from specs.table import Table, TableError
 
 from .commands import GOOGLE, spoiled
 from .conftest import needs
+from .test_routes import write_numbers
 
 
 def test_a_plan_is_immutable():
@@ -114,6 +118,20 @@ def test_every_reading_that_was_tried_says_why_it_does_not_fit(tmp_path):
     assert ("mlp_mixer", "google") in tried
     assert [rejected.reading.which for rejected in choice.rejected] == tried
     assert all(isinstance(rejected.error, ConvertError) for rejected in choice.rejected)
+
+
+@pytest.mark.parametrize("dialect", ["paddle", "torch", "passl_backbone", "timm", "big_vision_squeezed"])
+def test_of_dialects_with_the_same_names_the_one_whose_shapes_fit_is_the_nearest(dialect, tmp_path):
+    """Also where no configuration follows from the arrays as the other one lays them out; `inspect` names it too."""
+    whole, path = tmp_path / "whole.npz", tmp_path / "x.safetensors"
+    write_numbers(whole, "mlp_mixer", specs.get("mlp_mixer").tiny["S/16"], dialect)
+    absent = "Mixer/encoder_norm/bias" if "big_vision" in dialect else "norm.bias"
+    save_file({name: array for name, array in np.load(whole).items() if name != absent}, path)
+    with pytest.raises(PlanError, match=f"does not hold the {dialect} arrays of this mlp_mixer") as caught:
+        convert.plan(path, dst="torch", settings={"gelu": "erf", "norm_eps": 1e-6})
+    assert caught.value.problems == [f"missing {absent}"]
+    near = describe(str(path), None, Settings.of({"gelu": "erf", "norm_eps": 1e-6}))["nearest"]
+    assert (near["dialect"], near["reasons"]) == (dialect, [f"missing {absent}"])
 
 
 def test_what_fits_is_chosen_and_the_rest_of_its_group_rejected():

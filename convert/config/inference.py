@@ -10,7 +10,7 @@ from typing import Any
 
 from convert import folding
 from convert.dialect_lines import placing, sizes_of
-from convert.errors import ConvertError, PlanError
+from convert.errors import ConvertError, Unconfigured
 from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects, for_own_models, lines
@@ -57,7 +57,7 @@ def whole_config(
     Args:
       is_guess: whether the names alone suggest the architecture, and no record and no page that the user names.
       none: names under which the file has None, which whoever catches the error says.
-    Raises: PlanError that names the array.
+    Raises: Unconfigured that names the array.
     """
     try:
         configs.build(reading.spec.config, stated)
@@ -79,7 +79,7 @@ def whole_config(
             fits = f"which has {size - len(unknown)} of {size} names{where}, and does not fit"
             what = f"{path}: no architecture is recognised: the nearest is {near}, {fits}; {for_own_models()}"
         problems = [] if theirs in none else [problem]
-        raise PlanError(what, [*problems, *folding.unexpected(unknown)]) from None
+        raise Unconfigured(what, [*problems, *folding.unexpected(unknown)]) from None
 
 
 def without_array(reading: Reading, skipped: Skipped) -> list[str]:

@@ -23,7 +23,7 @@ from convert.errors import ConvertError, OpenFields, PlanError, UsageError, opti
 from convert.files import is_pdopt, open_checkpoint
 from convert.files.base import Reader
 from convert.files.inside import look
-from convert.plans.choosing import Request, attempt
+from convert.plans.choosing import Request, attempt, choose
 from convert.plans.plan import Plan
 from convert.plans.planning import Asked, left_open, plan_read
 from convert.reading.aside import as_json, by_name
@@ -176,20 +176,21 @@ def _known(reader: Reader, record: Record, weights: str | None, settings: Settin
     Args:
       reader: of the file, under the names by which arrays are recognised.
     """
+    request = Request(reader, record, settings, HUB, None)
     try:
         plan = plan_read(reader, Asked(settings=settings, weights=weights, assume=True), record)
     except Ambiguous as error:
         if _recorded(record):  # which says what the file is as a whole
-            return _unknown(reader, record, error, weights)
+            return _unknown(request, error, weights)
         return {"open": error, "notes": list(reader.remarks), **_beside(reader)}
     except UsageError as error:
         if settings.values and not isinstance(error, OpenFields):
             raise
-        return _open(reader, record, error, weights, settings)
+        return _open(request, error, weights)
     except ConvertError as error:
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
-        return _unknown(reader, record, error, weights)
+        return _unknown(request, error, weights)
     still_open = left_open(plan)
     return _fitting(replace(plan, accepted=())) | ({"open": still_open} if still_open else {})
 
@@ -231,22 +232,21 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _open(reader: Reader, record: Record, error: UsageError, weights: str | None, settings: Settings) -> dict[str, Any]:
+def _open(request: Request, error: UsageError, weights: str | None) -> dict[str, Any]:
     """Describe a file of which the user has to say more: Config fields, or its dialect.
 
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    request = Request(reader, record, settings, HUB, None)
-    for group in candidates(reader, None, request.record.hints, weights):
+    for group in candidates(request.reader, None, request.record.hints, weights):
         readings = group if isinstance(group, list) else []
         fitting = [(reading, plan) for reading in readings if (plan := _completed(request, reading))]
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
         if isinstance(error, OpenFields) and (unfit := _unfit(request, error, weights)):
-            return _unknown(reader, record, unfit, weights)
-        return {**_unknown(reader, record, error, weights), "open": error}
+            return _unknown(request, unfit, weights)
+        return {**_unknown(request, error, weights), "open": error}
     reading, plan = fitting[0]
     modules = _of_modules(request, reading)
     says = {reading.dialect: _inferred(reading, modules) for reading, _ in fitting}
@@ -335,11 +335,12 @@ def _inferred(reading: Reading, modules: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **modules}
 
 
-def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str | None) -> dict[str, Any]:
+def _unknown(request: Request, error: ConvertError, weights: str | None) -> dict[str, Any]:
     """Describe a file that fits no architecture: which comes nearest, and why it does not fit.
 
     None is near where the record says what the file is.
     """
+    reader, record = request.reader, request.record
     if _recorded(record):
         number = record.content.get("parameters")
         alone = is_pdopt(reader.path)  # the optimizer: its record counts the parameters of the model
@@ -361,7 +362,8 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         reasons = [f"that depends on {in_a_row(error.fields)}: no official variant has these arrays"]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):
-        reading: Reading | None = group[0]
+        rejected = choose(request, candidates(reader, None, record.hints, weights)).rejected
+        reading: Reading | None = rejected[0].reading if rejected and isinstance(error, PlanError) else group[0]
     else:
         reading, asked = nearest(reader, weights), False
         parts = parametrized(reader.tensors, USUAL.get(reader.format))

@@ -10,7 +10,7 @@ from convert.config.configure import configure
 from convert.config.inference import example, without_array
 from convert.config.settings import Settings
 from convert.config.variants import alike, restrictions
-from convert.errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
+from convert.errors import ConvertError, OpenFields, PlanError, Unconfigured, UsageError, command_or_call
 from convert.files.base import Reader
 from convert.reading.readings import Reading
 from convert.reading.recognise import Group, dialects
@@ -49,7 +49,7 @@ class Choice(NamedTuple):
 
     Args:
       plan: of the one reading that fits; None where none does, or several do.
-      rejected: why each of the others that were tried does not fit.
+      rejected: why each of the others that were tried does not fit, the nearest first where none fits.
       problem: why there is no plan, where no reading explains it.
     """
 
@@ -71,7 +71,26 @@ def choose(request: Request, groups: Iterable[Group]) -> Choice:
             return Choice(None, rejected, _alike(fitting))
         if fitting:
             return Choice(fitting[0], rejected)
-    return Choice(None, rejected)
+    return Choice(None, _nearest_first(request, rejected))
+
+
+def _nearest_first(request: Request, rejected: list[Rejected]) -> list[Rejected]:
+    """Put the reading first of which the fewest arrays have other shapes, as dialects may name arrays alike.
+
+    A reading from which no configuration follows comes last. That of the dialect in the file's record stays the first,
+    and so does one that does not fit for a reason other than its arrays.
+    """
+    misfits = [one for one in rejected if isinstance(one.error, PlanError)]
+    if not misfits or misfits[0] is not rejected[0] or "dialect" in request.record.hints:
+        return rejected
+    best = min(misfits, key=_distance)
+    return [best, *(one for one in rejected if one is not best)]
+
+
+def _distance(rejected: Rejected) -> tuple[bool, int, int]:
+    error = rejected.error
+    unfit = len(error.unfit) if isinstance(error, PlanError) else 0
+    return isinstance(error, Unconfigured), unfit, len(error.problems)
 
 
 def _alike(fitting: list[Plan]) -> UsageError:
