@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.forms.joined import with_terms
 from parity.derive.forms.one_hot import looked_up
-from parity.derive.forms.uniform import with_terms
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Node, Tape
 
