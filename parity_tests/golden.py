@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ports
 import specs
 from convert.files import open_checkpoint
 from ports.port import Port
@@ -19,6 +20,8 @@ from ports.runners.inputs import OUTPUT
 from specs.config import tuples
 from specs.notation.paths import fill, match, parse_path
 from specs.table import Table
+
+from .conftest import needs
 
 FOLDER = Path(__file__).parent / "goldens"
 _BESIDE = [Path(home) / "goldens" for name in specs.names() if (home := specs.folder(name))]  # pages from outside
@@ -158,3 +161,26 @@ def differentiated(cases: Iterable[Case]) -> list[Any]:
         for framework in ("flax", "torch", "paddle")
         if framework != "flax" or case.name in in_flax
     ]
+
+
+def load(case: Case, framework: str) -> Port:
+    """Load the port of a golden case in float64."""
+    needs(framework)
+    return ports.load(str(case.files[0]), framework, dtype="float64", **case.settings)
+
+
+def moved(array: np.ndarray, move: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array as a move of a Table lays it out."""
+    return array.reshape(move.source_atoms)[move.select].transpose(move.order).reshape(shape)
+
+
+def put(parameter: Any, change: Callable[[Any], Any]) -> None:
+    """Change the values of a torch parameter in place."""
+    parameter.data.copy_(change(parameter.data).clone())
+
+
+def swap(a: Any, b: Any) -> None:
+    """Exchange the values of two torch tensors."""
+    kept = a.clone()
+    a.copy_(b)
+    b.copy_(kept)

@@ -19,7 +19,7 @@ from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
 from .files.samples import hollow
-from .golden import Case, differentiated, tap_inputs
+from .golden import Case, differentiated, load, moved, put, tap_inputs
 from .test_routes import write_numbers
 
 FRAMEWORKS = ("flax", "torch", "paddle")
@@ -36,11 +36,6 @@ INPUTS = """
 block{i}.spatial: b c h w   blocks.{i}.pointwise: b c h w
 pooled: b c                 head: b c
 """
-
-
-def load(case, framework):
-    needs(framework)
-    return ports.load(str(case.files[0]), framework, dtype="float64", **case.settings)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -82,7 +77,7 @@ def _steps(case, framework):
     with plan(case.files[0], dst=framework, settings=case.settings) as made:
         values = {name: array.astype("float64") for name, array in made.arrays()}
         return {
-            tensor.name: (moves[0].source, partial(_moved, move=moves[0], shape=tensor.shape), values[tensor.name])
+            tensor.name: (moves[0].source, partial(moved, move=moves[0], shape=tensor.shape), values[tensor.name])
             if isinstance(moves, list)
             else ("", None, values[tensor.name])
             for tensor, moves in made.steps
@@ -111,10 +106,6 @@ def _statistic(case, name, before, framework):
     return kept * before + factor * (after - kept * before)
 
 
-def _moved(array, move, shape):
-    return array.reshape(move.source_atoms)[move.select].transpose(move.order).reshape(shape)
-
-
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("name", ["even", "headless", "768/32"])
 def test_padding_keeps_the_size_with_the_odd_pixel_on_the_high_side(name, framework):
@@ -141,13 +132,13 @@ def test_a_block_leaves_its_input_alone(framework):
 
 
 FAULTS = {
-    "a pointwise kernel transposed": lambda m: _put(m.blocks[0].pointwise.weight, lambda w: w.transpose(0, 1)),
-    "a depthwise kernel transposed": lambda m: _put(m.blocks[0].depthwise.weight, lambda w: w.transpose(2, 3)),
-    "a depthwise kernel flipped": lambda m: _put(m.blocks[1].depthwise.weight, lambda w: w.flip(2, 3)),
+    "a pointwise kernel transposed": lambda m: put(m.blocks[0].pointwise.weight, lambda w: w.transpose(0, 1)),
+    "a depthwise kernel transposed": lambda m: put(m.blocks[0].depthwise.weight, lambda w: w.transpose(2, 3)),
+    "a depthwise kernel flipped": lambda m: put(m.blocks[1].depthwise.weight, lambda w: w.flip(2, 3)),
     "an epsilon rounded to float32": lambda m: setattr(m.norm, "eps", float(np.float32(m.norm.eps))),
     "the tanh GELU": lambda m: setattr(m.blocks[1].act, "approximate", "tanh"),
-    "a bias shifted": lambda m: _put(m.blocks[0].depthwise.bias, lambda b: b.roll(1)),
-    "mean and variance swapped": lambda m: _put(m.norm.running_mean, lambda _: m.norm.running_var),
+    "a bias shifted": lambda m: put(m.blocks[0].depthwise.bias, lambda b: b.roll(1)),
+    "mean and variance swapped": lambda m: put(m.norm.running_mean, lambda _: m.norm.running_var),
 }
 
 
@@ -160,10 +151,6 @@ def test_a_planted_fault_is_caught(fault):
     _, truth = case.intermediates(OUTPUTS)["block2"]
     # an epsilon rounded is the smallest of them: 1e-11 where variances are near one
     assert relative_error(truth, port.taps(case.images)["blocks.2"]) > 1e-12
-
-
-def _put(parameter, change):
-    parameter.data.copy_(change(parameter.data).clone())
 
 
 def test_the_activation_is_open_unless_the_variant_or_the_code_tells(tmp_path):

@@ -12,7 +12,7 @@ from specs.dynamixer import TINY, VARIANTS, Config, infer, input_shape, layers
 from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
-from .golden import Case
+from .golden import Case, swap
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASE = Case("dyna_s_like")
@@ -86,12 +86,6 @@ def _first(model):
     return model.stages[0].blocks[0]
 
 
-def _swap(a, b):
-    kept = a.clone()
-    a.copy_(b)
-    b.copy_(kept)
-
-
 def _reorder(layer, pattern, **sizes):
     from einops import rearrange
 
@@ -101,7 +95,7 @@ def _reorder(layer, pattern, **sizes):
 
 FAULTS = {  # each leaves every shape as it was, here where grids are square and widths alike
     "rows and columns swapped": lambda m: [
-        _swap(a.data, b.data)
+        swap(a.data, b.data)
         for a, b in zip(_first(m).mix.rows.parameters(), _first(m).mix.columns.parameters(), strict=True)
     ],
     "inputs and outputs of the matrices swapped": lambda m: _reorder(

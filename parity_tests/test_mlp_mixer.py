@@ -11,7 +11,7 @@ from parity.results.elements import relative_error
 from specs.mlp_mixer import TINY, VARIANTS, Config, infer, layers
 
 from .conftest import needs, tiny
-from .golden import Case
+from .golden import Case, moved, swap
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [Case(name) for name in ("flax_mixer", "timm_mixer", "passl_mixer", "paddlevit_mixer")]
@@ -53,14 +53,10 @@ def test_gradients(case, framework):
     largest = max(np.abs(v).max() for v in recorded.values())
     with plan(case.files[0], dst=framework) as made:
         for tensor, moves in made.steps:
-            truth = _moved(recorded.pop(moves[0].source), moves[0], tensor.shape)
+            truth = moved(recorded.pop(moves[0].source), moves[0], tensor.shape)
             # relative to the largest gradient: some are zero in exact arithmetic and rounding noise in any other
             assert np.abs(truth - found.parameters[tensor.name]).max() <= 1e-10 * largest, tensor.name
     assert not recorded
-
-
-def _moved(array, move, shape):
-    return array.reshape(move.source_atoms)[move.select].transpose(move.order).reshape(shape)
 
 
 def test_the_second_token_bias_is_invisible_in_logits_and_caught_in_intermediates():
@@ -79,7 +75,7 @@ def test_the_second_token_bias_is_invisible_in_logits_and_caught_in_intermediate
 
 FAULTS = {
     "a transpose dropped": lambda m: _reread(m.blocks[0].channel_mix.fc1.weight.data),
-    "two norms swapped": lambda m: _swap(m.blocks[0].norm1.weight.data, m.blocks[0].norm2.weight.data),
+    "two norms swapped": lambda m: swap(m.blocks[0].norm1.weight.data, m.blocks[0].norm2.weight.data),
     "the GELU flipped": lambda m: [setattr(b.token_mix.act, "approximate", "tanh") for b in m.blocks],
     "an epsilon changed": lambda m: setattr(m.norm, "eps", 1e-5),
     "a bias shifted": lambda m: m.blocks[0].token_mix.fc2.bias.data.copy_(m.blocks[0].token_mix.fc2.bias.data.roll(1)),
@@ -102,12 +98,6 @@ def test_a_planted_fault_is_caught(fault):
 def _reread(weight):
     """What is left in a matrix whose transpose was forgotten: its elements in the other order."""
     weight.copy_(weight.T.reshape(weight.shape).clone())
-
-
-def _swap(a, b):
-    kept = a.clone()
-    a.copy_(b)
-    b.copy_(kept)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

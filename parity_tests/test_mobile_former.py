@@ -19,7 +19,7 @@ from specs.layer import Sizes, parameters
 from specs.mobile_former import MOMENTUM, REFUSED, TINY, VARIANTS, from_yaml, infer, layers
 
 from .conftest import needs, tiny
-from .golden import Case
+from .golden import Case, put
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 UPSTREAM = {"dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0), "stem_stride": 2}  # none is in a file
@@ -226,21 +226,21 @@ def test_alpha_scales_all_but_tokens_and_head_once():
 
 
 FAULTS = {
-    "two heads swapped": lambda m: _put(m.blocks[1].to_former.query.weight, lambda w: w.flip(0)),
-    "a square query transposed": lambda m: _put(m.blocks[2].to_former.query.weight, lambda w: w.transpose(1, 2)),
+    "two heads swapped": lambda m: put(m.blocks[1].to_former.query.weight, lambda w: w.flip(0)),
+    "a square query transposed": lambda m: put(m.blocks[2].to_former.query.weight, lambda w: w.transpose(1, 2)),
     "key and value swapped": lambda m: _swap(m.blocks[0].to_mobile.key, m.blocks[0].to_mobile.value),
-    "a depthwise kernel transposed": lambda m: _put(m.blocks[0].mobile.depthwise.weight, lambda w: w.transpose(2, 3)),
-    "qkv as heads of q, k, v": lambda m: _put(
+    "a depthwise kernel transposed": lambda m: put(m.blocks[0].mobile.depthwise.weight, lambda w: w.transpose(2, 3)),
+    "qkv as heads of q, k, v": lambda m: put(
         m.blocks[0].former.attention.qkv.weight, lambda w: w.unflatten(0, (2, 3, -1)).transpose(0, 1).flatten(0, 2)
     ),
     "the tanh GELU": lambda m: setattr(m.blocks[0].mobile.hyper.act, "approximate", "tanh"),
-    "pieces before channels": lambda m: _put(
+    "pieces before channels": lambda m: put(
         m.blocks[0].mobile.hyper.norm.weight, lambda w: w.unflatten(0, (4, -1)).mT.flatten()
     ),
     "the normed token kept": lambda m: setattr(
         m.blocks[0].to_former, "forward", partial(_normed, m.blocks[0].to_former)
     ),
-    "statistics of two norms swapped": lambda m: _put(
+    "statistics of two norms swapped": lambda m: put(
         m.lite.norm1.running_mean, lambda _: m.lite.norm2.running_mean.clone()
     ),
 }
@@ -253,10 +253,6 @@ def test_a_planted_fault_is_caught(fault):
     port = load(case, "torch")
     FAULTS[fault](port.model)
     assert relative_error(case.logits, port(case.images)) > 1e-6  # 1e-15 without
-
-
-def _put(parameter, change):
-    parameter.data.copy_(change(parameter.data).clone())
 
 
 def _swap(left, right):

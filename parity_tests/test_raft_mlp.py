@@ -22,7 +22,7 @@ from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
 
 from .conftest import needs, tiny
 from .files.samples import hollow
-from .golden import Case, differentiated, tap_inputs
+from .golden import Case, differentiated, load, put, tap_inputs
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [Case("raft_native"), Case("raft_interp"), Case("raft_mixer_sc")]
@@ -39,11 +39,6 @@ heads.{n}              heads.{n}                          b c -> b c
 INPUTS = """
 levels.{l}.fn.0        levels.{l}.patch_embed             b h w c -> b (h w) c
 """
-
-
-def load(case, framework):
-    needs(framework)
-    return ports.load(str(case.files[0]), framework, dtype="float64", **case.settings)
 
 
 def as_upstream(name, port, taps, into):
@@ -181,10 +176,6 @@ def test_norms_of_a_raft_are_interleaved_in_upstreams_files():
         assert np.array_equal(ours[name], values.reshape(-1, raft).T.ravel()), name
 
 
-def _put(tensor, change):
-    tensor.data.copy_(change(tensor.data).clone())
-
-
 def _block(model):
     return model.levels[2].blocks[0]
 
@@ -194,12 +185,12 @@ def _patched(module, forward):
 
 
 FAULTS = {
-    "a raft's norm in file order": lambda m: _put(_block(m).vertical.norm.weight, lambda w: w.view(4, 8).T.reshape(-1)),
+    "a raft's norm in file order": lambda m: put(_block(m).vertical.norm.weight, lambda w: w.view(4, 8).T.reshape(-1)),
     "a raft's groups as the fast axis": lambda m: setattr(_block(m).vertical, "rafts", "b (h g) (w o)"),
     "vertical for horizontal": lambda m: setattr(_block(m).vertical, "rafts", "b (g w) (h o)"),
-    "windows in another order": lambda m: _put(
+    "windows in another order": lambda m: put(
         m.levels[0].multi_scale_embed.weight, lambda w: w.roll(3 * 16, 1)),
-    "windows transposed": lambda m: _put(
+    "windows transposed": lambda m: put(
         m.levels[3].multi_scale_embed.weight, lambda w: w.view(-1, 32, 2, 2).mT.reshape(w.shape)),
     "the block's input added, not the vertical output": lambda m: _patched(
         _block(m), lambda self, x: self.channel(self.horizontal(y := self.vertical(x)) - y + x)),

@@ -25,7 +25,7 @@ from .conclude.partings import sizes_differ
 from .findings.derivation import Derivation
 from .limits import PARTNER
 from .match.match import Say, match, silent, walked
-from .missing.depths import by_every_name, differing
+from .missing.built import differing
 from .search.alone import Alone, alone, success
 from .search.as_called import Matched, matched_as_called
 from .search.candidates import Candidate, Left, Weights, read
@@ -35,7 +35,7 @@ from .search.rounds import Rounds
 from .trace.caches import trim
 from .trace.call import call_of
 from .trace.inputs import check_inputs
-from .trace.sides import side
+from .trace.sides import by_every_name, side
 
 UNTRIED = "not all changes to either model were tried, as these take many runs"
 LATE = "the time for matching was up: seconds=N of parity.derive gives it more"

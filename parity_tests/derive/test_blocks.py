@@ -12,8 +12,7 @@ import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.table.laying_out import lay_out
-from parity.derive.findings.lone import lone
-from parity.derive.findings.uncounted_blocks import uncounted_blocks
+from parity.derive.findings.blocks import lone, uncounted_blocks
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold

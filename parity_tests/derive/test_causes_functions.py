@@ -418,7 +418,7 @@ def test_arguments_of_paddle_without_known_names_are_named_by_their_place():
     needs("paddle")
     from paddle import _C_ops, _legacy_C_ops
 
-    from parity.derive.trace.paddle_names import LEGACY, settings
+    from parity.derive.trace.paddle_recorder import LEGACY, settings
 
     assert settings("pool2d", _C_ops.pool2d, range(12), {}) == {f"argument {k + 1}": k for k in range(12)}  # too many
     assert settings("unknown", len, [3], {"axis": 1}) == {"obj": 3, "axis": 1}

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as f
 
 import parity
-from parity.derive.edits.pools import pools
+from parity.derive.edits.resampling import pools
 from parity.derive.search import edited
 
 from ..conftest import needs

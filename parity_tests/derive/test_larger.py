@@ -12,14 +12,11 @@ import parity
 from ..conftest import needs
 from .pairs import images
 from .test_kinds_matching import Net, linear
+from .test_unreached import net
 
 torch = pytest.importorskip("torch")
 X = images(4, 6)
 SAID = "equal only with the weights of the proof: with others, 4 times as large, they differ by"
-
-
-def net(function: Any) -> Net:
-    return Net(lambda m, x: m.b(function(m.a(x))), a=linear(), b=linear(6, 3))
 
 
 def plain(x: Any) -> Any:

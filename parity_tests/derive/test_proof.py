@@ -133,7 +133,7 @@ def test_the_right_table_is_proven_and_the_keys_bias_unobservable():
 
 def test_parameters_whose_effect_was_not_told_in_time_are_named(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
-    monkeypatch.setattr("parity.derive.prove.observable.EFFECT_SECONDS", 0)
+    monkeypatch.setattr("parity.derive.prove.trial.EFFECT_SECONDS", 0)
     found = proof(lambda numbers: None)
     assert found.untold == ["k.bias"] and not found.unobservable
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.missing.layers import one_sided_weight_norms
+from parity.derive.missing.built import one_sided_weight_norms
 
 from ..conftest import needs
 from .pairs import images

@@ -16,7 +16,7 @@ import parity
 from convert.errors import ConvertError, UsageError
 from parity.derive.command import _started, _with_names, run
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.missing.depths import differing
+from parity.derive.missing.built import differing
 from parity.derive.user_code import build, divided, side_names
 from parity.derive.user_modules import Imports
 

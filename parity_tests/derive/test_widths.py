@@ -16,7 +16,7 @@ from parity.derive.command import run
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match.symbols import Elements
-from parity.derive.missing.depths import differing
+from parity.derive.missing.built import differing
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
 from specs.table import Table

@@ -21,17 +21,22 @@ from parity.derive.findings.records import Differences, Given, Judgement, Matchi
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import in_causes, to_check
-from parity.derive.missing.depths import DEPTHS, by_every_name, differing
-from parity.derive.missing.layers import one_sided_weight_norms, same_shapes, unlike_strides
+from parity.derive.missing.built import (
+    DEPTHS,
+    differing,
+    one_sided_weight_norms,
+    same_shapes,
+    unlike_strides,
+)
 from parity.derive.missing.unmatched import Unmatched, unmatched
-from parity.derive.missing.widths import Resized, sentence, usual, without
+from parity.derive.missing.widths import Resized, sentence, usual
 from parity.derive.prove.prove import RANDOM
 from parity.derive.prove.unreached import without_places
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.draws import draw
 from parity.derive.trace.inputs import misordered
 from parity.derive.trace.program import Refused
-from parity.derive.trace.sides import Side
+from parity.derive.trace.sides import Side, by_every_name
 from parity.derive.trace.sites import shown
 from specs.words import in_a_row
 
@@ -72,12 +77,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     explained = _explained(left, best, lines, judgement, unlike)
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.
-        whole = without(best.found, [pair.right for pair in explained.resized], lines.rights)
-        return concluded(left, best._replace(found=whole), began, explained.resized)
+        mapped = lines.rights.without(best.found.map, [pair.right for pair in explained.resized])
+        return concluded(left, best._replace(found=replace(best.found, map=mapped)), began, explained.resized)
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
     if not sure and (names := repeated(best.found.steps, lines.partners(left.elements), left.elements, lines.rights)):
-        single = without(best.found, names, lines.rights)
-        single.steps = [step for step in single.steps if names.isdisjoint(step.right)]
+        steps = [step for step in best.found.steps if names.isdisjoint(step.right)]
+        single = replace(best.found, map=lines.rights.without(best.found.map, names), steps=steps)
         return concluded(left, best._replace(found=single), began, unlike)
     lines, rows = _with_reasons(left, best, lines, explained)
     derivation = Derivation.of(

@@ -190,9 +190,7 @@ def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False)
 
 def _known(lines: Written) -> Mapped:
     """Return the map without the elements of parameters that have no line."""
-    mapped = np.array(lines.map) if lines.reasons else np.asarray(lines.map)
-    for name in lines.reasons:
-        lines.rights.part(mapped, name)[...] = 0
+    mapped = lines.rights.without(lines.map, lines.reasons) if lines.reasons else np.asarray(lines.map)
     return Mapped(mapped, not lines.reasons, lines.plus if lines.plus.any() else None)
 
 

@@ -11,19 +11,17 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.findings.records import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
-from parity.derive.prove.constants import unlike_number
-from parity.derive.prove.fills import unlike_fills
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Examples, Longer, longer_inputs, more_examples, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
+from parity.derive.prove.numbers import unlike_fills, unlike_number
+from parity.derive.prove.other_inputs import negative_inputs, only_positive, only_positive_inputs, rows_of_zeros
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
-from parity.derive.prove.signs import negative_inputs, only_positive, only_positive_inputs
 from parity.derive.prove.stored import Stored, stored_alone
 from parity.derive.prove.trial import Trial
 from parity.derive.prove.unproven import stored_orders, unproven, wide_integers
 from parity.derive.prove.unreached import Limited, unreached
-from parity.derive.prove.zeros import rows_of_zeros
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from parity.derive.trace.reason import Reason

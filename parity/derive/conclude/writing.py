@@ -89,7 +89,7 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     inferred = [name for name in inferred if name not in given and _placed(match.map, mapped, rights, name)]
     in_rows = read_in_rows(best.programs[1], match.map, rights, inferred)
     if not infer:
-        mapped, inferred = _without(mapped, inferred, rights), []
+        mapped, inferred = rights.without(mapped, inferred), []
     mapped = straightened(left, mapped, match.plus, rights, given)
     mapped, plus = _with_terms_in_order(mapped, match.plus)
     lone = without_counterpart(mapped, lefts, rights, unread)
@@ -160,14 +160,6 @@ def of_one_number(side: Side) -> list[str]:
     """List the inputs of real numbers that have one value, as zeros that stand for an image: they show nothing."""
     arrays = side.call.arrays().items()
     return [label(path) for path, a in arrays if a.dtype.kind == "f" and a.size > 1 and of_one_value(a)]
-
-
-def _without(mapped: Array, names: Sequence[str], rights: Elements) -> Array:
-    """Return the map without the elements of some right parameters."""
-    mapped = np.array(mapped)
-    for name in names:
-        rights.part(mapped, name)[...] = 0
-    return mapped
 
 
 def unseen(table: DerivedTable) -> list[Line]:

@@ -8,10 +8,10 @@ edit defines a change. A look at both tapes finds it; only running them with it 
                 norms), swaps (one operation for another), stretches (several for several),
                 windows (of convolutions)
     places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
-                gates (before or behind a product), earlier (values on the way), outputs (in another order)
+                gates (before or behind a product), outputs (in another order, or values on the way)
     terms       sums (terms that are left out), affine (parameters that are added or multiplied)
     parameters  weights (functions of them, or one at two places), tables (masks, rotations, positions, rows)
 
 rewiring joins those that change how a side is composed: norms, sums, gates and affine. texts says how calls and tables
-differ, pools and resizes name windows and kernels, and selections says what stretches take of values.
+differ, resampling names windows and kernels, and selections says what stretches take of values.
 """

@@ -13,10 +13,6 @@ from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
 from .sums import beside_terms, earlier_terms, without_terms
 
-OF_ONE_SIDE = (
-    beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products, without_chains,
-)  # fmt: skip  # in the order in which they are tried
-
 
 def rewirings(scope: Scope) -> Iterator[Edit]:
     """Yield edits of the norms, sums and parameters that follow certain operations."""
@@ -24,5 +20,9 @@ def rewirings(scope: Scope) -> Iterator[Edit]:
         yield from norm_edits(scope, side)
     yield from without_terms(scope)
     yield from moved_activations(scope)
-    for side, edits in itertools.product((0, 1), OF_ONE_SIDE):
+    of_one_side = (
+        beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products,
+        without_chains,
+    )  # fmt: skip  # in the order in which they are tried
+    for side, edits in itertools.product((0, 1), of_one_side):
         yield from edits(scope, side)

@@ -13,8 +13,7 @@ from parity.derive.trace.tape import Array, Node, Operation
 from specs.words import in_a_row
 
 from .edit import Other, Scope, two_sided
-from .pools import pools
-from .resizes import resize
+from .resampling import pools, resize
 from .selections import described, reduced, selected
 from .swaps import orders, turned
 from .texts import Place, Words, other_settings, other_values, unlike

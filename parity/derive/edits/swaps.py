@@ -14,7 +14,7 @@ from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced, Scope
-from .pools import pools
+from .resampling import pools
 from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike, without_copies
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared

@@ -18,11 +18,10 @@ import numpy as np
 from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
-from parity.derive.edits.earlier import earlier_values
 from parity.derive.edits.edit import SIDES, Edit, Fault, Scope
 from parity.derive.edits.functions import MASK, without_functions, without_turns
 from parity.derive.edits.numbers import changes
-from parity.derive.edits.outputs import rearranged
+from parity.derive.edits.outputs import earlier_values, rearranged
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.roots import moved
 from parity.derive.edits.scores import rescaled

@@ -9,9 +9,7 @@
 
 What is unusual in a finished Table:
 
-    lone              lines that hold for one block alone
-    uncounted_blocks  blocks that no {i} counts
+    blocks            lines that hold for one block alone, and blocks that no {i} counts
     ranges            rows and other ranges that one model lacks
-    transposed        square matrices in an unusual order of axes
-    exchanged         parts that stand in another order on the other side
+    orders            parts in another order on the other side, square matrices in an unusual order of axes
 """

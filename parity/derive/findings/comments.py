@@ -22,7 +22,7 @@ from specs.numbers import short
 from specs.words import count, in_a_row
 
 from .evidence import Evidence
-from .exchanged import AGAIN, is_fixed
+from .orders import AGAIN, is_fixed
 from .remarks import exceptions, remarks
 
 NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing

@@ -18,12 +18,10 @@ from specs.notation.lines import Line
 from specs.numbers import exact
 from specs.words import count, in_a_row
 
-from .exchanged import exchanged, reordered
-from .lone import lone
+from .blocks import lone, uncounted_blocks
+from .orders import exchanged, reordered, unusual
 from .ranges import dropped_ranges, filled_ranges, names_of, together
 from .records import Differences, Given, Judgement, Matching
-from .transposed import unusual
-from .uncounted_blocks import uncounted_blocks
 
 SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",

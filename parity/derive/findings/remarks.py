@@ -12,11 +12,10 @@ from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
 
+from .blocks import REFUSED
 from .evidence import Evidence
-from .exchanged import flattened, order
+from .orders import UNUSUAL, flattened, order
 from .ranges import dropped_ranges
-from .transposed import UNUSUAL
-from .uncounted_blocks import REFUSED
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"

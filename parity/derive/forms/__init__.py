@@ -3,9 +3,9 @@
 a product     scales moves its factors to one side, bilinear and modulated multiply the other operand; mixed writes
               weighted means by one parameter, and choices, as sums, real_parts complex numbers as pairs of real
               ones; factored multiplies by both factors of a low-rank kernel
-columns       uniform writes those of one number, joined to what a product reads, as terms, and leaves out ones and
-              zeros; joined multiplies each of several values that a product reads by its own rows
-convolutions  unfolded writes them as products over patches, crops rewrites those whose result is cropped
+columns       joined multiplies each of several values that a product reads by its own rows, writes columns of one
+              number as terms, and leaves out ones and zeros
+convolutions  convolutions writes them as products over patches, and rewrites those whose result is cropped
 experts, rows gathered multiplies rows by every expert's matrix and chooses results; routed lets experts read every
               row; one_hot looks rows up by their numbers
 values        cancelled leaves out running maxima and masks that do not show in outputs

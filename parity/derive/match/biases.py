@@ -13,7 +13,7 @@ from parity.derive.trace.tape import Array, Node
 from . import columns
 from .following import Following
 from .symbols import Use
-from .uses import Seen
+from .uses import Seen, together
 
 
 class Biases(Following):
@@ -34,9 +34,7 @@ class Biases(Following):
         zero = np.ones(len(numbers), bool)
         partly = bare < sum(n for _, n in partners)
         if partly and pool:
-            statistics, every = (
-                np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
-            )
+            every, statistics = together(pool)
             index, apart = columns.nearest(found, statistics)
             zero = apart > EXACT * columns.size_of(found)
             if zero.sum() != bare or len(set(index[~zero])) != (~zero).sum():

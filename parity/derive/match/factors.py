@@ -112,9 +112,7 @@ class Factors(Biases):
         pool = [seen for seen in pool if self._free(seen.numbers)]
         if not pool:
             return []
-        statistics, every = (
-            np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
-        )
+        every, statistics = uses.together(pool)
         gap = columns.distance_within(found, statistics)
         return [Option((False,), gap, pool[0], (every, statistics))] if gap < WITHIN else []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -61,6 +61,13 @@ class Elements:
             return array.parts[name]
         k = self.names.index(name)
         return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
+
+    def without(self, mapped: Array, names: Iterable[str]) -> Array:
+        """Return a map of these elements in which those of some parameters have no partner."""
+        mapped = np.array(mapped)
+        for name in names:
+            self.part(mapped, name)[...] = 0
+        return mapped
 
     def renumbered(self, numbers: Array, starts: Mapping[str, int]) -> Array:
         """Return numbers of elements of some parameters, or 0, with those of each counted from another one on."""

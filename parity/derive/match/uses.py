@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -98,6 +98,11 @@ def distances(found: Array, pool: Iterable[Seen]) -> dict[Seen, float]:
     """Tell how far statistics of columns are from those of each use that has as many."""
     ordered, scale = np.sort(found, axis=0), columns.size_of(found)
     return {seen: columns.between(ordered, seen._ordered[0], max(scale, seen._ordered[1])) for seen in pool}
+
+
+def together(pool: Sequence[Seen]) -> tuple[Array, Array]:
+    """Return the elements of several uses, and the statistics of what they meet."""
+    return np.concatenate([seen.numbers for seen in pool]), np.concatenate([seen.statistics for seen in pool])
 
 
 def compact(use: Use) -> Use:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from parity.derive.limits import PARTED_USES
 from parity.derive.match import columns
 from parity.derive.match.choices import every
-from parity.derive.match.match import Match
 from parity.derive.match.symbols import Elements, Use
 from parity.derive.match.uses import distinct_of
 from parity.derive.prove.pairs import Mapped, Run, of_product, pairs
@@ -161,14 +159,6 @@ def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | Non
 def _counted(shape: Sequence[int]) -> Counter[int]:
     """Return how often a shape has each length, without axes of length 1."""
     return Counter(n for n in shape if n > 1)
-
-
-def without(match: Match, names: Iterable[str], rights: Elements) -> Match:
-    """Return a match in which these right parameters have no partner."""
-    new = replace(match, map=np.array(match.map))
-    for name in names:
-        rights.part(new.map, name)[...] = 0
-    return new
 
 
 def usual(lefts: Elements, rights: Elements) -> str:

@@ -6,20 +6,17 @@ What it runs both models with:
 
     translated   translates the left side's weights by the Table
     gradients    compares the gradients of both sides, parameter by parameter
-    observable   tells parameters that no output depends on
 
 What it cannot show, trial tries with other runs of both models, or looks up in what the models store:
 
-    trial        runs both on other weights or inputs
-    signs        other signs of what the proof draws positive
+    trial        runs both on other weights or inputs, and tells parameters that no output depends on
+    other_inputs other signs of what the proof draws positive, and an example of zeros
     larger       larger weights and inputs
     unreached    values beyond the limits of one side
-    zeros        an example of zeros
     absent       tokens that no input has
-    fills        scores for which other fills of masks show
+    numbers      scores for which other fills of masks show, and one side with a number of the other
     masks        other values of masks, and of integers that are all the same
     longer       longer inputs, and twice as many examples
-    constants    one side with a number of the other
     stored       integers and flags that one side alone stores
     unproven     arrays that the proof does not exchange (integers, booleans, masks), permutations that went into the
                  Table, integers that are too large for JAX

@@ -30,7 +30,7 @@ REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "
 MOST = 3  # lengths that are tried: those of channels are mostly refused
 OTHER = "another function"
 SHAPE = "give inputs of this shape, or make both models equal; then derive again"
-EXAMPLES = 7000
+EXAMPLES = 7000  # seed
 MIXED = Reason(
     "equal only for one example alone, as one model mixes those of a batch, or both do so in other ways",
     "give inputs of two examples or more; then derive again",

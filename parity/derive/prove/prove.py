@@ -36,8 +36,7 @@ from parity.derive.trace.tape import SHORT, Array, Tape
 from specs.words import in_a_row
 
 from .gradients import Gradients
-from .observable import effects
-from .trial import Trial
+from .trial import Trial, effects
 
 DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first

@@ -1,19 +1,24 @@
-"""Run both models, with weights that a Table translates, on other inputs and weights than those of the proof."""
+"""Run both models, with weights that a Table translates, on other inputs and weights than those of the proof.
+
+Tell on which arrays outputs depend, and parameters that none does from those whose gradient the code cuts.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.limits import AGREEING_OUTPUTS, EQUAL_OUTPUTS
+from parity.derive.limits import AGREEING_OUTPUTS, EFFECT_SECONDS, EQUAL_OUTPUTS
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
 from parity.derive.trace.draws import Altered, Drawn, draw
-from parity.derive.trace.outputs import differ_by, difference, incomparable
+from parity.derive.trace.outputs import differ_by, difference, equal, incomparable
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.sides import Side, arrays_of
 from parity.derive.trace.tape import Array, Tape
@@ -22,6 +27,7 @@ from specs.table import Table
 from .translated import TranslatedWeights
 
 ROUNDING = 100  # times the difference in the proof: what rounding may make of it for other inputs
+SEEDS = 5000, 5001  # of usual values, and of others
 
 
 @dataclass(frozen=True)
@@ -199,3 +205,37 @@ def depended_on(
     finally:
         side.run(weights, inputs)  # gives the model its own values again
         side.release()
+
+
+class Effects(NamedTuple):
+    """What is known of parameters whose gradient is zero.
+
+    Args:
+      without: those that no output depends on. untold: those of which time did not suffice to tell.
+    """
+
+    without: list[str]
+    untold: list[str]
+
+
+def effects(side: Side, names: Sequence[str]) -> Effects:
+    """Tell which of these parameters no output depends on: zero gradients may be those of no_grad or detach.
+
+    All are changed at once, then halves of those that have an effect together.
+    """
+    inputs, (drawn, others) = side.call.arrays(), (Drawn(side, seed) for seed in SEEDS)
+    usual = side.run(drawn, inputs) if names else []
+    stop, silent, waiting = time.process_time() + EFFECT_SECONDS, set[str](), [names] if names else []
+    changes: Sequence[Callable[[str, Array], Array]] = (
+        lambda name, _: others[name],
+        lambda name, _: -9 * others[name],  # as where code asks for a sign, or a limit
+    )
+    while waiting and time.process_time() < stop:
+        some = waiting.pop(0)
+        if all(equal(usual, side.run(Altered(drawn, some, change), inputs)) for change in changes):
+            silent.update(some)
+        elif len(some) > 1:
+            half = len(some) // 2
+            waiting += [some[:half], some[half:]]
+    untold = {name for some in waiting for name in some}
+    return Effects([name for name in names if name in silent], [name for name in names if name in untold])

@@ -25,7 +25,7 @@ from specs.notation.paths import normal
 from specs.numbers import limit, short
 from specs.words import begun, count
 
-from .addresses import STOPPED, alone_anchors, anchors, link, stopping
+from .tree import STOPPED, alone_anchors, anchors, link, stopping
 
 
 def cards(derivation: Derivation) -> Markup:

@@ -17,8 +17,7 @@ from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
-from .addresses import STOPPED, alone_anchors, anchors, stopping
-from .tree import Module, alike, alike_names, right_of, tree
+from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, right_of, stopping, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning

@@ -11,11 +11,11 @@ import numpy as np
 
 from convert.errors import UsageError, command_or_call
 from convert.folding import fold as folded
-from parity.derive.forms.crops import cropped
+from parity.derive.forms.convolutions import cropped
+from parity.derive.forms.joined import with_terms
 from parity.derive.forms.mixed import added, mixed
 from parity.derive.forms.real_parts import in_real_parts
 from parity.derive.forms.routed import passed_over
-from parity.derive.forms.uniform import with_terms
 from parity.derive.limits import LARGE_MODEL
 from parity.derive.match.hints import Hint, weights_of
 from parity.derive.match.match import Match

@@ -8,15 +8,14 @@ from collections.abc import Callable
 
 from parity.derive.forms.bilinear import bilinears, turned
 from parity.derive.forms.cancelled import cancelled
+from parity.derive.forms.convolutions import unfolded
 from parity.derive.forms.factored import factored
 from parity.derive.forms.gathered import gathered
-from parity.derive.forms.joined import separated
+from parity.derive.forms.joined import separated, without_neutral
 from parity.derive.forms.modulated import modulated
 from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
 from parity.derive.forms.scales import scaled_before, scaled_behind
-from parity.derive.forms.unfolded import unfolded
-from parity.derive.forms.uniform import without_neutral
 from parity.derive.limits import MATCH_WORK
 from parity.derive.match.match import Walked, match, walked
 from parity.derive.match.regroup import MATRICES

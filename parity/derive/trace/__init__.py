@@ -25,8 +25,7 @@ Models, whatever their framework:
 
 torch:
 
-    torch_tape            records modules
-    torch_state           lists what can be recorded
+    torch_tape            records modules, and refuses what cannot be recorded
     torch_recorder        records each operation; lets torch decompose what it can, whole LSTMs too
     torch_values          converts tensors, and runs operations
     torch_forms           layouts, arithmetic and convolutions
@@ -45,8 +44,7 @@ JAX:
 paddle:
 
     paddle_tape           records layers; sets recurrent ones in training mode, where their gradients are
-    paddle_recorder       wraps each operation
-    paddle_names          names of settings
+    paddle_recorder       wraps each operation, and names its settings
     paddle_values         converts tensors, and runs operations
     paddle_forms          layouts, arithmetic, convolutions and einsums
     paddle_decompositions all other operations: a new one goes here, or into paddle_forms

@@ -26,6 +26,7 @@ class ModuleSide(ABC):
     """
 
     tensor: type  # of the framework
+    recorder: Callable[[Tape], Any]  # of operations, while it is `installed`
     voided = False
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
@@ -70,10 +71,6 @@ class ModuleSide(ABC):
         """Compute in float64, by operations that a tape shows, and undo at the end what modules store meanwhile."""
 
     @abstractmethod
-    def _recorder(self, tape: Tape) -> Any:
-        """Return what records operations, while it is `installed`."""
-
-    @abstractmethod
     def _floats(self, tensor: Any) -> Array | None:
         """Return a tensor's numbers, without copying them if that is possible; None for what is no parameter."""
 
@@ -95,7 +92,7 @@ class ModuleSide(ABC):
         """Record the tape of one run, with casts to lower precision voided."""
         self._load(parameters)
         tape = Tape()
-        recorder, state, tensors = self._recorder(tape), self._state(), self._tensors(inputs)
+        recorder, state, tensors = self.recorder(tape), self._state(), self._tensors(inputs)
         for name in self.parameters:
             tape.parameters[name] = recorder.adopt(state[name], tape.number())
         tape.inputs = [recorder.adopt(tensor, tape.number()) for tensor in tensors.values()]

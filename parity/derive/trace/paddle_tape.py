@@ -21,7 +21,6 @@ from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .paddle_recorder import Recorder
 from .paddle_values import numpy_of
-from .tape import Tape
 
 
 class PaddleSide(ModuleSide):
@@ -31,6 +30,7 @@ class PaddleSide(ModuleSide):
     output_axis = -1
 
     tensor = paddle.Tensor
+    recorder = Recorder
 
     def __init__(self, model: paddle.nn.Layer, call: Call):
         copied = in_dtype(_hollow(model), "float64")
@@ -74,9 +74,6 @@ class PaddleSide(ModuleSide):
 
     def _state(self) -> Mapping[str, Any]:
         return self.model.state_dict()
-
-    def _recorder(self, tape: Tape) -> Recorder:
-        return Recorder(tape)
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""

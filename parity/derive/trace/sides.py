@@ -105,10 +105,15 @@ def side(model: Any, call: Call) -> Side:
     return recorded
 
 
-def arrays_of(own: Side) -> dict[str, Array]:
+def by_every_name(side: Side) -> dict[str, Array]:
+    """Return a side's parameters under all of their names: blocks that share their arrays are blocks too."""
+    own = side.parameters
+    return {**own, **{name: own[first] for name, first in side.ties.items() if first in own}}
+
+
+def arrays_of(side: Side) -> dict[str, Array]:
     """Return all arrays of a model, under each of their names."""
-    tied = {name: own.parameters[first] for name, first in own.ties.items()}
-    return {**own.parameters, **tied, **own.others}
+    return {**by_every_name(side), **side.others}
 
 
 def _side(model: Any, call: Call) -> Side:

@@ -1,17 +1,26 @@
-"""Find arrays whose parts stand in another order on the other side: one model concatenates the other way round."""
+"""Find arrays whose parts or axes stand in another order on the other side than usual.
+
+One model concatenates the other way round, or uses a square matrix transposed, which the usual order would fit too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from parity.derive.fold.rows import DerivedTable
 from specs.notation.axes import Dim
 from specs.notation.lines import Line, Lines, Side
+from specs.notation.paths import normal
 
 EQUAL, FREE = "have one length in every model", "may differ in length"
 AGAIN = "derive again for a checkpoint with other numbers of heads or groups"
 FIXED = f"have these lengths alone: {AGAIN}"
 
 Exchanges = dict[str, tuple[Dim, Dim]]  # path of a right array -> the first axis of its line that differs, of each side
+UNUSUAL = "the matrices are square, so that weights in the usual order would fit in shape too, at wrong places"
+OUT_IN = "torch"  # whose dense layers store (outputs, inputs); those of all others (inputs, outputs)
 
 
 def exchanged(table: Lines) -> Exchanges:
@@ -90,3 +99,56 @@ def _is_equal(dim: Dim) -> bool:
     """Tell whether the parts of an axis have one length, whatever that is: (-p=2 c), (a=1+b=1 c)."""
     parts = [part for factor in dim.factors for part in factor if len(factor) > 1 or part.backwards]
     return all(part.length for part in parts)
+
+
+class Matrix(NamedTuple):
+    """The line of a matrix.
+
+    Args:
+      leaves: the last parts of both names. is_turned: whether its axes change places.
+    """
+
+    label: str
+    leaves: tuple[str, str]
+    is_turned: bool
+    is_square: bool
+
+
+def unusual(table: DerivedTable, products: Collection[str]) -> list[str]:
+    """List the lines of square matrices whose axes change places where those of others do not, or stay where they do.
+
+    Others are matrices of the same names that are not square; without any, the layers of both frameworks say it.
+
+    Args:
+      products: right parameters that only products use.
+    """
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for name in products:
+        shapes.setdefault(normal(name), []).append(table.like.get(name, ()))
+    matrices = [matrix for line in table.lines if (matrix := _matrix(line, shapes))]
+    by_frameworks = (table.sides[0] == OUT_IN) != (table.sides[1] == OUT_IN)
+    names = []
+    for matrix in (other for other in matrices if other.is_square):
+        others = {other.is_turned for other in matrices if other.leaves == matrix.leaves and not other.is_square}
+        if matrix.is_turned not in (others or {by_frameworks}):
+            names.append(matrix.label)
+    return names
+
+
+def _matrix(line: Line, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> Matrix | None:
+    """Return what is known of a line of one matrix on each side that products use; None for other lines.
+
+    Args:
+      shapes: of right parameters, by their names without numbers.
+    """
+    if line.kind != "move" or len(line.left.arrays) != 1 or len(line.right.arrays) != 1:
+        return None
+    left, right = line.left.arrays[0], line.right.arrays[0]
+    axes = [[str(dim) for dim in array.axes or ()] for array in (left, right)]
+    if len(axes[0]) != 2 or sorted(axes[0]) != sorted(axes[1]) or any("(" in axis for axis in axes[0]):
+        return None
+    kinds = shapes.get(normal(re.sub(r"\{[^}]*\}", "#", right.label)))
+    if not kinds:
+        return None
+    leaves = re.split(r"[./]", left.label)[-1], re.split(r"[./]", right.label)[-1]
+    return Matrix(right.label, leaves, axes[0] != axes[1], all(len({*shape}) == 1 for shape in kinds))

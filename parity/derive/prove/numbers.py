@@ -1,7 +1,12 @@
-"""Compare what masked places get in models whose outputs are equal: -100 hides a place beside small scores alone."""
+"""Compare numbers that both models read, where unlike ones hardly show in outputs.
+
+A fill of -100 hides a masked place beside small scores alone. Other numbers, such as an epsilon, may change outputs by
+less than counts as different.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -9,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.edits.edit import two_sided
+from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.swaps import Unary, unary
-from parity.derive.limits import AGREEING_OUTPUTS, HUGE
+from parity.derive.limits import AGREEING_OUTPUTS, HUGE, ROUNDED_FUNCTIONS, ROUNDING_OUTPUTS
 from parity.derive.trace.outputs import differ_by, difference
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.tape import Array, Tape
-from specs.numbers import measured
+from specs.numbers import measured, short
 from specs.words import in_a_row
 
 from .trial import Trial
@@ -23,6 +29,8 @@ from .unreached import GUARD, LESS, SEED, UNLIKE
 FACTORS = [2 ** (k / 4) for k in range(17)]  # of weights, up to 16: scores grow by the square or more
 HIDDEN = -1e30  # put in all masked places to see whether their fills are why outputs differ
 LEAST = -10.0  # numbers above this hide nothing: a table of two values may be something else than a mask
+OTHERS = 5000  # seed of weights with which other numbers are compared
+MOST = 12  # changes that are tried
 
 
 def unlike_fills(trial: Trial) -> str:
@@ -118,3 +126,33 @@ def _shown(result: Array, operands: Sequence[Array]) -> Array:
     """Tell which places a mask leaves as they are in one of its operands."""
     values = [operand for operand in operands if np.asarray(operand).dtype.kind == "f" and np.size(operand) > 1]
     return np.any([np.broadcast_to(result == value, result.shape) for value in values], axis=0)
+
+
+def unlike_number(trial: Trial) -> str:
+    """Say which number differs and makes a small difference of outputs; "" where none does, or rounding explains it.
+
+    An epsilon shows in values that are small; with inputs that are large it hardly does.
+    """
+    if trial.exact <= ROUNDING_OUTPUTS:
+        return ""
+    tapes, weights, inputs = trial.tapes, trial.weights(OTHERS), trial.given
+
+    def outputs(side: int, tape: Tape) -> list[Array]:
+        return replayed(tape, weights[side], list(inputs[side].values()))
+
+    before = [outputs(side, tape) for side, tape in enumerate(tapes)]
+    apart = difference(*before)
+    if apart <= ROUNDING_OUTPUTS:
+        return ""
+    for change in itertools.islice((one for one in changes(*tapes) if not _rounded(one, tapes)), MOST):
+        other = outputs(change.side, change.tape(tapes[change.side]))
+        if difference(other, before[1 - change.side]) <= LESS * apart:
+            return f"equal to {short(apart)} only: {change.text}"
+    return ""
+
+
+def _rounded(change: Change, tapes: tuple[Tape, Tape]) -> bool:
+    """Tell whether numbers are exchanged of which one is the other one in lower precision, as epsilons of paddle."""
+    constants: Mapping[int, Array] = tapes[change.side].constants
+    old = {number: float(constants[number].flat[0]) for number in change.values}
+    return all(abs(old[number] - new) <= ROUNDED_FUNCTIONS * abs(new) for number, new in change.values.items())
