@@ -6,10 +6,10 @@ sum would ask for part by part: (s[:-1] h r=2 d) <-> {s=q|k}: (h d r) and (1[2:]
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 
 import numpy as np
 
@@ -40,42 +40,47 @@ def parted(of: Target, write: Write) -> list[Row] | None:
             continue
         joint = Joint(1 - of.side, of.name, numbers.shape, axis, count, dict.fromkeys(of.parts, of.shape), -1)
         of.names.assume(of.name, of.parts, partial(joint.is_shown, of.names.programs))
-        runs = [list(run) for _, run in groupby(range(count), key=made.__getitem__)]
-        rows = [
-            _row(
+        runs = [list(run) for _, run in itertools.groupby(range(count), key=made.__getitem__)]
+        found = [
+            _rows(
                 of._replace(parts=[of.parts[k] for k in run], numbers=np.concatenate([parts[k] for k in run], axis)),
                 (run[0], count), axis, write,
             )
             for run in runs
         ]  # fmt: skip
-        if found := [row for row in rows if row]:
-            return found if len(found) == len(rows) else None
+        if any(found):
+            return [*itertools.chain(*found)] if all(found) else None
     return None
 
 
 def _made(of: Target) -> str:
-    """Describe how the axes of a part are made of those of a whole source; "" if they are not."""
+    """Describe how the axes of a part are made of those of a whole source, by its name if several lines have to say it.
+
+    Returns: "" if the part is made of several sources, or of a range of one.
+    """
     if not np.isin(of.numbers, of.sources.numbers(of.parts[0])).all():
         return ""
     axes = relate(of.places, of.shape)
-    return "" if axes is None or any(axes.windows) else str(axes.target)
+    if axes is None:
+        return of.parts[0]
+    return "" if any(axes.windows) else str(axes.target)
 
 
-def _row(of: Target, place: tuple[int, int], axis: int, write: Write) -> Row | None:
-    """Return the line of parts that stand one behind the other.
+def _rows(of: Target, place: tuple[int, int], axis: int, write: Write) -> list[Row]:
+    """Return the lines of parts that stand one behind the other; [] if there are none.
 
     Args:
       place: the number of the first part, and of all of them in the target.
     """
-    rows, count = write(of), len(of.parts)
-    if not rows or len(rows) > 1:
-        return None
-    ((path, axes),) = rows[0].right
-    texts = DIM.findall(axes or "")
-    inside = texts[axis].strip("()")
-    number, _, rest = inside.partition(" ") if count > 1 else ("1", "", inside)
-    if "+" in number or (count > 1 and f"{{{number}=" not in rows[0].left[0][0]):
-        return None
+    rows, count = list[Row](), len(of.parts)
     before, after = place[0], place[1] - place[0] - count
-    texts[axis] = f"({number}[{before or ''}:{-after if after else ''}] {rest})"
-    return replace(rows[0], right=((path, " ".join(texts)),))
+    for row in write(of) or ():
+        ((path, axes),) = row.right
+        texts = DIM.findall(axes or "")
+        inside = texts[axis].strip("()")
+        number, _, rest = inside.partition(" ") if count > 1 else ("1", "", inside)
+        if "+" in number or (count > 1 and f"{{{number}=" not in row.left[0][0]):
+            return []
+        texts[axis] = f"({number}[{before or ''}:{-after if after else ''}] {rest})"
+        rows.append(replace(row, right=((path, " ".join(texts)),)))
+    return rows

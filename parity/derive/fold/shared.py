@@ -75,7 +75,7 @@ def many_to_one(of: Target) -> list[Row] | None:
     if rows := parted(of, many_to_one):
         return rows
     of.names.lengths = before  # what no line uses is free
-    return _alone(joined(of) or of_blocks(of) or segmented(of)) or _beside_one(of)
+    return _alone(joined(of) or of_blocks(of) or segmented(of)) or apart(of) or _beside_one(of)
 
 
 def _beside_one(of: Target) -> list[Row] | None:
