@@ -31,8 +31,8 @@ MISFITS = {
         "a: p[:3] <-> b: p\na: q[2:] <-> c: q", {"a": (5,)}, "a is used twice in places, by line 2 and line 3"
     ),
     "windows of axes that are not divided alike": (
-        "a: p[:2] c <-> b: p c\na: p[2:] (1[:-1] c) <-> c: p c\na: p[2:] (1[1:] c) -> drop", {"a": (4, 6)},
-        "divided by line 2 and line 3 and line 4 in ways that do not match",
+        "a: (h=2 1[:-1] p) <-> b: h p\na: (h=3 1[1:] p) <-> c: h p", {"a": (12,)},
+        "divided by line 2 and line 3 in ways that do not match",
     ),
     "blocks of which one is used twice": (
         "a: (1[:-2] h=2 d) <-> b: d h\na: (1[:-2] c) <-> c: c\na: (1[2:] c) <-> e: c",

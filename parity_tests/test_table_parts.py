@@ -350,3 +350,22 @@ def test_parts_that_divide_an_axis_differently_are_converted_there_and_back(conv
     assert np.array_equal(arrays["w"], np.concatenate([first, second]).T)
     code, back, err = convert(arrays, "--set", "h=3", "--reverse", text=text)
     assert code == 0 and np.array_equal(back["f"], kernel["f"]), err
+
+
+def test_blocks_inside_of_blocks_are_converted_there_and_back():
+    """The queries of three parts, of whose heads a quarter has its channels in another order."""
+    lines = [
+        "qkv: (1[:-2] h 1[:-3] r=2 p) <-> q: (h 1[:-3] p r)",
+        "qkv: (1[:-2] h a=3[1:] e) <-> q: (h a[1:] e)",
+        "qkv: (s[1:] h d) <-> {s=k|v}: (h d)",
+    ]
+    table, fused = Table.parse("\n".join(["table 1", *lines])), np.arange(3 * 2 * 16.0)
+    order = [0, 2, 1, 3, *range(4, 16)]
+    split = dict(zip("qkv", fused.reshape(3, 2, 16), strict=True))
+    made = table.apply({"qkv": fused}, h=2)
+    assert np.array_equal(made["q"], split["q"][:, order].ravel())
+    assert all(np.array_equal(made[name], split[name].ravel()) for name in "kv")
+    assert np.array_equal(table.reverse().apply(made, h=2)["qkv"], fused)
+    overlapping = Table.parse("\n".join(["table 1", *lines, "qkv: (1[:-2] h 1[:-3] c) -> drop"]))
+    with pytest.raises(TableError, match="qkv is used twice in places"):
+        overlapping.apply({"qkv": fused}, h=2)

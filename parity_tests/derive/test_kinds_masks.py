@@ -50,6 +50,42 @@ def test_a_choice_between_a_value_and_that_value_less_a_number_is_an_added_mask(
     assert f"\nbias: {axes} <-> bias: {axes}\n" in found.table.print(), found.table.print()
 
 
+def shifted(fill: float, depth: int = 4) -> Net:
+    """Blocks of attention in windows of 4 positions, as Swin's, of which every second one shifts these.
+
+    Args:
+      fill: put in the places that a shifted window hides; -100 is added.
+    """
+    parts = torch.tensor([0] * 12 + [1] * 2 + [2] * 2).view(4, 4)
+    hidden = parts[:, None, :, None] != parts[:, None, None, :]
+    places = torch.arange(4)[:, None] - torch.arange(4) + 3
+
+    def attend(m: Any, x: Any, shift: int) -> Any:
+        y = m.norm(x).roll(-shift, 1).view(-1, 4, 8)
+        q, k, v = (z.unflatten(-1, (2, 4)).transpose(1, 2) for z in m.qkv(y).chunk(3, -1))
+        scores = q / 2 @ k.mT + m.table[:, places]
+        if shift and fill == -100:
+            scores = (scores.view(-1, 4, 2, 4, 4) + torch.where(hidden, fill, 0.0).to(x.dtype)).view(-1, 2, 4, 4)
+        elif shift:
+            scores = scores.masked_fill(hidden.repeat(len(x), 1, 1, 1), fill)
+        y = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return x + m.out(y).view(x.shape).roll(shift, 1)
+
+    def block(shift: int) -> Net:
+        table = torch.nn.Parameter(torch.randn(2, 7))
+        layers = {"qkv": linear(8, 24), "out": linear(8, 8), "norm": torch.nn.LayerNorm(8)}
+        return Net(lambda m, x: attend(m, x, shift), **layers, table=table)
+
+    return Net(lambda m, x: m.blocks(x), blocks=torch.nn.Sequential(*(block(k % 2 * 2) for k in range(depth))))
+
+
+@pytest.mark.parametrize("fills", [(-100, -np.inf), (-1e9, -100)])
+def test_masks_of_shifted_windows_are_added_on_one_side_and_filled_on_the_other(fills: tuple[float, float]):
+    found = parity.derive(*map(shifted, fills), (images(2, 16, 8),))
+    assert found.proven and not found.inferred and found.fills, str(found)
+    assert all(use["difference"] < 1e-9 for use in found.to_dict()["uses"]), str(found)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_sum_that_is_divided_by_a_count_of_integers(kept: bool):
     def run(m: Any, x: Any, mask: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +18,15 @@ from .test_kinds_matching import Net, linear
 HEADS, WIDTH = 4, 16
 
 
-def rotated(x: Any, pairs: bool) -> Any:
-    """Rotate each half of a head's channels with the other half, or each even channel with the next one."""
+def rotated(x: Any, pairs: bool, part: int = 1) -> Any:
+    """Rotate each half of a head's channels with the other half, or each even channel with the next one.
+
+    Args:
+      part: 4 to rotate the first quarter of the channels alone.
+    """
+    if part > 1:
+        turned, rest = x.split([x.shape[-1] // part, x.shape[-1] - x.shape[-1] // part], -1)
+        return torch.cat([rotated(turned, pairs), rest], -1)
     half = x.shape[-1] // 2
     angles = torch.arange(x.shape[-2]).double()[:, None] / 10.0 ** torch.arange(half)
     one, two = (x[..., ::2], x[..., 1::2]) if pairs else (x[..., :half], x[..., half:])
@@ -53,12 +59,12 @@ def attention(fused: bool, pairs: bool | None, groups: int = HEADS, by_turns: bo
     return Net(attend, o=linear(WIDTH, WIDTH), **{name: linear(WIDTH, o) for name, o in layers.items()})
 
 
-def fits(table: Any, left: Net, right: Net, **sizes: int) -> bool:
+def fits(table: Any, left: Net, right: Net, width: int = WIDTH, **sizes: int) -> bool:
     """Tell whether a Table gives the right model what the left one computes."""
     arrays = {name: array.numpy() for name, array in left.double().state_dict().items()}
     moved = Table.parse(table.print(), table.orders).apply(arrays, **sizes)
     right.double().load_state_dict({name: torch.from_numpy(array) for name, array in moved.items()})
-    x = torch.from_numpy(images(2, 5, WIDTH))
+    x = torch.from_numpy(images(2, 5, width))
     with torch.no_grad():
         return torch.allclose(left(x), right(x), rtol=0, atol=1e-12)  # rounding of float64, of values near 1
 
@@ -171,7 +177,7 @@ def test_two_fused_projections_whose_queries_and_keys_turn_pairs_or_halves():
     found = parity.derive(attention(True, True), attention(True, False), (images(2, 5, WIDTH),))
     assert found.proven and not found.table.orders, found.divergences
     assert "qkv.bias: (1[2:] c) <-> qkv.bias: (1[2:] c)" in found.table.print()
-    assert fits(found.table, attention(True, True, 2, heads=2), attention(True, False, 2, heads=2), s2=2, h=4, d=2)
+    assert fits(found.table, attention(True, True, 2, heads=2), attention(True, False, 2, heads=2), h=2, a=2, b=4)
 
 
 @pytest.mark.parametrize("pairs", [(None, None), (False, False), (True, False)])
@@ -236,16 +242,54 @@ def test_one_query_head_for_each_of_keys_does_not_show_which_of_them_share_keys(
     assert not parity.derive(other, other, (images(2, 5, WIDTH),)).unseen_orders
 
 
-def test_the_documented_lines_order_a_part_of_each_head_of_a_fused_projection():
-    """Halves against pairs of the first half of each head's channels, as in GPT-NeoX."""
-    text = (Path(__file__).parents[2] / "docs" / "derive.md").read_text("utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("qkv.weight: (h=3 ")]
-    fused = np.arange(3 * 3 * 8 * 5.0).reshape(3 * 3 * 8, 5)
-    q, k, v = (part.reshape(3, 8, 5) for part in fused.reshape(3, 3, 8, 5).swapaxes(0, 1))
-    order = [0, 2, 1, 3, 4, 5, 6, 7]
-    table = Table.parse("\n".join(["table 1", *lines]) + "\n")
-    made = table.apply({"qkv.weight": fused})
-    wanted = {"wq.weight": q[:, order], "wk.weight": k[:, order], "wv.weight": v}
-    assert made.keys() == wanted.keys()
-    assert all(np.array_equal(made[name], part.reshape(24, 5)) for name, part in wanted.items())
-    assert np.array_equal(table.reverse().apply(made)["qkv.weight"], fused)
+def partial(form: str, pairs: bool, part: int, heads: int = 3, d: int = 16) -> Net:
+    """An attention whose rotary positions turn a part of each head, as in GPT-NeoX.
+
+    Args:
+      form: the projection: "heads three" and "three heads" fuse it, in this order; "split" and "axes" do not, and
+        heads are an axis of their own in "axes".
+    """
+
+    def attend(m: Any, x: Any) -> Any:
+        if form == "heads three":
+            q, k, v = m.qkv(x).unflatten(-1, (heads, 3 * d)).transpose(1, 2).chunk(3, -1)
+        elif form == "three heads":
+            q, k, v = m.qkv(x).unflatten(-1, (3, heads, d)).permute(2, 0, 3, 1, 4)
+        elif form == "axes":
+            q, k, v = (torch.einsum("nti,ihd->nhtd", x, kernel) for kernel in (m.q, m.k, m.v))
+        else:
+            q, k, v = (layer(x).unflatten(-1, (heads, d)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        q, k = rotated(q, pairs, part), rotated(k, pairs, part)
+        return m.o(((q @ k.mT / d**0.5).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    width = heads * d
+    parts: dict[str, Any] = {"qkv": linear(width, 3 * width, False)}
+    if form == "split":
+        parts = {name: linear(width, width, False) for name in "qkv"}
+    if form == "axes":
+        parts = {name: torch.nn.Parameter(torch.randn(width, heads, d)) for name in "qkv"}
+    return Net(attend, o=linear(width, width), **parts)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "part", "line"),
+    [
+        ("heads three", "split", 4, "qkv.weight: (h 1[4:-7] a b) i <-> k.weight: (h 1[:-3] b a) i"),
+        ("split", "heads three", 2, "k.weight: (h 1[:-1] r=2 a) i <-> qkv.weight: (h 1[2:-3] a r) i"),
+        ("three heads", "split", 2, "qkv.weight: (1[1:-1] h 1[1:] a) i <-> k.weight: (h 1[1:] a) i"),
+        ("heads three", "heads three", 2, "qkv.weight: (h 1[2:-3] r=2 a) i <-> qkv.weight: (h 1[2:-3] a r) i"),
+        ("split", "axes", 2, "q.weight: (h 1[:-1] r=2 a) i <-> q: i h (1[:-1] a r)"),
+        ("split", "split", 2, "q.weight: (h 1[:-1] r=2 a) i <-> q.weight: (h 1[:-1] a r) i"),
+    ],
+)
+def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(left: str, right: str, part: int, line: str):
+    models = partial(left, False, part), partial(right, True, part)
+    found = parity.derive(*models, (images(2, 5, 48),))
+    text = found.table.print()
+    assert found.proven and not found.table.orders and line in text, str(found)
+    share = f"1 of {part * 3 if left == right == 'heads three' else part} parts of each head"
+    assert found.to_dict()["by_chance"] == [share] and f"not checked: {share}: nothing shows" in text
+    assert "=3[" not in "".join(line for line in text.splitlines() if line.startswith("#"))  # no number of the code
+    if part == 2:  # a quarter of 16 channels are two pairs, which are halves too: their lengths stay open
+        larger = partial(left, False, part, 4, 24), partial(right, True, part, 4, 24)
+        assert found.unchecked == ["h"] * (right != "axes") and fits(found.table, *larger, 96, h=4)

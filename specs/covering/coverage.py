@@ -23,6 +23,10 @@ def gap(boxes: list[tuple[Line, Box | None]], size: int) -> str:
     if len({atoms for atoms, _ in parts}) > 1:
         parts = [_merged(box) for box in parts]
     if len({atoms for atoms, _ in parts}) > 1:
+        cuts = sorted({math.prod(atoms[k:]) for atoms, _ in parts for k in range(len(atoms) + 1)})
+        cut = [_cut(box, cuts) for box in parts]
+        parts = [box for box in cut if box is not None]
+    if len(parts) < len(boxes) or len({atoms for atoms, _ in parts}) > 1:
         return f"is divided by {lines} in ways that do not match: write its axes alike"
     if size and _overlap([spans for _, spans in parts], 0):
         return f"is used twice in places, by {lines}"
@@ -41,6 +45,30 @@ def _merged(box: Box) -> Box:
             lengths.append(length)
             spans.append((start, stop))
     return tuple(lengths), tuple(spans)
+
+
+def _cut(box: Box, cuts: Sequence[int]) -> Box | None:
+    """Return the box with its axes cut into finer ones; None if it is no range of each of these.
+
+    Args:
+      cuts: how many elements one step along each finer axis passes, from the last axis on, and the size of the array.
+    """
+    lengths, spans, stride = list[int](), list[tuple[int, int]](), 1
+    for length, (start, stop) in zip(*map(reversed, box), strict=True):
+        for inner, outer in itertools.pairwise(cut for cut in cuts if stride <= cut <= stride * length):
+            n, rest = divmod(outer, inner)
+            if rest:
+                return None
+            if start % n == stop % n == 0:
+                span, start, stop = (0, n), start // n, stop // n
+            elif start // n == (stop - 1) // n:
+                span, start, stop = (start % n, (stop - 1) % n + 1), start // n, start // n + 1
+            else:
+                return None
+            lengths.append(n)
+            spans.append(span)
+        stride *= length
+    return tuple(lengths[::-1]), tuple(spans[::-1])
 
 
 def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:

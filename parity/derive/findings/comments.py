@@ -117,7 +117,7 @@ def _lengths(table: DerivedTable) -> str:
 def _stated_lengths(table: DerivedTable) -> list[str]:
     """List the numbers of parts that lines state, as s=2, and a=1+b=1+e=1 for parts in another order."""
     factors = [factor for dim in _dims(table) if not is_fixed(dim) for factor in dim.factors]
-    stated = [[str(part) for part in factor if part.length and not part.backwards] for factor in factors]
+    stated = [[str(p) for p in factor if p.length and not (p.backwards or p.window)] for factor in factors]
     return sorted({"+".join(texts) for texts in stated if texts and not set(texts) <= set(table.by_chance)})
 
 

@@ -27,7 +27,8 @@ WIDER = (
 )
 BY_CHANCE = (
     "nothing shows that the code has this number whatever the width: where keys and values have fewer heads than "
-    "queries, there are other parts: derive with the checkpoint's ratio of heads"
+    "queries, or rotary positions turn another part of each head, there are other parts: derive with the checkpoint's "
+    "ratios"
 )
 ANOTHER_LENGTH = "for checkpoints with more or fewer of these blocks, derive from models with as many"
 NUMBERS = (

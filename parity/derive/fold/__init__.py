@@ -11,10 +11,11 @@ One kind of line each:
     shared       parameters that share elements; those of several arrays in one line, {s=query|key|value}
     grids        names of several arrays as one path
     joined       parts of one array, side by side
-    parted       equal parts in several orders, and blocks of an axis whose pieces are
+    parted       equal parts in several orders
     blockwise    parts of one array in each block
     segments     ranges that stand in another order, or between those of other arrays
     permuted     an axis in an order that a file lists
+    apart        blocks of an axis whose pieces stand in different orders
     terms        parameters that are added, and vectors of which parts are sums
     summed       sums of parts of vectors
     buffers      counters and tables of integers, for conclude

@@ -52,7 +52,8 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     spoken = {*given.left, *given.right} if given else set[str]()
     every = dict.fromkeys([*facts.lefts.names, *facts.rights.names])
     assumed = [name for name in every if names.assumed(name) and name not in spoken]
-    table = replace(table, assumed=assumed, by_chance=tuple(_by_chance(table, facts, names.counted)))
+    by_chance = (*_by_chance(table, facts, names.counted), *sorted(names.shares))
+    table = replace(table, assumed=assumed, by_chance=by_chance)
     return table, {name: why for name, why in missing.items() if not (given and name in given.right)}
 
 

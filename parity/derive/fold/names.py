@@ -37,6 +37,7 @@ class Names:
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
         self.counted = set[str]()  # numbers of parts that code reads apart, as s=3
+        self.shares = set[str]()  # what parts of each head lines speak of: in another model they may be others
         self._assumed: dict[tuple[str, ...], bool] = {}  # arrays and parts, whatever the numbers of their blocks
 
     def assume(self, name: str, parts: Iterable[str], shown: Callable[[], bool]) -> None:

@@ -14,13 +14,14 @@ from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
+from .apart import apart
 from .blockwise import blockwise, of_blocks
 from .equal_parts import Joint
 from .facts import Facts, Target
 from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names, composed
-from .parted import apart, parted
+from .parted import parted
 from .permuted import listed
 from .ranges import block, even, left_over, window
 from .related import Atom, Axes, relate
@@ -74,7 +75,7 @@ def many_to_one(of: Target) -> list[Row] | None:
     if rows := parted(of, many_to_one):
         return rows
     of.names.lengths = before  # what no line uses is free
-    return _alone(joined(of) or of_blocks(of) or segmented(of)) or _beside_one(of)
+    return _alone(joined(of) or of_blocks(of) or segmented(of)) or apart(of) or _beside_one(of)
 
 
 def _beside_one(of: Target) -> list[Row] | None:

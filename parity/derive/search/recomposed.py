@@ -23,6 +23,9 @@ from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.tape import Tape
 
 from .candidates import Candidate, Left
+from .filled import fill_alike
+
+Form = Callable[[tuple[Program, Program]], tuple[Tape, Tape]]
 
 NEAREST = 3  # bilinear products before the end of a match whose matrices are tried at the other operand
 
@@ -59,14 +62,20 @@ def _of_all_experts(program: Program) -> Tape:
     return gathered(program) if tape is program.tape else tape
 
 
-FORMS = (
+def _each(form: Callable[[Program], Tape]) -> Form:
+    """Return what makes the tapes of both sides in a form that does not depend on the other side."""
+    return lambda programs: (form(programs[0]), form(programs[1]))
+
+
+EACH = (
     looked_up, factored, separated, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before,
     scaled_behind,
 )  # fmt: skip
+FORMS = (fill_alike, *map(_each, EACH))
 
 
-def _cancelling(known: Left, best: Candidate) -> Callable[[Program], Tape]:
-    """Return what makes the tape with all rows for all experts, without the masks and maxima that do not show then."""
+def _cancelling(known: Left, best: Candidate) -> Form:
+    """Return what makes the tapes with all rows for all experts, without the masks and maxima that do not show then."""
 
     def form(program: Program) -> Tape:
         parameters = known.elements.arrays if program is best.programs[0] else best.side.parameters
@@ -75,15 +84,13 @@ def _cancelling(known: Left, best: Candidate) -> Callable[[Program], Tape]:
             program = Program(tape, parameters, [*program.inputs.values()])
         return cancelled(program, parameters)
 
-    return form
+    return _each(form)
 
 
-def _formed(
-    known: Left, best: Candidate, stop: float, form: Callable[[Program], Tape], always: bool = False
-) -> Candidate:
+def _formed(known: Left, best: Candidate, stop: float, form: Form, always: bool = False) -> Candidate:
     """Match tapes of another form, if one of them changes and the match goes further so, or always."""
     try:
-        a, b = map(form, best.programs)
+        a, b = form(best.programs)
         if a is best.programs[0].tape and b is best.programs[1].tape:
             return best
         own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
