@@ -267,6 +267,8 @@ def test_the_page_states_coverage_gradients_and_the_next_step():
     page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
     assert "The Table has 1 line and fills 2 of 2 arrays of the right model" in page
     assert "error of the gradients</dt><dd><b>2.0e-15</b> (limit 1e-7)" in page
+    some = replace(DERIVED, arrays=(2, 5), dropped=["extra_0/w", "extra_1/w"], reasons={"gate": "unused"})
+    assert "The Table has 1 line, fills 2 of 5 arrays of the right model and drops 2." in unbound(page_of(some, {}))
     text, command = re.sub("<[^>]*>", "", page), "python -m convert --table my.table CKPT -o OUT"
     assert f"To convert a checkpoint of the left model: {command}To convert" in text
     assert f"To convert a checkpoint of the right model: {command} --reverse" in text

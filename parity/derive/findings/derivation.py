@@ -82,7 +82,7 @@ class Derivation(Evidence):
         return "\n".join(line.text for line in self.summary)
 
     def __repr__(self) -> str:
-        filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'array')}"
+        filled = f"{self.written} of {count(self.arrays[1], 'array')}"
         return f"<Derivation: {self.verdict}, {count(len(self.table.lines), 'line')}, {filled}>"
 
     def to_dict(self) -> dict[str, Any]:
