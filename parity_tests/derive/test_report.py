@@ -396,6 +396,10 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
     assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+worst difference", text), text
     assert re.search(r"[(]limit 1e-8[)]\s+cause\s+none was confirmed", text), text
+    assert " of the largest value (limit 1e-8)" in " ".join(text.split())
+    several = Divergence("l1", "r1", 1e-3, "epsilon", changed="right", more=1, places=("r1", "r2"))
+    text = re.sub("<.*?>", "", page_of(replace(found, divergences=[several]), {}))
+    assert "1.0e-3 of the largest value at l1 (limit 1e-8)" in text  # r2 may differ by more
     late = page_of(replace(found, divergences=[Divergence("l1", "r1", 1e-3, late=True)]), {})
     assert "not all was tried" in late and "none was confirmed" not in late
     assert re.search(r"last that agrees\s+none\s+none", other)
@@ -455,7 +459,7 @@ def test_a_table_without_a_number_of_blocks_converts_no_deeper_models():
 def test_what_to_make_equal_counts_places_as_the_verdict_does():
     found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
     assert found.explained == "three epsilons" and found.following.startswith(
-        "make both models equal at all three places"
+        "remove all three differences"
     )
 
 

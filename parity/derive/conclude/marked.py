@@ -10,19 +10,23 @@ from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.trace.sites import is_inside, place
 
+MEAN = 10  # times a use's own difference, which is a mean, up to which that of a place may be the worst of the same
+
 
 def marked(steps: Sequence[Step], places: Sequence[Divergence]) -> list[Step]:
     """Return the uses of parameters, each at which the models part with a difference.
 
     The matching compares uses with what differs removed, as a factor that all values have, or goes on with the left
-    model's values on the right: such a use agrees by construction.
+    model's values on the right: such a use agrees by construction, or has the difference of another cause alone.
     """
     out = list(steps)
     for card in places:
         for numbers in uses_at(out, card) if math.isfinite(card.size) else ():
-            if out[numbers[0]].gap <= PARTED_USES:
+            own = out[numbers[0]].gap
+            if own <= PARTED_USES or own * MEAN < card.size:
                 for k in numbers:
-                    out[k] = out[k]._replace(gap=max(out[k].gap, card.size), by_place=True)
+                    by_place = out[k].by_place or own <= PARTED_USES
+                    out[k] = out[k]._replace(gap=max(out[k].gap, card.size), by_place=by_place)
     return out
 
 

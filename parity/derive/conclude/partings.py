@@ -73,18 +73,18 @@ def _with_low_tables(tables: Sequence[RoundedTable]) -> str:
 
 
 def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
-    """Return a place for each cause of rounded tables: where the first of them is read, with the places of all."""
+    """Return a place for each cause of rounded tables: where the most unlike of them is read, with all places."""
     groups: dict[str, list[RoundedTable]] = {}
     for table in tables:
         groups.setdefault(_rounding(table), []).append(table)
-    return [
-        Divergence(
-            place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
-            cause, times=len(some), more=len(some) - 1, changed="right",
-            places=tuple(place(table.right, ()) for table in some),
+    parted = list[Divergence]()
+    for cause, some in groups.items():
+        worst, places = max(some, key=lambda table: table.size), tuple(place(table.right, ()) for table in some)
+        sites, number = (place(worst.left, ()), place(worst.right, ())), len(some)
+        parted.append(
+            Divergence(*sites, worst.size, cause, times=number, more=number - 1, changed="right", places=places)
         )
-        for cause, some in groups.items()
-    ]  # fmt: skip
+    return parted
 
 
 def _rounding(table: RoundedTable) -> str:

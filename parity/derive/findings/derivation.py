@@ -166,8 +166,9 @@ class Derivation(Evidence):
             return mended
         if self.explained:
             number = sum(place.times for place in self.divergences)  # as the verdict counts
-            where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
-            again = f"make both models equal {where} and derive again"
+            every = "both" if number == 2 else f"all {in_words(number)}"
+            what = "make both models equal there" if number == 1 else f"remove {every} differences"
+            again = f"{what} and derive again"
             return f"{again}; {MEANT}" if self.confirmed else again
         if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
             return CUT

@@ -34,7 +34,8 @@ SUMMARY = "Each parameter, where it is used, with its partner"
 READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
 values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
 difference of the rows in it."""
-PARTED = """A row has the mean of its features, a card the worst of them. After a difference, the right model continues
+PARTED = """A row has the mean of its features, a card the worst of them; a row at a place of a card whose difference
+is more than ten times larger has that one. After a difference, the right model continues
 with the left one's values where possible, so that later rows show new differences alone. Where that was not possible,
 they are marked: follows."""
 REMOVED = """Uses were compared with the differences removed, or with the left model's values: where the models part, a
