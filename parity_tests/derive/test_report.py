@@ -458,9 +458,7 @@ def test_a_table_without_a_number_of_blocks_converts_no_deeper_models():
 
 def test_what_to_make_equal_counts_places_as_the_verdict_does():
     found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
-    assert found.explained == "three epsilons" and found.following.startswith(
-        "remove all three differences"
-    )
+    assert found.explained == "three epsilons" and found.following.startswith("remove all three differences")
 
 
 def test_totals_count_lines_and_errors_stand_once():

@@ -17,7 +17,7 @@ from specs.numbers import limit, short
 
 from .addresses import STOPPED
 from .rating import Rated, key
-from .tree import Module, alike, alike_names, right_of, tree
+from .tree import Module, alike, alike_names, relative, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -104,12 +104,12 @@ def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
     below = [use for module in modules for use in module.within()]
     paths = [path for use in below for path in use.right]
     mark = "/" if any("/" in path for path in paths) else "."  # between names, as the parameters below have it
-    right = ", ".join(fold(mark.join(right_of(module)) or OWN for module in modules if [*module.within()]))
+    right = ", ".join(fold(mark.join(module.partner) or OWN for module in modules if module.partner is not None))
     state = rated.rate(below)
     gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
         _head(tag("b", name(", ".join(fold(module.path[-1] for module in modules))))),
-        tag("td", tag("b", name(right)) if right else NONE),
+        tag("td", tag("b", name(right)) if right else "" if below else NONE),
         tag("td"),
         _difference(gap, state),
     ]
@@ -120,7 +120,7 @@ def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
     """Build the row of a use of a parameter, or of one in each of several modules that are alike."""
     lefts, state = [use.left for use in uses], rated.rate_row(uses)
     cells = [
-        _head(tag("code", name(_folded(map(_leaves, lefts)))), _folded(lefts)),
+        _head(tag("code", name(_folded(map(_relative, uses)))), _folded(lefts)),
         tag("td", tag("code", name(_folded(use.right for use in uses)))),
         tag("td", KINDS[uses[0].kind][0], class_="soft"),
         _difference(max(use.gap for use in uses), state),
@@ -175,7 +175,7 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    left = tag("code", name(_folded(map(_leaves, names)))) if use.side == "left" else NONE
+    left = tag("code", name(_folded(relative(use.site, use.names) for use in uses))) if use.side == "left" else NONE
     right = tag("code", name(_folded(names))) if use.side == "right" else NONE
     cells = [
         _head(left, _folded(names)),
@@ -186,8 +186,8 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str
     return _row(depth, *cells, class_=state, id=address)
 
 
-def _leaves(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(re.split(r"[./]", name)[-1] for name in names)
+def _relative(use: Step) -> tuple[str, ...]:
+    return relative("" if use.kind == "place" else use.left_site, use.left)
 
 
 def _folded(uses: Iterable[Sequence[str]]) -> str:
