@@ -335,7 +335,11 @@ def _terms(
         if len(np.unique(one)) == len(np.unique(two)) == len(one):
             whole = len(one) == sum(int(np.prod(elements.shapes[owner])) for owner in elements.owners(one))
             effect = "only their sum has an effect" if whole else "of some elements, only the sum has an effect"
-            yield f"{template} sum", f"{name} and {its}: {effect}", Exchange(0, lambda _, pairs=[(one, two)]: pairs)
+            yield f"{template} sum", f"{name} and {its}: {effect}", Exchange(0, partial(_terms_themselves, (one, two)))
+
+
+def _terms_themselves(terms: tuple[Array, Array], _: Units) -> Pairs:
+    return [terms]
 
 
 @contextlib.contextmanager
