@@ -181,7 +181,7 @@ def test_epsilons_that_differ_in_some_norms_are_one_cause_whichever_side_has_the
     assert not found.missing and found.explained == "three epsilons"
     assert len(found.divergences) == 1 and "and so in 2 more places" in found.divergences[0].cause
     assert f"\nplaces on the {found.divergences[0].changed}: n{{0..2}}\n" in str(found)
-    assert "make both models equal at all three places and derive again" in found.following
+    assert "remove all three differences and derive again" in found.following
 
 
 def test_places_in_code_that_is_called_several_times_are_counted():

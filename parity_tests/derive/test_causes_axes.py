@@ -71,6 +71,7 @@ def test_the_numbers_of_groups_of_a_norm_are_named(framework: str, groups: tuple
     found = parity.derive(grouped(groups[0]), right, (images(2, 3, 8, 8),))
     (place,) = found.divergences
     assert place.cause.startswith(f"{text} (recomputed so") and place.left == "norm", found
+    assert len(place.places) == 1, place  # whichever operations compute it
     assert found.confirmed and found.explained == "one norm" and not found.missing and not found.doubtful, found
 
 

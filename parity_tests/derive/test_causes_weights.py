@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -92,6 +93,8 @@ def test_blocks_of_which_one_side_runs_one_alone_are_one_cause(shared: bool):
     found.table.layout(*({name: array.shape for name, array in side.state_dict().items()} for side in (left, right)))
     text = found.table.print()  # the left side has a line of that name for its own block 0
     assert shared or all(f"drop <- blocks.{k}.0.weight" in text for k in (0, 1)), text
+    assert shared or "# only on the right, where nothing reads it: blocks.{0..1}.{0..1}.bias" in text.splitlines(), text
+    assert found.arrays[1] - found.written == len(re.findall(r"(?m)^drop <- \S+$", text)) == (0 if shared else 4)
 
 
 def test_a_layer_of_its_own_is_named_beside_one_that_nothing_reads():

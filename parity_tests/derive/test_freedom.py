@@ -100,9 +100,10 @@ def test_units_that_make_no_difference_now_are_not_called_free():
         return [np.maximum(elements.values[1:3], 2), elements.values[3:]]
 
     pairs = [(np.array([1]), np.array([2])), (np.array([3]), np.array([4]))]
-    assert freedom._Trial(run, elements, 9).free({"a with b": [pairs]}, 1) == []  # type: ignore[arg-type]
+    way = freedom.Exchange(0, lambda _: pairs)
+    assert freedom._Trial(run, elements, 9).free({"a with b": [way]}, 1) == []  # type: ignore[arg-type]
     elements.values = np.array([0.0, 1.0, 3.0, 5.0, 6.0])  # now each has one, and none undoes the other
-    assert freedom._Trial(run, elements, 9).free({"a with b": [pairs]}, 1) == []  # type: ignore[arg-type]
+    assert freedom._Trial(run, elements, 9).free({"a with b": [way]}, 1) == []  # type: ignore[arg-type]
 
 
 def test_only_exchanges_that_may_have_no_effect_are_tried(monkeypatch: pytest.MonkeyPatch):
@@ -137,9 +138,8 @@ def test_only_exchanges_that_may_have_no_effect_are_tried(monkeypatch: pytest.Mo
     assert found.proven and found.freedom == [
         "outputs of blocks.{i}.0.weight with inputs of blocks.{i}.3.weight for i = 0..2"
     ]
-    assert len(tried) <= 6, (
-        tried
-    )  # of a bias with a mean twice, of units in one block, in all others, and before the last one
+    # of a bias with a mean twice, of units in one block, in all others, far apart in all, and before the last one
+    assert len(tried) <= 7, tried
 
 
 def test_the_numbers_of_blocks_that_one_array_stacks_are_folded():
@@ -156,9 +156,34 @@ def test_what_may_be_permuted_is_listed():
     found = parity.derive(left, right, (x,))
     assert found.proven
     assert found.freedom == [
-        "outputs of q.weight with outputs of k.weight",
-        "outputs of v.weight with inputs of o.weight",
+        "outputs of q.weight with outputs of k.weight, within each of 2 groups of neighbours",  # heads
+        "outputs of v.weight with inputs of o.weight, within each of 2 groups of neighbours",
     ]
+
+
+@pytest.mark.parametrize("groups, text", [
+    ((4, 4, 4), "for i = 0..2, within each of 4 groups of neighbours"), ((1, 1, 1), "for i = 0..2"),
+    ((4, 2, 4), "for i = 0..2, within each of 4 groups of neighbours"), ((1, 4, 1), "for i = 0,2"),
+])  # fmt: skip
+def test_units_of_a_norm_over_groups_are_free_within_a_group(groups: tuple[int, ...], text: str):
+    """Channels of two groups cannot change places, as each group has a mean and a variance of its own."""
+
+    class Block(torch.nn.Module):
+        def __init__(self, number: int, width: int) -> None:
+            super().__init__()
+            self.up, self.norm = torch.nn.Linear(6, width), torch.nn.GroupNorm(number, width)
+            self.down = torch.nn.Linear(width, 6)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.down(self.norm(self.up(x)).tanh())
+
+    def net() -> Any:
+        return torch.nn.Sequential(*(Block(number, 8 * (k + 1)) for k, number in enumerate(groups)))
+
+    found = parity.derive(net(), net(), (np.random.default_rng(0).standard_normal((5, 6)),))
+    line = "outputs of {i}.up.weight with inputs of {i}.down.weight"
+    alone = "outputs of 1.up.weight with inputs of 1.down.weight, within each of 4 groups of neighbours"
+    assert found.freedom == [f"{line} {text}", *([alone] if groups == (1, 4, 1) else [])]
 
 
 def test_complex_rotations_leave_no_exchange_of_neighbours_free():

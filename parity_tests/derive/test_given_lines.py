@@ -213,6 +213,7 @@ def test_a_dropped_parameter_that_is_read_has_no_partner(monkeypatch: pytest.Mon
     found = with_lines("scale", "drop <- scale")
     assert found.verdict == "complete" and not found.proven and found.confirmed
     lines = found.table.print().splitlines()
+    assert (found.dropped, found.written, found.arrays[1]) == (["scale"], 4, 5)
     assert "drop <- scale" in lines and "h.{i}.weight: o i <-> h.{i}.weight: o i" in lines
 
 

@@ -370,6 +370,15 @@ def test_a_use_with_a_difference_of_its_own_keeps_it():
     )
 
 
+def test_a_use_does_not_hide_a_larger_cause_behind_a_small_one():
+    """An epsilon and the groups of one norm: the use shows the first, and was compared without the second."""
+    steps = [step._replace(gap=1e-5) if step.right == ("b.0.o.weight",) else step for step in STEPS]
+    small = Divergence("b.0.o", "b.0.o", 2e-5, "epsilon", kind="epsilon", use=("product", ("b.0.o.weight",)))
+    large = small._replace(size=0.9, what="groups", kind="norm")
+    assert gaps(small, large, steps=steps) == {"b.0.o.weight": 0.9}
+    assert not any(step.by_place for step in marked(steps, [small, large]))
+
+
 def test_both_lines_of_a_layer_that_only_one_model_has_are_doubtful():
     """The right `extra` is taken for the layer that reads what the left alone computes, which no cause explains."""
     own, more = {"a": linear(4, 4), "head": linear(4, 3)}, {"extra": linear(4, 4), "mix": linear(4, 4)}

@@ -267,6 +267,8 @@ def test_the_page_states_coverage_gradients_and_the_next_step():
     page = unbound(page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table"))
     assert "The Table has 1 line and fills 2 of 2 arrays of the right model" in page
     assert "error of the gradients</dt><dd><b>2.0e-15</b> (limit 1e-7)" in page
+    some = replace(DERIVED, arrays=(2, 5), dropped=["extra_0/w", "extra_1/w"], reasons={"gate": "unused"})
+    assert "The Table has 1 line, fills 2 of 5 arrays of the right model and drops 2." in unbound(page_of(some, {}))
     text, command = re.sub("<[^>]*>", "", page), "python -m convert --table my.table CKPT -o OUT"
     assert f"To convert a checkpoint of the left model: {command}To convert" in text
     assert f"To convert a checkpoint of the right model: {command} --reverse" in text
@@ -394,6 +396,10 @@ def test_a_card_states_the_limit_and_what_agrees_before_it():
     text, other = (unescape(re.sub("<.*?>", " ", page_of(of, {}).replace("<wbr>", ""))) for of in (found, first))
     assert re.search(r"left\s+right\s+module\s+l1\s+r1\s+last that agrees\s+l0\s+r0\s+worst difference", text), text
     assert re.search(r"[(]limit 1e-8[)]\s+cause\s+none was confirmed", text), text
+    assert " of the largest value (limit 1e-8)" in " ".join(text.split())
+    several = Divergence("l1", "r1", 1e-3, "epsilon", changed="right", more=1, places=("r1", "r2"))
+    text = re.sub("<.*?>", "", page_of(replace(found, divergences=[several]), {}))
+    assert "1.0e-3 of the largest value at l1 (limit 1e-8)" in text  # r2 may differ by more
     late = page_of(replace(found, divergences=[Divergence("l1", "r1", 1e-3, late=True)]), {})
     assert "not all was tried" in late and "none was confirmed" not in late
     assert re.search(r"last that agrees\s+none\s+none", other)
@@ -452,9 +458,7 @@ def test_a_table_without_a_number_of_blocks_converts_no_deeper_models():
 
 def test_what_to_make_equal_counts_places_as_the_verdict_does():
     found = replace(DERIVED, divergences=[Divergence("l", "r", 1e-3, "epsilon", kind="epsilon", whole=True, times=3)])
-    assert found.explained == "three epsilons" and found.following.startswith(
-        "make both models equal at all three places"
-    )
+    assert found.explained == "three epsilons" and found.following.startswith("remove all three differences")
 
 
 def test_totals_count_lines_and_errors_stand_once():

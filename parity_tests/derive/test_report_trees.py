@@ -16,6 +16,7 @@ from parity.derive.match.advice import Stop
 from parity.derive.match.choices import Step
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.report import page as page_of
+from parity.derive.report.tree import relative
 from parity.derive.report.trees import Rated
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
@@ -101,6 +102,23 @@ def test_a_use_without_a_module_stands_at_its_parameters_place(
     site: str, names: tuple[str, ...], module: tuple[str, ...]
 ):
     assert module_of(site, names) == module
+
+
+@pytest.mark.parametrize("site, name, text", [
+    ("layers.0.self_attn", "layers.0.self_attn.out_proj.weight", "out_proj.weight"), ("", "a.weight", "weight"),
+    ("Net/enc/norm", "params/enc/norm/scale", "scale"), ("Net", "params/scale", "params/scale"), ("", "scale", "scale"),
+    ("head", "embed.weight", "embed.weight"), ("layers.1", "layers.10.weight", "layers.10.weight"),
+])  # fmt: skip
+def test_a_parameter_has_the_name_that_follows_on_its_modules_path(site: str, name: str, text: str):
+    assert relative(site, (name,)) == (text,)
+
+
+def test_a_container_has_no_partner_that_contains_more_than_it():
+    sides = ("down.0", "Net/encoder_0"), ("down.1", "Net/encoder_1"), ("up.0", "Net/decoder")
+    uses = [Step("product", (f"{a}.w",), (f"{b}/w",), a, b, 0.0, 0, 1) for a, b in sides]
+    heads = [row[:2] for row in rows(page_of(replace(DERIVED, uses=uses, divergences=[]), {})) if row[0] != "w"]
+    decoder = ["up", "Net/decoder"], ["0", "Net/decoder"]
+    assert heads == [["down", ""], ["0", "Net/encoder_0"], ["1", "Net/encoder_1"], *decoder]
 
 
 def test_every_row_has_the_number_of_its_use_and_none_that_of_a_card():

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 import parity
 from convert.errors import UsageError
+from parity.derive.conclude.partings import _rounded
+from parity.derive.trace.precomputed import RoundedTable
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_causes_functions import Scores, attention
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -196,3 +198,9 @@ def test_what_fails_without_casts_too_is_an_error():
 
     with pytest.raises(UsageError, match="no second call"):
         parity.derive(Net(failing, up=linear(6, 8)), Net(lambda m, x: m.up(x), up=linear(6, 8)), (images(2, 6),))
+
+
+def test_tables_of_one_cause_are_named_with_the_place_of_the_worst():
+    tables = [RoundedTable(f"a.{k}", f"b.{k}", size, ANGLES, low=(True, False)) for k, size in enumerate((1e-8, 3e-7))]
+    (place,) = _rounded(tables)
+    assert (place.left, place.right, place.size, place.places) == ("a.1", "b.1", 3e-7, ("b.0", "b.1"))

@@ -34,6 +34,7 @@ from specs.numbers import apart
 from .writing import Written, written
 
 NO_SITES: Mapping[str, str] = MappingProxyType({})
+MEAN = 10  # times a use's own difference, which is a mean, up to which that of a place may be the worst of the same
 
 
 def divergences(match: Match, proof: Proof, proven: bool, lows: Mapping[str, str] = NO_SITES) -> list[Divergence]:
@@ -72,18 +73,18 @@ def _with_low_tables(tables: Sequence[RoundedTable]) -> str:
 
 
 def _rounded(tables: Sequence[RoundedTable]) -> list[Divergence]:
-    """Return a place for each cause of rounded tables: where the first of them is read, with the places of all."""
+    """Return a place for each cause of rounded tables: where the most unlike of them is read, with all places."""
     groups: dict[str, list[RoundedTable]] = {}
     for table in tables:
         groups.setdefault(_rounding(table), []).append(table)
-    return [
-        Divergence(
-            place(some[0].left, ()), place(some[0].right, ()), max(table.size for table in some),
-            cause, times=len(some), more=len(some) - 1, changed="right",
-            places=tuple(place(table.right, ()) for table in some),
+    parted = list[Divergence]()
+    for cause, some in groups.items():
+        worst, places = max(some, key=lambda table: table.size), tuple(place(table.right, ()) for table in some)
+        sites, number = (place(worst.left, ()), place(worst.right, ())), len(some)
+        parted.append(
+            Divergence(*sites, worst.size, cause, times=number, more=number - 1, changed="right", places=places)
         )
-        for cause, some in groups.items()
-    ]  # fmt: skip
+    return parted
 
 
 def _rounding(table: RoundedTable) -> str:
@@ -204,14 +205,16 @@ def marked(steps: Sequence[Step], places: Sequence[Divergence]) -> list[Step]:
     """Return the uses of parameters, each at which the models part with a difference.
 
     The matching compares uses with what differs removed, as a factor that all values have, or goes on with the left
-    model's values on the right: such a use agrees by construction.
+    model's values on the right: such a use agrees by construction, or has the difference of another cause alone.
     """
     out = list(steps)
     for card in places:
         for numbers in uses_at(out, card) if math.isfinite(card.size) else ():
-            if out[numbers[0]].gap <= PARTED_USES:
+            own = out[numbers[0]].gap
+            if own <= PARTED_USES or own * MEAN < card.size:
                 for k in numbers:
-                    out[k] = out[k]._replace(gap=max(out[k].gap, card.size), by_place=True)
+                    by_place = out[k].by_place or own <= PARTED_USES
+                    out[k] = out[k]._replace(gap=max(out[k].gap, card.size), by_place=by_place)
     return out
 
 

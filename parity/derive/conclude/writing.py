@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convert.folding import fold as folded_names
 from parity.derive.findings.comments import untranslated
 from parity.derive.fold.buffers import Partner, lines_of, partners_of, shapes_of
 from parity.derive.fold.facts import Facts
@@ -102,7 +103,7 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     if len(rights) > LARGE_MODEL:
         match.map = mapped = Packed(mapped, rights)
         lefts.release()
-    only = [f"only on the right, where nothing reads it: {name}" for name in (*blank, *dead)]
+    only = [f"only on the right, where nothing reads it: {name}" for name in folded_names([*blank, *dead])]
     notes = [*untranslated(a, b, partners), *only]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)
 

@@ -133,8 +133,10 @@ def _edit(program: Program, side: int, words: Words, some: Sequence[Normalized],
         values, runs = {}, {}
         for entry in of:
             values[entry.result.output], runs[entry.result.output] = entry.entry, partial(entry.run, new)
-        times = len({*values.values()})
-        return OtherAxes(side, kind, words.what, values, runs, both=words.both, times=times, more=times - 1)
+        firsts = {entry.entry: entry.result.output for entry in reversed(of)}  # a norm may have a second result
+        both, times = words.both, len(firsts)
+        counted = tuple(firsts.values())
+        return OtherAxes(side, kind, words.what, values, runs, both=both, times=times, more=times - 1, counted=counted)
 
     narrow, wider = map(edit, sets)
     return replace(narrow, wider=(wider,)) if wider.times > narrow.times else narrow

@@ -82,7 +82,7 @@ class Derivation(Evidence):
         return "\n".join(line.text for line in self.summary)
 
     def __repr__(self) -> str:
-        filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'array')}"
+        filled = f"{self.written} of {count(self.arrays[1], 'array')}"
         return f"<Derivation: {self.verdict}, {count(len(self.table.lines), 'line')}, {filled}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,8 +166,9 @@ class Derivation(Evidence):
             return mended
         if self.explained:
             number = sum(place.times for place in self.divergences)  # as the verdict counts
-            where = "there" if number == 1 else f"at {'both' if number == 2 else f'all {in_words(number)}'} places"
-            again = f"make both models equal {where} and derive again"
+            every = "both" if number == 2 else f"all {in_words(number)}"
+            what = "make both models equal there" if number == 1 else f"remove {every} differences"
+            again = f"{what} and derive again"
             return f"{again}; {MEANT}" if self.confirmed else again
         if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
             return CUT

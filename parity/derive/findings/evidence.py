@@ -171,6 +171,11 @@ class Evidence(Given, Matching, Judgement, Differences):
         return list(map(str, dropped_ranges(self.table)))
 
     @property
+    def written(self) -> int:
+        """Count the parameters of the right model that a conversion writes."""
+        return self.arrays[1] - len(self.missing) - len(self.dropped)
+
+    @property
     def filled_ranges(self) -> list[str]:
         """List ranges of right arrays that lines fill with a constant, likewise."""
         return list(map(str, filled_ranges(self.table)))

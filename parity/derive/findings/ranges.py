@@ -53,6 +53,13 @@ def filled_ranges(table: DerivedTable) -> list[Range]:
     return [each for line in lines for each in _ranges(line, table.like, 1)]
 
 
+def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
+    """Return those of the right model's arrays that lines drop as a whole."""
+    lines = (line for line in table.lines if line.kind == "drop" and not line.fills)
+    paths = [array.path for line in lines for array in line.right.arrays]
+    return [name for name in names if any(match(path, name) for path in paths)]
+
+
 def names_of(ranges: Collection[Range], names: Collection[str]) -> list[str]:
     """Return those of some names of arrays of which ranges are."""
     return [name for name in names if any(match(each.array.path, name) for each in ranges)]

@@ -61,6 +61,7 @@ class Matching:
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       filled: right parameters that lines set to zero, all or a part, as the left model has no such bias or rows.
+      dropped: right parameters that lines drop.
       unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
       search_limit: which limit ended the search for partners; "" if all was tried.
     """
@@ -75,6 +76,7 @@ class Matching:
     doubtful: Sequence[str] = ()
     chosen: Sequence[str] = ()
     filled: Sequence[str] = ()
+    dropped: Sequence[str] = ()
     unseen_orders: Sequence[str] = ()
     search_limit: str = ""
 

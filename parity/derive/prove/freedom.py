@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -31,7 +33,39 @@ NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the names in a text
 RIGHT = re.compile(r" \(right: [^()]*\)")  # what the right side calls one
 
+WITHIN = {0: ", within some groups of neighbours", 1: ""}  # by the number of groups, 0 where they are not equal
+
 Pairs = list[tuple[Array, Array]]  # elements that are exchanged
+Units = tuple[list[int], list[int]]  # numbers of units, and of those that they are exchanged for
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A way to exchange units.
+
+    Args:
+      width: how many there are; 0 of terms, which are exchanged as a whole.
+      of: returns the elements that are exchanged with some units.
+    """
+
+    width: int
+    of: Callable[[Units], Pairs]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Return the elements of the first two units and of the last two, as the first may be dead."""
+        return self.of(([0, self.width - 2], [1, self.width - 1]) if self.width > 3 else ([0], [1]))
+
+    def within(self, groups: int) -> Pairs:
+        """Return the elements of the first and the last unit of each of so many groups of neighbours."""
+        size = self.width // groups
+        firsts = list(range(0, self.width, size))
+        return self.of((firsts, [first + size - 1 for first in firsts]))
+
+    @property
+    def divisions(self) -> list[int]:
+        """Return into how many equal groups of two units or more they may be divided."""
+        return [n for n in range(2, self.width // 2 + 1) if self.width % n == 0]
 
 
 def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
@@ -50,10 +84,10 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
 
     uses = list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
-    kinds: dict[str, dict[Hashable, dict[str, list[Pairs]]]] = {}
+    kinds: dict[str, dict[Hashable, dict[str, list[Exchange]]]] = {}
     every = _candidates(uses, elements, program, partners)
-    for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
-        kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
+    for _, template, text, exchange in sorted(every, key=lambda one: one[0]):
+        kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(exchange)
     trial = _Trial(run, elements, runs)
     ranked = [(k, alike) for kind in kinds.values() for k, alike in enumerate(kind.values())]
     ranked.sort(key=lambda one: one[0])  # the nearest of each kind first
@@ -78,7 +112,7 @@ class _Trial:
         self._run, self.elements, self.before = run, elements, run()
         self.runs, self.late = runs - 1, False
 
-    def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
+    def free(self, kind: Mapping[str, Sequence[Exchange]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
 
         Args:
@@ -86,17 +120,42 @@ class _Trial:
           tries: in how many of them an exchange is tried that has an effect.
         """
         for text in itertools.islice(kind, tries):
-            for k, pairs in enumerate(kind[text]):
+            for k, way in enumerate(kind[text]):
                 if self.runs < 3:  # for two elements, and for all others
                     self.late = True
                     return []
-                if not self._same(pairs) or not self._matters(pairs):
+                if not self._same(way.pairs) or not self._matters(way.pairs):
                     continue
                 others = {other: ways[k] for other, ways in kind.items() if other != text and k < len(ways)}
-                if not _disjoint([pairs, *others.values()]) or not self._same([p for o in others.values() for p in o]):
-                    others = {o: its for o, its in others.items() if self._same(its)}
-                return [numbered([text, *others])]
+                every = [one.pairs for one in others.values()]
+                if not _disjoint([way.pairs, *every]) or not self._same([pair for pairs in every for pair in pairs]):
+                    others = {other: its for other, its in others.items() if self._same(its.pairs)}
+                return self._in_groups({text: way, **others})
         return []
+
+    def _in_groups(self, ways: Mapping[str, Exchange]) -> list[str]:
+        """State each exchange of neighbours, and within how many groups it is free, as those of a norm or of heads."""
+        stated, rest = list[str](), dict(ways)
+        while rest:
+            first, *_ = rest
+            groups, alike = 1, rest
+            if not self._free(rest.values(), 1):
+                groups = self._groups(rest[first])
+                if groups and not self._free(rest.values(), groups):
+                    alike = {text: way for text, way in rest.items() if text == first or self._free([way], groups)}
+            stated.append(numbered([*alike]) + WITHIN.get(groups, f", within each of {groups} groups of neighbours"))
+            rest = {text: way for text, way in rest.items() if text not in alike}
+        return [] if self.late else stated
+
+    def _groups(self, way: Exchange) -> int:
+        """Return the least number of equal groups within which units are free to change places; 0 if there is none."""
+        return next((groups for groups in (1, *way.divisions) if self._free([way], groups)), 0)
+
+    def _free(self, ways: Collection[Exchange], groups: int) -> bool:
+        """Tell whether the first and the last unit of each of so many groups may change places."""
+        some = [way for way in ways if way.width > 2]
+        fits = all(way.width % groups == 0 for way in some)
+        return fits and (not some or self._same([pair for way in some for pair in way.within(groups)]))
 
     def _same(self, pairs: Pairs) -> bool:
         """Tell whether an exchange has no effect; one that is not tried any more counts as having one."""
@@ -175,8 +234,8 @@ def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
 
 def _candidates(
     uses: list[Use], elements: Elements, program: Program, partners: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[int, str, str, Pairs]]:
-    """Yield (how many matrices the second one is ahead, template, what it says, the elements to exchange)."""
+) -> Iterator[tuple[int, str, str, Exchange]]:
+    """Yield (how many matrices the second one is ahead, template, what it says, the units to exchange)."""
     reach, sites = Reach(program, uses, elements), [node.site for node in program.tape.nodes]
     for k, use in enumerate(uses):
         if not is_matrix(use) or use.ids.shape[2] < 2:
@@ -196,21 +255,20 @@ def _candidates(
             template = normal(" ".join(names))
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
             beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
-            own = [_columns(use, width)]
             if other.ids.shape[1] and other.ids.shape[1] % width == 0 and reach.undoes(use, other):
-                into = [_channels(other, width)]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
-                    yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
+                    units = partial(_elements, width, [use], [other], [*more, *beside], beside_other)
+                    yield seen, f"{template} in", text, Exchange(width, units)
             if other.ids.shape[2] == width and reach.meet(use, other):
-                into = [_columns(other, width)]
-                text = f"outputs of {names[0]} with outputs of {names[1]}"
-                yield seen, f"{template} out", text, own + into + _vectors([*beside, *beside_other], width)
+                text, biases = f"outputs of {names[0]} with outputs of {names[1]}", [*beside, *beside_other]
+                units = partial(_elements, width, [use, other], [], biases, ())
+                yield seen, f"{template} out", text, Exchange(width, units)
                 for third, inside in _readers(reach, uses[k + 1 :], use, other):
-                    units = own + into + [_channels(third, width)]
                     third_name = both(elements.owners(third.ids), partners)
                     text = f"outputs of {names[0]} and {names[1]} with inputs of {third_name}"
-                    yield seen, f"{template} gate", text, units + _vectors([*inside, *beside, *beside_other], width)
+                    units = partial(_elements, width, [use, other], [third], [*inside, *biases], ())
+                    yield seen, f"{template} gate", text, Exchange(width, units)
     yield from ((0, *term) for term in _terms(uses, elements, reach, partners))
 
 
@@ -224,27 +282,21 @@ def _readers(reach: Reach, later: Sequence[Use], use: Use, other: Use) -> Iterat
             yield third, [one for one in later[:at] if one.kind == "add"]
 
 
-def _channels(use: Use, width: int) -> tuple[Array, Array]:
-    """Return the elements of inputs of a product that are exchanged: of each its taps, one after the other."""
-    one, another = _exchanged(width)
-    channels = use.ids[0].reshape(width, -1)
-    return channels[one].ravel(), channels[another].ravel()
+def _elements(
+    width: int, columns: Sequence[Use], channels: Sequence[Use], vectors: Sequence[Use], without: Sequence[Use],
+    units: Units,
+) -> Pairs:  # fmt: skip
+    """Return the elements that are exchanged with units: columns of products, inputs of others, parts of vectors."""
+    one, another = units
+    own = [(use.ids[0][:, one].ravel(), use.ids[0][:, another].ravel()) for use in columns]
+    inputs = [use.ids[0].reshape(width, -1) for use in channels]  # of each channel its taps, one after the other
+    into = [(ids[one].ravel(), ids[another].ravel()) for ids in inputs]
+    return own + into + _vectors(vectors, width, without, units)
 
 
-def _columns(use: Use, width: int) -> tuple[Array, Array]:
-    """Return the elements of columns of a product that are exchanged."""
-    one, another = _exchanged(width)
-    return use.ids[0][:, one].ravel(), use.ids[0][:, another].ravel()
-
-
-def _exchanged(width: int) -> tuple[list[int], list[int]]:
-    """Return which of some units are exchanged for which: the first two, and the last two, as the first may be dead."""
-    return ([0, width - 2], [1, width - 1]) if width > 3 else ([0], [1])
-
-
-def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
+def _vectors(uses: Sequence[Use], width: int, without: Sequence[Use], units: Units) -> Pairs:
     """Return the elements of each vector of this width, and of each kernel of as many channels, that are exchanged."""
-    found, (one, another) = {}, _exchanged(width)
+    found, (one, another) = dict[int, tuple[Array, Array]](), units
     for use in uses:
         if use.kind == "product":  # of each channel alone
             found[int(use.ids.flat[0])] = (use.ids[one].ravel(), use.ids[another].ravel())
@@ -259,7 +311,7 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
 
 def _terms(
     uses: list[Use], elements: Elements, reach: Reach, partners: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str, Pairs]]:
+) -> Iterator[tuple[str, str, Exchange]]:
     """Yield vectors that are added at one place: only their sum counts.
 
     Gates are added one by one: what all sums have of two parameters is one candidate.
@@ -283,7 +335,11 @@ def _terms(
         if len(np.unique(one)) == len(np.unique(two)) == len(one):
             whole = len(one) == sum(int(np.prod(elements.shapes[owner])) for owner in elements.owners(one))
             effect = "only their sum has an effect" if whole else "of some elements, only the sum has an effect"
-            yield f"{template} sum", f"{name} and {its}: {effect}", [(one, two)]
+            yield f"{template} sum", f"{name} and {its}: {effect}", Exchange(0, partial(_terms_themselves, (one, two)))
+
+
+def _terms_themselves(terms: tuple[Array, Array], _: Units) -> Pairs:
+    return [terms]
 
 
 @contextlib.contextmanager

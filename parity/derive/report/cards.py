@@ -71,7 +71,8 @@ def _facts(derivation: Derivation, place: Divergence, most: float, cause: str) -
     size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
     worst = "difference" if place.of_outputs else "worst difference"  # a row of the table has the mean
     label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
-    rows = [(worst, f"{size} (limit {limit(most)})"), (label, cause)]
+    first = f" at {place.left}" * (len(place.places) > 1)  # the others have sizes of their own
+    rows = [(worst, f"{size}{first} (limit {limit(most)})"), (label, cause)]
     if len(place.places) > 1:
         rows.append((f"places on the {place.changed}", place.all_places))
     lacking = [one for names, why in derivation.alone if place.cause.startswith(why) for one in names]

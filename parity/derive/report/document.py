@@ -48,10 +48,7 @@ def page(
     Args:
       about: what was run, by label. out: the file of the Table. sides: what both models are called.
     """
-    lines = count(len(derivation.table.lines), "line")
-    number = derivation.arrays[1]
-    filled = f" and fills {number - len(derivation.missing):,} of {count(number, 'array')} of the right model"
-    totals = prose(f"The Table has {lines}{filled if number else ''}.")  # "Measured differences" has the errors
+    totals = prose(f"The Table has {_contents(derivation)}.")  # "Measured differences" has the errors
     known = [join(" ", tag("b", prose(f"{begun(text)}."))) for text in exceptions(derivation)]
     names = sides or ("the left model", "the right model")
     return fill(
@@ -67,6 +64,16 @@ def page(
         modules=trees(derivation),
         notes=section(_caveats(derivation)),
     )
+
+
+def _contents(derivation: Derivation) -> str:
+    """Count the lines of the Table, and the arrays of the right model that these fill and drop."""
+    lines, number = count(len(derivation.table.lines), "line"), derivation.arrays[1]
+    if not number:
+        return lines
+    dropped = len(derivation.dropped)
+    filled = f"fills {derivation.written:,} of {count(number, 'array')} of the right model"
+    return f"{lines}, {filled} and drops {dropped:,}" if dropped else f"{lines} and {filled}"
 
 
 def _verdict(derivation: Derivation, left: str, right: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parity.derive.findings.derivation import Derivation
@@ -26,6 +28,7 @@ class Module:
       path: its names from the top.
       uses: the uses of parameters in the module itself. alone: those that have no partner.
       after: uses of the right model alone, outside of this module and behind it; of the whole model, at the end.
+      partner: the path of the right model's module; None of a container whose parts have partners in several modules.
     """
 
     path: tuple[str, ...] = ()
@@ -33,6 +36,7 @@ class Module:
     alone: list[Unmatched] = field(default_factory=list)
     after: list[Unmatched] = field(default_factory=list)
     below: dict[str, Module] = field(default_factory=dict)
+    partner: tuple[str, ...] | None = None
 
     def within(self) -> Iterator[Step]:
         """Yield its uses and those of the modules below it."""
@@ -62,7 +66,22 @@ def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
             module_at(lone.site, lone.names).alone.append(lone)
         else:
             _behind(top, lone).append(lone)
+    paths = (_right_path(use) for use in uses)
+    _set_partners(top, Counter(path[:k] for path in paths for k in range(len(path) + 1)))
     return top
+
+
+def _set_partners(module: Module, counts: Mapping[tuple[str, ...], int]) -> None:
+    """Set the partner of each module: one without uses of its own has that of which all uses are in it.
+
+    Args:
+      counts: of the uses in each module of the right model.
+    """
+    right, some = right_of(module), [*module.within()]
+    if some and (module.uses or counts[right] == len(some)):
+        module.partner = right
+    for inner in module.below.values():
+        _set_partners(inner, counts)
 
 
 def _behind(top: Module, lone: Unmatched) -> list[Unmatched]:
@@ -85,9 +104,31 @@ def _behind(top: Module, lone: Unmatched) -> list[Unmatched]:
 
 def right_of(module: Module) -> tuple[str, ...]:
     """Return the path of the innermost module of the right model around all uses in a left module."""
-    paths = [module_of("" if use.kind == "place" else use.right_site, use.right) for use in module.within()]
+    paths = [_right_path(use) for use in module.within()]
     first, last = min(paths, default=()), max(paths, default=())
     return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+
+
+def _right_path(use: Step) -> tuple[str, ...]:
+    return module_of("" if use.kind == "place" else use.right_site, use.right)
+
+
+def relative(site: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of parameters as they follow on the path of the module that uses them: "out_proj.weight".
+
+    Those of other modules are whole: "embed.weight" in the module `head`.
+    """
+    path = module_of(site, names)
+    return tuple(_follows(path, name) for name in names)
+
+
+def _follows(path: tuple[str, ...], name: str) -> str:
+    """Return what follows on a path in a name; in JAX a path begins with a class, and a name with a collection."""
+    parts = re.split(r"([./])", name)
+    for collection, rest in itertools.product((0, 1), (path, path[1:])):
+        if rest and tuple(parts[2 * collection :: 2][: len(rest)]) == rest:
+            return "".join(parts[2 * (collection + len(rest)) :])
+    return name
 
 
 def alike(siblings: Iterable[list[Module]]) -> Iterator[list[Module]]:

@@ -17,7 +17,7 @@ from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
-from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, right_of, stopping, tree
+from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, relative, stopping, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -34,7 +34,8 @@ SUMMARY = "Each parameter, where it is used, with its partner"
 READ = f"""A difference is that of the values with which both models use a parameter, relative to the largest of these
 values. Up to {limit(PARTED_USES)} they agree; 0 means equal in every digit. A bold row is a module: it has the largest
 difference of the rows in it."""
-PARTED = """A row has the mean of its features, a card the worst of them. After a difference, the right model continues
+PARTED = """A row has the mean of its features, a card the worst of them; a row at a place of a card whose difference
+is more than ten times larger has that one. After a difference, the right model continues
 with the left one's values where possible, so that later rows show new differences alone. Where that was not possible,
 they are marked: follows."""
 REMOVED = """Uses were compared with the differences removed, or with the left model's values: where the models part, a
@@ -103,12 +104,12 @@ def _heading(modules: list[Module], rated: Rated, depth: int) -> Markup:
     below = [use for module in modules for use in module.within()]
     paths = [path for use in below for path in use.right]
     mark = "/" if any("/" in path for path in paths) else "."  # between names, as the parameters below have it
-    right = ", ".join(fold(mark.join(right_of(module)) or OWN for module in modules if [*module.within()]))
+    right = ", ".join(fold(mark.join(module.partner) or OWN for module in modules if module.partner is not None))
     state = rated.rate(below)
     gap = max((use.gap for use in below if rated.rate([use]) == state), default=None)
     cells = [
         _head(tag("b", name(", ".join(fold(module.path[-1] for module in modules))))),
-        tag("td", tag("b", name(right)) if right else NONE),
+        tag("td", tag("b", name(right)) if right else "" if below else NONE),
         tag("td"),
         _difference(gap, state),
     ]
@@ -119,7 +120,7 @@ def _use(uses: Sequence[Step], rated: Rated, depth: int) -> Markup:
     """Build the row of a use of a parameter, or of one in each of several modules that are alike."""
     lefts, state = [use.left for use in uses], rated.rate_row(uses)
     cells = [
-        _head(tag("code", name(_folded(map(_leaves, lefts)))), _folded(lefts)),
+        _head(tag("code", name(_folded(map(_relative, uses)))), _folded(lefts)),
         tag("td", tag("code", name(_folded(use.right for use in uses)))),
         tag("td", KINDS[uses[0].kind][0], class_="soft"),
         _difference(max(use.gap for use in uses), state),
@@ -174,7 +175,7 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str
     """
     names, use = [use.names for use in uses], uses[0]
     mark = [tag("b", MARKS[GRADES[state]], class_="mark"), " "] if state in GRADES else []
-    left = tag("code", name(_folded(map(_leaves, names)))) if use.side == "left" else NONE
+    left = tag("code", name(_folded(relative(use.site, use.names) for use in uses))) if use.side == "left" else NONE
     right = tag("code", name(_folded(names))) if use.side == "right" else NONE
     cells = [
         _head(left, _folded(names)),
@@ -185,8 +186,8 @@ def _lone(uses: Sequence[Unmatched], depth: int, address: str | None, state: str
     return _row(depth, *cells, class_=state, id=address)
 
 
-def _leaves(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(re.split(r"[./]", name)[-1] for name in names)
+def _relative(use: Step) -> tuple[str, ...]:
+    return relative("" if use.kind == "place" else use.left_site, use.left)
 
 
 def _folded(uses: Iterable[Sequence[str]]) -> str:
