@@ -246,7 +246,8 @@ class _Indices:
         elif node.kind == "product":
             passed = self._convolved(node, own[0], own[1], shape)
         else:
-            passed = fitted(next(some for some in own if some is not None), shape)
+            value = next(number for number in node.inputs if number in self.labels)
+            passed = fitted(self.program, node, value, self.labels[value])
         if passed is not None and passed.any():
             self.labels[node.output] = passed
             self.size += passed.size
@@ -279,7 +280,7 @@ class _Indices:
         if kernel is not None and (kernel == (own := kernel[(slice(None), *[slice(1)] * (kernel.ndim - 1))])).all():
             return np.broadcast_to(np.swapaxes(own, 0, 1), shape)
         each = node.window is not None and node.window.groups == shape[1] == self.program.shapes[node.inputs[0]][1]
-        return fitted(x, shape) if each and x is not None else None
+        return fitted(self.program, node, node.inputs[0], x) if each and x is not None else None
 
     def _joined(self, several: Sequence[Array]) -> Array:
         total = several[0]
