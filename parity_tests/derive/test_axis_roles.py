@@ -261,6 +261,28 @@ def test_one_head_does_not_show_where_heads_stand(own: str, other: str, examples
     assert same.proven and not same.unseen_orders
 
 
+def of_pairs(heads: int, whole: bool) -> Net:
+    """Attention with keys and values in one projection, side by side or head by head, which the code flattens again."""
+
+    def run(m: Any, x: Any) -> Any:
+        kv, shape = m.kv(x), (*x.shape[:2], -1)
+        k, v = kv.chunk(2, -1) if whole else (y.reshape(shape) for y in kv.view(*shape[:2], heads, 2, 4).unbind(-2))
+        q, k, v = (y.unflatten(-1, (-1, 4)).transpose(1, 2) for y in (m.q(x), k, v))
+        k, v = (y.repeat_interleave(2 // heads, 1) for y in (k, v))
+        return m.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    return Net(run, q=linear(6, 8), kv=linear(6, 8 * heads), out=linear(8, 6))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_one_head_of_keys_does_not_show_its_place_where_the_code_flattens_it_again(heads: int):
+    whole, each, x = of_pairs(heads, True), of_pairs(heads, False), images(2, 5, 6)
+    for left, right in ((whole, each), (each, whole)):
+        found = parity.derive(left, right, (x,))
+        assert found.proven and found.unseen_orders == ["kv.weight", "kv.bias"] * (heads == 1), str(found)
+    assert not any(parity.derive(one, one, (x,)).unseen_orders for one in (whole, each))
+
+
 def test_one_position_before_a_flatten_is_said_to_hide_the_order_and_a_conversion_repeats_it(tmp_path: Any):
     left = Net(convolutional, c=torch.nn.Conv2d(3, 4, 2, 2), f=linear(4, 3))
     found = parity.derive(left, in_jax(False), (images(2, 3, 2, 2),))
