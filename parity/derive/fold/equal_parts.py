@@ -129,24 +129,22 @@ def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict
     return found
 
 
-def shows_number(program: Program, name: str, axis: int, count: int, inner: int) -> bool:
-    """Tell whether the code has the number of parts of an axis, as it picks each by its index or cuts evenly.
+def picked_parts(program: Program, name: str, axis: int, count: int, inner: int) -> set[int]:
+    """Return which parts of an axis the code has as single ones in every model: it picks them by index or cuts evenly.
 
     A part that it takes as a range, y[:, :r], may be longer in another model; an index drops the axis.
 
     Args:
-      inner: how many indices of the axis one step from part to part passes.
+      count: how many parts there are. inner: how many indices of the axis one step from part to part passes.
     """
     found, picked = _indices(program, name, axis), set[int]()
-    if found is None:
-        return False
-    for node in found.passed():
+    for node in found.passed() if found else ():
         even = node.call is not None and node.call.name in EVEN
         dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
-        if node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
+        if found and node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
             read, taken = (np.unique((found.labels[n] - 1) // inner % count) for n in (node.inputs[0], node.output))
             picked.update(map(int, taken if len(taken) == 1 < len(read) else ()))
-    return picked == set(range(count))
+    return picked
 
 
 def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
