@@ -49,6 +49,8 @@ COMPOSED = {
                     numbers(p__q=(2, 3, 4), p__k=(2, 3, 4)), {"h": 3, "d": 4}),
     "lists written out": ("{s=q|k}: i o <-> z.{s=q|k}: o i", "z.q: o i <-> x: i o\nz.k: o i <-> y: o i",
                           numbers(q=(2, 3), k=(2, 3)), {}),
+    "names that count": ("q: (s h d) c <-> {s=a|b|c}.k: c h d", "{n=a|b|c}.k: c h d <-> w: (h n d) c",
+                         numbers(q=(24, 2)), {"h": 2}),
     "constants and drops": (
         "a: o <-> b: o\n<-> n: = 0\nm -> drop\ndrop <- k", "b: o <-> c: o\nn: <-> nn:\nk: o <-> kk: o\n<-> z: = 1",
         numbers(a=(2,), m=(2,)), {},
@@ -160,6 +162,10 @@ NOT_COMPOSED = {
     "a reversal of two axes": (
         "a: -o <-> b: o", "b: (h d) <-> c: h d", "1:2: b: o: -o is composed of several axes in the other table (2:2)"
     ),
+    "names that count otherwise": (
+        "p.{s=q|k}: i d <-> qk: (s d) i", "qk: (s d) i <-> r.{s=a|b|c}: d i",
+        "1:2: qk: (s d) i: s is 2 in one of the tables and 3 in the other (2:2)",
+    ),
     "a summand of two axes": (
         "a: (o+p) <-> b: o, c: p", "b: (h d) <-> x: h d\nc: o <-> y: o", f"1:2: b: o: {IN_SUM} (2:2)"
     ),
@@ -174,6 +180,16 @@ def test_what_has_no_line_is_not_composed(name):
         first.compose(second)
     assert caught.value.message == "1 and 2 cannot be composed: mend these lines, or apply both tables in turn"
     assert problem in caught.value.problems
+
+
+def test_a_composed_table_states_how_many_names_the_middle_has():
+    """Another number would give another order, though the shapes of both sides fit it."""
+    first = Table.parse("table 1\nq: (s h d) c <-> {s=a|b|c}.k: c h d")
+    for second in (first.reverse(), Table.parse("table 1\n{s=a|b|c}.k: c h d <-> w: (h s d) c")):
+        composed = first.compose(second)
+        assert str(composed.lines[0]).startswith("q: (s=3 h d) c <-> "), str(composed)
+        with pytest.raises(TableError, match=r"s=2 was given, but q of shape .* has s=3"):
+            composed.apply(numbers(q=(24, 2)), h=2, s=2)
 
 
 def test_an_array_of_b_alone_has_no_line():

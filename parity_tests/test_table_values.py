@@ -35,6 +35,29 @@ def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
     assert not load(tmp_path / "y.npz")["hh"].any()
 
 
+SUMS = {
+    "integers": ("u1", "u1", "b: a sum of uint8 arrays: only floating-point ones are added"),
+    "truth values": ("?", "?", "b: a sum of bool arrays: only floating-point ones are added"),
+    "complex": ("c8", "c8", "b: a sum of complex64 arrays: only floating-point ones are added"),
+    "mixed": ("i8", "f8", "b: a sum of int64 and float64: convert the terms to one dtype first"),
+    "too large": ("f2", "f2", "b: 1 sum beyond the largest float16: convert the terms to a wider dtype"),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_apply_refuses_a_sum_that_its_dtype_does_not_have(name):
+    one, other, problem = SUMS[name]
+    a, c = (np.array([1, 200, 6e4 if dtype == "f2" else 1]).astype(dtype) for dtype in (one, other))
+    with pytest.raises(TableError) as caught:
+        Table.parse("table 1\na: i + c: i -> b: i").apply({"a": a, "c": c})
+    assert str(caught.value) == problem
+
+
+def test_apply_adds_infinite_values():
+    added = Table.parse("table 1\na: i + c: i -> b: i").apply(dict.fromkeys("ac", np.array([1, np.inf], "f4")))
+    assert added["b"].dtype == np.float32 and added["b"].tolist() == [2, np.inf]
+
+
 def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):
     (tmp_path / "t").write_text("table 1\na: p[2:] <-> b: p\na: x[:2] -> drop\n")
     source = save(tmp_path / "left.npz", {"a": np.arange(5.0)})

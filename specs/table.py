@@ -123,8 +123,8 @@ class Table(Lines):
           like: arrays, or anything with a shape, of the right side; arrays that the Table drops there are copied.
           sizes: lengths of axes that stay open else.
         Returns: arrays, some of which are views of those given: what writes into one has to copy it first.
-        Raises: TableError, also where tied arrays differ, one declared constant holds another value, or lengths that
-          are given contradict each other on heads.
+        Raises: TableError, also where tied arrays differ, one declared constant holds another value, lengths that are
+          given contradict each other on heads, or terms of a sum are no floating-point arrays of one dtype.
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
         arrays that it drops though it states other values for them.
         """

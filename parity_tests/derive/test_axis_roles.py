@@ -16,6 +16,7 @@ from specs.notation.lines import TableError
 from specs.table import Table
 
 from .pairs import images
+from .test_joined_orders import F64, converted
 from .test_kinds_matching import Net, linear
 
 
@@ -75,6 +76,50 @@ def test_a_number_of_parts_that_no_code_has_is_not_checked(by_range: bool, first
     assert ("# not checked: s=3: nothing shows that the code has this number" in lines) == by_range
     assert ("s=3: stated, as the models' code has this number" in lines) != by_range
     assert found.to_dict()["by_chance"] == ["s=3"] * by_range
+
+
+def in_one(heads: int, groups: int, size: int, whole: bool, last: bool = False, attends: bool = True) -> Net:
+    """Attention whose queries, keys and values are one projection, or whose keys and values are one, head by head.
+
+    Args:
+      last: whether heads are neighbours, and not the channels of a head.
+      attends: whether it attends at all, or mixes the channels of each head.
+    """
+
+    def run(m: Any, x: Any) -> Any:
+        if whole:
+            q, k, v = m.qkv(x).split([heads * size, groups * size, groups * size], -1)
+        else:
+            pairs = m.kv(x).unflatten(-1, (size, 2, groups) if last else (groups, 2, size))
+            q, (k, v) = m.q(x), (y.flatten(2) for y in pairs.unbind(-2))
+        q, k, v = (y.unflatten(-1, (size, -1)).mT if last else y.unflatten(-1, (-1, size)) for y in (q, k, v))
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+        k, v = (y.repeat_interleave(heads // groups, 1) for y in (k, v))
+        y = (q @ k.mT / 2).softmax(-1) @ v if attends else q.tanh() * k + v.sigmoid()
+        return m.out(y.transpose(1, 2).flatten(2))
+
+    own = {"qkv": heads + 2 * groups} if whole else {"q": heads, "kv": 2 * groups}
+    return Net(run, **{name: linear(6, n * size) for name, n in own.items()}, out=linear(heads * size, 6))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("last", "attends"), [(False, True), (True, True), (False, False)])
+def test_two_heads_of_keys_are_no_number_of_the_code(last: bool, attends: bool, whole: bool):
+    """Pieces of length 2 are pairs of channels in rotary positions, but heads here: other models have more of them."""
+    x = images(2, 5, 6)
+    found = parity.derive(*(in_one(6, 2, 3, order, last, attends) for order in (whole, not whole)), (x,))
+    text = found.table.print()
+    assert found.proven and "=2: stated" not in text and "(q+k d a) i" in text and not found.by_chance, text
+    larger = (in_one(6, 3, 4, order, last, attends) for order in (whole, not whole))
+    assert converted(found, *larger, x, q=2, k=2, d=4 if last else 3, a=3 if last else 4) < F64
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_as_many_heads_of_queries_as_of_keys_are_not_checked(whole: bool):
+    found = parity.derive(in_one(2, 2, 3, whole), in_one(2, 2, 3, not whole), (images(2, 5, 6),))
+    assert found.proven and found.by_chance == ["1 in (1+k d a)"], str(found)
+    said = "not checked: 1 in (1+k d a): nothing shows that the code has this number"
+    assert said in str(found) and f"# {said}" in found.table.print()
 
 
 def test_a_keys_bias_inside_a_fused_projection_is_unobservable_by_its_name_on_the_right():
@@ -259,6 +304,28 @@ def test_one_head_does_not_show_where_heads_stand(own: str, other: str, examples
     assert found.proven and found.unseen_orders == ([] if sure else ["qkv.weight", "qkv.bias"]), str(found)
     same = parity.derive(attention(1, own, size=4), attention(1, own, size=4), (images(examples, 5, 4),))
     assert same.proven and not same.unseen_orders
+
+
+def of_pairs(heads: int, whole: bool) -> Net:
+    """Attention with keys and values in one projection, side by side or head by head, which the code flattens again."""
+
+    def run(m: Any, x: Any) -> Any:
+        kv, shape = m.kv(x), (*x.shape[:2], -1)
+        k, v = kv.chunk(2, -1) if whole else (y.reshape(shape) for y in kv.view(*shape[:2], heads, 2, 4).unbind(-2))
+        q, k, v = (y.unflatten(-1, (-1, 4)).transpose(1, 2) for y in (m.q(x), k, v))
+        k, v = (y.repeat_interleave(2 // heads, 1) for y in (k, v))
+        return m.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    return Net(run, q=linear(6, 8), kv=linear(6, 8 * heads), out=linear(8, 6))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_one_head_of_keys_does_not_show_its_place_where_the_code_flattens_it_again(heads: int):
+    whole, each, x = of_pairs(heads, True), of_pairs(heads, False), images(2, 5, 6)
+    for left, right in ((whole, each), (each, whole)):
+        found = parity.derive(left, right, (x,))
+        assert found.proven and found.unseen_orders == ["kv.weight", "kv.bias"] * (heads == 1), str(found)
+    assert not any(parity.derive(one, one, (x,)).unseen_orders for one in (whole, each))
 
 
 def test_one_position_before_a_flatten_is_said_to_hide_the_order_and_a_conversion_repeats_it(tmp_path: Any):

@@ -13,7 +13,9 @@ import pytest
 import parity
 from parity.derive.fold.equal_parts import axes_met
 from parity.derive.fold.permuted import orders
-from parity.derive.fold.sources import first_met
+from parity.derive.fold.sources import first_met, fitted
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Tape, elements
 from specs.notation.lines import TableError
 
 from ..conftest import needs
@@ -286,6 +288,20 @@ def test_numbering_an_axis_of_a_large_kernel_takes_no_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert met == [] and peak < 4e6  # bytes: one number for each element of one kernel would be 32e6
+
+
+@pytest.mark.parametrize(("run", "axis"), [
+    (lambda x: x.max(1), 1), (lambda x: x.sum(2), 2), (lambda x: x[:, 0] + x.sum(1) + x.sum(2), None),
+])  # fmt: skip
+def test_values_tell_which_of_two_equally_long_axes_an_operation_drops(run: Any, axis: int | None):
+    tape, x = Tape(), np.ones((2, 4, 4))
+    tape.inputs.append(tape.number())
+    tape.outputs.append(tape.record("other", tape.inputs, run))
+    program = Program(tape, {}, [x])
+    for kept in (1, 2):
+        numbers = np.broadcast_to(elements([4, 1] if kept == 1 else [4]), x.shape)
+        passed = fitted(program, program.tape.nodes[0], tape.inputs[0], numbers)
+        assert (passed == ([0.0] * 4 if axis in (kept, None) else [1.0, 2, 3, 4])).all(), (kept, passed)
 
 
 def test_a_parameter_that_nothing_reads_meets_nothing():

@@ -405,3 +405,43 @@ def test_heads_of_blocks_that_are_counted_may_differ_in_larger_models():
     }
     moved = found.table.apply(arrays)
     assert [moved[f"layers.{i}.slope"].shape for i in (0, 1)] == [(2,), (6,)]
+
+
+def groups(count: int, width: int, gated: bool) -> tuple[Any, Any, tuple[Any, ...]]:
+    """Return sums over groups of channels, weighted by gates or by their numbers, in torch and JAX."""
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p, self.o = torch.nn.Linear(5, count * width, bias=False), torch.nn.Linear(width, 3, bias=False)
+            self.g = torch.nn.Linear(5, count, bias=False) if gated else None
+
+        def forward(self, x: Any) -> Any:
+            gates = self.g(x).sigmoid() if self.g else torch.arange(1, count + 1).to(x).expand(len(x), -1)
+            return self.o((self.p(x).unflatten(-1, (count, width)).tanh() * gates[..., None]).sum(-2))
+
+    def right(params: Any, x: Any) -> Any:
+        gates = jax.nn.sigmoid(x @ params["g"]) if gated else jnp.arange(1.0, count + 1)[None]
+        return (jnp.tanh(jnp.einsum("bi,ihd->bhd", x, params["p"])) * gates[..., None]).sum(-2) @ params["o"]
+
+    shapes = {"p": (5, count, width), "o": (width, 3), **({"g": (5, count)} if gated else {})}
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    return Left(), (right, params), (rng.standard_normal((4, 5)),)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_letters_follow_the_values_where_groups_and_their_channels_are_as_many(gated: bool):
+    """The sum over 4 groups of 4 channels drops the groups, so that the layer behind it reads the channels."""
+    for package in ("flax", "torch"):
+        needs(package)
+    found = parity.derive(*groups(4, 4, gated))
+    lines, h = {str(line) for line in found.table.lines}, "H" if gated else "h"
+    assert found.proven and {f"p.weight: ({h} D) i <-> p: i {h} D", "o.weight: o D <-> o: D o"} <= lines, lines
+    assert ("g.weight: H i <-> g: i H" in lines) is gated, lines
+    left, (right, _), (x,) = groups(3, 6, gated)
+    arrays = {name: np.asarray(array) for name, array in left.state_dict().items()}
+    assert_equal_outputs(right, found.table.apply(arrays), left, arrays, x, 1e-12)  # rounding of float64

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specs.notation.dtype_kinds import first_float, kind, misfit
 from specs.notation.lines import TableError
 from specs.numbers import exact, short
-from specs.words import count
+from specs.words import count, in_a_row
 
 from .moves import Fill, Move, Select
 
@@ -177,9 +177,26 @@ def _made(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:
             if all(step >= 0 for step in moved.strides):  # torch reads no others
                 return moved.reshape(entry.shape)
         return apply(entry.filling, entry.shape, arrays.__getitem__, dtype)
-    terms = [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms]
-    total = sum(term.astype("float64") for term in terms)
-    return total.astype(terms[0].dtype)
+    return _sum(entry.name, [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms])
+
+
+def _sum(name: str, terms: Sequence[Any]) -> Any:
+    """Add the terms of an array. Raises: TableError where their dtype has no such sum, as integers that wrap around."""
+    import numpy as np
+
+    dtypes = list(dict.fromkeys(term.dtype for term in terms))
+    if len(dtypes) > 1:
+        raise TableError(f"{name}: a sum of {in_a_row(map(str, dtypes))}: convert the terms to one dtype first")
+    if kind(dtypes[0].name) != "float":
+        raise TableError(f"{name}: a sum of {dtypes[0]} arrays: only floating-point ones are added")
+    wide = [term.astype("float64") for term in terms]
+    with np.errstate(over="ignore"):
+        total = sum(wide).astype(dtypes[0])
+    finite = np.all([np.isfinite(term) for term in wide], axis=0)
+    if lost := int((finite & ~np.isfinite(total.astype("float64"))).sum()):
+        what = f"{count(lost, 'sum')} beyond the largest {dtypes[0]}"
+        raise TableError(f"{name}: {what}: convert the terms to a wider dtype")
+    return total
 
 
 def _dtype(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:

@@ -7,11 +7,11 @@ in terms of the other: a whole axis is the other's factors, its window, its reve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from .axes import Axes
-from .equating import equated, fresh_name, names_of, substituted
+from .axes import Axes, Part
+from .equating import Value, Values, equated, fresh_name, names_of, substituted
 from .line_checks import check_line
 from .lines import Line, Lines, Side, TableError
 from .paths import Hole, joined
@@ -237,8 +237,42 @@ def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line 
     arrow = (
         line.arrow if line.kind == "sum" and line.left.join == "+" else other.arrow if other.kind == "sum" else "<->"
     )
-    made = Line(left, right, arrow)
+    made = _stating(Line(left, right, arrow), _stated(line, other, values))
     return _shared(made) if left.join == right.join == "," else made
+
+
+def _stated(line: Line, other: Line, values: Values) -> Iterator[tuple[str, int]]:
+    """Yield (axis of the composed line, its length) for each length that one of two lines states, as {s=q|k|v} does."""
+    for name, length in (*line.lengths.items(), *other.lengths.items()):
+        value = values.get(name, Value(((Part(name),),)))
+        parts = [part for factor in value.factors for part in factor]
+        if len(parts) == 1 and not value.window and not parts[0].window:
+            yield parts[0].name, length
+
+
+def _stating(line: Line, stated: Iterable[tuple[str, int]]) -> Line:
+    """Return the line with lengths of axes that it does not state itself. Raises: ValueError where two differ."""
+    lengths = dict[str, int]()
+    for name, length in stated:
+        if (known := line.lengths.get(name, lengths.setdefault(name, length))) != length:
+            raise ValueError(f"{name} is {known} in one of the tables and {length} in the other")
+    lengths = {name: length for name, length in lengths.items() if name not in line.lengths}
+
+    def written(array: Signature) -> Signature:
+        if array.axes is None:
+            return array
+        dims = (
+            dim._replace(
+                factors=tuple(
+                    tuple(part._replace(length=lengths.pop(part.name, part.length)) for part in factor)
+                    for factor in dim.factors
+                )
+            )
+            for dim in array.axes
+        )
+        return array._replace(axes=tuple(dims))
+
+    return _mapped(line, written) if lengths else line
 
 
 def _shared(line: Line) -> Line | None:

@@ -45,6 +45,17 @@ class Unit(NamedTuple):
     joined: bool
 
 
+class Seen(NamedTuple):
+    """Where an axis of length 1 stands.
+
+    Args:
+      first: whether no layout between it and the parameter shows one: later ones join again what the first one split.
+    """
+
+    place: Place
+    first: bool
+
+
 def unseen_orders(programs: Sequence[Program], mapped: Array, lefts: Elements, rights: Elements) -> list[str]:
     """List the right parameters that join an axis with one of length 1 which stands elsewhere on the left.
 
@@ -55,7 +66,7 @@ def unseen_orders(programs: Sequence[Program], mapped: Array, lefts: Elements, r
     """
     if len(rights) > LARGE_MODEL:
         return []
-    seen, kinds = dict[str, list[tuple[set[float], list[Place]]]](), dict[str, bool]()
+    seen, kinds = dict[str, list[tuple[set[float], list[Seen]]]](), dict[str, bool]()
     for name in rights.names:
         if (kind := normal(escaped(name))) not in kinds:
             numbers = np.asarray(rights.part(mapped, name))
@@ -65,15 +76,15 @@ def unseen_orders(programs: Sequence[Program], mapped: Array, lefts: Elements, r
 
 def _places_of_both(
     programs: Sequence[Program], name: str, numbers: Array, lefts: Elements,
-    seen: dict[str, list[tuple[set[float], list[Place]]]],
-) -> Iterator[tuple[list[Place], list[Place]]]:  # fmt: skip
+    seen: dict[str, list[tuple[set[float], list[Seen]]]],
+) -> Iterator[tuple[list[Seen], list[Seen]]]:  # fmt: skip
     """Yield the places of axes of length 1 on both sides, for each axis of a right parameter that has any.
 
     Args:
       numbers: the left element of each of its own. seen: the places of left parameters, which this adds to.
     """
     for own, places in _of_axes(programs[1], name, numbers):
-        others = list[Place]()
+        others = list[Seen]()
         for left in lefts.owners(numbers) if places else ():
             if left not in seen:
                 seen[left] = list(_of_axes(programs[0], left, lefts.numbers(left)))
@@ -81,15 +92,16 @@ def _places_of_both(
         yield others, places
 
 
-def _parted(lefts: Sequence[Place], rights: Sequence[Place]) -> bool:
-    """Tell whether each side has a place that is none of the other's."""
-    return all(
-        any(all(one.isdisjoint(other) for other in others) for one in own)
-        for own, others in ((lefts, rights), (rights, lefts))
+def _parted(lefts: Sequence[Seen], rights: Sequence[Seen]) -> bool:
+    """Tell whether each side has a place that is none of the other's, among all or among the first ones."""
+    firsts = [[one for one in side if one.first] for side in (lefts, rights)]
+    return any(
+        all(any(all(one.place.isdisjoint(other.place) for other in others) for one in own) for own, others in pairs)
+        for pairs in (((lefts, rights), (rights, lefts)), (firsts, firsts[::-1]))
     )
 
 
-def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[float], list[Place]]]:
+def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[float], list[Seen]]]:
     """Yield (the elements along it, the places of axes of length 1 beside it) of each axis of a parameter."""
     if program.shapes.get(program.tape.parameters.get(name, -1)) != numbers.shape:  # this form of the tape has another
         return
@@ -98,18 +110,22 @@ def _of_axes(program: Program, name: str, numbers: Array) -> Iterator[tuple[set[
         if met is not None:
             own = np.moveaxis(numbers, axis, 0).reshape(length, -1)[:, 0].astype(float)
             labels = np.append(0.0, own)[met.places.astype(int)]
-            every = itertools.chain(_before(program, met.value, labels), _behind(program, met.value, labels))
-            yield set(own), [place for place in every if place]
+            yield set(own), [*_before(program, met.value, labels), *_behind(program, met.value, labels)]
 
 
-def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
-    """Yield places in layouts that split a value, past functions of it, sums and products with parameters."""
+def _behind(program: Program, value: int, labels: Array, first: bool = True) -> Iterator[Seen]:
+    """Yield places in layouts that split a value, past functions of it, sums and products with parameters.
+
+    Args:
+      first: see Seen.
+    """
     for at, slot in program.readers(value):
-        node = program.tape.nodes[at]
+        node, places = program.tape.nodes[at], list[Place]()
         if node.kind == "layout" and len(node.inputs) == 1:
             passed = tried(node.run, labels)
-            yield from _places(program, node, labels, False) if _is_reshape(node) else _cuts(program, node, labels)
-            yield from _repeats(program, node, labels)
+            split = _places(program, node, labels, False) if _is_reshape(node) else _cuts(program, node, labels)
+            places = [place for place in (*split, *_repeats(program, node, labels)) if place]
+            yield from (Seen(place, first) for place in places)
         elif node.kind in ("add", "mul") and not program.active.intersection(node.inputs) - {value}:
             passed = program.labelled(node, slot, labels)
         elif node.kind == "other" and program.shapes[node.output] == labels.shape:
@@ -117,15 +133,19 @@ def _behind(program: Program, value: int, labels: Array) -> Iterator[Place]:
         else:
             continue
         if passed is not None:
-            yield from _behind(program, node.output, passed)
+            yield from _behind(program, node.output, passed, first and not places)
 
 
-def _before(program: Program, value: int, labels: Array) -> Iterator[Place]:
+def _before(program: Program, value: int, labels: Array) -> Iterator[Seen]:
     """Yield places in the layouts that join what a value is made of, past functions of each element."""
+    first = True
     while (node := program.maker(value)) is not None:
         made = [number for number in node.inputs if number in program.active]
         if node.kind == "layout":
-            yield from _places(program, node, labels, True) if _is_reshape(node) else _joins(program, node, labels)
+            joined = _places(program, node, labels, True) if _is_reshape(node) else _joins(program, node, labels)
+            places = [place for place in joined if place]
+            yield from (Seen(place, first) for place in places)
+            first = first and not places
         if len(made) != 1 or node.kind == "product":
             return
         (value,) = made

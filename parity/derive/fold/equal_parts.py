@@ -129,24 +129,22 @@ def _numbered(program: Program, values: Sequence[int], axis: int | None) -> dict
     return found
 
 
-def shows_number(program: Program, name: str, axis: int, count: int, inner: int) -> bool:
-    """Tell whether the code has the number of parts of an axis, as it picks each by its index or cuts evenly.
+def picked_parts(program: Program, name: str, axis: int, count: int, inner: int) -> set[int]:
+    """Return which parts of an axis the code has as single ones in every model: it picks them by index or cuts evenly.
 
     A part that it takes as a range, y[:, :r], may be longer in another model; an index drops the axis.
 
     Args:
-      inner: how many indices of the axis one step from part to part passes.
+      count: how many parts there are. inner: how many indices of the axis one step from part to part passes.
     """
     found, picked = _indices(program, name, axis), set[int]()
-    if found is None:
-        return False
-    for node in found.passed():
+    for node in found.passed() if found else ():
         even = node.name in EVEN
         dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
-        if node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
+        if found and node.kind == "layout" and node.inputs[0] in found.labels and (even or dropped > 0):
             read, taken = (np.unique((found.labels[n] - 1) // inner % count) for n in (node.inputs[0], node.output))
             picked.update(map(int, taken if len(taken) == 1 < len(read) else ()))
-    return picked == set(range(count))
+    return picked
 
 
 def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
@@ -246,7 +244,8 @@ class _Indices:
         elif node.kind == "product":
             passed = self._convolved(node, own[0], own[1], shape)
         else:
-            passed = fitted(next(some for some in own if some is not None), shape)
+            value = next(number for number in node.inputs if number in self.labels)
+            passed = fitted(self.program, node, value, self.labels[value])
         if passed is not None and passed.any():
             self.labels[node.output] = passed
             self.size += passed.size
@@ -279,7 +278,7 @@ class _Indices:
         if kernel is not None and (kernel == (own := kernel[(slice(None), *[slice(1)] * (kernel.ndim - 1))])).all():
             return np.broadcast_to(np.swapaxes(own, 0, 1), shape)
         each = node.window is not None and node.window.groups == shape[1] == self.program.shapes[node.inputs[0]][1]
-        return fitted(x, shape) if each and x is not None else None
+        return fitted(self.program, node, node.inputs[0], x) if each and x is not None else None
 
     def _joined(self, several: Sequence[Array]) -> Array:
         total = several[0]

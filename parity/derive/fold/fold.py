@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from parity.derive.match.hints import Hint
 from parity.derive.trace.tape import Array
+from specs.notation.axes import Dim
 from specs.notation.lines import Line, Misfit
 from specs.notation.paths import escaped, match, normal
 from specs.numbers import exact
 from specs.table import Table, TableError
 
 from .blocks import folded
-from .equal_parts import shows_number
+from .equal_parts import picked_parts
 from .facts import Facts, Group, components
 from .followed import stated
 from .letters import apart_from_holes, own_letters, with_met_letters
@@ -60,29 +62,54 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
 def _by_chance(table: DerivedTable, facts: Facts, counted: Collection[str]) -> dict[str, None]:
     """Return which of some numbers of parts that lines state no model's code shows: they may be others in another."""
     stated = ((line, part) for line in table.lines for array in line.arrays for part in array.parts())
-    return {
+    numbers = {
         str(part): None
         for line, part in stated
         if str(part) in counted and not any(_shows(line, part.name, table, facts, side) for side in (0, 1))
     }
+    ones = (_single(line, table, facts, side) for line in table.lines for side in range(len(facts.programs)))
+    return numbers | dict.fromkeys(itertools.chain(*ones))
+
+
+def _single(line: Line, table: DerivedTable, facts: Facts, side: int) -> Iterator[str]:
+    """Yield "1 in (g 1+s d)" for a part that alone has one piece, unless this side's code picks it by its index.
+
+    With several heads of queries for each head of keys it has several. In (g r+1+1 d) two parts have one piece, as
+    there are as many groups as heads of keys.
+    """
+    for name, axis, dim in _dimensions(line, table, side):
+        lengths = [[line.lengths.get(one.name) or table.sizes.get(one.name, 1) for one in own] for own in dim.factors]
+        for at, factor in enumerate(dim.factors if len(dim.factors) > 1 else ()):
+            ones = [k for k, part in enumerate(factor) if not part.name]
+            if len(ones) == 1 < len(factor):
+                inner = math.prod(map(sum, lengths[at + 1 :]))
+                picked = picked_parts(facts.programs[side], name, axis, sum(lengths[at]), inner)
+                yield from [] if sum(lengths[at][: ones[0]]) in picked else [f"1 in {dim}"]
+
+
+def _dimensions(line: Line, table: DerivedTable, side: int) -> Iterator[tuple[str, int, Dim]]:
+    """Yield (a parameter, an axis, how it is composed) of each array of one side: of blocks that of the first one."""
+    shapes = (table.known, table.like)[side]
+    for array in (line.left, line.right)[side].arrays:
+        name = next((name for name in shapes if match(array.path, name)), "")
+        yield from ((name, axis, dim) for axis, dim in enumerate(array.axes or () if name else ()))
 
 
 def _shows(line: Line, letter: str, table: DerivedTable, facts: Facts, side: int) -> bool:
     """Tell whether the code of one side shows how many parts an axis has."""
     shapes = (table.known, table.like)[side]
-    for array in (line.left, line.right)[side].arrays:
-        name = next((name for name in shapes if match(array.path, name)), "")
-        for axis, dim in enumerate(array.axes or () if name else ()):
-            names = [factor[0].name for factor in dim.factors if len(factor) == 1]
-            if letter not in names or len(names) == 1:
-                continue
-            lengths = [line.lengths.get(one) or table.sizes.get(one, 0) for one in names]
-            at = names.index(letter)
-            if len(names) < len(dim.factors) or math.prod(lengths) != shapes[name][axis]:
-                return True  # several terms, or a window
-            if letter == names[-1]:  # elements in turn: the code takes every second one, as rotary positions do
-                return True
-            return shows_number(facts.programs[side], name, axis, lengths[at], math.prod(lengths[at + 1 :]))
+    for name, axis, dim in _dimensions(line, table, side):
+        names = [factor[0].name for factor in dim.factors if len(factor) == 1]
+        if letter not in names or len(names) == 1:
+            continue
+        lengths = [line.lengths.get(one) or table.sizes.get(one, 0) for one in names]
+        at = names.index(letter)
+        if len(names) < len(dim.factors) or math.prod(lengths) != shapes[name][axis]:
+            return True  # several terms, or a window
+        if letter == names[-1]:  # elements in turn: the code takes every second one, as rotary positions do
+            return True
+        picked = picked_parts(facts.programs[side], name, axis, lengths[at], math.prod(lengths[at + 1 :]))
+        return picked == set(range(lengths[at]))
     return False
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.axis_roles import axis_roles, follows
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
@@ -210,24 +211,37 @@ def _row(
         )
         for name, axes in parts.items()
     ]
-    texts[0].insert(split.group - count, _composition(parts, split))
+    texts[0].insert(split.group - count, _composition(parts, split, names, side))
     return Row(tuple(sides), ((whole.path if whole.stacked else escaped(whole.path), " ".join(texts[0])),))
 
 
-def _composition(parts: Parts, split: Split) -> str:
-    """Return the axis of the parts: "(o+p)", "(g r+1+1 d)"."""
+def _composition(parts: Parts, split: Split, names: Names, side: int) -> str:
+    """Return the axis of the parts: "(o+p)", "(g r+1+1 d)".
+
+    Of several pieces of a width, the only one of length 2 states it where it is a pair: it stays one in wider heads.
+    """
     total = "+".join(composed(axes.target[split.part]) for axes in parts.values())
-    group, width = (
-        next((" ".join(_with_lengths(axes.target[d])) for axes in parts.values() if axes.target[d]), "")
-        for d in (split.group, split.width)
-    )
-    return f"({' '.join(filter(None, (group, total, width)))})"
+    groups, widths = ([axes.target[at] for axes in parts.values()] for at in (split.group, split.width))
+    group, width = ([atom.name for atom in next(filter(None, pieces), ())] for pieces in (groups, widths))
+    twos = [at for at, atom in enumerate(widths[0]) if atom.length == PAIR]
+    if len(width) > 1 and len(twos) == 1 and _are_pairs(parts, [atoms[twos[0]] for atoms in widths], names, side):
+        width[twos[0]] += f"={PAIR}"
+    return f"({' '.join(filter(None, (*group, total, *width)))})"
 
 
-def _with_lengths(atoms: Sequence[Atom]) -> list[str]:
-    """Return the names of pieces; of several, the only one of length 2 states it: pairs stay pairs in wider heads."""
-    pairs = [atom for atom in atoms if atom.length == PAIR] if len(atoms) > 1 else []
-    return [atom.name + f"={PAIR}" * (pairs == [atom]) for atom in atoms]
+def _are_pairs(parts: Parts, pieces: Sequence[Atom], names: Names, side: int) -> bool:
+    """Tell whether a piece is of pairs of channels that rotary positions turn: one side has these as neighbours.
+
+    Heads may be neighbours, too: a run shows them.
+
+    Args:
+      pieces: that of each part. names, side: see Target.
+    """
+    for name, atom in zip(parts, pieces, strict=True) if names.programs else ():
+        if follows(axis_roles(names.programs[side], name, atom.axis).heads, atom.length, atom.inner):
+            return False
+    last = (atoms[-1] for axes in parts.values() for atoms in axes.target if atoms)
+    return any(atom.inner == 1 for atom in pieces) or any(atom is piece for atom in last for piece in pieces)
 
 
 def _letters(part_names: list[str], whole: Whole, in_groups: bool, names: Names) -> Sequence[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.derive.limits import LARGE_ORIGINS
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, along, elements
+from parity.derive.trace.tape import Array, Node, along, elements, tried
 
 Sources = frozenset[str]
 
@@ -218,9 +218,10 @@ class _Finder:
             return np.broadcast_to(_along(known[own[0][0]], own[0][1]), shape) if own else np.zeros(shape)
         if node.kind == "product":
             known = {n: known[n] for n in node.inputs[:1] if n in known}
-        of = [found for n, found in known.items() if n in self.program.active] or [*known.values()]
-        whole = [found for found in of if found.shape == shape]
-        return self._joined([fitted(found, shape) for found in whole or of]) if of else np.zeros(shape)
+        of = {n: found for n, found in known.items() if n in self.program.active} or known
+        whole = {n: found for n, found in of.items() if found.shape == shape} or of
+        several = [fitted(self.program, node, n, found) for n, found in whole.items()]
+        return self._joined(several) if several else np.zeros(shape)
 
     def _full(self, name: str, number: int) -> Array:
         self.sets.append(frozenset([name]))
@@ -247,17 +248,59 @@ def _along(numbers: Array, axis: int) -> Array:
     return np.where((numbers == np.take(numbers, [0], axis)).all(axis, keepdims=True), np.take(numbers, [0], axis), 0)
 
 
-def fitted(numbers: Array, shape: tuple[int, ...]) -> Array:
-    """Return numbers in the shape of an operation's result, which may have pooled or dropped axes."""
-    ahead = max(0, len(shape) - numbers.ndim)
-    for dropped in itertools.combinations(range(numbers.ndim)[::-1], max(0, numbers.ndim - len(shape))):
-        kept = [n for axis, n in enumerate(numbers.shape) if axis not in dropped]
-        pooled = [axis for axis, n in enumerate(kept) if n not in (1, shape[axis + ahead])]
-        if pooled and dropped:
-            continue
-        for axis in dropped:
-            numbers = _along(numbers, axis).squeeze(axis)
-        for axis in pooled:
-            numbers = _along(numbers, axis)
-        return np.broadcast_to(numbers, shape)
-    return np.zeros(shape)
+def fitted(program: Program, node: Node, value: int, numbers: Array) -> Array:
+    """Return numbers of an operand's elements in the shape of an operation's result, which may pool or drop axes.
+
+    Args:
+      value: the operand. Returns: 0 for all where nothing tells which axes the operation drops.
+    """
+    shape = program.shapes[node.output]
+    dropped = program.once(_dropped, node.output, value) if numbers.ndim > len(shape) else ()
+    if dropped is None:
+        return np.zeros(shape)
+    for axis in dropped:
+        numbers = _along(numbers, axis).squeeze(axis)
+    ahead = len(shape) - numbers.ndim
+    for axis in (axis for axis, n in enumerate(numbers.shape) if n not in (1, shape[axis + ahead])):
+        numbers = _along(numbers, axis)
+    return np.broadcast_to(numbers, shape)
+
+
+def _dropped(program: Program, output: int, value: int) -> Sequence[int] | None:
+    """Return the axes of an operand that its operation drops, the last one first; None where nothing tells which.
+
+    Shapes tell it unless axes are equally long. Then the operation's results do: new numbers at the first index of an
+    axis that remains change the results at its first index alone.
+    """
+    node, before, after = program.tape.nodes[program.makers[output]], program.shapes[value], program.shapes[output]
+    options = []
+    for dropped in itertools.combinations(range(len(before))[::-1], len(before) - len(after)):
+        kept = [axis for axis in range(len(before)) if axis not in dropped]
+        if all(before[axis] in (1, n) for axis, n in zip(kept, after, strict=True)):
+            options.append((dropped, [(axis, at) for at, axis in enumerate(kept) if before[axis] > 1]))
+    if len(options) < 2:
+        return options[0][0] if options else None
+    numbers = np.random.default_rng(0)
+    operands = [
+        program.indices[n] if n in program.indices else numbers.uniform(0.5, 1.5, program.shapes[n])
+        for n in node.inputs
+    ]
+    changed = {axis: _changed(node, operands, value, axis, numbers) for axis in {a for _, k in options for a, _ in k}}
+    return next((dropped for dropped, kept in options if all(_is_first(changed[a], at) for a, at in kept)), None)
+
+
+def _changed(
+    node: Node, operands: Sequence[Array], value: int, axis: int, numbers: np.random.Generator
+) -> Array | None:
+    """Tell which results change with an operand at the first index of an axis; None if the operation refuses them."""
+    others = [*operands]
+    for slot in (slot for slot, number in enumerate(node.inputs) if number == value):
+        new = numbers.uniform(0.5, 1.5, others[slot].shape)
+        others[slot] = np.where(along(np.arange(new.shape[axis]), axis, new.ndim) == 0, new, others[slot])
+    one, other = tried(node.run, *operands), tried(node.run, *others)
+    return None if one is None or other is None else one != other
+
+
+def _is_first(changed: Array | None, axis: int) -> bool:
+    """Tell whether results change at the first index of an axis alone."""
+    return changed is not None and {*np.nonzero(changed)[axis].tolist()} == {0}
