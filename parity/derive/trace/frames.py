@@ -6,6 +6,8 @@ import inspect
 import os
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import convert
@@ -14,6 +16,25 @@ from convert.version import PACKAGES
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(convert.__file__)))
 FLOORS = tuple(os.path.join(OURS, floor, "") for floor in PACKAGES)
 INSTALLED = tuple(os.path.join(path, "") for path in {*sysconfig.get_paths().values()} if path)
+
+
+class Ended(Exception):
+    """Code of the user's that would end the program, as by sys.exit."""
+
+
+@contextmanager
+def without_end() -> Iterator[None]:
+    """Run the user's code. Raises: Ended in place of what is no Exception, but for Ctrl-C and a request to end."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, KeyboardInterrupt) or last.filename.startswith(FLOORS):  # on a signal
+            raise
+        why = " (the code ends the program: let it return, or raise an error)" * isinstance(error, SystemExit)
+        raise Ended(f"{message(error)}{why}").with_traceback(error.__traceback__) from None
 
 
 def line_of(error: BaseException) -> str:
@@ -46,4 +67,6 @@ def shown(file: str) -> str:
 def message(error: BaseException) -> str:
     """Return an error's type and the first paragraph of its text."""
     text = " ".join(str(error).strip().split("\n\n")[0].split())
+    if isinstance(error, Ended):  # whose text has the type of what was raised
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,7 +12,7 @@ import numpy as np
 from convert.errors import UsageError
 
 from .call import Call
-from .frames import message
+from .frames import message, without_end
 from .outputs import Named, listed
 from .tape import Array, Tape
 
@@ -126,7 +126,8 @@ class ModuleSide(ABC):
         """Call the model with tensors by name, and return its result as tensors."""
         args, kwargs = self.call.bind(inputs)
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
-        result = self.call.output(method(*args, **kwargs))
+        with without_end():
+            result = self.call.output(method(*args, **kwargs))
         leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
         self.named = Named.of(leaves)
         arrays = [leaf for _, leaf in leaves if leaf is not None]
