@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -50,7 +51,7 @@ def noise_of(
 
 
 def _error(truth: Recording, r: Recording, name: str, scale: float | None) -> float:
-    return worst(*without_shared(truth.arrays[name], r.arrays[name]), scale).error
+    return worst(*without_shared(truth.arrays[name], r.arrays[name], math.inf), scale).error
 
 
 def _agreements(
@@ -84,7 +85,7 @@ def _below_float64(
     truth, *sides = (np.where(nans, 0.0, double(r.arrays[name])) for r in (a.truth, a, b))
     errors = [
         replace(
-            worst(*without_shared(truth, array), scale).between(copy, r.label),
+            worst(*without_shared(truth, array, math.inf), scale).between(copy, r.label),  # the copies' fills agree
             sides=(copy, r.label),
         )
         for r, array in zip((a, b), sides, strict=True)
@@ -138,6 +139,6 @@ def _largest_of(size: Mapping[str, float], run: str) -> float:
 
 
 def largest(array: np.ndarray) -> float:
-    """Return the largest finite element; 0 where an element is NaN."""
-    values = np.abs(double(array))
-    return 0.0 if np.isnan(values).any() else float(values[np.isfinite(values)].max(initial=0.0))
+    """Return the largest finite element, but for what a mask fills in beside others; 0 where an element is NaN."""
+    values = np.abs(without_shared(array, array)[0])
+    return 0.0 if np.isnan(double(array)).any() else float(values[np.isfinite(values)].max(initial=0.0))
