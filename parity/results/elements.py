@@ -86,7 +86,8 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
 
     Other shapes, NaNs, infinities and empty arrays are infinitely wrong: never a pass by accident.
     """
-    a, b = double(a), double(b)
+    exact = _gap(a, b) if are_integers(a, b) else None
+    a, b = (np.asarray(a), np.asarray(b)) if exact is not None else (double(a), double(b))
     if a.shape != b.shape:
         cause = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
         return Worst(math.inf, cause=cause, word=OTHER_SHAPE, shapes=(a.shape, b.shape))
@@ -98,23 +99,37 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
         values = float(a[index]), float(b[index])
         cause = f"not finite at {list(index)}: {_word(values[0])} and {_word(values[1])}"
         return Worst(math.inf, index, *values, cause, word="NaN" if any(map(math.isnan, values)) else "")
-    difference = np.abs(a - b)
+    difference = np.abs(a - b) if exact is None else exact
     index = _at(difference, int(np.argmax(difference)))
-    largest = float(np.max(np.abs(a))) if scale is None else scale
+    largest = float(np.max(np.abs(double(a)))) if scale is None else scale
     remark = f"relative to {measured(largest)}" + (f", the largest element {IN_FIRST}" if scale is None else "")
     error = float(difference[index]) / (largest or 1.0)
-    return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
+    return Worst(error, index, a[index].item(), b[index].item(), remark=remark if largest else "absolute")
+
+
+def are_integers(a: Any, b: Any) -> bool:
+    """Tell whether both arrays have integers: rounding does not change them, and no float has all large ones."""
+    return all(np.asarray(array).dtype.kind in "iu" for array in (a, b))
+
+
+def _gap(a: Any, b: Any) -> np.ndarray:
+    """Return |a - b| of integers, at least 1 where they differ, though they may be one number in float64."""
+    if np.shape(a) != np.shape(b):
+        return np.zeros(0)
+    return np.where(np.not_equal(a, b), np.maximum(np.abs(double(a) - double(b)), 1.0), 0.0)
 
 
 def without_shared(a: Any, b: Any, rounding: float = FILL_ROUNDING) -> tuple[np.ndarray, np.ndarray]:
     """Return both in float64, with 0 wherever both have NaN, or what masks have: the same infinity or the same fill.
 
-    Infinities and fills stay where they are all that is left. Arrays of other shapes are returned as they are. What
-    agrees in its other elements is not thereby proven: see `shared_nans`.
+    Integers are returned as they are. Infinities and fills stay where they are all that is left, and so do arrays of
+    other shapes. What agrees in its other elements is not thereby proven: see `shared_nans`.
 
     Args:
       rounding: relative difference up to which fills are the same; see `shared_fills`.
     """
+    if are_integers(a, b):
+        return np.asarray(a), np.asarray(b)
     a, b = double(a), double(b)
     if a.shape != b.shape:
         return a, b
@@ -152,7 +167,7 @@ def shared_nans(a: Any, b: Any) -> np.ndarray:
 
 def movement(a: Any, b: Any) -> np.ndarray:
     """Return |a - b| of two runs of one model in float64, 0 where that is no finite number, or both have a fill."""
-    a, b = without_shared(a, b, math.inf)
+    a, b = map(double, without_shared(a, b, math.inf))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
 
