@@ -11,10 +11,11 @@ from typing import Any
 from convert.errors import ConvertError, MissingFile, UsageError, called
 from convert.files import is_named_as_checkpoint
 from convert.version import PACKAGES
+from parity.running.ended import without_end
 from specs.words import count, hint, in_a_row
 
 from .trace.call import Call
-from .trace.frames import line_of, line_of_definition, message, without_end
+from .trace.frames import line_of, line_of_definition, message
 from .trace.sides import MODELS, is_model, without_variables
 from .user_modules import Imports
 

@@ -11,7 +11,7 @@ import pytest
 import convert
 from convert.errors import ConvertError, UsageError
 from parity.derive.command import run
-from parity.derive.trace.frames import Ended, without_end
+from parity.running.ended import Ended, without_end
 
 torch = pytest.importorskip("torch")
 

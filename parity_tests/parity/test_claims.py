@@ -295,14 +295,18 @@ def test_one_step_of_training_compares_trained_arrays_or_nothing() -> None:
 
 
 @pytest.mark.parametrize("check", ["forward", "single-step", "train"])
-def test_what_a_model_raises_is_its_own_failure(check: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ValueError("boom"), "ValueError: boom"), (SystemExit(0), "SystemExit: 0 (the code ends the program: let it")],
+)
+def test_what_a_model_raises_is_its_own_failure(check: str, error: BaseException, said: str) -> None:
     class Broken(Net):
         def forward(self, x: Any) -> Any:
-            raise ValueError("boom")
+            raise error
 
     report = parity.compare({"a": Net(), "b": Broken(), "c": Net()}, X, check, dtype="float64", steps=1)
     assert [(r.pair, r.grade) for r in report] == [("a-b", "failed"), ("a-c", "agrees"), ("b-c", "failed")]
-    assert report.results[0].cause.startswith("b: ValueError: boom (") and __file__ in report.results[0].cause
+    assert report.results[0].cause.startswith(f"b: {said}") and __file__ in report.results[0].cause
     assert parity.compare({"b": Broken(), "a": Net()}, X, check, steps=1).results[0].grade == "failed"
 
 

@@ -6,35 +6,15 @@ import inspect
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import convert
 from convert.version import PACKAGES
+from parity.running.ended import Ended
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(convert.__file__)))
 FLOORS = tuple(os.path.join(OURS, floor, "") for floor in PACKAGES)
 INSTALLED = tuple(os.path.join(path, "") for path in {*sysconfig.get_paths().values()} if path)
-
-
-class Ended(Exception):
-    """Code of the user's that would end the program, as by sys.exit."""
-
-
-@contextmanager
-def without_end() -> Iterator[None]:
-    """Run the user's code. Raises: Ended in place of what is no Exception, but for Ctrl-C and a request to end."""
-    try:
-        yield
-    except Exception:
-        raise
-    except BaseException as error:
-        *_, last = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, KeyboardInterrupt) or last.filename.startswith(FLOORS):  # on a signal
-            raise
-        why = " (the code ends the program: let it return, or raise an error)" * isinstance(error, SystemExit)
-        raise Ended(f"{message(error)}{why}").with_traceback(error.__traceback__) from None
 
 
 def line_of(error: BaseException) -> str:

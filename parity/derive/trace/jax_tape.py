@@ -16,11 +16,11 @@ from jax.extend import core
 
 from convert.errors import UsageError
 from parity.derive.limits import LARGE_DRAW
+from parity.running.ended import without_end
 from specs.words import in_a_row
 
 from .call import WIDE, Call, flatten, rebuild
 from .cotangents import GradientSink, Take, cotangents
-from .frames import without_end
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
 from .jax_recorder import Reader

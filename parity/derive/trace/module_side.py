@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from convert.errors import UsageError
+from parity.running.ended import without_end
 
 from .call import Call
-from .frames import message, without_end
+from .frames import message
 from .outputs import Named, listed
 from .tape import Array, Tape
 
