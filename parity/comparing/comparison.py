@@ -27,6 +27,7 @@ from parity.judging.judge import Subject, judge
 from parity.report import Report, Result
 from parity.results.tolerance import CHECKS
 from parity.results.unequal_weights import UnequalWeights, unequal
+from parity.running.ended import without_end
 from parity.running.job import cause_of, raised
 from parity.running.recording import Recording, mark_random, precision_kept, record
 from ports.port import Port
@@ -145,7 +146,8 @@ def _recorded(
 ) -> Recording:
     """Record a model; what it raises becomes the recording's cause."""
     try:
-        return record(port, inputs, check, label, reference, steps)
+        with without_end():
+            return record(port, inputs, check, label, reference, steps)
     except UsageError as error:
         raise UsageError(f"{label}: {error.message}") from None
     except Exception as error:  # a model is its user's code: anything may be wrong with it

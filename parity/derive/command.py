@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
 from convert.errors import ConvertError, UsageError, called, printable
+from convert.files import files_of
 from convert.progress import Status
 from convert.running import dumps
 from convert.table.file import load
@@ -55,16 +57,15 @@ def run(
     Raises: UsageError for files and functions that do not fit; ConvertError for places that cannot be written.
     """
     files = [parsed(text)[0] for text in (left, right)]
-    for path in filter(None, (out, report)):
-        check_page(path)
-        check_path(files, path, force)
-    with Status() as status, redirect_stdout(sys.stderr), Imports() as imports:  # of the user's code, which may print
+    files += [*filter(None, [start]), *(files_of(left_weights) if left_weights else ())]
+    _check_targets(files, out, report, force)
+    with Status() as status, _to_standard_error(), Imports() as imports:
         derivation, sides = _derived(left, right, start, left_weights, status.show, imports)
     frameworks = derivation.table.sides
     derivation = replace(derivation, table=_with_names(derivation.table, left, right))
     saved = out if derivation.table.lines else None
     if saved:
-        derivation.table.save(saved)
+        _save(derivation.table, saved)
     if report:
         options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
         flags = {"--json": as_json, "--quiet": quiet, "--force": force}
@@ -79,6 +80,46 @@ def run(
     else:
         _print(derivation, out, quiet, table=out is None and not (quiet and report), report=report)  # whose page has it
     return 0 if derivation.proven else 1
+
+
+def _check_targets(sources: Sequence[str], out: str | None, report: str | None, force: bool) -> None:
+    """Check that the Table and the page may be written, before anything is run. Raises: ConvertError.
+
+    Args:
+      sources: all files that are read.
+    """
+    for path in filter(None, (out, report)):
+        check_page(path)
+        check_path(sources, path, force)
+        try:  # the system does not say of each folder, as of /proc, that it takes no files
+            if not os.path.exists(path):
+                tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))).close()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror}: give another place") from error
+    if out and report and os.path.realpath(out) == os.path.realpath(report):
+        raise UsageError(f"{report}: is the file of -o and of --report: give two names")
+
+
+def _save(table: Table, out: str) -> None:
+    """Save a Table. Raises: ConvertError where the system does not let it."""
+    try:
+        table.save(out)
+    except OSError as error:
+        raise ConvertError(f"{out}: {error.strerror}") from error
+
+
+@contextmanager
+def _to_standard_error() -> Iterator[None]:
+    """Send what the user's code prints to standard error, also what C code and other processes print."""
+    with ExitStack() as stack:
+        if sys.stdout is not None and sys.stderr is not None:  # closed by the shell: other files may have these numbers
+            sys.stdout.flush()
+            own = os.dup(1)
+            stack.callback(os.close, own)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, own, 1)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
 
 
 def _write_page(

@@ -11,6 +11,7 @@ from typing import Any
 from convert.errors import ConvertError, MissingFile, UsageError, called
 from convert.files import is_named_as_checkpoint
 from convert.version import PACKAGES
+from parity.running.ended import without_end
 from specs.words import count, hint, in_a_row
 
 from .trace.call import Call
@@ -57,7 +58,7 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
         raise UsageError(f"{path}: is not a Python file")
     module, folder = importlib.util.module_from_spec(spec), os.getcwd()
     try:
-        with imports.of(path):
+        with imports.of(path), without_end():
             spec.loader.exec_module(module)
             if not callable(getattr(module, name, None)):
                 functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -68,7 +69,7 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
             result = function()
     except UsageError:
         raise
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
+    except Exception as error:  # the user's code may raise anything
         why = _explained(error, os.path.dirname(os.path.join(folder, path)))
         raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{why}") from error
     finally:
@@ -76,10 +77,8 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
 
 
-def _explained(error: BaseException, folder: str) -> str:
-    """Explain code that ends the program, and imports that fail; "" for all else. Args: folder: of the user's file."""
-    if isinstance(error, SystemExit):
-        return " (the code ends the program: let it return, or raise an error)"
+def _explained(error: Exception, folder: str) -> str:
+    """Explain imports that fail; "" for all else. Args: folder: of the user's file."""
     if not isinstance(error, ImportError):
         return ""
     if "attempted relative import" in str(error):

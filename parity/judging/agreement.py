@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.results import tolerance as limits
-from parity.results.elements import IN_FIRST, Worst, by_feature, double, feature_axis, movement, without_shared, worst
+from parity.results.elements import (
+    IN_FIRST,
+    Worst,
+    are_integers,
+    by_feature,
+    double,
+    feature_axis,
+    movement,
+    without_shared,
+    worst,
+)
 from parity.running.recording import Recording
 from specs.numbers import measured
 
@@ -50,15 +60,16 @@ def agree(
         the reason for it.
     """
     left, right = without_shared(a.arrays[name], b.arrays[name])
-    base = limits.FLOAT64[check.replace("single-step", "layers")]
+    exact = are_integers(left, right)
+    base = limits.INTEGERS if exact else limits.FLOAT64[check.replace("single-step", "layers")]
     whole = worst(left, right, scale).between(a.label, b.label)
-    size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0
-    fixed = limits.FIXED[check.replace("single-step", "layers")]
+    size = scale or float(np.max(np.abs(double(left)), initial=0.0)) or 1.0
+    fixed = limits.WHOLE if exact else limits.FIXED[check.replace("single-step", "layers")]
     widened = [(float(values.max(initial=0.0)) / size, reason) for reason, values in allowed.items()]
     limit, reason = max((base, fixed), *widened, key=lambda pair: pair[0])
     verdict = Verdict(whole, limit, reason, limit <= limits.DROWNED)
     axis = feature_axis(check, name, left)
-    if axis is None or whole.cause:
+    if axis is None or whole.cause or exact:
         return verdict
     own, gap = by_feature(np.abs(left), axis), by_feature(np.abs(left - right), axis)
     parts = {fixed: base * own, **allowed, limits.FEATURE: np.full(1, limits.FEATURE_FLOOR * size)}
@@ -105,13 +116,15 @@ def _least(measured: Sequence[np.ndarray]) -> np.ndarray:
 def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Recording]) -> np.ndarray:
     """Return what float64 twins may differ by, feature by feature, where one of them computes parts in float32.
 
-    An array that such a part returns has no noise against its own twin: a roundoff of each feature is the least.
+    An array that such a part returns has no noise against its own twin: a roundoff of each feature is the least, but
+    for integers, which it does not change.
     """
     assert a.truth is not None
     single = limits.ROUNDOFF["float32"]
     array = np.abs(double(a.truth.arrays[name]))
     noise = rounding(check, name, everyone) * (single / limits.ROUNDOFF[a.dtype])
     least = single * by_feature(np.nan_to_num(array, nan=0.0, posinf=0.0), feature_axis(check, name, array))
+    least = least * (not are_integers(a.truth.arrays[name], a.arrays[name]))
     return np.asarray(limits.TWIN_FACTOR * np.maximum(noise, least))
 
 

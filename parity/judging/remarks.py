@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from parity.given.quoting import possessive, some
-from parity.results.elements import Worst, double, shared_nans
+from parity.results.elements import Worst, double, shared_fills, shared_nans
 from parity.results.tolerance import WIDE
 from parity.running.recording import ACTIVATIONS, Recording
-from specs.numbers import limit
+from specs.numbers import limit, measured
 from specs.words import count
 
 from .agreement import Verdict
@@ -33,7 +33,7 @@ def remarks(
         sentences.append(origins(a, b))
     if not off:
         sentences.append(_amplified(dtype, judged))
-    return [*sentences, _infinite(a, b, names), *notes(a, b)]
+    return [*sentences, _infinite(a, b, names), _filled(a, b, names), *notes(a, b)]
 
 
 def _amplified(dtype: str, judged: Mapping[str, Verdict]) -> str:
@@ -70,6 +70,16 @@ def _infinite(a: Recording, b: Recording, names: Sequence[str]) -> str:
     """List arrays that have infinities in both recordings: equal ones, or the array would differ."""
     equal = [n for n in names if all(r.arrays[n].dtype.kind == "f" and np.isinf(r.arrays[n]).any() for r in (a, b))]
     return f"{some(equal)} have infinities in both, which agree where all else does" if equal else ""
+
+
+def _filled(a: Recording, b: Recording, names: Sequence[str]) -> str:
+    """List arrays in which both recordings have the fill of a mask, which is no measure of the other elements."""
+    fills = {name: shared_fills(a.arrays[name], b.arrays[name]) for name in names}
+    some_of = [name for name, places in fills.items() if places.any() and not places.all()]
+    if not some_of:
+        return ""
+    value = measured(float(double(a.arrays[some_of[0]])[fills[some_of[0]]][0]))
+    return f"{some(some_of)} have {value} in both, as of a mask: errors are relative to the other elements"
 
 
 def nans(a: Recording, b: Recording, names: Sequence[str]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from parity.results import tolerance as limits
-from parity.results.elements import double, shared_nans, without_shared, worst
+from parity.results.elements import are_integers, double, shared_nans, without_shared, worst
 from parity.running.recording import Recording
 from specs.kinds import STATISTICS
 
@@ -50,7 +52,7 @@ def noise_of(
 
 
 def _error(truth: Recording, r: Recording, name: str, scale: float | None) -> float:
-    return worst(*without_shared(truth.arrays[name], r.arrays[name]), scale).error
+    return worst(*without_shared(truth.arrays[name], r.arrays[name], math.inf), scale).error
 
 
 def _agreements(
@@ -81,10 +83,11 @@ def _below_float64(
         remark = f"{about}between the float64 copies of both models"
         return replace(exact, worst=replace(exact.worst, remark=remark), copies=True)
     copy, nans = f"{a.label} in float64", shared_nans(a.arrays[name], b.arrays[name])
-    truth, *sides = (np.where(nans, 0.0, double(r.arrays[name])) for r in (a.truth, a, b))
+    known = (r.arrays[name] for r in (a.truth, a, b))
+    truth, *sides = (np.where(nans, 0.0, double(array)) if nans.any() else array for array in known)
     errors = [
         replace(
-            worst(*without_shared(truth, array), scale).between(copy, r.label),
+            worst(*without_shared(truth, array, math.inf), scale).between(copy, r.label),  # the copies' fills agree
             sides=(copy, r.label),
         )
         for r, array in zip((a, b), sides, strict=True)
@@ -107,7 +110,9 @@ def _limits(
     for name, own in least.items():
         size = scales.get(name) or largest(a.truth.arrays[name]) or 1.0
         moved = limits.SPREAD_FACTOR.get(a.dtype, 0.0) * float(agreement.spread(name, everyone).max()) / size
-        measured = limits.below(own, typical[_group(check, name)], a.dtype, check)
+        exact = are_integers(a.arrays[name], a.truth.arrays[name])
+        rounded = partial(limits.below, typical=typical[_group(check, name)], check=check)
+        measured = (limits.below_of_integers if exact else rounded)(own, dtype=a.dtype)
         bounds[name] = limits.Limit(moved, limits.amplified(a.dtype)) if moved > measured.value else measured
     return bounds
 
@@ -138,6 +143,6 @@ def _largest_of(size: Mapping[str, float], run: str) -> float:
 
 
 def largest(array: np.ndarray) -> float:
-    """Return the largest finite element; 0 where an element is NaN."""
-    values = np.abs(double(array))
-    return 0.0 if np.isnan(values).any() else float(values[np.isfinite(values)].max(initial=0.0))
+    """Return the largest finite element, but for what a mask fills in beside others; 0 where an element is NaN."""
+    values = np.abs(double(without_shared(array, array)[0]))
+    return 0.0 if np.isnan(double(array)).any() else float(values[np.isfinite(values)].max(initial=0.0))

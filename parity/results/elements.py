@@ -11,6 +11,9 @@ import numpy as np
 from specs.numbers import apart, measured, short
 
 OTHER_SHAPE = "other shape"  # in place of an error
+FILL = 1e6  # absolute value from which one number at several places is that of a mask, as -1e9 is: scores are smaller
+FILL_SPREAD = 1e-3  # relative difference of the largest and the smallest of such numbers: scores may be added to them
+FILL_ROUNDING = 2.0**-47  # 64 float64 roundoffs: relative difference of the same fill in two models
 IN_FIRST = "in the first model"  # whose values are what errors are relative to
 
 
@@ -83,7 +86,8 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
 
     Other shapes, NaNs, infinities and empty arrays are infinitely wrong: never a pass by accident.
     """
-    a, b = double(a), double(b)
+    exact = _gap(a, b) if are_integers(a, b) else None
+    a, b = (np.asarray(a), np.asarray(b)) if exact is not None else (double(a), double(b))
     if a.shape != b.shape:
         cause = f"shapes differ: {list(a.shape)} and {list(b.shape)}"
         return Worst(math.inf, cause=cause, word=OTHER_SHAPE, shapes=(a.shape, b.shape))
@@ -95,28 +99,64 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
         values = float(a[index]), float(b[index])
         cause = f"not finite at {list(index)}: {_word(values[0])} and {_word(values[1])}"
         return Worst(math.inf, index, *values, cause, word="NaN" if any(map(math.isnan, values)) else "")
-    difference = np.abs(a - b)
+    difference = np.abs(a - b) if exact is None else exact
     index = _at(difference, int(np.argmax(difference)))
-    largest = float(np.max(np.abs(a))) if scale is None else scale
+    largest = float(np.max(np.abs(double(a)))) if scale is None else scale
     remark = f"relative to {measured(largest)}" + (f", the largest element {IN_FIRST}" if scale is None else "")
     error = float(difference[index]) / (largest or 1.0)
-    return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
+    return Worst(error, index, a[index].item(), b[index].item(), remark=remark if largest else "absolute")
 
 
-def without_shared(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return both in float64, with 0 wherever both have NaN, or the same infinity, as masks have.
+def are_integers(a: Any, b: Any) -> bool:
+    """Tell whether both arrays have integers: rounding does not change them, and no float has all large ones."""
+    return all(np.asarray(array).dtype.kind in "iu" for array in (a, b))
 
-    Infinities stay where they are all that is left. Arrays of other shapes are returned as they are. What agrees in its
-    other elements is not thereby proven: see `shared_nans`.
+
+def _gap(a: Any, b: Any) -> np.ndarray:
+    """Return |a - b| of integers, at least 1 where they differ, though they may be one number in float64."""
+    if np.shape(a) != np.shape(b):
+        return np.zeros(0)
+    return np.where(np.not_equal(a, b), np.maximum(np.abs(double(a) - double(b)), 1.0), 0.0)
+
+
+def without_shared(a: Any, b: Any, rounding: float = FILL_ROUNDING) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, with 0 wherever both have NaN, or what masks have: the same infinity or the same fill.
+
+    Integers are returned as they are. Infinities and fills stay where they are all that is left, and so do arrays of
+    other shapes. What agrees in its other elements is not thereby proven: see `shared_nans`.
+
+    Args:
+      rounding: relative difference up to which fills are the same; see `shared_fills`.
     """
+    if are_integers(a, b):
+        return np.asarray(a), np.asarray(b)
     a, b = double(a), double(b)
     if a.shape != b.shape:
         return a, b
-    shared = nans = shared_nans(a, b)
-    infinite = np.isinf(a) & (a == b)
-    if not (nans | infinite).all():
-        shared = nans | infinite
+    shared = shared_nans(a, b)
+    for masked in (np.isinf(a) & (a == b), shared_fills(a, b, rounding)):
+        if not (shared | masked).all():
+            shared = shared | masked
     return (np.where(shared, 0.0, a), np.where(shared, 0.0, b)) if shared.any() else (a, b)
+
+
+def shared_fills(a: Any, b: Any, rounding: float = FILL_ROUNDING) -> np.ndarray:
+    """Return where both have the number with which a mask fills places, up to rounding: relative to it all is equal."""
+    a, b = double(a), double(b)
+    places = _filled(a) & _filled(b) if a.shape == b.shape else np.zeros(a.shape, bool)
+    if places.any() and rounding < math.inf:
+        with np.errstate(over="ignore"):  # of opposite signs
+            places[places] = np.abs(a[places] - b[places]) <= rounding * np.abs(a[places])
+    return places
+
+
+def _filled(array: np.ndarray) -> np.ndarray:
+    """Return where an array has one large number, or that number with smaller ones added."""
+    places = np.isfinite(array) & (np.abs(array) >= FILL)
+    values = array[places]
+    if values.size and np.ptp(values / values[0]) > FILL_SPREAD:
+        return np.zeros_like(places)
+    return places
 
 
 def shared_nans(a: Any, b: Any) -> np.ndarray:
@@ -126,8 +166,8 @@ def shared_nans(a: Any, b: Any) -> np.ndarray:
 
 
 def movement(a: Any, b: Any) -> np.ndarray:
-    """Return |a - b| in float64, 0 where that is no finite number."""
-    a, b = without_shared(a, b)
+    """Return |a - b| of two runs of one model in float64, 0 where that is no finite number, or both have a fill."""
+    a, b = map(double, without_shared(a, b, math.inf))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
 

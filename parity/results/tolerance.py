@@ -42,6 +42,9 @@ WEIGHTS_RTOL = 1e-9
 # stands beside large numbers shares their rounding: differences below 64 roundoffs of the largest of all are let pass.
 FEATURE_FLOOR = 2.0**-47
 
+# Integers are exact: this is below the least difference of two of 64 bits, relative to the largest.
+INTEGERS = 2.0**-65
+
 # A run may differ by this many times what it moves by when its weights move by eight roundoffs (recording.JITTER), the
 # least over frameworks. Deep networks whose BatchNorm sees few values amplify rounding by many decades in ten steps of
 # training; every other run stays within the limits above, which are the least that is asked for.
@@ -100,6 +103,7 @@ FIXED = {
     "train": TRAINED,
 }
 FEATURE = "64 float64 roundoffs of the array's largest value: this feature (a channel, a logit) shares its rounding"
+WHOLE = "integers have to be equal, as rounding does not change them"
 TWINS = (
     f"{TWIN_FACTOR:.0f} times the measured rounding of float32, as a model may compute parts in it: the float64 copies "
     "of both are compared, which differ already"
@@ -123,6 +127,13 @@ def typical(noises: list[float], dtype: str, check: str) -> float:
 
 def _lottery(dtype: str, check: str) -> bool:
     return check == "train" and dtype in ("float16", "bfloat16")
+
+
+def below_of_integers(noise: float, dtype: str) -> Limit:
+    """Return the tolerance of integers in a dtype below float64: that of their noise, as where values are rounded."""
+    factor = NOISE_FACTOR[dtype]
+    most = Limit(factor * noise, f"{factor:.0f} times this array's rounding in the most exact framework")
+    return most if noise else Limit(INTEGERS, WHOLE)
 
 
 def below(noise: float, typical: float, dtype: str, check: str) -> Limit:

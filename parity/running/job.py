@@ -16,6 +16,7 @@ from parity.given.targets import Target
 from parity.results.result import NO_PORT, NOT_INSTALLED
 from ports.runners.inputs import Inputs
 
+from .ended import Ended
 from .recording import Recording, mark_random, record
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
@@ -115,7 +116,8 @@ def raised(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1:] if len(lines) > LINES else lines  # of a long report, such as paddle's, the last line
     telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
-    return f"{type(error).__name__}: {cut(' '.join(telling))}{_place(error)}"
+    kind = "" if isinstance(error, Ended) else f"{type(error).__name__}: "
+    return f"{kind}{cut(' '.join(telling))}{_place(error)}"
 
 
 def _place(error: Exception) -> str:

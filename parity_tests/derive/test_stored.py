@@ -1,4 +1,4 @@
-"""Single integers and flags that one model alone stores and reads: a step, or whether it has been initialized."""
+"""Integers and flags that models store and read: a step, whether it has been initialized, an order, a mask."""
 
 from __future__ import annotations
 
@@ -147,3 +147,93 @@ def test_a_constant_of_zero_is_proven_where_no_state_has_it():
     assert table.apply({name: tensor.numpy() for name, tensor in stored.state_dict().items()}).keys() == {
         "a.weight", "b.weight", "b.bias",
     }  # fmt: skip
+
+
+ORDER, ALL = np.arange(6), np.ones(6, bool)
+
+
+@pytest.mark.parametrize(
+    ("values", "left", "right"),
+    [
+        (ORDER, lambda m, x: x[:, m.a.own], lambda m, x: x[:, m.a.own.argsort()]),
+        (ALL, lambda m, x: x.masked_fill(~m.a.own, 0), lambda m, x: x.masked_fill(~m.a.own, -1e4)),
+        (np.int8(0) * ORDER, lambda m, x: x + m.a.own, lambda m, x: x - m.a.own),
+        (np.array([2, 0, 1, 3, 4, 5]), lambda m, x: x[:, m.a.own], lambda m, x: x[:, m.a.own.argsort().argsort()]),
+    ],
+    ids=["order", "mask", "zero points", "equal"],
+)
+def test_arrays_that_both_read_are_proven_with_other_values_too(values: np.ndarray, left: Any, right: Any):
+    found = parity.derive(net(left, own=values), net(right, own=values), (X,))
+    alike = values[0] == 2
+    assert found.proven == alike and "a.own: a <-> a.own: a" in str(found.table)
+    assert alike or found.incomparable.startswith("equal only with these values of a.own: with others, outputs differ")
+
+
+def test_an_array_of_which_a_model_takes_no_other_values_is_not_shown():
+    def run(m: Any, x: Any) -> Any:
+        assert m.a.own.all() and len(m.a.own) == 6
+        return x * m.a.own
+
+    found = parity.derive(net(run, own=ALL), net(run, own=ALL), (X,))
+    assert not found.proven and found.unshown == ["a.own"]
+
+
+@pytest.mark.parametrize(
+    ("values", "reads", "said"),
+    [
+        (ORDER, lambda m, x: x[:, m.a.own], "0..5"),
+        (ALL, lambda m, x: x * m.a.own, "True (6 times)"),
+        (0 * ORDER.astype("i1"), lambda m, x: x + m.a.own, "0 (6 times)"),
+    ],
+    ids=["order", "mask", "zero points"],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+def test_arrays_of_a_new_model_that_one_side_alone_reads_prove_nothing(
+    values: np.ndarray, reads: Any, said: str, turned: bool
+):
+    pair = net(reads, own=values), net(plain)
+    found = parity.derive(*(pair[::-1] if turned else pair), (X,))
+    assert found.incomparable == f"{SAID}: a.own {said} on the {'right' if turned else 'left'}" and not found.proven
+
+
+def words(stored: bool) -> Net:
+    """Return embeddings of tokens, positions and kinds; the numbers of the latter two are stored, or in the code."""
+
+    def run(m: Any, ids: Any) -> Any:
+        positions = m.own[:, :4] if stored else np.s_[:4]
+        kinds = m.kinds[:, :4] if stored else torch.zeros_like(ids)
+        return m.b((m.a(ids) + m.positions.weight[positions] + m.types(kinds)).tanh())
+
+    embeddings = {
+        "a": torch.nn.Embedding(9, 6),
+        "positions": torch.nn.Embedding(8, 6),
+        "types": torch.nn.Embedding(2, 6),
+    }
+    made = Net(run, **embeddings, b=linear(6, 3))
+    if stored:
+        made.register_buffer("own", torch.arange(8)[None])
+        made.register_buffer("kinds", torch.zeros(1, 8, dtype=torch.int64))
+    return made
+
+
+def causal(stored: bool) -> Net:
+    """Return sums over earlier rows, of which a mask is computed from numbers that are stored, or in the code."""
+
+    def run(m: Any, x: Any) -> Any:
+        at = m.own[:3] if stored else torch.arange(3)
+        return m.b((at[:, None] >= at).to(x.dtype) @ m.a(x).tanh())
+
+    made = Net(run, a=linear(), b=linear(6, 3))
+    if stored:
+        made.register_buffer("own", torch.arange(5))
+    return made
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize(("model", "given"), [(words, TOKENS), (causal, X)], ids=["rows", "mask"])
+def test_arrays_that_pick_rows_or_that_the_other_model_has_in_its_code_are_proven(
+    model: Any, given: np.ndarray, turned: bool
+):
+    found = parity.derive(model(not turned), model(turned), (given,))
+    assert found.proven, str(found)
+    assert "kept at the model's own values, since the other side has no array for it: own" in str(found.table)

@@ -131,6 +131,16 @@ MISTAKES = {
         "def build():\n    return Net(3, 2), (X,)",
         r"the left model cannot be run with inputs of shape \[3, 4\] float64: .*two\.py:4: RuntimeError: mat1 and mat2",
     ),
+    "a model that ends the program": (
+        "class Net(torch.nn.Linear):\n    def forward(self, x):\n        raise SystemExit(0)\n"
+        "def build():\n    return Net(4, 2), (X,)",
+        r"the left model cannot be run .*two\.py:4: SystemExit: 0 \(the code ends the program: let it return",
+    ),
+    "a model that raises what is no Exception": (
+        "def f(p, x): raise GeneratorExit('end')\n"
+        "def build():\n    return (f, {'w': X}), (X,)",
+        r"the left model cannot be run .*two\.py:2: GeneratorExit: end$",
+    ),
     "inputs in a list": (
         "def build():\n    return torch.nn.Linear(4, 2), [X]",
         r"float64: .*; a list of inputs is one argument: several are a tuple, as in return model, \(x,\)",

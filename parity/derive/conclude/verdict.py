@@ -123,8 +123,9 @@ def _objection(trial: Trial, proof: Proof, quick: bool) -> tuple[str, list[str]]
     idle = [name for name in proof.unobservable if len(trial.elements[0].shapes[name]) > 1]
     if idle and only_one_step(*trial.programs):
         return Reason(f"{ONE_STEP} {in_a_row(folded(idle))}", SEVERAL_STEPS), []
-    if unshown := unproven(trial):
-        return "", unshown
+    only, unshown = unproven(trial)
+    if only or unshown:
+        return only, unshown
     return _only_with(trial, quick), []
 
 

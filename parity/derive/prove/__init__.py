@@ -17,7 +17,10 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     numbers      scores for which other fills of masks show, and one side with a number of the other
     masks        other values of masks, and of integers that are all the same
     longer       longer inputs, and twice as many examples
+    other_values other integers and flags than both sides store
     stored       integers and flags that one side alone stores
+    in_code      tells whether the other side has these in its code
+    table_rows   tells whether they pick rows of parameters alone
     unproven     arrays that the proof does not exchange (integers, booleans, masks), permutations that went into the
                  Table, integers that are too large for JAX
 

@@ -21,6 +21,7 @@ from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
+from .other_values import other_values
 from .trial import Trial, depended_on, zeros_of
 
 FEW = 16  # arrays of more than one number that are changed one by one
@@ -30,11 +31,12 @@ WIDE = "equal only with integers of 64 bits: JAX has 32, and those of the {} mod
 REMEDY = "set jax_enable_x64 before deriving, if the model runs with it; or keep integers below 2^31"
 
 
-def unproven(trial: Trial) -> list[str]:
-    """List arrays of the right side that both models read, unless the table makes them from the left side's.
+def unproven(trial: Trial) -> tuple[str, list[str]]:
+    """Return why outputs are equal only with values of the proof, and the right arrays that nothing shows.
 
-    Each side keeps its own values of these in the proof: only values that are equal, in one order of axes alone, show
-    that a line is right. Where one side alone has such arrays, as a table of indices, there is nothing to translate.
+    Each side keeps its own values of the arrays that both models read: only values that the table makes of the left
+    side's, in one order of axes alone, show that a line is right, and others that models accept. Where one side alone
+    has such arrays, as a table of indices, there is nothing to translate.
     """
     left, right = trial.sides
     if (
@@ -43,11 +45,12 @@ def unproven(trial: Trial) -> list[str]:
         or not (left_read := _read(left))
         or not (right_read := _read(right))
     ):
-        return []  # the models are run only where both have such arrays
+        return "", []  # the models are run only where both have such arrays
     arrays = zeros_of(left)
     made = moved(trial.table, arrays)
     again = moved(trial.table, {**arrays, **{name: _more(left.others[name]) for name in left_read}})
-    return [name for name in right_read if not _shown(right.others[name], made.get(name), again.get(name))]
+    unshown = [name for name in right_read if not _shown(right.others[name], made.get(name), again.get(name))]
+    return ("", unshown) if unshown else other_values(trial, left_read, right_read)
 
 
 def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import convert
 from convert.version import PACKAGES
+from parity.running.ended import Ended
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(convert.__file__)))
 FLOORS = tuple(os.path.join(OURS, floor, "") for floor in PACKAGES)
@@ -46,4 +47,6 @@ def shown(file: str) -> str:
 def message(error: BaseException) -> str:
     """Return an error's type and the first paragraph of its text."""
     text = " ".join(str(error).strip().split("\n\n")[0].split())
+    if isinstance(error, Ended):  # whose text has the type of what was raised
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

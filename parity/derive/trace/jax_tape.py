@@ -16,6 +16,7 @@ from jax.extend import core
 
 from convert.errors import UsageError
 from parity.derive.limits import LARGE_DRAW
+from parity.running.ended import without_end
 from specs.words import in_a_row
 
 from .call import WIDE, Call, flatten, rebuild
@@ -86,7 +87,8 @@ class JaxSide:
         args, kwargs = self.call.bind(inputs)
         others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         others = {name: jnp.asarray(array) if name in self._of_jax else array for name, array in others.items()}
-        result = self.call.output(self.function({**others, **parameters}, args, kwargs))
+        with without_end():
+            result = self.call.output(self.function({**others, **parameters}, args, kwargs))
         leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
         self.named = Named.of(leaves)
         return [leaf for _, leaf in leaves if leaf is not None]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import UsageError
+from parity.running.ended import without_end
 
 from .call import Call
 from .frames import message
@@ -123,7 +124,8 @@ class ModuleSide(ABC):
         """Call the model with tensors by name, and return its result as tensors."""
         args, kwargs = self.call.bind(inputs)
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
-        result = self.call.output(method(*args, **kwargs))
+        with without_end():
+            result = self.call.output(method(*args, **kwargs))
         leaves = listed(result, lambda leaf: isinstance(leaf, self.tensor))
         self.named = Named.of(leaves)
         arrays = [leaf for _, leaf in leaves if leaf is not None]
