@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .exchanged import flattened, order
 from .ranges import dropped_ranges
 from .transposed import UNUSUAL
-from .uncounted_blocks import REFUSED
+from .uncounted_blocks import unlike_orders
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"
@@ -123,7 +123,7 @@ KINDS = (
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
     Kind("assumed", "taken for equally long", CUT_ALIKE),
-    Kind("this_depth", "for this depth alone", REFUSED),
+    Kind("this_depth", "for this depth alone", unlike_orders),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
