@@ -420,3 +420,39 @@ def test_names_of_a_group_that_are_not_listed_are_counted_one_by_one():
     names = ["pos_embed", "cls_token", *(f"blocks.{i}.norm{k}.bias" for i in range(5) for k in (1, 2)), "head.bias"]
     (note,) = _about_groups([(names, {"weight_decay": 0.05})])
     assert note.endswith(": 13 with weight_decay=0.05: pos_embed, cls_token and 11 more")
+
+
+@pytest.mark.parametrize(
+    ("widths", "normed", "code"),
+    [((3, 3), ("0", "1"), 1), ((4, 3), ("0", "1"), 0), ((3, 3), (), 0)],
+    ids=["one shape", "two shapes", "one kind"],
+)
+def test_groups_whose_shapes_fit_in_two_orders_are_refused(widths, normed, code, run, tmp_path):
+    """Norms listed ahead of biases have the same shapes as both in the order of the model, where all have one shape."""
+    needs("torch")
+    import torch
+
+    blocks, before = torch.nn.Sequential(), 3
+    for width in widths:
+        norm = [torch.nn.LayerNorm(width)] if normed else []
+        blocks.append(torch.nn.Sequential(torch.nn.Linear(before, width), *norm))
+        before = width
+    parts = [[p for p in blocks.parameters() if (p.ndim > 1) is wide] for wide in (True, False)]
+    optimizer = torch.optim.AdamW([{"params": parts[0]}, {"params": parts[1], "weight_decay": 0.0}])
+    blocks(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+    named = {p: name for name, p in blocks.named_parameters()}
+    axes = {p: f"{name}: {'o i' if p.ndim > 1 else 'o'}" for p, name in named.items()}
+    (tmp_path / "x.table").write_text("\n".join(["table 1", *(f"{line} <-> params/{line}" for line in axes.values())]))
+    words = ["--table", tmp_path / "x.table", tmp_path / "x.pt", "--weights", "model", "--with-optimizer"]
+
+    def converted(saved):
+        torch.save({"model": blocks.state_dict(), "optimizer": saved}, tmp_path / "x.pt")
+        return run(*words, "-o", tmp_path / "x.msgpack", "--force", "--hyper", "weight_decay=0.01")
+
+    found, _, err = converted(saved := optimizer.state_dict())
+    said = "shapes do not show in which order its groups list {0..1}.1.weight, "
+    assert found == code and (said in err) == bool(code), err
+    for group, some in zip(saved["param_groups"], parts, strict=True):
+        group["param_names"] = [named[p] for p in some]
+    assert converted(saved)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -192,6 +193,10 @@ def _numbered(
     names = by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
     if not names:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
+    if len(groups) > 1 and (open_ := _open_order(groups, names, parameters)):
+        what = f"shapes do not show in which order its groups list {folding.listed(open_)}"
+        by_kind = "by place in the model, or weights, biases and norms one after the other"
+        raise ConvertError(f"{reader.path}: {what} ({by_kind}): {remedy}")
     if len(numbers) != len(parameters):
         has = f"its optimizer has {count(len(numbers), 'parameter')}, its state_dict {len(parameters)}"
         raise ConvertError(f"{reader.path}: {has}: {remedy}")
@@ -205,6 +210,34 @@ def _numbered(
     note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
     return names, [note], (ORDER,)
+
+
+def _open_order(
+    groups: Sequence[Mapping[str, Any]], names: Sequence[str], parameters: Mapping[str, Tensor]
+) -> list[str]:
+    """Return the parameters of the first group whose shapes fit as well where it lists its kinds one after the other.
+
+    The kinds are weights and biases, or norms (modules of which the group has both) and others, as of code that
+    concatenates such lists. A group of one kind is taken to be in the order of the model.
+
+    Args:
+      names: of the parameters of all groups, each group in the order of the model.
+    """
+    rest = iter(names)
+    for group in groups:
+        own = [next(rest) for _ in group["params"]]
+        modules = Counter(name.rpartition(".")[0] for name in own)
+        kinds: list[dict[str, Any]] = [
+            {name: name.rpartition(".")[2] for name in own},
+            {name: modules[name.rpartition(".")[0]] > 1 for name in own},
+        ]
+        for kind in kinds:
+            for reverse in (False, True):
+                others = sorted(own, key=kind.__getitem__, reverse=reverse)
+                pairs = [pair for pair in zip(own, others, strict=True) if pair[0] != pair[1]]
+                if pairs and all(parameters[one].shape == parameters[other].shape for one, other in pairs):
+                    return [one for one, _ in pairs]
+    return []
 
 
 def _without_wrappers(given: Sequence[str], parameters: Mapping[str, Tensor]) -> list[str]:

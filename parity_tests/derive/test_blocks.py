@@ -12,7 +12,7 @@ import parity
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.table.laying_out import lay_out
-from parity.derive.findings.blocks import lone, uncounted_blocks
+from parity.derive.findings.blocks import lone, uncounted_blocks, unlike_orders
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
@@ -328,10 +328,22 @@ def test_lines_of_one_depth_alone_are_named():
     assert fixed("points.{i}.b: c <-> trunk/{i}/b: c", "a.0.w: c <-> b/0/w: c") == []
     assert fixed("layer1.{i=0|1}.w: c <-> RB_{i}/w: c") == ["layer1.0", "layer1.1"]
     assert fixed("{s=enc.0|enc.1|dec.0|end}.w: o i <-> w: s i o") == ["enc.0", "enc.1"]
+    assert fixed("a.0.{s=k|v}.w: o <-> b.0.w: (s o)", "a.1.{s=v|k}.w: o <-> b.1.w: (s o)") == ["a.0", "a.1"]
     assert fixed("w: s i o <-> {s=enc.0|enc.1|dec}.w: o i") == ["enc.0", "enc.1"]
     assert fixed("down.0.0.w: c <-> down0_conv/w: c", "down.1.1.w: c <-> down1_conv/w: c") == ["down.0.0", "down.1.1"]
     assert fixed("a.conv1.w: c <-> b.conv1.w: c", "a.conv2.w: c <-> b.conv2.w: c") == []
     assert fixed("seq.0.w: c <-> up.w: c", "seq.2.w: c <-> down.w: c", "qkv.w: (s o) i <-> {s=1|2|3}.w: o i") == []
+
+
+def test_blocks_with_parts_in_another_order_are_named():
+    def said(*texts: str) -> str:
+        return unlike_orders(Table.parse("table 1\n" + "\n".join(texts) + "\n")).partition("; they differ")[2]
+
+    lines = [f"a.{k}.{{s={parts}}}.w: o <-> b.{k}.w: (s o)" for k, parts in enumerate(("k|v", "v|k", "k|v"))]
+    assert said(*lines) == " in the order of parts: a.{0,2} as k|v and a.1 as v|k"
+    pairs = [f"a.{k}.{one}: o, a.{k}.{two}: o <-> b.{k}.w: (o+o)" for k, (one, two) in enumerate(("xy", "yx"))]
+    assert said(*pairs) == " in the order of parts: a.0 as x, y and a.1 as y, x"
+    assert said("p.0.w: o i <-> t/0/w: i o", "p.1.w: o (a+b) <-> t/1/w: (b+a) o") == ""
 
 
 def test_layers_of_different_kinds_under_numbers_are_no_blocks():

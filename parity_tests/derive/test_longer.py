@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.prove import longer
 from parity.derive.report import page
+from parity.derive.trace.call import call_of
+from parity.derive.trace.program import Program
+from parity.derive.trace.sides import side
 
 from .pairs import images
 from .test_kinds_matching import Net, linear
@@ -153,15 +157,29 @@ def test_masks_are_lengthened_as_those_of_longer_texts():
     assert found.proven and not found.absent, str(found)
 
 
-def test_what_is_left_over_at_an_odd_length_is_a_remark():
+STEMS = {
+    "none": (1, lambda x: x),
+    "convolution": (2, lambda x: x),
+    "pooling": (1, lambda x: torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)),
+    "slice": (1, lambda x: x[:, :, ::2, ::2]),
+}
+
+
+@pytest.mark.parametrize(("stem", "length"), [("none", 15), ("convolution", 14), ("pooling", 14), ("slice", 14)])
+def test_what_is_left_over_at_an_odd_length_is_a_remark(stem: str, length: int):
+    """Behind a stride of 2, maps of 8 and 16 places have even lengths, and one of 14 an odd one."""
+    stride, shorter = STEMS[stem]
+
     def pooled(ceil_mode: bool) -> Net:
         def run(m: Any, x: Any) -> Any:
-            return m.head(torch.nn.functional.max_pool2d(m.conv(x).tanh(), 2, ceil_mode=ceil_mode).mean((2, 3)))
+            x = shorter(m.conv(x).tanh())
+            return m.head(torch.nn.functional.max_pool2d(x, 2, ceil_mode=ceil_mode).mean((2, 3)))
 
-        return Net(run, conv=torch.nn.Conv2d(3, 4, 1), head=linear(4, 3))
+        return Net(run, conv=torch.nn.Conv2d(3, 4, 1, stride), head=linear(4, 3))
 
     found = parity.derive(pooled(True), pooled(False), (images(2, 3, 8, 8),))
-    assert found.proven and "lengths of axes, such as those of shape [2, 3, 15, 15]: with these, outputs" in str(found)
+    said = f"lengths of axes, such as those of shape [2, 3, {length}, {length}]: with these, outputs"
+    assert found.proven and said in str(found), str(found)
     assert "of their largest element: the weights are translated all the same; compare paddings" in found.absent
 
 
@@ -237,3 +255,19 @@ def test_a_root_that_more_examples_make_nan_is_no_matter_of_their_number():
     x = 0.1 + torch.rand(3, 8).double().numpy()
     found = parity.derive(model(torch.sqrt), model(lambda x: x.clamp(min=0.0).sqrt()), (x,))
     assert not found.proven and "only for some inputs: for others, outputs of one model alone are" in str(found)
+
+
+def test_lengths_behind_strides_are_found_in_every_framework():
+    """The strides 2, 2 and 4: a cut by 2 x 2 leaves one place less to the last one, by 4 x 3 three of them."""
+    lax, layers = map(pytest.importorskip, ("jax.lax", "paddle.nn"))
+    x = images(1, 3, 32, 32)
+
+    def strided(p: Any, x: Any) -> Any:
+        y = lax.conv(x, p["kernel"], (2, 2), "SAME")[:, :, ::2, ::2]
+        return lax.reduce_window(y, 0.0, lax.add, (1, 1, 4, 4), (1, 1, 4, 4), "SAME")
+
+    paddle = layers.Sequential(layers.Conv2D(3, 4, 3, 2, 1), layers.MaxPool2D(2, 2), layers.AvgPool2D(4, 4))
+    for model in (strided, {"kernel": np.ones((4, 3, 3, 3))}), paddle:
+        one = side(model, call_of(x))
+        program = Program(one.record(one.parameters, one.call.arrays()), one.parameters, [x])
+        assert longer._cuts([program]) == [1, 2, 4, 8, 12]

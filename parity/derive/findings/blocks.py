@@ -9,10 +9,12 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from convert.folding import fold
 from parity.derive.fold.blocks import numbers
 from specs.notation.lines import Line, Lines
 from specs.notation.paths import Hole, Path
 from specs.notation.signature import Signature
+from specs.words import in_a_row
 
 BEFORE_WORDS = re.compile(r"\d+(?=_[A-Za-z])")  # as in down0_conv
 NUMBER = re.compile(r"\d+$")
@@ -27,17 +29,51 @@ def uncounted_blocks(table: Lines) -> list[str]:
     under numbers, as a convolution and its norm, are no blocks.
     """
     blocks: dict[str, None] = {}
-    groups: dict[tuple[str, ...], list[Line]] = {}
-    for line in table.lines:
-        if line.kind != "move" or not (line.left.arrays and line.right.arrays):
-            continue
+    for line in _moves(table):
         blocks.update(dict.fromkeys(_listed(line)))
-        arrays = (*line.left.arrays, *line.right.arrays)
-        groups.setdefault(tuple(_blanked(array.path) for array in arrays), []).append(line)
-    for lines in groups.values():
-        blocks.update(dict.fromkeys(_varying_beginnings([line.left.arrays[0].path for line in lines])))
+    for lines in _by_kind(table):
+        blocks.update(dict.fromkeys(_varying_beginnings([_first(line) for line in lines])))
     inside = _inside(table)
     return [place for place in blocks if _is_block(place, blocks, inside)]
+
+
+def unlike_orders(table: Lines) -> str:
+    """Return REFUSED, and which uncounted blocks have the same parts in different orders, if any."""
+    texts = list[str]()
+    for lines in _by_kind(table):
+        orders: dict[str, list[str]] = {}
+        for line, place in zip(lines, _varying_beginnings([_first(line) for line in lines]), strict=False):
+            orders.setdefault(_order(line), []).append(place)
+        if len(orders) > 1:
+            texts.append(in_a_row(f"{in_a_row(fold(places))} as {order}" for order, places in orders.items()))
+    differ = "; they differ in the order of parts: "
+    return REFUSED + (differ + "; ".join(dict.fromkeys(texts))) * bool(texts)
+
+
+def _order(line: Line) -> str:
+    """Return the parts of a line in its order, the names that holes list and its arrays: "k|v", or "up, gate"."""
+    arrays = line.left.arrays
+    names = ["|".join(hole.values) for array in arrays for hole in array.holes if hole.values]
+    return ", ".join([*names, *(re.split("[./]", str(array.path[-1]))[-1] for array in arrays if len(arrays) > 1)])
+
+
+def _moves(table: Lines) -> Iterator[Line]:
+    """Yield the lines that move arrays of both sides."""
+    return (line for line in table.lines if line.kind == "move" and line.left.arrays and line.right.arrays)
+
+
+def _by_kind(table: Lines) -> Iterable[list[Line]]:
+    """Return lines that differ in numbers of blocks alone, or also in the order of their parts, together."""
+    groups: dict[tuple[tuple[str, ...], ...], list[Line]] = {}
+    for line in _moves(table):
+        sides = line.left.arrays, line.right.arrays
+        groups.setdefault(tuple(tuple(sorted(_blanked(a.path) for a in side)) for side in sides), []).append(line)
+    return groups.values()
+
+
+def _first(line: Line) -> Path:
+    """Return the left path that comes first by name: a line may list its arrays in another order than others."""
+    return min((array.path for array in line.left.arrays), key=_plain)
 
 
 def _inside(table: Lines) -> dict[str, dict[str, int]]:
@@ -116,7 +152,8 @@ def _blanked(path: Path) -> str:
     for match in _numbers(text):
         out += f"{text[at : match.start()]}#"
         at = match.end()
-    return " ".join([out + text[at:], *(str(piece) for piece in path if isinstance(piece, Hole))])
+    holes = [piece for piece in path if isinstance(piece, Hole)]
+    return " ".join([out + text[at:], *("|".join(sorted(hole.values)) if hole.values else str(hole) for hole in holes)])
 
 
 def _numbers(text: str) -> list[re.Match[str]]:

@@ -12,7 +12,7 @@ from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
 
-from .blocks import REFUSED
+from .blocks import unlike_orders
 from .evidence import Evidence
 from .orders import UNUSUAL, flattened, order
 from .ranges import dropped_ranges
@@ -123,7 +123,7 @@ KINDS = (
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", UNCHECKED),
     Kind("assumed", "taken for equally long", CUT_ALIKE),
-    Kind("this_depth", "for this depth alone", REFUSED),
+    Kind("this_depth", "for this depth alone", unlike_orders),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),

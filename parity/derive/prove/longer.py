@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import ONE_SHAPE, differ_by, difference, incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason, remedy
-from parity.derive.trace.tape import Array, Node, along
+from parity.derive.trace.tape import Array, Node, along, tried
 from specs.words import in_a_row
 
+from .freedom import affordable
 from .trial import Trial, differing
 
 SEED = 8000
@@ -28,6 +29,9 @@ PROBE = 3.0, 1.0, 5.0, 2.0  # in place of one value
 ALIKE_WEIGHTS = "the weights are translated all the same; compare paddings, windows and positions"
 REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "product"}  # by what it makes of these
 MOST = 3  # lengths that are tried: those of channels are mostly refused
+REMAINDERS = 4  # of a length by a stride that are tried: equal paddings leave one or two in common
+SHARE = 2  # runs that a model allows for by its arithmetic, for one run of longer inputs
+STRIDES = "stride", "strides", "window_strides", "kernel_size"  # of poolings: torch's stride is empty for the window's
 OTHER = "another function"
 SHAPE = "give inputs of this shape, or make both models equal; then derive again"
 EXAMPLES = 7000  # seed
@@ -80,26 +84,67 @@ def longer_inputs(trial: Trial) -> Longer:
 
 
 def other_lengths(trial: Trial) -> str:
-    """Say that outputs differ for inputs of twice a length, or one less; "" if they agree, or if none are taken.
+    """Say that outputs differ for inputs of twice a length, or less by a few; "" if they agree, or if none are taken.
 
-    What is left over at the end of an odd length, as of pairs that are pooled, is one model's alone, maybe.
+    What is left over at the end of an odd length, as of pairs that are pooled, is one model's alone, maybe. Behind
+    strides, the length of a map has to be odd or even.
     """
     given = trial.given
+    cuts = [0, *_cuts(trial.programs)][: affordable(trial.programs[0]) // SHARE]
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
         whole = _lengthened(given, length)
-        for inputs in (whole, [_shortened(*sides) for sides in zip(whole, given, strict=False)]):
-            if inputs and (said := trial.unlike(inputs, SEED)):
+        for cut in (cut for cut in cuts if whole and cut <= length):
+            inputs = [_shortened(*sides, cut) for sides in zip(whole, given, strict=True)]
+            if said := trial.unlike(inputs, SEED):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
                 return f"other lengths of axes, such as those of shape {shapes}: with these, {said}: {ALIKE_WEIGHTS}"
     return ""
 
 
-def _shortened(inputs: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
-    """Return inputs without the last place along each axis that is longer than as given."""
+def _cuts(programs: Sequence[Program]) -> list[int]:
+    """Return by how many places to shorten inputs so that each map that has a stride next leaves other places over.
+
+    Behind strides whose product is s, a map has one place less where the input has s less, whatever its padding.
+    """
+    cuts = {1}
+    for program in programs:
+        products = dict[int, int]()  # of the strides before a value
+        for node in program.tape.nodes:
+            before = max((products.get(number, 1) for number in node.inputs), default=1)
+            stride = _stride(program, node)
+            products[node.output] = before * stride
+            cuts.update(before * places for places in range(1, min(stride, REMAINDERS)))
+    return sorted(cuts)
+
+
+def _stride(program: Program, node: Node) -> int:
+    """Return the largest stride of a convolution, a pooling or a slice; 1 for other operations."""
+    if node.window:
+        return max(node.window.stride)
+    settings = node.call.settings if node.call else {}
+    strides: Any = next((settings[name] for name in STRIDES if settings.get(name)), [])
+    strides = strides if isinstance(strides, (list, tuple)) else [strides]
+    return max((1, *strides, *_steps(program, node)))
+
+
+def _steps(program: Program, node: Node) -> Iterator[int]:
+    """Yield the distance of what a slice takes, along each axis of which it takes a part."""
+    before, after = (program.shapes[number] for number in (node.inputs[0], node.output))
+    if node.kind != "layout" or len(node.inputs) > 1 or len(before) != len(after):
+        return
+    for axis in (axis for axis, n in enumerate(before) if 1 < after[axis] < n):
+        taken = tried(node.run, np.broadcast_to(along(np.arange(before[axis]), axis, len(before)), before))
+        if taken is not None:
+            first, second, *_ = np.moveaxis(taken, axis, -1).reshape(-1, after[axis])[0]
+            yield abs(int(second - first))
+
+
+def _shortened(inputs: Mapping[str, Array], given: Mapping[str, Array], places: int) -> dict[str, Array]:
+    """Return inputs without so many last places along each axis that is longer than as given."""
 
     def cut(name: str, array: Array) -> Array:
         pairs = zip(array.shape, given[name].shape, strict=True)
-        return array[tuple(slice(n - (n > before)) for n, before in pairs)]
+        return array[tuple(slice(n - places * (n > before)) for n, before in pairs)]
 
     return {name: cut(name, array) for name, array in inputs.items()}
 
