@@ -80,6 +80,18 @@ def test_training_state_beside_a_model_is_set_aside_and_named(convert, tmp_path,
     assert "opt_state/0" not in err
 
 
+def test_the_loss_scale_of_flax_is_training_state_by_any_name(convert, tmp_path, capsys):
+    scale = {"ds/fin_steps": np.array(3), "ds/scale": np.array(65536.0)}
+    code, arrays, err = convert(MODEL | STATE | scale)
+    assert code == 0 and arrays and "set aside the training state step, opt_state/ (5 arrays), ds/ (2 arrays)" in err
+    save(tmp_path / "in.npz", MODEL | scale)
+    assert main(["inspect", str(tmp_path / "in.npz")]) == 0
+    assert f"parameters:   {sum(array.size for array in KERNELS.values())}\n" in capsys.readouterr().out
+    for other in ({"ds/kernel": np.ones(2)}, {"ds/scale/0": np.array(1.0)}):  # another module that has such names
+        code, _, err = convert(MODEL | scale | other)
+        assert code == 1 and "ds/fin_steps: no line speaks of it" in err
+
+
 def test_a_trainstate_under_the_name_of_training_state_has_the_weights(convert):
     """What lies in train_state by itself, as torchtitan's step, is training state."""
     code, arrays, err = convert({f"train_state/{name}": array for name, array in (MODEL | STATE).items()})

@@ -10,7 +10,18 @@ from convert.folding import counted
 from specs.words import count
 
 from .named_copies import likely_places
-from .nesting import LEAST, LONGEST, PROFILED, copied_place, cuts, label, statistics_of, training, unwrapped
+from .nesting import (
+    LEAST,
+    LONGEST,
+    PROFILED,
+    copied_place,
+    cuts,
+    label,
+    statistics_of,
+    training,
+    training_state,
+    unwrapped,
+)
 from .own_names import REASON as OWN_NAMES
 from .own_names import is_own
 from .readings import Reading, copies_without_collection, is_known, normal
@@ -98,7 +109,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
 
 def training_and_copies(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return {name: (its container, why it is no array of a model)} for a file of an unknown architecture."""
-    state = {name: (container, STATE) for name in names if (container := training(name))}
+    state = {name: (container, STATE) for name, container in training_state(names).items()}
     copies = {place: (place, _copy_reason(place)) for place in likely_places(names)}
     return state | {name: copies[place] for name in names if (place := copied_place(name)) in copies}
 

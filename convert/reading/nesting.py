@@ -32,6 +32,7 @@ TRAINING = {
 WHOLE = "train_state"
 # Those of them that are single arrays; an array with another of these names, as "extra" or "mu", may be a parameter.
 SINGLE = {"step", "epoch", "n_averaged", "rng", "rngs"}
+SCALER = {"fin_steps", "scale"}  # what flax's DynamicScale stores: steps since the last change, and the loss scale
 PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
@@ -141,6 +142,18 @@ def training(name: str) -> str:
     if depth is None or (len(segments) == 1 and name not in SINGLE):
         return ""
     return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
+
+
+def training_state(names: Collection[str]) -> dict[str, str]:
+    """Return {name: its container} of the names that are training state: see training, and flax's DynamicScale.
+
+    A user's state has the latter by any name.
+    """
+    places = {name.removesuffix("fin_steps") for name in names if name.endswith("/fin_steps")}
+    inside = {place: [name for name in names if name.startswith(place)] for place in places}
+    scalers = (place for place, own in inside.items() if {name.removeprefix(place) for name in own} == SCALER)
+    scaled = {name: place for place in scalers for name in inside[place]}
+    return {name: container for name in names if (container := training(name) or scaled.get(name, ""))}
 
 
 def copied_place(name: str, words: Collection[str] = COPIES) -> str:

@@ -24,6 +24,7 @@ from convert.reading.nesting import (
     label,
     rank,
     training,
+    training_state,
     unclear,
     unwrapped,
 )
@@ -252,7 +253,8 @@ def without_training(own: TablePart, table: Table) -> TablePart:
 
     These are training state and copies of weights, by their names, in containers that have none of the model's arrays.
     """
-    names = [name for name in own.sources if training(name) or has_word(name)]
+    state = training_state(own.sources)
+    names = [name for name in own.sources if name in state or has_word(name)]
     if not names:
         return own
     matched = _matched_names(table, own.sources)
@@ -270,8 +272,8 @@ def without_training(own: TablePart, table: Table) -> TablePart:
     copied = {name for inside in of_copies.values() for name in inside}
     groups: dict[str, list[str]] = {}
     for name in free:
-        if name not in copied and (container := training(name)):
-            groups.setdefault(container, []).append(name)
+        if name not in copied and name in state:
+            groups.setdefault(state[name], []).append(name)
     if not groups and not copied:
         return own
     notes = [_state_note(own, groups)] if groups else []

@@ -251,3 +251,40 @@ def test_parts_of_one_value_are_a_number_of_the_line():
     assert found.proven and not found.unchecked, str(found)
     assert "wide.bias: (-p=2 c) <-> wide.bias: (p c)" in text, text
     assert converted(found, Net(6, False), Net(6, True), x) < F64
+
+
+def decoder(context_first: bool, start: float) -> Any:
+    """Return a recurrent cell that reads what its attention returned in the step before, or numbers in the first."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.query = torch.nn.Linear(6, 5), torch.nn.Linear(5, 4, bias=False)
+            self.turn = torch.nn.Linear(5, 5, bias=False)
+
+        def forward(self, memory: Any, x: Any) -> Any:
+            state, context, outs = x.new_zeros(len(x), 5), x.new_full((len(x), 4), start), []
+            for t in range(x.shape[1]):
+                both = [context, x[:, t]] if context_first else [x[:, t], context]
+                state = torch.tanh(self.cell(torch.cat(both, -1)) + self.turn(state))
+                context = (self.query(state)[:, None] @ memory.mT).softmax(-1) @ memory
+                context = context[:, 0]
+                outs.append(context)
+            return torch.stack(outs, 1)
+
+    return Net()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5], ids=["zeros", "one number"])
+def test_columns_that_are_alike_at_the_first_step_are_ordered_by_the_next_one(value: float):
+    """Nothing at step 0 tells the order of a context that has one value there."""
+    needs("torch")
+    left, right = (decoder(first, value) for first in (False, True))
+    inputs = (images(3, 5, 4), images(3, 3, 2))
+    found = parity.derive(left, right, inputs)
+    assert found.proven and not found.doubtful, found
+    assert "cell.weight: o (a+b) <-> cell.weight: o (b+a)" in found.table.print().splitlines()
+    arrays = {name: array.numpy() for name, array in left.state_dict().items()}
+    moved, given = found.table.apply(arrays, a=2)["cell.weight"], arrays["cell.weight"]
+    assert np.array_equal(moved, np.concatenate([given[:, 2:], given[:, :2]], 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -128,17 +129,20 @@ class Names:
     def _name_roles(self, own: Sequence[list[Atom]], side: int, source: str, taken: set[str]) -> None:
         """Name pieces by what the model uses them for: parts that its code takes apart, heads, and the size of a head.
 
-        The line states the number of parts, (h s=3 d), as that of parts in another order.
+        The line states the number of parts, (h s=3 d), as that of parts in another order. Several pieces may number the
+        parts together, as four gates in another order are two by two.
         """
         for axis, atoms in enumerate(own if source and self.programs else ()):
             if len(atoms) < 2 or any(atom.stated for atom in atoms):
                 continue
             roles = axis_roles(self.programs[side], source, axis)
-            for atom in atoms:
-                if not atom.name and follows(roles.readers, atom.length, atom.inner):
-                    self.give(atom, "s", taken)
-                    atom.stated = True
-                    self.counted.add(f"{atom.name}={atom.length}")
+            for parts in _adjacent(atoms):
+                named = any(atom.name for atom in parts)
+                if not named and follows(roles.readers, math.prod(atom.length for atom in parts), parts[-1].inner):
+                    for atom in parts:
+                        self.give(atom, "s", taken)
+                        atom.stated = True
+                        self.counted.add(f"{atom.name}={atom.length}")
             unnamed = [atom for atom in atoms if not atom.name]
             heads = [atom for atom in unnamed if follows(roles.heads, atom.length, atom.inner)]
             if len(heads) == 1 and len(unnamed) == 2:
@@ -170,6 +174,12 @@ class Names:
             rest = iter("hd")
             return ["s" if k == three else next(rest) for k in range(3)]
         return SPARE[:count]
+
+
+def _adjacent(atoms: Sequence[Atom]) -> list[Sequence[Atom]]:
+    """Return each piece of an axis alone, then several that stand side by side, fewer first."""
+    count = len(atoms)
+    return [atoms[at : at + n] for n in range(1, count + 1) for at in range(count + 1 - n)]
 
 
 def _rank(axes: Sequence[list[Atom]]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ Classes from which Attempt inherits, each from the next, and choices last; each 
 
     products     matrices, and kernels of convolutions, as products of patches
     regroup      products that the sides compose differently
+    alike_rows   orders rows that an earlier step does not tell apart
     factors      factors and terms
     biases       biases that one side alone has, as zeros
     following    uses that meet other values, by the products whose results they read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import OPERATIONS, Stop, compare
+from .alike_rows import AlikeRows
 from .choices import DeadEnd, Option, every
 from .products import Products
 from .symbols import Use
@@ -24,6 +25,10 @@ Result = TypeVar("Result")
 
 class Attempt(Products):
     """A walk of the right tape that finds a partner for each use, and can step back to its choices."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._alike_rows = AlikeRows(self.program, self.rights)
 
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs. Raises: DeadEnd."""
@@ -68,8 +73,10 @@ class Attempt(Products):
         if use.kind == "product":
             self._sums.note(use.node, use.ids)
         if every(self.map, use.ids):
-            if use.kind == "product" and self.walk.at not in self.excused:
-                self._verify(use)
+            if use.kind == "product":
+                self._alike_rows.order(use, self._of_as_many_rows(use), self.map)
+                if self.walk.at not in self.excused:
+                    self._verify(use)
             return None
         if use.x is not None and use.x.size and np.isnan(use.x).all():  # nothing can be told from such values
             names = self.rights.owners(use.ids)
@@ -81,17 +88,22 @@ class Attempt(Products):
             why = f"its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}"
             raise DeadEnd(Stop(tuple(names), why))
         if use.kind == "product":
-            return self._product(use)
+            other = self._product(use)
+            self._alike_rows.note(use)
+            return other
         if use.kind == "place":
             self._place(use)
         else:
             self._elementwise(use)
         return None
 
+    def _of_as_many_rows(self, use: Use) -> list[uses.Seen]:
+        """Return the left products that have as many rows."""
+        return [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+
     def _verify(self, use: Use) -> None:
         """Check that a product of known elements meets values that the left has seen: else a choice was wrong."""
-        found = uses.statistics(use, self.program)[1]
-        pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+        found, pool = uses.statistics(use, self.program)[1], self._of_as_many_rows(use)
         gap = min(uses.distances(found, pool).values(), default=np.inf)
         window = self.program.tape.nodes[use.node].window
         if gap > self.limit and (window or not uses.partial(use, pool)):

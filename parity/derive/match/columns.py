@@ -114,10 +114,13 @@ def size_of(statistics: Array) -> float:
     return float(np.sqrt((statistics[:, 3] ** 2).mean())) if len(statistics) else 0.0
 
 
-def repeated(statistics: Array) -> bool:
-    """Tell whether some columns are alike, as dead channels are, so that values do not tell their order."""
+def alike(statistics: Array) -> Array:
+    """Return which columns are like another one, as dead channels are, so that values do not tell their order."""
     scale = size_of(statistics) or 1.0
-    return len(np.unique(np.round(statistics / scale, 9), axis=0)) < len(statistics)
+    rounded = np.round(statistics / scale, 9)
+    _, inverse, counts = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
+    found: Array = counts[inverse.ravel()] > 1
+    return found
 
 
 def equal(a: Array, b: Array) -> bool:

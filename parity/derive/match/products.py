@@ -57,7 +57,7 @@ class Near(NamedTuple):
         if seen in self.partial:
             return self.partial[seen]
         parted = self.gaps.get(seen, 0.0) > ALIKE
-        if (parted or columns.repeated(self.found)) and (channels := self.by_origin(seen)) is not None:
+        if (parted or columns.alike(self.found).any()) and (channels := self.by_origin(seen)) is not None:
             rows: Array = (channels[:, None] * self.block + np.arange(self.block)).ravel()
             if parted or columns.equal(self.found, seen.statistics[rows]):
                 return rows
