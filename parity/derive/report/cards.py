@@ -184,17 +184,17 @@ def _without_partner(derivation: Derivation) -> Markup:
         alone += f" and {'all ' * (left > 1)}{left:,} of the left one"
         return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     rows = alone_anchors(derivation)
-    run = {name: k for k, use in reversed([*enumerate(derivation.unmatched)]) for name in use.names}
+    run = {array: k for k, use in reversed([*enumerate(derivation.unmatched)]) for array in use.names}
     listed = list[tuple[str, str]]()
     others = [group for group in derivation.alone if not derivation.is_cause(group[1])]
     for names, why in sorted(others, key=lambda group: min(run.get(array, len(run)) for array in group[0])):
         address = next((rows[array] for array in names if array in rows), None)
         row = link(address, "the first row" if names[1:] else "its row")
-        named = isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(name)}\b", why) for name in names)
+        named = isinstance(why, OneSided) and all(re.search(rf"(?<!\S){re.escape(array)}\b", why) for array in names)
         listed.append(("reason", join(prose(why if named else of_it(why, folded_names(names))), row)))
-        listed += [] if named else _by_module(sorted(names, key=lambda name: run.get(name, len(run))))
+        listed += [] if named else _by_module(sorted(names, key=lambda array: run.get(array, len(run))))
     parts = [
-        *_listed("Right", [name for names, _ in others for name in names], listed),
+        *_listed("Right", [array for names, _ in others for array in names], listed),
         *_listed("Left", derivation.left_over, _by_module(derivation.left_over)),
     ]
     return tag("article", *parts, class_="card") if parts else Markup()
