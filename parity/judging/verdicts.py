@@ -10,6 +10,7 @@ import numpy as np
 from parity.results import tolerance as limits
 from parity.results.elements import double, shared_nans, without_shared, worst
 from parity.running.recording import Recording
+from ports.runners.records import Optimizer
 from specs.kinds import STATISTICS
 
 from . import agreement
@@ -107,9 +108,16 @@ def _limits(
     for name, own in least.items():
         size = scales.get(name) or largest(a.truth.arrays[name]) or 1.0
         moved = limits.SPREAD_FACTOR.get(a.dtype, 0.0) * float(agreement.spread(name, everyone).max()) / size
-        measured = limits.below(own, typical[_group(check, name)], a.dtype, check)
+        measured = limits.below(own, typical[_group(check, name)], a.dtype, check, _step(check, name) / size)
         bounds[name] = limits.Limit(moved, limits.amplified(a.dtype)) if moved > measured.value else measured
     return bounds
+
+
+def _step(check: str, name: str) -> float:
+    """Return by how much a step of Adam moves an element of an array; 0 of what Adam does not train."""
+    run, _, array = name.partition(": ") if check == "train" else ("", "", "")
+    trained = array != "losses" and array.rpartition(".")[2] not in STATISTICS
+    return Optimizer(name=run).rate if run.startswith("adam") and trained else 0.0
 
 
 def _group(check: str, name: str) -> str:
