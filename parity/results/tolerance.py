@@ -86,7 +86,7 @@ TRAINING_FLOOR = {"float32": 1024.0, "float16": 16.0, "bfloat16": 4.0}
 # in bfloat16 and by half in float16): those are not judged.
 # Adam's steps are of one size, whatever that of an array: one more or less counts most in a small array, whose largest
 # value may be a few steps. So its noise counts for no less than a step, also where the other framework was lucky
-# (a kernel of MLP-Mixer, of 13 steps, was 1.6 steps off in flax and 0.2 in torch).
+# (a kernel whose largest value is 13 steps was 1.6 steps off in flax and 0.2 in torch).
 LOTTERY_FACTOR = 4.0
 
 # A tolerance beyond this would pass anything: even the best framework keeps nothing of such an array, which is said
