@@ -325,8 +325,7 @@ def totals(results: Sequence[Result]) -> str:
 
 def extreme(results: Iterable[Result]) -> str:
     """Say which of their errors results state: need not be the largest, as arrays have limits of their own."""
-    judged = _judged(results)
-    off = {r.grade == "differs" for r in judged if r.is_number} or {r.grade == "differs" for r in judged}  # all words
+    off = {r.grade == "differs" for r in _judged(results) if r.is_number}
     both = f"{NEAREST}, or furthest beyond it"
     return both if len(off) > 1 else FURTHEST if True in off else NEAREST
 
