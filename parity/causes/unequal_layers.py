@@ -90,6 +90,8 @@ def _unequal(x: np.ndarray, y: np.ndarray, most: float) -> tuple[float, int, str
     text = f"{number:,} of {x.size:,} elements {'differs' if number == 1 else 'differ'}"
     if math.isfinite(error := worst(x, y, scale).error):
         text += f", by up to {short(error)} of the largest{' of the layer' * (scale != largest)}"
+    else:
+        text += ", with NaN or infinities in one model alone"
     with np.errstate(invalid="ignore"):
         beyond = int(np.count_nonzero(differ & ~(np.abs(x - y) <= WEIGHTS_RTOL * scale)))
     some = f"{beyond:,}" if beyond else "none"

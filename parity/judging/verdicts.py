@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from parity.results import tolerance as limits
 from parity.results.elements import are_integers, double, shared_nans, without_shared, worst
 from parity.running.recording import Recording
+from ports.runners.records import Optimizer
 from specs.kinds import STATISTICS
 
 from . import agreement
@@ -110,11 +110,20 @@ def _limits(
     for name, own in least.items():
         size = scales.get(name) or largest(a.truth.arrays[name]) or 1.0
         moved = limits.SPREAD_FACTOR.get(a.dtype, 0.0) * float(agreement.spread(name, everyone).max()) / size
-        exact = are_integers(a.arrays[name], a.truth.arrays[name])
-        rounded = partial(limits.below, typical=typical[_group(check, name)], check=check)
-        measured = (limits.below_of_integers if exact else rounded)(own, dtype=a.dtype)
+        measured = (
+            limits.below_of_integers(own, a.dtype)
+            if are_integers(a.arrays[name], a.truth.arrays[name])
+            else limits.below(own, typical[_group(check, name)], a.dtype, check, _step(check, name) / size)
+        )
         bounds[name] = limits.Limit(moved, limits.amplified(a.dtype)) if moved > measured.value else measured
     return bounds
+
+
+def _step(check: str, name: str) -> float:
+    """Return by how much a step of Adam moves an element of an array; 0 of what Adam does not train."""
+    run, _, array = name.partition(": ") if check == "train" else ("", "", "")
+    trained = array != "losses" and array.rpartition(".")[2] not in STATISTICS
+    return Optimizer(name=run).rate if run.startswith("adam") and trained else 0.0
 
 
 def _group(check: str, name: str) -> str:

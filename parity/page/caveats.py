@@ -58,7 +58,7 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
         *(random if any(not r.files for r in named) else []),
         f"The inputs {inputs}: code that they do not reach is not tested.",
         *(
-            f"In {dtype}, differences below {share} of the largest value do not show."
+            f"In {dtype}, differences below {share} of the largest value of an array do not show."
             for dtype, share in coarse(compared).items()
         ),
         "A parameter that changes nothing, such as a head of zeros, is not tested.",

@@ -54,7 +54,7 @@ def page(
         title=join(verdict.replace("`", "")),
         state="bad" if not passed else "part" if summary.unrun(results) else "good",
         verdict=headline(verdict, summary.closeness(results), ASSUMED),
-        totals=coded(_totals(results)),
+        totals=_totals(results),
         provenance=join(_absent(absences), sides(about, labels), provenance(_further(about, labels))),
         divergences=join(divergences(results, home, own, limits, modules or {}), near(results, home, own)),
         results=matrices(models, limits),
@@ -65,10 +65,17 @@ def page(
     )
 
 
-def _totals(results: Sequence[Result]) -> str:
-    """State the error of what differs first, and that of each dtype that is the largest share of its limit."""
-    texts = filter(None, (summary.first_error(results), summary.extremes(results, places=True)))
-    return " ".join(f"{begun(text)}." for text in texts)
+def _totals(results: Sequence[Result]) -> Markup:
+    """State the error of what differs first, and that of each dtype that is the largest share of its limit.
+
+    Those beyond their limits, which come first, are red.
+    """
+    first = summary.first_error(results)
+    off, near, within = summary.extremes(results, places=True).partition(summary.NEAREST)
+    red, end = begun(off.removesuffix("; ")), "; " if off and near else "."
+    parts = [coded(f"{begun(first)}. ")] if first else []
+    parts += [tag("span", coded(red), class_="mark differs"), coded(end)] if off else []
+    return join(*parts, coded(f"{near if off else begun(near)}{within}." if near else ""))
 
 
 def _absent(sentences: Sequence[str]) -> Markup:

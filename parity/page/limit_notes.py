@@ -16,7 +16,7 @@ from specs.numbers import limit, measured
 from .markup import Markup, join, prose, tag
 
 MEASURE = (
-    "The error of an element is its difference between both models, divided by the largest value that its feature (a "
+    "The error of an element is its difference between both models{}, divided by the largest value that its feature (a "
     f"channel, a logit) has {IN_FIRST} of the pair. The error of an array is the largest error of its elements; where "
     "its features have limits of their own, it is that of the feature nearest to its limit, or furthest beyond it."
 )
@@ -26,7 +26,10 @@ WHOLE = {  # by check
     "train": " A parameter has no features: its differences are divided by the largest value of the whole array, in "
     f"float64 by no less than {Fraction(TRAINED_FLOOR)} of that of all parameters.",
 }
-BELOW = " Below float64 every array is measured as a whole, except where float64 copies are compared."
+BELOW = (
+    " Below float64 it is the larger difference of both models from the float64 copy of the first one, in arrays as a "
+    "whole; where the float64 copies of both differ by more than their limit, it is that difference."
+)
 RULE = (
     " How a limit follows from measured rounding: docs/parity.md of Triptych, section 3, “Below float64, by measured "
     "noise”, and section 4, “What a run amplifies”."
@@ -124,7 +127,7 @@ def definition(results: Iterable[Result]) -> str:
     is_below = any(r.dtype != "float64" for r in judged)
     has_plots = any(len(r.curve) > 1 for r in judged)
     rule = f"{BELOW}{RULE}{VALUES * has_plots}" * is_below
-    return f"{MEASURE}{whole}{rule}" if judged else ""
+    return f"{MEASURE.format(' in float64' * is_below)}{whole}{rule}" if judged else ""
 
 
 def _range(limits: Iterable[float]) -> str:
@@ -142,13 +145,13 @@ def shares(values: Sequence[float]) -> str:
 
 
 def coarse(results: Iterable[Result]) -> dict[str, str]:
-    """Return the shares of the largest value that limits of arrays are, for each dtype of which they are large."""
+    """Return the shares of the largest value that limits of arrays are, for each dtype of which some are large."""
     values: dict[str, list[float]] = {}
     for r in results:
         for bound in (r.tolerance, *(bound for _, _, bound in r.curve)):
-            if bound is not None and SHARE <= bound <= 1:
+            if bound is not None and bound <= 1:
                 values.setdefault(r.dtype, []).append(bound)
-    return {dtype: shares(sorted(own)) for dtype, own in values.items()}
+    return {dtype: shares(sorted(own)) for dtype, own in values.items() if max(own) >= SHARE}
 
 
 def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:

@@ -9,6 +9,7 @@ from html import escape
 ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without content
 SHORT = 12  # characters of a name that is not broken
 WHOLE = 28  # characters of the longest word that is not broken
+CODE = 24  # the same of code, whose letters are wider: beside a label it fits on a narrow screen
 
 MARKS = {"differs": "✗", "close": "!"}  # beside the number of a grade, which is not shown by its colour alone
 BOUND = 34  # characters of a number with its label and unit that are not broken from each other
@@ -64,7 +65,7 @@ def coded(text: str) -> Markup:
     """Escape a text; what stands between backticks is a name from code, which is broken if it is long."""
     texts, parts = text.split("`"), list[Markup]()
     for k, part in enumerate(texts):
-        if k % 2 and len(part) <= WHOLE:
+        if k % 2 and len(part) <= CODE:
             stops = texts[k + 1][: len(texts[k + 1]) - len(texts[k + 1].lstrip(".,:;)"))]  # no line begins with these
             texts[k + 1] = texts[k + 1][len(stops) :]
             parts.append(tag("span", tag("code", part), stops, class_="whole"))

@@ -28,6 +28,7 @@ SHAPES = (  # markers around (0, 0)
 )
 CROSS = "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5"  # NaN
 RING = "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z"  # around an error of what differs first
+SEEN = 0.65 * WIDTH  # what narrow screens show of a plot before they are scrolled
 FIRST = "first: "  # ahead of the name of an array that differs first
 ROW = 20  # height of the name of an array that differs first: the type of narrow screens is 17 px
 DIAMOND = "M0 -10.5L10.5 0L0 10.5L-10.5 0z"  # around the worst error of a pair
@@ -136,7 +137,8 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
     """Draw a line at each array that is the first to differ in some pair, rings around its errors, and its name.
 
     Each name has a row of its own above the plot, the first of them the highest, so that none covers another. It begins
-    at its line, and goes to the right where there is room: no line of a later array crosses it.
+    at its line, and goes to the right where there is room: no line of a later array crosses it. A single one goes to
+    the left where narrow screens would cut it before they are scrolled.
     """
     results = list(results)
     rings: dict[str, list[Markup]] = {}
@@ -152,7 +154,8 @@ def first(scale: Scale, results: Iterable[Result]) -> Markup:
         top = y + 4 if row else TOP
         lines.append(tag("line", x1=px(x), x2=px(x), y1=px(top), y2=scale.floor, class_="first"))
         text = FIRST + shortened(own_name(name, *results), max(int(max(x, WIDTH - x) / CHARACTER) - len(FIRST), LABEL))
-        has_room = x + CHARACTER * len(text) <= WIDTH
+        width = CHARACTER * len(text)
+        has_room = x + width <= (SEEN if len(names) == 1 and width <= x else WIDTH)
         side = {"x": px(x - 4), "text_anchor": "start"} if has_room else {"x": px(x + 4), "text_anchor": "end"}
         texts.append(tag("text", text, y=px(y), class_="first-text", **side))
     return join(*lines, *(ring for name in names for ring in rings[name]), *texts)

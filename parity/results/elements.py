@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from parity.given.quoting import quoted
 from specs.numbers import apart, measured, short
 
 OTHER_SHAPE = "other shape"  # in place of an error
@@ -60,10 +62,17 @@ class Worst:
     def values(self) -> tuple[float, float]:
         return self.left, self.right
 
-    def __str__(self) -> str:
+    def text(self, sides: tuple[str, ...] = ()) -> str:
+        """State everything in a line, with both values.
+
+        Args:
+          sides: labels of both models, where `self.sides` has no others; () if they are not known.
+        """
         if self.cause:
             return self.cause
-        values = " and ".join(aligned(self.left, self.right))
+        labels = map(quoted, self.sides or sides)
+        pairs = itertools.zip_longest(aligned(self.left, self.right), labels)
+        values = " and ".join(f"{value} in {label}" if label else value for value, label in pairs)
         return f"{short(self.error)} at {list(self.index or ())}: {values} ({self.quotient})"
 
     @property

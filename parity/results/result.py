@@ -79,15 +79,19 @@ class Divergence(str):
         """Say which of its weights differ; "" where the cause is an activation, which comes ahead of its layer."""
         return "" if self.guess.after else self.weights
 
-    def sentence(self) -> str:
-        """State everything in one line."""
+    def sentence(self, sides: tuple[str, ...] = ()) -> str:
+        """State everything in one line.
+
+        Args:
+          sides: labels of both models.
+        """
         before = f"; before it {self.previous[0]} differs by {short(self.previous[1])}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
         guess += f"; its cause lies {self.place}" if self.place else ""
         guess += f"; its weights differ: {self.weights}" if self.weights else ""
         if self.worst.cause:
             return f"{self}: {self.worst.cause}{before}{guess}"
-        return f"{self} differs: {self.worst}, tolerance {limit(self.tolerance)}{before}{guess}"
+        return f"{self} differs: {self.worst.text(sides)}, tolerance {limit(self.tolerance)}{before}{guess}"
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class Result:
         if self.passed:
             return None
         if self.first_divergence is not None and not self.missing:
-            return self.first_divergence.sentence()
+            return self.first_divergence.sentence(self.sides)
         return self.cause
 
     @property

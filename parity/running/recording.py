@@ -249,10 +249,20 @@ def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
             weights = _shared(model, model.state())
             bad = [name for name, a in weights.items() if name.startswith(f"{tap.name.partition('#')[0]}.")]
             bad = [name for name in bad if not _finite(weights[name])]
-            holds = f"{bad[0]} holds {'NaN' if _any(np.isnan, weights[bad[0]]) else 'infinities'}" if bad else ""
+            holds = f"{_spelled_name(bad[0], model)} holds {_kind_of(weights[bad[0]])}" if bad else ""
             return f"{where}, whose inputs are finite" + f": {holds}" * bool(holds), holds
         before = f", though what {tap.name!r} returned before is finite" if all(map(_finite, tap.outputs)) else ""
     return "", ""
+
+
+def _spelled_name(name: str, model: Port | Own) -> str:
+    """Return the name that a model itself has for an array of a known layer."""
+    layer, dot, leaf = name.rpartition(".")
+    return f"{layer}{dot}{_spelled(model).get(name, leaf)}" if isinstance(model, Own) else name
+
+
+def _kind_of(array: np.ndarray) -> str:
+    return "NaN" if _any(np.isnan, array) else "infinities"
 
 
 def _any(test: Callable[[Any], Any], array: np.ndarray) -> bool:

@@ -167,12 +167,14 @@ def facts(finding: Finding) -> Facts:
     rows += [(what, name), *((label, text) for label, text in causes.items() if text), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         basis = f", {first.basis}" if first.basis else ""
-        rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
+        rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis), *_rounding(first, result)]
     rows += _worst(finding)
     rows += _rises(result)
     before = "none: it is the first"
     if first.previous:
         before = f"{_named(first.previous[0], result)}, error {short(first.previous[1])}"
+        is_other = first in result.copies and first.previous[0] not in result.copies
+        before += f", from the float64 copy of {quoted(result.sides[0])}" * is_other
     rows.append((f"{what} before", before))
     between = "; ".join(f"{listed(names)} (in {label}, no partner)" for label, names in first.between)
     rows += [("between", between)] if between else []
@@ -199,6 +201,16 @@ def _here(finding: Finding) -> str:
         return f"{short(first.error)}: {first.worst.quotient}"
     (pair, error), *others = errors.items()
     return "; ".join([f"{error} in {pair}: {first.worst.quotient}", *(f"{e} in {p}" for p, e in others)])
+
+
+def _rounding(first: Divergence, result: Result) -> Facts:
+    """State the rounding of each model in a lower dtype, where its error is judged by the least of these."""
+    names = [name for name, *_ in result.curve]
+    if first not in names or first in result.copies:
+        return []
+    at = names.index(first)
+    each = in_a_row(f"{short(errors[at])} in {quoted(label)}" for label, errors in result.noise.items())
+    return [("rounding", f"{each}: the difference of each model from its own float64 copy")] if each else []
 
 
 def _worst(finding: Finding) -> Facts:

@@ -99,7 +99,8 @@ def _table(group: Sequence[Result], screen: Screen) -> str:
     """Write a heading and a table of errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}: {summary.extreme(group)}", "head", "", "  ")]
+    which = f": {summary.extreme(group)}" * any(r.is_number for r in group)  # none where words stand for all errors
+    lines = [screen.wrap(f"{name}, {first.dtype} on {first.device}{which}", "head", "", "  ")]
     rows = _rows(group)
     pairs = {pair: _Column.of([(row.get(pair), row_limit(row)) for _, _, row in rows], pair) for pair in _ran(group)}
     layouts = [Layout.of(rows, longest) for longest in (screen.width, screen.longest)]

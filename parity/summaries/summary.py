@@ -184,6 +184,8 @@ def _briefly(finding: findings.Finding) -> str:
     first = finding.result.first_divergence
     if first is None:
         return ""
+    if first.holds:
+        return f": {first.holds}"
     if first.of_weights:
         array, _, text = first.of_weights.partition("; ")[0].partition(": ")
         leaf = array.partition(" ")[0].rpartition(".")[2]
@@ -339,8 +341,9 @@ def _judged(results: Iterable[Result]) -> list[Result]:
 
 
 def extremes(results: Sequence[Result], places: bool = False, named: bool = True) -> str:
-    """State the error of each dtype that is the largest share of its limit, float64 first:
-    "error furthest beyond its limit: 2.1e-4 in float64 (limit 1e-10), 6.6e-6 in float32 (limit 5.7e-6)".
+    """State the error of each dtype that is the largest share of its limit, those beyond it first, then float64:
+    "error furthest beyond its limit: 6.6e-6 in float32 (limit 5.7e-6); error nearest to its limit: 2.1e-14 in float64
+    (limit 1e-10)".
 
     It need not be the largest, as limits differ by dtype, check and array. Where there are no two numbers to compare,
     a word stands without a limit: "not called in float64".
@@ -355,16 +358,16 @@ def extremes(results: Sequence[Result], places: bool = False, named: bool = True
         if r.dtype not in worst or r.ratio > worst[r.dtype].ratio:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
-    words, errors = dict[tuple[str, str], list[str]](), list[str]()
-    for dtype in sorted(worst, key=lambda dtype: dtype != "float64"):  # which decides
+    words, errors = dict[tuple[str, str], list[str]](), dict[str, list[str]]()
+    for dtype in sorted(worst, key=lambda dtype: (worst[dtype].grade != "differs", dtype != "float64")):
         r = worst[dtype]
         known = [f"limit {limit(r.tolerance)}"] * r.is_number + [_place(r, several)] * places
         about = f" ({'; '.join(known)})" if known else ""
         if r.is_number:
-            errors.append(f"{r.shown} in {dtype}{about}")
+            errors.setdefault(extreme([r]), []).append(f"{r.shown} in {dtype}{about}")
         else:
             words.setdefault((r.shown, about), []).append(dtype)
-    stated = [f"{extreme(worst.values())}: " * named + ", ".join(errors)] if errors else []
+    stated = [f"{which}: " * named + ", ".join(texts) for which, texts in errors.items()]
     return "; ".join([*(f"{word} in {in_a_row(dtypes)}{about}" for (word, about), dtypes in words.items()), *stated])
 
 

@@ -15,6 +15,7 @@ from parity.derive.findings.converting import converting
 from parity.derive.findings.derivation import Line
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.report import page as page_of
+from parity.derive.report.table import _with_axes
 from specs.table import Table
 
 from .test_report import DERIVED, TABLE
@@ -41,11 +42,19 @@ def test_the_command_that_converts_states_the_lengths_that_either_direction_asks
     found = replace(DERIVED, proven=True, table=there)
     lines = _summary(found, "my t.table", "my t.html")
     assert [line.text for line in lines[1:6]] == [
-        "my t.table: 1 line", "to convert a checkpoint of the left model, where h is an axis of qkv/kernel:",
+        "my t.table: 1 line", "to convert a checkpoint of the left model, where h (2 here) is an axis of qkv/kernel:",
         f"  {command}{heads}",
         "to convert a checkpoint of the right model:", f"  {command} --reverse",
     ]  # fmt: skip
     assert lines[-1].text == "report: my t.html"
+
+
+def test_axes_of_a_line_of_the_page_are_not_broken():
+    text = "table 1\na.w: (s / o) i + b.w: o i <-> c.w: o i\n"
+    parts = ["a.w: ", "(s / o) i", " + b.w: ", "o i"]
+    assert _with_axes(text.splitlines()[1].partition(" <-> ")[0]) == [
+        f'<span class="whole">{part}</span>' if k % 2 else part for k, part in enumerate(parts)
+    ]
 
 
 def test_the_command_names_an_array_that_has_each_axis():
@@ -56,7 +65,8 @@ def test_the_command_names_an_array_that_has_each_axis():
     )
     (left, _), (right, command) = converting(table, "t.table")
     assert left.endswith("the left model") and command.endswith("--set h2=... --set h=...")
-    assert right == "to convert a checkpoint of the right model, where h2 is an axis of q and h is an axis of k"
+    axes = "h2 (4 here) is an axis of q and h (2 here) is an axis of k"
+    assert right == f"to convert a checkpoint of the right model, where {axes}"
     assert table.open_lines()["h2"] == ["q"] and table.open_lines()["h"] == ["k", "v"]
 
 

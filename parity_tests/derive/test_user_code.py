@@ -173,6 +173,20 @@ def test_several_inputs_of_the_left_alone_ask_for_those_of_the_right():
     assert any("give right_inputs, the same values in its own order of axes" in one for one in raised.value.problems)
 
 
+def test_a_reason_for_which_no_order_of_axes_can_be_run_is_stated_once():
+    torch = pytest.importorskip("torch", reason="both sides are torch modules")
+
+    class Tokens(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            raise TypeError("tokens are no numbers")
+
+    with pytest.raises(UsageError) as raised:
+        parity.derive(torch.nn.Linear(4, 2), Tokens(4, 2), (np.stack([X, X + 1]),))
+    (problem,) = raised.value.problems
+    assert problem.startswith("with inputs of shape [2, 3, 4] float64, and in 5 more ways: "), problem
+    assert problem.endswith("TypeError: tokens are no numbers")
+
+
 def test_right_inputs_that_do_not_fit_are_named_with_the_remedy():
     torch = pytest.importorskip("torch", reason="both sides are torch modules")
     with pytest.raises(UsageError, match="the right model cannot be run") as raised:

@@ -48,7 +48,7 @@ def test_nan_in_both_models_is_one_verdict_that_names_its_origin(check: str) -> 
     (result,) = report
     assert not report.passed
     assert (result.passed, result.grade, report.first_divergence) == (None, "not judged", None)
-    assert "; NaN starts in 'stem', whose inputs are finite: stem.kernel holds NaN" in result.cause
+    assert "; NaN starts in 'stem', whose inputs are finite: stem.weight holds NaN" in result.cause
     first = {"forward": "output", "layers": "stem", "gradients": "loss"}[check]
     places, size = {"forward": (12, 12), "layers": (4, 24), "gradients": (1, 1)}[check]
     assert result.cause.startswith(f"both have NaN at {places} of {size} places of {first!r}")
@@ -74,7 +74,10 @@ def test_nan_in_one_model_is_a_difference_of_that_model() -> None:
     assert report.results[0].cause.startswith("in b, NaN starts in 'stem'") and report.results[0].shown == "NaN"
     known = dict(facts(find(report.results)[0]))
     assert re.fullmatch(r"-?[\d.]{1,6} in a, NaN in b at \[.*\]", known["values"]), known["values"]
-    assert known["looks like"] == "stem.kernel holds NaN in b" and "where this array gets its values" in known["next"]
+    assert "own models, float64 on cpu\n" in str(report)
+    assert str(report).startswith("a and b differ, first at stem: stem.weight holds NaN in b (own models")
+    assert "weights" in known and known["weights"].endswith("differs, with NaN or infinities in one model alone")
+    assert known["looks like"] == "stem.weight holds NaN in b" and "where this array gets its values" in known["next"]
 
 
 def test_nan_of_code_is_followed_to_where_it_begins() -> None:
@@ -97,8 +100,8 @@ def test_the_parameter_that_holds_nan_is_named_in_both_dtypes() -> None:
     """Models in float32 are compared in float64 first, which the card is of."""
     report = parity.compare({"a": Net(), "b": spoiled().float()}, X, "layers")
     assert [r.dtype for r in report] == ["float64", "float32"]
-    assert {r.first_divergence.holds for r in report if r.first_divergence} == {"stem.kernel holds NaN in b"}
-    assert dict(facts(find(report.results)[0]))["looks like"] == "stem.kernel holds NaN in b"
+    assert {r.first_divergence.holds for r in report if r.first_divergence} == {"stem.weight holds NaN in b"}
+    assert dict(facts(find(report.results)[0]))["looks like"] == "stem.weight holds NaN in b"
 
 
 @pytest.mark.parametrize("check", ["layers", "single-step"])

@@ -219,6 +219,7 @@ def test_the_documentation_has_a_row_for_each_fact_that_is_printed_and_for_no_ot
     first = Divergence.at("y", Worst(1e-3, (0,), 1.0, 1.001), 1e-10, ("x", 0.0), **known)
     curve = (("x", 0.0, 1e-10), ("y", 1e-5, 1e-10), ("z", 1.0, 1e-10))
     off = replace(row(()), passed=False, first_divergence=first, error=2e-3, curve=curve)
+    off = replace(off, noise={"a": (0.0, 1e-5, 0.0), "b": (0.0, 0.0, 0.0)})
     broken = Divergence.at("y", Worst(np.inf, None, 1.0, 1.0, "shapes differ: (1,), (2,)"), 1e-10)
     every = [off, replace(off, check="train"), replace(row(("x",)), pair="a-c")]
     results = [replace(r, variant=variant) for variant in "vw" for r in every]

@@ -189,6 +189,14 @@ def test_an_error_that_is_not_the_largest_is_called_what_it_is() -> None:
     assert summary.extremes(results, places=True).endswith(
         "1.0e-12 in float64 (limit 1e-10; a-b, layers at `a`), 6.8e-7 in float32 (limit 2e-6; a-b, layers at `a`)"
     )
+    beyond = replace(row(("a",), "float32"), error=4e-6, tolerance=2e-6, passed=False)
+    assert summary.extremes([beyond, results[2]]) == (
+        "error furthest beyond its limit: 4.0e-6 in float32 (limit 2e-6); error nearest to its limit: 1.0e-12 in "
+        "float64 (limit 1e-10)"
+    )
+    (totals,) = re.findall('<p class="totals">(.*?)</p>', Report([beyond, results[2]]).to_html())
+    red, _, others = totals.partition("</span>; ")
+    assert red.startswith('<span class="mark differs">Error furthest') and "float64" not in red and "float64" in others
     models = [row(("a",)), replace(row(("b",)), variant="w")]
     assert summary.extremes(models, places=True).endswith("(limit 1e-10; `x:v`, a-b, layers at `a`)")
     off = replace(row(("a",)), error=1e-3, passed=False)

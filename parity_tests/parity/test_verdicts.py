@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -128,11 +127,11 @@ def test_equal_deep_batch_norms_are_no_false_alarm(dtype: str, check: str, size:
         assert result.passed
         assert {"sgd: 1.mean", "adam: 4.var"} <= {name for name, *_ in result.curve}
     if dtype == "float64":
-        assert "paddle's norms round epsilon and momentum to float32, which moves running statistics" in result.cause
+        assert "paddle's norms round momentum to float32, which moves running statistics" in result.cause
 
 
 @pytest.mark.parametrize(("norm", "training", "named"), [
-    ("LayerNorm", True, "epsilon"), ("BatchNorm1D", False, "epsilon"), ("BatchNorm1D", True, "epsilon and momentum"),
+    ("LayerNorm", True, "epsilon"), ("BatchNorm1D", False, "epsilon"), ("BatchNorm1D", True, "epsilon, momentum"),
 ])  # fmt: skip
 def test_the_note_names_the_settings_that_were_rounded(norm: str, training: bool, named: str) -> None:
     paddle = pytest.importorskip("paddle")
@@ -142,8 +141,8 @@ def test_the_note_names_the_settings_that_were_rounded(norm: str, training: bool
     layer.train() if training else layer.eval()
     with exact("float64", notes):
         layer(paddle.ones([2, 3], "float64"))
-    (note,) = notes
-    assert re.match(f"paddle's norms round {named} to float32[,;]", note), note
+    begun = [note.removeprefix("paddle's norms round ").partition(" to float32")[0] for note in notes]
+    assert ", ".join(begun) == named, notes
 
 
 def test_another_momentum_is_caught_in_a_deep_batch_norm() -> None:

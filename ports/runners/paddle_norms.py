@@ -26,7 +26,7 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
 
     Args:
       dtype: of the model; nothing is replaced unless it is float64.
-      notes: receives a sentence that names those of the two that a norm of the block had.
+      notes: receives a sentence on each of the two that float32 rounds in a norm of the block.
     """
     if dtype != "float64":
         yield
@@ -40,10 +40,10 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
-        named = [name for name in SETTINGS if name in rounded]
-        what = f"paddle's norms round {' and '.join(named)} to float32{''.join(SETTINGS[name] for name in named)}"
-        note = f"{what}; here they compute in float64 without this rounding"
-        notes += [note] if rounded and note not in notes else []
+        for name in (name for name in SETTINGS if name in rounded):
+            what = f"paddle's norms round {name} to float32{SETTINGS[name]}"
+            note = f"{what}; here they compute in float64 without this rounding"
+            notes += [note] if note not in notes else []
 
 
 def _batch_norm(original: Any, rounded: set[str]) -> Callable[..., Any]:

@@ -27,10 +27,11 @@ def converting(table: DerivedTable, out: str) -> list[tuple[str, str]]:
 
 
 def _needed(table: DerivedTable, side: str) -> str:
-    """Say what NEW is in the command, or name an array that has each axis whose length it asks for."""
+    """Say what NEW is in the command, or name an array that has each axis whose length it asks for, and that length."""
     if names := table.of_right_alone():
         return f", where NEW is a file of a new {side} model, for the size of {listed(names)}{_refused(table)}"
-    axes = [f"{name} is an axis of {table.array_with(name)}" for name in table.lengths()]
+    here = {name: f" ({table.sizes[name]} here)" if name in table.sizes else "" for name in table.lengths()}
+    axes = [f"{name}{size} is an axis of {table.array_with(name)}" for name, size in here.items()]
     return f", where {in_a_row(axes)}{_refused(table)}" if axes else _refused(table)
 
 

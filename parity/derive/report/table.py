@@ -9,7 +9,7 @@ from collections.abc import Collection
 from parity.derive.findings.converting import converting
 from parity.derive.findings.derivation import MEANT, Derivation
 from parity.derive.findings.evidence import copies
-from parity.page.markup import MARKS, Markup, command, join, prose, tag
+from parity.page.markup import MARKS, WHOLE, Markup, command, prose, tag, whole
 from specs.notation.lines import Line
 from specs.notation.paths import Hole, normal, spelt
 from specs.table import Table
@@ -108,9 +108,15 @@ def _legend(table: Table) -> str:
                               enumerate(entries)), "."])  # fmt: skip
 
 
-def _sides(text: str) -> list[Markup]:
+def _sides(text: str) -> list[str]:
     """Split a printed line before its arrow, where it is broken first; comments and lines with one side are whole."""
     left, arrow, right = text.partition(ARROW)
     if not arrow or text.startswith("#"):
         return [prose(text)]
-    return [tag("span", prose(left), class_="side"), join(" "), tag("span", prose(f"<-> {right}"), class_="side")]
+    return [tag("span", *_with_axes(left), class_="side"), " ", tag("span", *_with_axes(f"<-> {right}"), class_="side")]
+
+
+def _with_axes(text: str) -> list[Markup]:
+    """Build one side of a line, whose short lists of axes are not broken."""
+    parts = re.split(r"(?<=: )(.*?)(?= [+=] |$)", text)
+    return [whole(part) if k % 2 and len(part) <= WHOLE else prose(part) for k, part in enumerate(parts) if part]

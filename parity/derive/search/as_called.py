@@ -27,6 +27,7 @@ from parity.derive.trace.sides import Side, side
 from parity.derive.trace.still import still
 from parity.derive.trace.tape import Array, Tape
 from specs.table import Table
+from specs.words import count
 
 from .candidates import (
     SEED,
@@ -196,9 +197,19 @@ def _matched(
     )  # fmt: skip
 
 
+def _also(others: Sequence[str]) -> str:
+    """Count further attempts that failed for the same reason."""
+    return f", and in {count(len(others), 'more way')}" if others else ""
+
+
 def _refuse(refusals: Sequence[UsageError], call: Call, right_inputs: Any) -> NoReturn:
     """Raise a UsageError that says why the right model could be run in no way, each reason once."""
     texts = (error.message.removeprefix("the right model ").removeprefix("cannot be run ") for error in refusals)
+    alike = dict[str, list[str]]()  # by the reason
+    for text in dict.fromkeys(texts):
+        tried, _, why = text.partition(": ")
+        alike.setdefault(why, []).append(tried)
+    texts = (f"{first}{_also(others)}{': ' * bool(why)}{why}" for why, (first, *others) in alike.items())
     raised = (error.__cause__ for error in reversed(refusals))  # by the framework
     problems = [*dict.fromkeys(texts), *_inputs_wanted(call, right_inputs)]
     raise UsageError("the right model cannot be run", problems) from next(filter(None, raised), None)
