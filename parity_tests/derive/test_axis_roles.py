@@ -343,6 +343,22 @@ def test_one_position_before_a_flatten_is_said_to_hide_the_order_and_a_conversio
     assert any(said in note for note in plan.notes()), plan.notes()
 
 
+FLATTENED = {"chw": lambda y: y.flatten(1), "chw in turn": lambda y: y.flatten(2).flatten(1),
+             "cwh": lambda y: y.mT.flatten(1), "hwc": lambda y: y.flatten(2).mT.flatten(1)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("chw", "cwh"), ("cwh", "chw in turn"), ("hwc", "cwh"), ("chw", "chw in turn")]
+)
+def test_one_position_does_not_show_which_of_its_axes_comes_first(own: str, other: str):
+    def flattened(order: str) -> Net:
+        parts = {"c": torch.nn.Conv2d(3, 4, 2, 2), "f": linear(4, 3)}
+        return Net(lambda m, x: m.f(FLATTENED[order](m.c(x).relu())), **parts)
+
+    found = parity.derive(flattened(own), flattened(other), (images(2, 3, 2, 2),))
+    assert found.proven and found.unseen_orders == ([] if own == other[:3] else ["f.weight"]), str(found)
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_pool_over_all_positions_leaves_one_in_any_model(size: int):
     left = Net(pooled, c=torch.nn.Conv2d(3, 4, 2, 2), f=linear(4, 3))

@@ -172,7 +172,38 @@ def _places(program: Program, node: Node, labels: Array, joined: bool) -> Iterat
     for unit in _units(before, after) if flat.size <= LARGE_PIECE else ():
         always = _is_reduced(program, node.inputs[0]) if joined else _is_spread(program, node, unit)
         if unit.joined is joined and not always and not _is_batch(program, node.output):
-            yield frozenset([*_outside(flat, unit), *_inside(flat, unit)])
+            yield (place := frozenset([*_outside(flat, unit), *_inside(flat, unit)]))
+            order = _order(program, node.inputs[0], unit.step) if joined else ()
+            if len(order) > 1:  # (c h w) and (c w h)
+                yield frozenset((order, *pair) for pair in place)
+
+
+def _order(program: Program, value: int, step: int) -> tuple[int, ...]:
+    """Return which axes of a convolution's result those of length 1 with a step are; () where a value is not such.
+
+    Functions of each element, and layouts that permute axes or join these, may stand between both.
+    """
+    axes = _ones(program.shapes[value], step)
+    while (node := program.maker(value)) is not None and node.window is None:
+        made = [number for number in node.inputs if number in program.active]
+        if len(made) != 1 or node.kind == "product":
+            return ()
+        before, after = program.shapes[made[0]], program.shapes[value]
+        if _is_reshape(node):
+            axes = _ones(before, math.prod(after[axes[0] + 1 :])) if axes else []
+        elif node.kind == "layout":
+            moved = [tried(node.run, np.zeros(_doubled(before, axis))) for axis in range(len(before))]
+            shapes = [None if new is None else new.shape for new in moved]
+            axes = [shapes.index(new) for new in (_doubled(after, axis) for axis in axes) if new in shapes]
+        elif len(before) != len(after):
+            return ()
+        (value,) = made
+    return () if node is None else tuple(axes)
+
+
+def _ones(shape: Sequence[int], step: int) -> list[int]:
+    """Return the axes of length 1 of which one step would pass so many elements."""
+    return [axis for axis, n in enumerate(shape) if n == 1 and math.prod(shape[axis + 1 :]) == step]
 
 
 def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
