@@ -86,3 +86,17 @@ def test_a_root_that_more_examples_make_nan_is_no_matter_of_their_number():
     x = 0.1 + torch.rand(3, 8).double().numpy()
     found = parity.derive(model(torch.sqrt), model(lambda x: x.clamp(min=0.0).sqrt()), (x,))
     assert not found.proven and "only for some inputs: for others, outputs of one model alone are" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: x * (2 if len(x) == 1 else 1), "one example alone: with it, outputs differ by"),
+        (lambda x: x[0] if len(x) == 1 else x, "one example alone: with it, outputs have shape [1, 4, 3] on the left,"),
+        (lambda x: x * (2 if x.shape[1] == 1 else 1), "other lengths of axes, such as those of shape [2, 1, 6]: with"),
+        (lambda x: x, ""),
+    ],
+)
+def test_one_example_and_one_place_are_tried(function: Any, said: str):
+    found = parity.derive(net(lambda x: x), net(function), (images(2, 4, 6),))
+    assert found.proven and found.absent.startswith(said) and bool(found.absent) == bool(said), found.absent

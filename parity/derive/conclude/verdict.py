@@ -12,7 +12,7 @@ from parity.derive.findings.records import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.constants import unlike_number
-from parity.derive.prove.examples import Examples, more_examples
+from parity.derive.prove.examples import Examples, more_examples, one_example
 from parity.derive.prove.fills import unlike_fills
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
@@ -73,7 +73,7 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     absent = absent_token(trial) if proven else ""
     if proven and quick and not absent:
         absent = negative_inputs(trial) or rows_of_zeros(trial)
-        absent = absent or rows_of_one_value(trial) or other_lengths(trial)
+        absent = absent or rows_of_one_value(trial) or one_example(trial) or other_lengths(trial)
     fills = unlike_fills(trial) if holds and quick and not unshown else ""
     free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(

@@ -1,4 +1,4 @@
-"""Run both models on twice as many examples as they were given.
+"""Run both models on twice as many examples as they were given, and on one.
 
 What mixes examples does not show in one, nor does a number of examples that code of one model alone reads.
 """
@@ -56,6 +56,15 @@ def more_examples(trial: Trial) -> Examples:
     if number == 1:
         return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if apart else "")
     return Examples(reason=Reason(ANOTHER.format(2 * number, number, differing(apart)), MORE) if apart else "")
+
+
+def one_example(trial: Trial) -> str:
+    """Say that outputs differ for the first example alone; "" if they agree, or if it is the only one."""
+    if _examples(trial.given) < 2:
+        return ""
+    first = [{name: array[:1] for name, array in inputs.items()} for inputs in fresh(*trial.given, SEED)]
+    said = trial.unlike(first, SEED, shapes=True)
+    return f"one example alone: with it, {said}" if said else ""
 
 
 def _examples(given: Sequence[Mapping[str, Array]]) -> int:

@@ -71,15 +71,17 @@ def longer_inputs(trial: Trial) -> Longer:
 
 
 def other_lengths(trial: Trial) -> str:
-    """Say that outputs differ for inputs of twice a length, or one less; "" if they agree, or if none are taken.
+    """Say that outputs differ for inputs of twice a length, one less, or of 1; "" if they agree, or if none are taken.
 
     What is left over at the end of an odd length, as of pairs that are pooled, is one model's alone, maybe.
     """
     given = trial.given
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
         whole = _lengthened(given, length)
-        for inputs in (whole, [_shortened(*sides) for sides in zip(whole, given, strict=False)]):
-            if inputs and (said := trial.unlike(inputs, SEED)):
+        shorter = [_shortened(*sides) for sides in zip(whole, given, strict=False)]
+        single = [_single(side, length) for side in fresh(*given, SEED)] if whole else []
+        for inputs in (whole, shorter, single):
+            if inputs and (said := trial.unlike(inputs, SEED, shapes=inputs is single)):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
                 return f"other lengths of axes, such as those of shape {shapes}: with these, {said}: {ALIKE_WEIGHTS}"
     return ""
@@ -93,6 +95,15 @@ def _shortened(inputs: Mapping[str, Array], given: Mapping[str, Array]) -> dict[
         return array[tuple(slice(n - (n > before)) for n, before in pairs)]
 
     return {name: cut(name, array) for name, array in inputs.items()}
+
+
+def _single(inputs: Mapping[str, Array], length: int) -> dict[str, Array]:
+    """Return inputs with the first place alone along axes of this length, beside the first ones."""
+
+    def cut(array: Array) -> Array:
+        return array[tuple(slice(1 if axis and n == length else n) for axis, n in enumerate(array.shape))]
+
+    return {name: cut(array) for name, array in inputs.items()}
 
 
 def _reductions(program: Program) -> Iterator[str]:
