@@ -334,11 +334,11 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
 
     Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
     """
-    lines = {}
+    lines, squares = {}, getattr(job.plan, "squares", ())
     refused: dict[str, tuple[str, str]] = {}  # name -> its dtype, and what it loses
     for step in steps:
         tensor, tally = step[0], Tally()
-        digest = hashing.Digest(tensor, job.options.verify)
+        digest = hashing.Digest(tensor, job.options.verify, tensor.name in squares)
         writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
         lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
         if problem := tally.problem(tensor.dtype):

@@ -11,7 +11,7 @@ import ports
 import specs
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.files.hashing import count_not_finite
+from convert.files.hashing import count_negative, count_not_finite
 from specs.numbers import measured
 
 from .commands import GOOGLE, listing, metadata, spoiled
@@ -42,6 +42,7 @@ def test_float8_is_what_torch_says_it_is(dtype):
     theirs = every.view(getattr(torch, dtype)).float().numpy()
     assert np.array_equal(ours, theirs, equal_nan=True)
     assert count_not_finite(every.numpy().tobytes(), dtype) == np.sum(~np.isfinite(theirs)) > 0
+    assert count_negative(every.numpy().tobytes(), dtype) == np.sum((theirs < 0) & np.isfinite(theirs)) > 0
 
 
 def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):

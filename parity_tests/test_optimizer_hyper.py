@@ -344,6 +344,9 @@ def test_moments_that_are_not_finite_are_named_as_their_user_knows_them(paddle):
     bad = np.array([0.5, np.nan], "float32")
     code, _, err = paddle(*hyper("kind=adamw"), **{"linear_0.b_0_moment1_0": bad})
     assert code == 0 and "NaNs or infinities (1) in linear_0.b_0_moment1_0 (of last.bias)" in err
+    below = np.array([-0.5, -0.0], "float32")
+    code, _, err = paddle(*hyper("kind=adamw"), "--force", **{f"linear_0.b_0_moment{k}_0": below for k in (1, 2)})
+    assert code == 0 and "negative numbers (1) in linear_0.b_0_moment2_0 (of last.bias): copied as they are" in err
 
 
 def in_torch(path, groups):

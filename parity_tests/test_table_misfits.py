@@ -125,6 +125,9 @@ def test_a_table_file_that_cannot_be_read_is_refused(tmp_path):
         (tmp_path / "order.txt").write_text(text)
         with pytest.raises(TableError, match=message):
             Table.load(tmp_path / "t")
+    for numbers, message in (([1.5, 0], "1.5 is no integer"), ([True, False], "True is no integer")):
+        with pytest.raises(TableError, match=message):
+            Table.parse("table 1\na: o[@order.txt] <-> b: o\n", {"order.txt": numbers})
 
 
 @given(st.text(alphabet="table1 :<->=+,(){}[]|@.#\\abio0\n-", max_size=60))

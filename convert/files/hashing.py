@@ -90,10 +90,15 @@ def _reported(path: str) -> Iterator[None]:
 
 
 class Digest:
-    """Collects a tensor's line of the record while its payload passes by."""
+    """Collects a tensor's line of the record while its payload passes by.
 
-    def __init__(self, tensor: Tensor, hashed: bool = True):
+    Args:
+      square: whether it has means of squares, of which none may be negative.
+    """
+
+    def __init__(self, tensor: Tensor, hashed: bool = True, square: bool = False):
         self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
+        self.square, self.negative = square, 0
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
         """Yield the pieces as they are; `line` is known once the last was taken."""
@@ -101,11 +106,13 @@ class Digest:
             if self.hash:
                 self.hash.update(piece)
             self.not_finite += count_not_finite(piece, self.tensor.dtype)
+            self.negative += count_negative(piece, self.tensor.dtype) if self.square else 0
             yield piece
 
     def line(self) -> dict[str, Any]:
-        """Return shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
-        odd = {"not_finite": self.not_finite} if self.not_finite else {}
+        """Return shape, dtype, hash of the payload, and how many NaNs and infinities it holds, or negative squares."""
+        counts = {"not_finite": self.not_finite, "negative": self.negative}
+        odd = {kind: number for kind, number in counts.items() if number}
         return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
 
 
@@ -136,6 +143,17 @@ def count_not_finite(piece: Any, dtype: str) -> int:
     size, mask = EXPONENT[dtype]
     bits = np.frombuffer(piece, f"u{size}")
     return int(np.count_nonzero((bits & bits.dtype.type(mask)) == mask))
+
+
+def count_negative(piece: Any, dtype: str) -> int:
+    """Count elements below zero in a piece of payload of floats, but for NaNs and infinities."""
+    if dtype not in EXPONENT:
+        return 0
+    import numpy as np
+
+    size, infinity = EXPONENT[dtype]
+    bits, sign = np.frombuffer(piece, f"u{size}"), 1 << (8 * size - 1)
+    return int(np.count_nonzero((bits > sign) & (bits & bits.dtype.type(infinity) != infinity)))
 
 
 def sha256(path: str, stop: threading.Event | None = None) -> str:

@@ -98,13 +98,18 @@ class OptimizerPlan:
     @property
     def labels(self) -> dict[str, str]:
         """Return what a moment of the target is, as its user knows it: the source's array and its parameter."""
-        labels = {}
-        for tensor, filling in self.steps:
-            for name in sources_of(filling):
-                slot, _, parameter = name.partition(": ")
-                if slot in MOMENTS:
-                    labels[tensor.name] = f"{self.sources[name].name.removeprefix(holding.BESIDE)} (of {parameter})"
-        return labels
+        own = {name: self.sources[name].name.removeprefix(holding.BESIDE) for _, name in self._moments()}
+        return {target: f"{own[name]} (of {name.partition(': ')[2]})" for target, name in self._moments()}
+
+    @property
+    def squares(self) -> set[str]:
+        """Return the target's second moments, which are means of squares."""
+        return {target for target, name in self._moments() if name.startswith("second: ")}
+
+    def _moments(self) -> Iterator[tuple[str, str]]:
+        """Yield each array of the target that is a moment, and the source that it takes."""
+        every = ((tensor.name, name) for tensor, filling in self.steps for name in sources_of(filling))
+        return ((target, name) for target, name in every if name.partition(": ")[0] in MOMENTS)
 
     def notes(self) -> list[str]:
         return [*self.remarks, *self.weights.notes(), *self.along]

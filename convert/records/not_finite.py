@@ -1,4 +1,4 @@
-"""Count NaNs and infinities that a record's tensors contain."""
+"""Count NaNs, infinities and negative means of squares that a record's tensors contain."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def not_finite(
     called = labels()
     names = summarised(called.get(name, name) for name in odd)
     return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: copied as they are"
+
+
+def negative(tensors: Mapping[str, Mapping[str, Any]], labels: Callable[[], Mapping[str, str]] = dict) -> str:
+    """Return a note on second moments that have negative elements; "" if none has. Args: labels: see not_finite."""
+    counts = {name: line["negative"] for name, line in tensors.items() if "negative" in line}
+    if not counts:
+        return ""
+    called = labels()
+    names = summarised(called.get(name, name) for name in counts)
+    return f"negative numbers ({sum(counts.values()):,}) in {names}: copied as they are, but means of squares have none"

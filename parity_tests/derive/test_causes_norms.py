@@ -226,3 +226,16 @@ def test_means_in_another_form_are_no_cause_beside_an_epsilon(name: str):
     sides = net(1e-3, MEANS["both weights"]), net(1e-6, MEANS[name])
     found = parity.derive(*sides, (images(3, 4, 6),))
     assert found.explained == "two epsilons" and found.confirmed and not found.missing
+
+
+def test_a_factor_that_is_computed_from_the_inputs_is_no_norm():
+    def model(factor: Any) -> Net:
+        def run(m: Any, ids: Any) -> Any:
+            return m.head((m.words(ids).sum(1) * factor(ids)).tanh())
+
+        return Net(run, words=torch.nn.Embedding(11, 6), head=linear(6, 4))
+
+    ids = np.array([[1, 4, 7, 1], [3, 9, 10, 2], [5, 6, 0, 8]])
+    twice = model(lambda ids: torch.where(ids[:, :1] == ids[:, -1:], 2.0, 1.0))
+    found = parity.derive(model(lambda ids: 1.0), twice, (ids,))
+    assert not found.proven and "normalizes" not in str(found), str(found)

@@ -271,3 +271,17 @@ def test_lengths_behind_strides_are_found_in_every_framework():
         one = side(model, call_of(x))
         program = Program(one.record(one.parameters, one.call.arrays()), one.parameters, [x])
         assert longer._cuts([program]) == [1, 2, 4, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: x * (2 if len(x) == 1 else 1), "one example alone: with it, outputs differ by"),
+        (lambda x: x[0] if len(x) == 1 else x, "one example alone: with it, outputs have shape [1, 4, 3] on the left,"),
+        (lambda x: x * (2 if x.shape[1] == 1 else 1), "other lengths of axes, such as those of shape [2, 1, 6]: with"),
+        (lambda x: x, ""),
+    ],
+)
+def test_one_example_and_one_place_are_tried(function: Any, said: str):
+    found = parity.derive(net(lambda x: x), net(function), (images(2, 4, 6),))
+    assert found.proven and found.absent.startswith(said) and bool(found.absent) == bool(said), found.absent

@@ -13,6 +13,7 @@ from parity.derive.missing.built import one_sided_weight_norms
 
 from ..conftest import needs
 from .pairs import images
+from .test_kinds_matching import Net, linear
 from .test_report import DERIVED
 
 torch = pytest.importorskip("torch")
@@ -224,3 +225,22 @@ def test_another_momentum_of_batch_norms_is_said_as_no_proof_tests_it(right: str
     for momentum in (0.9, 0.99):
         found = parity.derive(torch.nn.BatchNorm1d(3), norm(momentum), (X,))
         assert found.proven and (why in str(found)) == (momentum == 0.99), str(found)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda y: y * 1.000001, "a factor of 1.000001 on the right, which the left does not have"),
+        (
+            lambda y: y * 1.01 if torch.is_grad_enabled() else y,
+            "outputs are others while gradients are computed: code asks for that, as by torch.is_grad_enabled()",
+        ),
+    ],
+    ids=["factor", "gradients"],
+)
+def test_a_number_near_one_and_code_that_asks_for_gradients_are_named(function: Any, said: str):
+    def net(function: Any) -> Net:
+        return Net(lambda m, x: m.b(function(m.a(x).tanh())), a=linear(3, 6), b=linear(6, 2))
+
+    found = parity.derive(net(lambda y: y), net(function), (X,))
+    assert not found.proven and said in str(found), str(found)

@@ -86,3 +86,19 @@ def test_large_values_that_differ_from_one_another_are_no_fill() -> None:
 def test_an_array_of_infinities_alone_proves_nothing() -> None:
     arrays = [Recording(label, "torch", "float64", "cpu", {"output": np.full(3, np.inf)}) for label in "ab"]
     assert not Report(judge(Subject("own", "own", "forward", "float64", "cpu"), arrays)).passed
+
+
+@pytest.mark.parametrize("check", ["forward", "layers"])
+def test_complex_numbers_that_torch_has_not_conjugated_yet_are_compared(check: str) -> None:
+    class Spectrum(torch.nn.Module):
+        def __init__(self, conjugated: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.conjugated = torch.nn.Linear(6, 3), conjugated
+
+        def forward(self, x: Any) -> Any:
+            y = torch.fft.fft(self.fc(x))
+            return y.conj() if self.conjugated else y
+
+    assert parity.compare({"a": Spectrum(True), "b": Spectrum(True)}, X, check).passed
+    assert parity.compare({"a": Spectrum(True), "b": Spectrum(False)}, X, check).passed is False

@@ -39,8 +39,11 @@ def _is_array(value: Any) -> bool:
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Copy a tensor; bfloat16 and float8, which NumPy lacks, become float32, and a sparse tensor becomes dense."""
-    tensor = tensor.detach()
+    """Copy a tensor; bfloat16 and float8, which NumPy lacks, become float32, and a sparse tensor becomes dense.
+
+    What torch leaves open in memory, as whether complex numbers are conjugated, is computed.
+    """
+    tensor = tensor.detach().resolve_conj().resolve_neg()
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     known = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32, torch.float64)
     return (tensor if known else tensor.float()).cpu().numpy().copy()

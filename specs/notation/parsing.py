@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from numbers import Integral
 
 from .axes import parse_axes
 from .dtype_kinds import SIGNIFICANT, misfit
@@ -169,6 +170,8 @@ def named_orders(table: Lines) -> Iterator[tuple[Line, str]]:
 
 def not_an_order(numbers: tuple[int, ...]) -> str:
     """Return what keeps numbers from being a permutation of 0 to n-1; "" if nothing does."""
+    if odd := [number for number in numbers if isinstance(number, bool) or not isinstance(number, Integral)]:
+        return f"is no order of {len(numbers)} elements: {odd[0]} is no integer"
     if sorted(numbers) == list(range(len(numbers))):
         return ""
     seen = set[int]()

@@ -30,7 +30,7 @@ from parity.derive.missing.built import (
 )
 from parity.derive.missing.unmatched import Unmatched, unmatched
 from parity.derive.missing.widths import Resized, sentence, usual
-from parity.derive.prove.prove import RANDOM
+from parity.derive.prove.prove import GRADED, RANDOM
 from parity.derive.prove.unreached import without_places
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.draws import draw
@@ -102,7 +102,7 @@ def _explained(
     """Say where the models part, and which sizes differ; nothing of models that the tapes do not show."""
     steps = best.found.steps
     depths = "" if judgement.proven else differing(*map(by_every_name, (left.side, best.side)))
-    if judgement.reads_numbers or judgement.incomparable == RANDOM:
+    if judgement.reads_numbers or judgement.incomparable in (RANDOM, GRADED):
         return Explained([], steps, unlike, depths)
     lows = {"left": shown(left.tape.low_site), "right": shown(best.tape.low_site)}
     equal = judgement.proven or (bool(lines.reasons) and _equal(judgement, lines))

@@ -13,7 +13,7 @@ from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUND
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
-from parity.derive.prove.longer import Examples, Longer, longer_inputs, more_examples, other_lengths
+from parity.derive.prove.longer import Examples, Longer, longer_inputs, more_examples, one_example, other_lengths
 from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.numbers import unlike_fills, unlike_number
 from parity.derive.prove.other_inputs import negative_inputs, only_positive, only_positive_inputs, rows_of_zeros
@@ -70,7 +70,7 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     absent = absent_token(trial) if proven else ""
     if proven and quick and not absent:
         absent = negative_inputs(trial) or rows_of_zeros(trial)
-        absent = absent or rows_of_one_value(trial) or other_lengths(trial)
+        absent = absent or rows_of_one_value(trial) or one_example(trial) or other_lengths(trial)
     fills = unlike_fills(trial) if holds and quick and not unshown else ""
     free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(

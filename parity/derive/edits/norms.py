@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from parity.derive.trace.program import Program
+from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Tape
 
@@ -242,7 +242,7 @@ def each_norm(program: Program) -> Iterator[Norm]:
 
 def _norm(program: Program, result: int, names: tuple[str, ...]) -> Norm | None:
     """Return the norm that ends with a value, and with these parameters; None if it is none."""
-    forked = (region for region in program.regions(result, DEPTH) if any(_forks(program, node) for node in region[1]))
+    forked = (region for region in program.regions(result, DEPTH) if _forks(region))
     # inside a norm of groups, values have an axis for the groups: its entry has the shape of its result again
     entry, nodes = next((way for way in forked if program.shapes[way.entry] == program.shapes[result]), (result, []))
     inner = {node.output for node in nodes}
@@ -253,8 +253,15 @@ def _norm(program: Program, result: int, names: tuple[str, ...]) -> Norm | None:
     return Norm(entry, result, tuple(nodes), names, *_total(program, result))
 
 
-def _forks(program: Program, node: Node) -> bool:
-    return len(program.active.intersection(node.inputs)) > 1
+def _forks(region: Stretch) -> bool:
+    """Tell whether an operation joins values that are both computed from the entry, and not from other inputs."""
+    reached = {region.entry}
+    for node in region.nodes:
+        if len(reached.intersection(node.inputs)) > 1:
+            return True
+        if not reached.isdisjoint(node.inputs):
+            reached.add(node.output)
+    return False
 
 
 def _total(program: Program, result: int) -> tuple[Node | None, int]:

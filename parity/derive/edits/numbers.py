@@ -153,7 +153,8 @@ def _words(kind: str, side: int, value: float, other: float, known: bool, scale:
     rooted = kind == "factor" and (scale or any(math.isqrt(n := _channels(of)) ** 2 != n for of in numbers))
     if not known:
         root = _root(value) if rooted else ""
-        number = f"{measured(value, _digits(value))}{root}"
+        text = apart(value, 1.0, least=_digits(value))[0] if kind == "factor" else measured(value, _digits(value))
+        number = f"{text}{root}"
         return Words(f"{what} {number} on the {SIDES[side]}, which the {SIDES[1 - side]} does not have")
     first, second = (value, other) if side == 0 else (other, value)
     left, right = apart(first, second, least=_digits(first, second))

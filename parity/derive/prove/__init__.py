@@ -16,7 +16,7 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     absent       tokens that no input has
     numbers      scores for which other fills of masks show, and one side with a number of the other
     masks        other values of masks, and of integers that are all the same
-    longer       longer inputs, and twice as many examples
+    longer       longer and shorter inputs, twice as many examples, and one
     other_values other integers and flags than both sides store
     stored       integers and flags that one side alone stores
     in_code      tells whether the other side has these in its code

@@ -84,7 +84,7 @@ def longer_inputs(trial: Trial) -> Longer:
 
 
 def other_lengths(trial: Trial) -> str:
-    """Say that outputs differ for inputs of twice a length, or less by a few; "" if they agree, or if none are taken.
+    """Say that outputs differ for inputs of twice a length, a few less, or of 1; "" if they agree, or none are taken.
 
     What is left over at the end of an odd length, as of pairs that are pooled, is one model's alone, maybe. Behind
     strides, the length of a map has to be odd or even.
@@ -93,9 +93,14 @@ def other_lengths(trial: Trial) -> str:
     cuts = [0, *_cuts(trial.programs)][: affordable(trial.programs[0]) // SHARE]
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
         whole = _lengthened(given, length)
-        for cut in (cut for cut in cuts if whole and cut <= length):
-            inputs = [_shortened(*sides, cut) for sides in zip(whole, given, strict=True)]
-            if said := trial.unlike(inputs, SEED):
+        if not whole:
+            continue
+        single = [_single(side, length) for side in fresh(*given, SEED)]
+        shorter = [
+            [_shortened(*sides, cut) for sides in zip(whole, given, strict=True)] for cut in cuts if cut <= length
+        ]
+        for inputs in (*shorter, single):
+            if said := trial.unlike(inputs, SEED, shapes=inputs is single):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
                 return f"other lengths of axes, such as those of shape {shapes}: with these, {said}: {ALIKE_WEIGHTS}"
     return ""
@@ -147,6 +152,15 @@ def _shortened(inputs: Mapping[str, Array], given: Mapping[str, Array], places: 
         return array[tuple(slice(n - places * (n > before)) for n, before in pairs)]
 
     return {name: cut(name, array) for name, array in inputs.items()}
+
+
+def _single(inputs: Mapping[str, Array], length: int) -> dict[str, Array]:
+    """Return inputs with the first place alone along axes of this length, beside the first ones."""
+
+    def cut(array: Array) -> Array:
+        return array[tuple(slice(1 if axis and n == length else n) for axis, n in enumerate(array.shape))]
+
+    return {name: cut(array) for name, array in inputs.items()}
 
 
 def _reductions(program: Program) -> Iterator[str]:
@@ -244,6 +258,15 @@ def more_examples(trial: Trial) -> Examples:
     if number == 1:
         return Examples(tuple(array.shape for array in inputs[0].values()), MIXED if apart else "")
     return Examples(reason=Reason(ANOTHER.format(2 * number, number, differing(apart)), MORE) if apart else "")
+
+
+def one_example(trial: Trial) -> str:
+    """Say that outputs differ for the first example alone; "" if they agree, or if it is the only one."""
+    if _examples(trial.given) < 2:
+        return ""
+    first = [{name: array[:1] for name, array in inputs.items()} for inputs in fresh(*trial.given, SEED)]
+    said = trial.unlike(first, SEED, shapes=True)
+    return f"one example alone: with it, {said}" if said else ""
 
 
 def _examples(given: Sequence[Mapping[str, Array]]) -> int:

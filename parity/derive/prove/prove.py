@@ -31,6 +31,7 @@ from parity.derive.trace.inputs import PLAIN, fresh, undrawn
 from parity.derive.trace.outputs import Outputs, coarse, difference, incomparable, largest
 from parity.derive.trace.precomputed import RoundedTable, aligned
 from parity.derive.trace.program import replayed
+from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import SHORT, Array, Tape
 from specs.words import in_a_row
@@ -42,8 +43,12 @@ DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
 UNLIKE = (
-    "not those of the operations that were recorded in float64: code that reads numbers (.item(), a branch), or "
-    "computes in 16 bits, computes others"
+    "not those of the operations that were recorded in float64: code that reads numbers (.item(), a branch), stores "
+    "values for other calls outside the module, or computes in 16 bits, computes others"
+)
+GRADED = Reason(
+    "others while gradients are computed: code asks for that, as by torch.is_grad_enabled()",
+    "let both models compute the same with and without gradients; then derive again",
 )
 RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
 UNCLEAR = "those of {} are NaN or infinite in both models"
@@ -265,9 +270,10 @@ class Ran(NamedTuple):
         """Return the outputs of a tape with the same weights and inputs."""
         return replayed(tape, self.weights, list(self.inputs.values()))
 
-    def repeats(self) -> bool:
-        """Tell whether the model gives the same outputs again."""
-        return difference(self.side.run(self.weights, self.inputs), self.outputs.written) <= EQUAL_OUTPUTS
+    def repeats(self, runs: int = 1) -> bool:
+        """Tell whether the model gives the same outputs again; two runs are compared with each other."""
+        known = [self.outputs.written, *(self.side.run(self.weights, self.inputs) for _ in range(runs))]
+        return difference(*known[-2:]) <= EQUAL_OUTPUTS
 
 
 class InFloat64(NamedTuple):
@@ -302,7 +308,8 @@ def _in_float64(sides: tuple[Ran, Ran], tapes: tuple[Tape, Tape]) -> InFloat64:
     short = [max(most, REPLAYED_SHORT * bool(SHORT & tape.lowers)) for most, tape in zip(near, tapes, strict=True)]
     if _within(gaps, near) or (wide > EQUAL_OUTPUTS and _within(gaps, short)):
         return InFloat64(wide, replayed, tables)
-    return InFloat64(exact, own, tables, UNLIKE if all(ran.repeats() for ran in sides) else RANDOM)
+    why = UNLIKE if all(ran.repeats() for ran in sides) else GRADED if all(ran.repeats(2) for ran in sides) else RANDOM
+    return InFloat64(exact, own, tables, why)
 
 
 def _within(gaps: Sequence[float], limits: Sequence[float]) -> bool:

@@ -115,15 +115,17 @@ class Trial:
         apart = 0.0 if incomparable(left, right) else difference(left, right)
         return apart if apart > limit else 0.0
 
-    def unlike(self, inputs: Sequence[Mapping[str, Array]], seed: int) -> str:
+    def unlike(self, inputs: Sequence[Mapping[str, Array]], seed: int, shapes: bool = False) -> str:
         """Say that outputs differ, or that those of one model alone are NaN or infinite; "" if rounding may explain it.
 
         Args:
-          inputs: see outputs. seed: of random weights.
+          inputs: see outputs. seed: of random weights. shapes: whether to say that outputs have other shapes.
         """
         outputs = self.outputs(inputs, seed)
-        if not all(outputs) or not _alike_in_shape(*outputs):
+        if not all(outputs):
             return ""
+        if not _alike_in_shape(*outputs):
+            return f"outputs have {incomparable(*outputs)}" if shapes else ""
         if alone := _finite_on_one_side(*outputs):
             return alone
         known = [[np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) for x in side] for side in outputs]

@@ -21,6 +21,7 @@ Models, whatever their framework:
     sites                 the module where a parameter is used
     frames                the line of the user's code from which an error comes
     still                 takes inputs that one model alone is given as constants
+    precision             gives code the epsilon and limits of float32
     precomputed           finds tables that both compute
 
 torch:
@@ -31,6 +32,7 @@ torch:
     torch_forms           layouts, arithmetic and convolutions
     torch_decompositions  all other operations, and attention with one scale
     torch_dense           gradients of large linear layers
+    torch_norms           epsilons of norms that state none
 
 JAX:
 

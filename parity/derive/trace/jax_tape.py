@@ -27,6 +27,7 @@ from .jax_recorder import Reader
 from .jax_values import array_of
 from .jax_wide import Seen, lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
+from .precision import numbers_of_float32
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
@@ -87,7 +88,7 @@ class JaxSide:
         args, kwargs = self.call.bind(inputs)
         others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         others = {name: jnp.asarray(array) if name in self._of_jax else array for name, array in others.items()}
-        with without_end():
+        with without_end(), numbers_of_float32(jnp, self.parameters):
             result = self.call.output(self.function({**others, **parameters}, args, kwargs))
         leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
         self.named = Named.of(leaves)

@@ -21,6 +21,7 @@ from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .paddle_recorder import Recorder
 from .paddle_values import numpy_of
+from .precision import numbers_of_float32
 
 
 class PaddleSide(ModuleSide):
@@ -113,7 +114,7 @@ class PaddleSide(ModuleSide):
         before = paddle.get_default_dtype()
         paddle.set_default_dtype("float64")
         try:
-            with forgotten(self.model.sublayers(include_self=True)):
+            with numbers_of_float32(paddle, self.parameters), forgotten(self.model.sublayers(include_self=True)):
                 yield
         finally:
             paddle.set_default_dtype(before)

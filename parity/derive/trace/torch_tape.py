@@ -22,8 +22,10 @@ from .call import Call
 from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
+from .precision import numbers_of_float32
 from .tape import SHORT, Tape
 from .torch_dense import LinearGradients
+from .torch_norms import norms_of_own_epsilon
 from .torch_recorder import Lifted, Recorder
 from .torch_values import numpy_of
 
@@ -163,10 +165,11 @@ class TorchSide(ModuleSide):
         torch.set_default_dtype(torch.float64)
         torch.backends.mha.set_fastpath_enabled(False)  # of attention, whose inside no tape shows
         math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+        numbers = numbers_of_float32(torch, self.parameters)
         compiles = "torch._dynamo" in sys.modules  # it is imported where a model is compiled
         eager = torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
         try:
-            with math, eager, forgotten(self.model.modules()):
+            with math, eager, numbers, norms_of_own_epsilon(), forgotten(self.model.modules()):
                 yield
         finally:
             torch.set_default_dtype(before)
