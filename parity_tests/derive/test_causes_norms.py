@@ -226,3 +226,20 @@ def test_means_in_another_form_are_no_cause_beside_an_epsilon(name: str):
     sides = net(1e-3, MEANS["both weights"]), net(1e-6, MEANS[name])
     found = parity.derive(*sides, (images(3, 4, 6),))
     assert found.explained == "two epsilons" and found.confirmed and not found.missing
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_factor_behind_a_norm_stands_where_it_is_read(swapped: bool):
+    """The norms agree, and what the head reads differs by the factor: a quarter instead of all."""
+
+    def net(scaled: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.norm(m.stem(x).tanh())
+            return m.head(y * 0.25 if scaled else y)
+
+        return Net(run, stem=linear(6, 8), norm=torch.nn.RMSNorm(8), head=linear(8, 5))
+
+    found = parity.derive(net(swapped), net(not swapped), (images(4, 6),))
+    (place,) = found.divergences
+    assert (place.left, place.right) == ("head", "head") and "a factor of 0.25" in place.what and found.confirmed
+    assert place.size == pytest.approx(3.0 if swapped else 0.75)  # of the largest value on the left
