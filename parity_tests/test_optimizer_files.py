@@ -459,6 +459,13 @@ def test_inspect_names_the_state_beside_weights_unless_its_record_does(trained, 
     assert run("torch2torch", trained[0], *words)[0] == 0
     _, printed, _ = run("inspect", tmp_path / "x.pt")
     assert "optimizer:    adamw after 3 steps" in printed and "two moments" not in printed, printed
+    import torch
+
+    saved = torch.load(trained[0])
+    for entry in saved["optimizer"]["state"].values():
+        entry["max_exp_avg_sq"] = entry["exp_avg_sq"]
+    torch.save(saved, tmp_path / "amsgrad.pt")
+    assert "Adam's two moments and max_exp_avg_sq, as torch stores" in run("inspect", tmp_path / "amsgrad.pt")[1]
 
 
 def test_inspect_lists_the_state_that_weights_names(trained, run, tmp_path):

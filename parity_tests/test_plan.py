@@ -106,6 +106,7 @@ def test_a_head_with_another_number_of_axes_is_not_called_beside_the_model(tmp_p
         convert.plan(spoiled(tmp_path, flatten), src="google", dst="torch")
     text = "\n".join(caught.value.problems)
     assert re.search(r"head/kernel has shape \[\d+\], expected 2 axes", text) and "save the weights without" not in text
+    assert "head/bias" not in text  # it fits
 
 
 def test_every_reading_that_was_tried_says_why_it_does_not_fit(tmp_path):

@@ -13,6 +13,7 @@ from convert.reading import optimizers
 from convert.reading.aside import Aside, as_json
 from convert.reading.families import FAMILIES, KEEPS, MOMENTS
 from convert.reading.nesting import chosen, label, training
+from specs.words import in_a_row
 
 OUTSIDE = "outside of this part"
 COUNTS = ("step", "count")  # of torch and optax: the last level of the names of what counts steps
@@ -48,7 +49,9 @@ def _keeps(reader: Reader, location: optimizers.Found) -> str:
     own = {slot: its.of(location.library) for slot, its in MOMENTS.items()}
     slots = {slot for slot, word in own.items() if any(f"/{word}" in name or f"_{word}_" in name for name in names)}
     kept = [KEEPS[family].of(location.library) for family, its in FAMILIES.items() if set(its) <= slots]
-    return f"{kept[0]}, as {location.library} stores them" if kept else ""
+    states = (name.rpartition("/")[2] for name in names if location.library == "torch" and "/state/" in name)
+    others = sorted({*states} - {word.torch for word in MOMENTS.values()} - {*COUNTS})
+    return f"{in_a_row([*kept[:1], *others])}, as {location.library} stores them" if kept else ""
 
 
 def _steps(reader: Reader, names: list[str], values: dict[str, Any]) -> list[int]:

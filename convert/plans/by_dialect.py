@@ -287,14 +287,19 @@ class Problems:
                 self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
 
     def check_axes(self) -> None:
-        """Report arrays that the model lacks for their number of axes alone, as a head of one axis where it has two."""
+        """Report arrays that the model lacks for their number of axes alone, as a head of one axis where it has two.
+
+        Arrays beside them, as the bias of that head, are of the model too: nothing shows that they do not fit.
+        """
         known = dialect_lines(self.reading.architecture, self.reading.dialect)
-        for name, tensor in self.reading.tensors.items():
-            axes = set() if name in self.used else {len(line.axes[1]) for line, _ in placing(known, name)}
-            if axes and len(tensor.shape) not in axes:
-                expected = " or ".join(map(str, sorted(axes)))
-                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {expected} axes"))
-                self.used.add(name)
+        unused = {name: tensor for name, tensor in self.reading.tensors.items() if name not in self.used}
+        axes = {name: {len(line.axes[1]) for line, _ in placing(known, name)} for name in unused}
+        odd = [name for name, tensor in unused.items() if axes[name] and len(tensor.shape) not in axes[name]]
+        for name in odd:
+            expected = " or ".join(map(str, sorted(axes[name])))
+            self.misfits.append((name, f"has shape {list(unused[name].shape)}, expected {expected} axes"))
+        modules = {_module(name) for name in odd} - {""}
+        self.used.update(odd, (name for name in unused if axes[name] and _module(name) in modules))
 
     def unfit(self) -> list[str]:
         """Return names of arrays that do not fit."""
@@ -319,7 +324,7 @@ class Problems:
 
     def _beside(self, name: str) -> str:
         """Name the weight beside a bias that does not fit: either may be wrong, and sizes are read off the weight."""
-        module = name[: max(name.rfind("."), name.rfind("/")) + 1]
+        module = _module(name)
         odd = {other for other, _ in self.misfits}
         larger = [
             f"its {other.removeprefix(module)} has shape {list(tensor.shape)}"
@@ -328,3 +333,8 @@ class Problems:
         ]
         vector = len(self.reading.tensors[name].shape) == 1
         return f", as {larger[0]}" if vector and len(larger) == 1 else ""
+
+
+def _module(name: str) -> str:
+    """Return the path of an array's module, with the stop behind it."""
+    return name[: max(name.rfind("."), name.rfind("/")) + 1]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import parity
+from parity.derive.edits.texts import _buckets
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -223,6 +224,20 @@ def test_other_buckets_of_relative_positions_are_named(framework: str, options: 
     (place,) = found.divergences
     assert place.cause.startswith(f"relative positions: {text}") and found.explained == "one table", found
     assert found.confirmed and not found.missing and not found.doubtful, found
+
+
+@pytest.mark.parametrize(
+    ("later", "text"),
+    [
+        ((6, 5), "the farthest bucket of later keys begins at distance 6 on the left, 5 on the right"),
+        ((4, 3), "the farthest bucket of later keys begins at distance 4 on the left, 3 on the right"),
+    ],
+)
+def test_buckets_that_differ_in_one_direction_name_it(later: tuple[int, int], text: str):
+    """Those of earlier keys begin at distance 6 on both sides."""
+    distances = np.arange(9) - np.arange(9)[:, None]
+    tables = [np.where(distances < 0, np.minimum(-distances, 6), 7 + np.minimum(distances, last)) for last in later]
+    assert _buckets(*(np.where(table == table.max(), 20, table) for table in tables)) == f"relative positions: {text}"
 
 
 def normalized(norm: Any) -> Net:

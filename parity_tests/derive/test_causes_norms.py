@@ -239,3 +239,20 @@ def test_a_factor_that_is_computed_from_the_inputs_is_no_norm():
     twice = model(lambda ids: torch.where(ids[:, :1] == ids[:, -1:], 2.0, 1.0))
     found = parity.derive(model(lambda ids: 1.0), twice, (ids,))
     assert not found.proven and "normalizes" not in str(found), str(found)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_factor_behind_a_norm_stands_where_it_is_read(swapped: bool):
+    """The norms agree, and what the head reads differs by the factor: a quarter instead of all."""
+
+    def net(scaled: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.norm(m.stem(x).tanh())
+            return m.head(y * 0.25 if scaled else y)
+
+        return Net(run, stem=linear(6, 8), norm=torch.nn.RMSNorm(8), head=linear(8, 5))
+
+    found = parity.derive(net(swapped), net(not swapped), (images(4, 6),))
+    (place,) = found.divergences
+    assert (place.left, place.right) == ("head", "head") and "a factor of 0.25" in place.what and found.confirmed
+    assert place.size == pytest.approx(3.0 if swapped else 0.75)  # of the largest value on the left

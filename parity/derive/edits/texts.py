@@ -206,10 +206,14 @@ def hides(table: Array) -> bool:
 
 
 class Buckets(NamedTuple):
-    """Numbers of rows by relative positions, as T5 has: how many, and from which distance on all have the last one."""
+    """Numbers of rows by relative positions, as T5 has: how many, and from which distance on all have the last one.
+
+    Args:
+      distances: of later keys and of earlier ones; 0 where all of them have one row, as later keys of a decoder.
+    """
 
     rows: int
-    distance: int
+    distances: tuple[int, int]
 
     @classmethod
     def of(cls, table: Array) -> Buckets | None:
@@ -222,8 +226,8 @@ class Buckets(NamedTuple):
             or (table[1:, 1:] != table[:-1, :-1]).any()
         ):
             return None
-        sides = table[0], table[:, 0]  # by the distance of later and of earlier keys
-        return cls(int(table.max()) + 1, max(int((side != side[-1]).sum()) for side in sides))
+        later, earlier = (int((side != side[-1]).sum()) for side in (table[0], table[:, 0]))
+        return cls(int(table.max()) + 1, (later, earlier))
 
 
 def _buckets(left: Array, right: Array) -> str:
@@ -231,13 +235,14 @@ def _buckets(left: Array, right: Array) -> str:
     one, other = Buckets.of(left), Buckets.of(right)
     if one is None or other is None or one == other:
         return ""
-    texts = [
-        f"{one.rows} buckets on the left, {other.rows} on the right" if one.rows != other.rows else "",
-        f"the farthest bucket begins at distance {one.distance} on the left, {other.distance} on the right"
-        if one.distance != other.distance
-        else "",
-    ]
-    return f"relative positions: {'; '.join(filter(None, texts))}"
+    texts = [f"{one.rows} buckets on the left, {other.rows} on the right"] if one.rows != other.rows else []
+    pairs = [*zip(one.distances, other.distances, strict=True)]
+    alike = len({pair for pair in pairs if any(pair)}) == 1  # in both directions, or in the only one with buckets
+    for keys, pair in zip(("later keys", "earlier keys"), pairs, strict=True):
+        if pair[0] != pair[1]:
+            which = "the farthest bucket" if alike else f"the farthest bucket of {keys}"
+            texts.append(f"{which} begins at distance {pair[0]} on the left, {pair[1]} on the right")
+    return f"relative positions: {'; '.join(dict.fromkeys(texts))}"
 
 
 def _masks(left: Array, right: Array) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, KeysView, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from parity.derive.edits.affine import MISSING
@@ -14,8 +15,9 @@ from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
 from parity.derive.edits.sums import BESIDE
 from parity.derive.limits import CALL_WORK, RECOMPUTED
-from parity.derive.match.symbols import Elements
+from parity.derive.match.symbols import Elements, Use
 from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing, first, pairs, reading, run
+from parity.derive.trace.outputs import difference
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Array, Tape
 
@@ -186,12 +188,36 @@ class Recomputation:
         run, pair, what, kind = self.both[edit.side], self.pairs[self.at], edit.what, edit.kind
         if kind == "factor" and scale_scores(run.program, edit.nodes(run.tape)):
             what, kind = f"{SCORES} have {what}", ATTENTION
-        sites = self.both[0].site(pair.left), self.both[1].site(pair.right)
+        of, size = self._behind_scale(edit) or (pair, self.size)
+        sites = self.both[0].site(of.left), self.both[1].site(of.right)
         return Divergence(
-            *sites, self.size, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
+            *sites, size, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
             places=self._places(edit), rest=rest, fault=edit.fault, both=edit.both, named=edit.named,
             more=edit.more, use=self.both[1].kind_and_names(pair.right),
         )  # fmt: skip
+
+    def _behind_scale(self, edit: Edit) -> tuple[Pair, float] | None:
+        """Return (what reads what an edit changes, the difference there), if a product with a scale before it parts.
+
+        All factors in a row are compared at once, so that one behind a norm shows at the norm's scale. The edited side
+        agrees with the other one, so that the difference is that of this side without the edit and with it.
+        """
+        side, whole = edit.side, self.both[edit.side]
+        tape, nodes, use = whole.tape, edit.counted_nodes(whole.tape), self._uses(self.at)[edit.side]
+        if use is None or use.kind != "mul" or not nodes or min(nodes) <= use.node:
+            return None
+        made = {tape.nodes[at].output for at in nodes}
+        for at in range(self.at + 1, len(self.pairs)):
+            reader = self._uses(at)[side]
+            if tape.depends(read := _read(tape, reader and tape.nodes[reader.node].output), made):
+                edited = edit.tape(tape)
+                other = _read(edited, reader and tape.nodes[reader.node].output)
+                values = [_results(tape, read, whole), _results(edited, other, whole)]
+                return self.pairs[at], difference(*(values[::-1] if side else values))
+        return None
+
+    def _uses(self, at: int) -> tuple[Use | None, Use | None]:
+        return self.pairs[at].left, self.pairs[at].right
 
     def _places(self, edit: Edit) -> tuple[str, ...]:
         """Name the module of each difference that an edit removes; without one, that of the next use of a parameter."""
@@ -282,6 +308,16 @@ def _ends(sides: Sides, some: Sequence[Pair]) -> list[int]:
     if len(uses) < len(some):
         return []
     return [side.tape.nodes[max(use[k].node for use in uses)].output for k, side in enumerate(sides)]
+
+
+def _read(tape: Tape, made: int | None) -> list[int]:
+    """Return what the operation reads that makes a value; the outputs for None."""
+    return next((list(node.inputs) for node in tape.nodes if node.output == made), tape.outputs)
+
+
+def _results(tape: Tape, values: list[int], side: Run) -> list[Array]:
+    """Return values of a tape that runs on the weights and inputs of a side."""
+    return run(replace(tape, outputs=values), side.weights, side.inputs, side.side).program.outputs
 
 
 def _until(side: Run, end: int) -> Run:

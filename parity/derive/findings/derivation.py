@@ -153,7 +153,9 @@ class Derivation(Evidence):
         if self.check_given:
             return CORRECT
         if self.missing and (self.stopped or any(place.kind != MISSING for place in self.divergences)):
-            return NEXT.format("at the place that runs first" if self.places[1:] else "there")
+            several = sum(line.kind == "head" for line in self.places) > 1
+            alone = "there" if self.divergences else "before the place where the matching stopped"
+            return NEXT.format("at the place that runs first" if several else alone)
         advice = remedies(self.reasons)
         if len(advice) == 1 and advice[0]:
             return advice[0]
@@ -263,8 +265,10 @@ class Derivation(Evidence):
         """Say where the matching stopped; of a complete Table, which lines are found otherwise."""
         if not self.missing:  # what to compare is said after `next:`
             return [Line(f"lines from {at.where} on follow names, not values: {at.why}", "head")]
+        apart = in_a_row(folded_names(self.doubtful))
+        earlier = f"; what differs may also be ahead of {apart}, whose partners meet other values" * bool(apart)
         return [Line(f"stopped at {at.where}: {at.why}", "head")] + (
-            [Line(f"compare before it: {at.before}")] if at.before else []
+            [Line(f"compare before it: {at.before}{earlier}")] if at.before else []
         )
 
     @property

@@ -18,7 +18,10 @@ from .orders import UNUSUAL, flattened, order
 from .ranges import dropped_ranges
 
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
-OTHER_UNITS = "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell"
+OTHER_UNITS = (
+    "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell, and those that "
+    "several read, as with squeeze-and-excitation"
+)
 UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
 WIDER = (
     "one of them may be 2 in every model, as the number of channels that rotary positions turn together: derive from "

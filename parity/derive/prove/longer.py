@@ -96,9 +96,8 @@ def other_lengths(trial: Trial) -> str:
         if not whole:
             continue
         single = [_single(side, length) for side in fresh(*given, SEED)]
-        shorter = [
-            [_shortened(*sides, cut) for sides in zip(whole, given, strict=True)] for cut in cuts if cut <= length
-        ]
+        pairs = [*zip(whole, given, strict=True)]
+        shorter = [[_shortened(*sides, cut) for sides in pairs] for cut in cuts if cut <= length]
         for inputs in (*shorter, single):
             if said := trial.unlike(inputs, SEED, shapes=inputs is single):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
