@@ -36,7 +36,8 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     sites = [(place(step.left_site, step.left), place(step.right_site, step.right)) for step in steps]
     kind, names = card.use
     here = [k for k, (_, right) in enumerate(sites) if right == card.right]
-    same = sorted((k for k in here if steps[k].right == names), key=lambda k: steps[k].kind != kind)  # stable
+    alike = (k for k in here if steps[k].right == names)
+    same = sorted(alike, key=lambda k: (steps[k].gap != card.size, steps[k].kind != kind))  # stable
     if same:
         yield same[:1] if card.cause else [k for k in here if k >= same[0]]
     side = ("left", "right").index(card.changed) if card.changed else 0
@@ -44,5 +45,5 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     for path in card.places[1:]:
         there = path + own[len(first) :] if is_inside(own, first) else path
         inside = (k for k, site in enumerate(sites) if is_inside(site[side], there))
-        alike = sorted(inside, key=lambda k: steps[k].kind != kind)  # stable: the first of this kind, or the first
-        yield from ([k] for k in alike[:1])
+        first_there = sorted(inside, key=lambda k: steps[k].kind != kind)[:1]  # stable: of this kind, or of any
+        yield from ([k] for k in first_there)

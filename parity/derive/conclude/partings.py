@@ -137,7 +137,7 @@ def partings(
         and not _equal(without, _runs(left, best, lines.table, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
-    return _with_known(places, mapped, known), others, steps
+    return _with_known(places, mapped, known, best.found.failure is None), others, steps
 
 
 def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) -> list[Step]:
@@ -168,9 +168,15 @@ def _equal(sides: tuple[Run, Run], drawn: tuple[Run, Run]) -> bool:
     return difference(ran[0].program.outputs, ran[1].program.outputs) <= PARTED_USES
 
 
-def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
-    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence], matched: bool) -> list[Divergence]:
+    """Return the places where models with the same weights part, with causes; without any, those of the matching.
+
+    Args:
+      known: the places that the matching saw. matched: whether all uses have partners, also those without a line.
+    """
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
+    if not explained and not mapped.whole and matched:
+        return places or known[:1]
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
     seen = {parting.right for parting in places}

@@ -180,7 +180,16 @@ class Evidence(Given, Matching, Judgement, Differences):
 
     @property
     def filled_biases(self) -> list[str]:
-        """Return those of `filled` of which no ranges are listed."""
+        """Return those of `filled` of which no ranges are listed; none where left parameters may belong there."""
+        return [] if self.left_over else self._filled_otherwise
+
+    @property
+    def filled_unsure(self) -> list[str]:
+        """Return those of `filled` of which no ranges are listed, where left parameters have no partner."""
+        return self._filled_otherwise if self.left_over else []
+
+    @property
+    def _filled_otherwise(self) -> list[str]:
         ranges = names_of(filled_ranges(self.table), self.filled)
         return [name for name in self.filled if name not in ranges]
 
