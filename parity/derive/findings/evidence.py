@@ -33,7 +33,7 @@ SHOWN = (  # what JSON has as it is
     "filled", "unseen_orders", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing",
     "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout",
     "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants", "given_open",
-    "check_given", "misordered", "complex_arrays", "search_limit",
+    "given_lengths", "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ OPEN = (
     "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
     "(h=4+k=4 d), to have such a line taken as given"
 )
+FOUND = "no shape shows these lengths, and with no others the line says what the run shows"
 NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
     "freeze them, or add such a bias to the left model"
@@ -159,6 +160,9 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     if filled := evidence.filled_ranges:
         why, then = (NONE_FOUND, NOT_FOUND) if evidence.left_over else (FILLED, CHANGED)
         yield Remark(f"{why}: {', '.join(filled)}: {then}", to_check=bool(evidence.left_over), outside=True)
+    if evidence.given_lengths:
+        lines = [f"{line} with {lengths}" for line, lengths in evidence.given_lengths.items()]
+        yield Remark(f"as given: {in_a_row(lines)}: {FOUND}", False)
     if evidence.given_open:
         yield Remark(f"not taken as given: {in_a_row(evidence.given_open)}: {OPEN}", False)
     if evidence.by_chance:
