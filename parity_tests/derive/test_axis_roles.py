@@ -474,3 +474,25 @@ def test_gates_that_code_picks_by_index_are_four_in_every_model(stacked_left: bo
     line = "w: i (s=2 s2=2) o <-> w: (s2 s o) i" if stacked_left else "w: (s=2 s2=2 o) i <-> w: i (s2 s) o"
     assert found.proven and line in found.table.print().splitlines()
     assert not found.unchecked and not found.by_chance and "rotary" not in str(found)
+
+
+def test_an_axis_of_an_outer_product_is_shown_by_the_halves_that_make_it():
+    """One half of a fused projection is as long as the axes of the outer product of both: nothing has to be given."""
+
+    def fused(m: Any, x: Any) -> Any:
+        a, b = m.both(x).chunk(2, -1)
+        return m.out(torch.einsum("sic,sjd->ijdc", a, b).flatten(-2))
+
+    def apart(m: Any, x: Any) -> Any:
+        return torch.einsum("ijcd,cdo->ijo", torch.einsum("sic,sjd->ijcd", m.left(x), m.right(x)), m.out)
+
+    def sides(width: int) -> tuple[Net, Net]:
+        halves = {name: linear(5, width) for name in ("left", "right")}
+        out = torch.nn.Parameter(torch.randn(width, width, 7))
+        left = Net(fused, both=linear(5, 2 * width), out=linear(width * width, 7, False))
+        return left, Net(apart, out=out, **halves)
+
+    found = parity.derive(*sides(6), (images(3, 4, 5),))
+    assert found.proven and not found.unchecked
+    moved = found.table.apply({name: array.detach().numpy() for name, array in sides(8)[0].named_parameters()})
+    assert moved["out"].shape == (8, 8, 7)

@@ -48,19 +48,21 @@ def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
         assert found.check_given == line
 
 
-def test_a_right_given_line_is_not_accused_where_nothing_differs():
+def test_a_right_given_line_is_not_accused_where_nothing_differs_and_places_are_named_where_something_does():
     """Four layers stand in a stack of two by two, for which no line is found: no output can be compared."""
     needs("torch")
     import torch
 
     class Grid(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, bent: float = 0.0) -> None:
             super().__init__()
             self.w, self.head = torch.nn.Parameter(torch.randn(2, 2, 4, 4)), torch.nn.Linear(4, 3, bias=False)
+            self.bent = bent
 
         def forward(self, x: Any) -> Any:
-            for layer in self.w.flatten(0, 1):
+            for k, layer in enumerate(self.w.flatten(0, 1)):
                 x = (x @ layer).tanh()
+                x = x + self.bent * x.sin() if k == 2 else x
             return self.head(x)
 
     linears = (torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.Tanh()) for _ in range(4))
@@ -69,6 +71,9 @@ def test_a_right_given_line_is_not_accused_where_nothing_differs():
     found = parity.derive(left, Grid(), (X,), table=given)
     assert found.missing == ["w"] and not found.check_given and "check the given line" not in found.following
     assert "missing: w: no line was found, though all its values were matched, to 0.0.weight and " in str(found)
+    found = parity.derive(left, Grid(0.1), (X,))  # all uses have partners, and one of these meets other values
+    assert found.missing == ["w"] and found.divergences[0].left == "3.0" and "4 of 5 uses" in str(found)
+    assert found.following.startswith("make both models compute the same there, and derive again")
 
 
 def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():

@@ -11,6 +11,7 @@ import pytest
 
 import parity
 from specs.notation.lines import TableError
+from specs.table import Table
 
 from ..conftest import needs
 from .pairs import images
@@ -288,3 +289,7 @@ def test_columns_that_are_alike_at_the_first_step_are_ordered_by_the_next_one(va
     arrays = {name: array.numpy() for name, array in left.state_dict().items()}
     moved, given = found.table.apply(arrays, a=2)["cell.weight"], arrays["cell.weight"]
     assert np.array_equal(moved, np.concatenate([given[:, 2:], given[:, :2]], 1))
+    start = Table.parse("table 1\ncell.weight: o (a+b) <-> cell.weight: o (b+a)\n", name="start.table")
+    again = parity.derive(left, right, inputs, table=start)
+    assert again.proven and not again.given_open and again.given_lengths == {"line 2 (cell.weight)": "a=2"}
+    assert "as given: line 2 (cell.weight) with a=2: no shape shows" in str(again)

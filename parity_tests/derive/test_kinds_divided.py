@@ -256,6 +256,15 @@ def test_a_bias_that_the_left_model_lacks_is_said_to_be_filled():
     assert found.to_dict()["filled"] == ["b.bias"]
 
 
+def test_a_bias_without_partner_is_not_said_to_be_absent_where_left_parameters_have_none():
+    left = Net(lambda m, x: m.c(m.a(x).tanh().relu()), a=linear(6, 6, False), c=linear(6, 3))
+    right = Net(lambda m, x: m.c(torch.cat([y := m.a(x).tanh(), y.sin()], -1)), a=linear(), c=linear(12, 3))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.missing == found.left_over == ["c.bias"] and found.filled == ["a.bias"]
+    said = "filled with 0, all or a part, as none was found on the left: a.bias: left parameters have no partner"
+    assert said in str(found) and "has no such bias" not in str(found) + found.table.print()
+
+
 def test_a_bias_that_is_the_term_of_a_sum_converts_back_and_is_not_said_to_be_filled():
     left, right = (Net(lambda m, x: m.a(x) + m.b(x.tanh()), a=linear(), b=linear(bias=bias)) for bias in (False, True))
     found = parity.derive(left, right, (images(4, 6),))

@@ -81,7 +81,9 @@ def test_one_fused_projection_whose_queries_and_keys_turn_pairs(fused: tuple[boo
         assert "s2=2: stated" in found.table.print() and "of one length" not in str(found)
         assert fits(found.table, left, right, h=2)
         again = parity.derive(left, right, (images(2, 5, WIDTH),), table=found.table)
-        assert again.proven and len(again.given_open) == 4  # both lines of the weight, and both of the bias
+        assert again.proven and not again.given_open
+        known = again.given_lengths  # of both lines of the weight, and both of the bias
+        assert len(known) == 4 and {*known.values()} == {"h=2"}
         return
     assert "qkv.bias: (q+k+k d a)" in found.table.print()
     assert fits(found.table, left, right, q=2, k=2, d=2 if fused[1] else 4, a=4 if fused[1] else 2)

@@ -20,7 +20,7 @@ from parity.derive.findings.ranges import dropped_arrays, filled_ranges, names_o
 from parity.derive.findings.records import Differences, Given, Judgement, Matching
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
-from parity.derive.match.hints import in_causes, to_check
+from parity.derive.match.hints import in_causes, lengths_found, to_check
 from parity.derive.missing.built import (
     DEPTHS,
     differing,
@@ -144,6 +144,8 @@ def _of_complex_numbers(left: Side, right: Side) -> str:
 def _given(left: Left, best: Candidate, lines: Written) -> Given:
     """Return what the models are, and how they are called."""
     lefts, tapes, sides = left.elements, (left.tape, best.tape), (left.side, best.side)
+    hint = best.hint if best.hint and len(lines.rights) <= LARGE_MODEL else None
+    lengths = lengths_found(hint, *sides, lefts, lines.rights, lines.map) if hint else {}
     return Given(
         arrays=(len(lefts.names), len(lines.rights.names)),
         elements=(len(lefts) - 1, len(lines.rights) - 1),
@@ -152,7 +154,8 @@ def _given(left: Left, best: Candidate, lines: Written) -> Given:
         output_order=best.output_order,
         drawn=left.drawn,
         constants=_constants(best, lines),
-        given_open=best.hint.open if best.hint else (),
+        given_open=tuple(line for line in best.hint.open if line not in lengths) if best.hint else (),
+        given_lengths=lengths,
         branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],
         voided=[name for name, side in zip(SIDES, sides, strict=True) if side.voided],
     )

@@ -137,7 +137,7 @@ def partings(
         and not _equal(without, _runs(left, best, lines.table, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
-    return _with_known(places, mapped, known), others, steps
+    return _with_known(places, mapped, known, best.found.failure is None), others, steps
 
 
 def remeasured(steps: Sequence[Step], sides: tuple[Run, Run], mapped: Mapped) -> list[Step]:
@@ -168,9 +168,15 @@ def _equal(sides: tuple[Run, Run], drawn: tuple[Run, Run]) -> bool:
     return difference(ran[0].program.outputs, ran[1].program.outputs) <= PARTED_USES
 
 
-def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
-    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence], matched: bool) -> list[Divergence]:
+    """Return the places where models with the same weights part, with causes; without any, those of the matching.
+
+    Args:
+      known: the places that the matching saw. matched: whether all uses have partners, also those without a line.
+    """
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
+    if not explained and not mapped.whole and matched:
+        return places or known[:1]
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
     seen = {parting.right for parting in places}
@@ -228,7 +234,8 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     sites = [step.modules for step in steps]
     kind, names = card.use
     here = [k for k, (_, right) in enumerate(sites) if right == card.right]
-    same = sorted((k for k in here if steps[k].right == names), key=lambda k: steps[k].kind != kind)  # stable
+    alike = (k for k in here if steps[k].right == names)
+    same = sorted(alike, key=lambda k: (steps[k].gap != card.size, steps[k].kind != kind))  # stable
     if same:
         yield same[:1] if card.cause else [k for k in here if k >= same[0]]
     side = ("left", "right").index(card.changed) if card.changed else 0
@@ -236,5 +243,5 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     for path in card.places[1:]:
         there = path + own[len(first) :] if is_inside(own, first) else path
         inside = (k for k, site in enumerate(sites) if is_inside(site[side], there))
-        alike = sorted(inside, key=lambda k: steps[k].kind != kind)  # stable: the first of this kind, or the first
-        yield from ([k] for k in alike[:1])
+        first_there = sorted(inside, key=lambda k: steps[k].kind != kind)[:1]  # stable: of this kind, or of any
+        yield from ([k] for k in first_there)

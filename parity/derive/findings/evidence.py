@@ -30,7 +30,7 @@ SHOWN = (  # what JSON has as it is
     "filled", "unseen_orders", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing",
     "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout",
     "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants", "given_open",
-    "check_given", "misordered", "complex_arrays", "search_limit",
+    "given_lengths", "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 
 
@@ -182,7 +182,16 @@ class Evidence(Given, Matching, Judgement, Differences):
 
     @property
     def filled_biases(self) -> list[str]:
-        """Return those of `filled` of which no ranges are listed."""
+        """Return those of `filled` of which no ranges are listed; none where left parameters may belong there."""
+        return [] if self.left_over else self._filled_otherwise
+
+    @property
+    def filled_unsure(self) -> list[str]:
+        """Return those of `filled` of which no ranges are listed, where left parameters have no partner."""
+        return self._filled_otherwise if self.left_over else []
+
+    @property
+    def _filled_otherwise(self) -> list[str]:
         ranges = names_of(filled_ranges(self.table), self.filled)
         return [name for name in self.filled if name not in ranges]
 

@@ -26,6 +26,7 @@ class Given:
       drawn: left parameters of one value in the weights that were given, which got random ones.
       constants: right parameters that given lines set to one value, and on which outputs depend, with that value.
       given_open: lines that were given and left out, since the models' shapes do not show the lengths of their axes.
+      given_lengths: those of them that say what was found, with the only lengths with which they do: "a=5 and b=8".
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
       momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
@@ -41,6 +42,7 @@ class Given:
     drawn: Sequence[str] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
     given_open: Sequence[str] = ()
+    given_lengths: Mapping[str, str] = field(default_factory=dict)
     branches: Sequence[str] = ()
     voided: Sequence[str] = ()
     momentum: str = ""

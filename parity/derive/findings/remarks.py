@@ -47,6 +47,7 @@ OPEN = (
     "the shapes of both models leave lengths of their axes open; these arrays were derived anew: write lengths, as in "
     "(h=4+k=4 d), to have such a line taken as given"
 )
+FOUND = "no shape shows these lengths, and with no others the line says what the run shows"
 NO_WAY_BACK = (
     "a checkpoint of the right model converts with --reverse only while these values are 0, which training changes: "
     "freeze them, or add such a bias to the left model"
@@ -75,6 +76,8 @@ OTHER_LENGTH = (
     "asks for --like FILE, for the length of what is dropped (--set), or for another number in the lines"
 )
 FILLED = "filled with 0, outside any proof, as the left model has nothing there"
+NONE_FOUND = "filled with 0, all or a part, as none was found on the left"
+NOT_FOUND = "left parameters have no partner, and one of them may belong there"
 CHANGED = "--reverse refuses a checkpoint of the right model with other values there, as training gives them"
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
@@ -119,6 +122,7 @@ KINDS = (
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("filled_biases", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
+    Kind("filled_unsure", NONE_FOUND, NOT_FOUND, to_check=True),
     Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it
     Kind("read_apart", "written in another form, so that values differ though outputs are equal", noted=False),
     Kind("summed", "sums of several arrays", NO_STATE),
@@ -157,7 +161,11 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
         after = f": {OTHER_LENGTH}" * any(each.fixed for each in dropped)
         yield Remark(f"{RANGES.strip('# ')} {', '.join(map(str, dropped))}{after}", outside=True)
     if filled := evidence.filled_ranges:
-        yield Remark(f"{FILLED}: {', '.join(filled)}: {CHANGED}", outside=True)
+        why, then = (NONE_FOUND, NOT_FOUND) if evidence.left_over else (FILLED, CHANGED)
+        yield Remark(f"{why}: {', '.join(filled)}: {then}", to_check=bool(evidence.left_over), outside=True)
+    if evidence.given_lengths:
+        lines = [f"{line} with {lengths}" for line, lengths in evidence.given_lengths.items()]
+        yield Remark(f"as given: {in_a_row(lines)}: {FOUND}", False)
     if evidence.given_open:
         yield Remark(f"not taken as given: {in_a_row(evidence.given_open)}: {OPEN}", False)
     if evidence.by_chance:

@@ -206,7 +206,7 @@ def _choose_shown(
         if not all(SMALL.fullmatch(name) for at, text in own for name in (text, new[at].get(text, text))):
             continue
         asked = [[(at, text) for at, text in own if text in open_on[at][side] & lengths.keys()] for side in (0, 1)]
-        shown = [any(text in _dims((rows[at].left, rows[at].right)[side]) for at, text in own) for side in (0, 1)]
+        shown = [any(_is_shown(rows[at], text, side, open_on[at][side]) for at, text in own) for side in (0, 1)]
         if not any(map(all, zip(asked, shown, strict=True))):
             continue
         at, text = next(itertools.chain(*asked))
@@ -216,6 +216,11 @@ def _choose_shown(
         lengths[capital] = lengths[text]
         for at, text in own:
             new[at][text] = capital
+
+
+def _is_shown(row: Row, letter: str, side: int, opened: Collection[str]) -> bool:
+    """Tell whether the shapes of one side show a length: of a whole axis, or beside others that are known."""
+    return letter not in opened and letter in NAME.findall(" ".join(_dims((row.left, row.right)[side])))
 
 
 def _apart(row: Row, new: Mapping[str, str]) -> dict[str, str]:

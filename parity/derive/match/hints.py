@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,11 +24,14 @@ from specs.notation.lines import Line, Misfit
 from specs.solving.matching import Matcher
 from specs.solving.sizes import LIKE, SizeError
 from specs.table import Table, TableError
+from specs.words import in_a_row
 
 from .choices import Step
 from .symbols import Elements
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+TRIED = 1 << 10  # lengths of the axes of a line that are tried
 
 
 class Hint(NamedTuple):
@@ -38,7 +42,7 @@ class Hint(NamedTuple):
         and negative where they set zero; and a second left element that they add to the first one, or 0.
       left, right: the arrays that they speak of.
       constants: the right arrays that they set to one value.
-      open: lines that were left out, as the models' shapes do not show the lengths of their axes.
+      open: lines that were left out, as the models' shapes do not show the lengths of their axes. left_out: the same.
     """
 
     table: Table
@@ -47,6 +51,7 @@ class Hint(NamedTuple):
     right: tuple[str, ...]
     constants: Mapping[str, float] = MappingProxyType({})
     open: tuple[str, ...] = ()
+    left_out: tuple[Line, ...] = ()
 
 
 def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
@@ -54,11 +59,7 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
 
     Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
     """
-    numbers = {name: lefts.numbers(a.ties.get(name, name)) for name in (*lefts.names, *a.ties)} | dict(a.others)
-    right_shapes = {**{name: np.shape(b.parameters[b.ties.get(name, name)]) for name in (*rights.names, *b.ties)},
-              **{name: np.shape(array) for name, array in b.others.items()}}  # fmt: skip
-    spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
-    like = _spoken(table.reverse(), right_shapes, "right")
+    numbers, spoken, like = _arrays(table, a, b, lefts, rights)
     try:
         layout = _fitting(table, spoken, like, "right")
         sums = {entry.name: entry.filling.terms for entry in layout.entries if isinstance(entry.filling, Sum)}
@@ -67,9 +68,10 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         _fitting(table.reverse(), like, spoken, "left")  # refuses to drop a right array that another line fills
     except SizeError as error:
         numbered = _sharing(table, {number for number, _ in error.dims})
-        left_out = tuple(_labelled(line) for line in table.lines if line.number in numbered)
+        left_out = tuple(line for line in table.lines if line.number in numbered)
         rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
-        return hint(rest, a, b, lefts, rights)._replace(open=left_out)
+        labels = tuple(map(_labelled, left_out))
+        return hint(rest, a, b, lefts, rights)._replace(open=labels, left_out=left_out)
     try:
         moved = [translate(_of_numbers(layout, k), {name: numbers[name] for name in spoken}) for k in (0, 1)]
     except TableError as error:  # arrays are not equal that a line ties
@@ -85,6 +87,60 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
             part[part == 0] = -rights.numbers(entry.name)[part == 0]
     constants = {entry.name: fill.value for entry in layout.entries if not entry.moves for fill in _fills(entry)}
     return Hint(table, maps, tuple(spoken), tuple(like), constants)
+
+
+def _arrays(
+    table: Table, a: Side, b: Side, lefts: Elements, rights: Elements
+) -> tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Return the element numbers of all left arrays, and the shapes of those of each side of which a table speaks."""
+    numbers = {name: lefts.numbers(a.ties.get(name, name)) for name in (*lefts.names, *a.ties)} | dict(a.others)
+    right_shapes = {**{name: np.shape(b.parameters[b.ties.get(name, name)]) for name in (*rights.names, *b.ties)},
+              **{name: np.shape(array) for name, array in b.others.items()}}  # fmt: skip
+    spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
+    return numbers, spoken, _spoken(table.reverse(), right_shapes, "right")
+
+
+def lengths_found(given: Hint, a: Side, b: Side, lefts: Elements, rights: Elements, found: Array) -> dict[str, str]:
+    """Return {line that was left out: the lengths, "a=5 and b=8", with which alone it says what was found}.
+
+    Args:
+      found: the left element of each right one, as the run shows it.
+    """
+    lengths, waiting = dict[str, str](), {line.number for line in given.left_out}
+    while waiting:
+        numbered = _sharing(replace(given.table, lines=given.left_out), {min(waiting)})
+        waiting -= numbered
+        lines = tuple(line for line in given.left_out if line.number in numbered)
+        table = Table.of(replace(given.table, lines=lines))
+        every = _fits(table, _arrays(table, a, b, lefts, rights), rights, found)
+        if len(fits := [*itertools.islice(every, 2)]) == 1:
+            text = in_a_row(f"{name}={length}" for name, length in fits[0].items())
+            lengths |= {_labelled(line): text for line in lines}
+    return lengths
+
+
+def _fits(
+    table: Table, arrays: tuple[Mapping[str, Array], Shapes, Shapes], rights: Elements, found: Array
+) -> Iterator[dict[str, int]]:
+    """Yield lengths with which lines say which left elements the right ones are; see lengths_found."""
+    numbers, spoken, like = arrays
+    names: Sequence[str] = ()
+    try:
+        table.layout(spoken, like)
+    except SizeError as error:
+        names = error.remedy.enough
+    longest = max(itertools.chain(*spoken.values(), *like.values()))
+    every = itertools.product(range(1, longest + 1), repeat=len(names))
+    for lengths in itertools.islice(every, TRIED):
+        sizes = dict(zip(names, lengths, strict=True))
+        try:
+            layout = _of_numbers(table.layout(spoken, like, sizes), 0)
+            moved = translate(layout, {name: numbers[name] for name in spoken})
+        except TableError:  # no whole number of steps fits
+            continue
+        parts = ((array, rights.part(found, name)) for name, array in moved.items() if name in rights.shapes)
+        if all(np.array_equal(array, part) for array, part in parts):
+            yield sizes
 
 
 def _fitting(table: Table, shapes: Shapes, like: Shapes, other: str) -> Layout:

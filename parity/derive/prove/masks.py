@@ -22,6 +22,8 @@ SEED = 10000
 ONLY = "equal only for the given values of"
 OTHER = "give inputs whose rows differ there, or make both models equal; then derive again"
 
+SHIFTS = 16  # numbers of places by which a mask is moved, up to this one, are compared
+
 Count = Callable[[Array], Array]
 # How positions count the places that a mask shows: a hidden place has the number 0, or that of the shown one before it.
 COUNTS: tuple[Count, ...] = (lambda mask: mask.cumsum(-1) * mask, lambda mask: mask.cumsum(-1))
@@ -31,13 +33,14 @@ Change = Callable[[Array, Array], Array]  # of rows and their two values
 
 
 def other_masks(trial: Trial) -> str:
-    """Say that outputs differ where a mask has its edge one place earlier, or alike integers have another value."""
+    """Say that outputs differ with other masks: of another edge, or moved ones; or with integers of another value."""
     drawn = fresh(*trial.given, SEED)
-    each = [trial.apart(moved, SEED) for moved in with_masks(trial.given, drawn, _with_another_edge)]
-    if not each or not all(each) or min(each) == math.inf:  # a row that is hidden whole: see rows_of_one_value
-        return ""
-    names = in_a_row(label(name) for name in _masks(trial.given, drawn))
-    return Reason(f"{ONLY} {names}: with another one there they {differ_by(min(each))}", OTHER)
+    for change in (_with_another_edge, _moved):
+        each = [trial.apart(moved, SEED) for moved in with_masks(trial.given, drawn, change)]
+        if each and all(each) and min(each) < math.inf:  # else a row that is hidden whole: see rows_of_one_value
+            names = in_a_row(label(name) for name in _masks(trial.given, drawn))
+            return Reason(f"{ONLY} {names}: with another one there they {differ_by(min(each))}", OTHER)
+    return ""
 
 
 def rows_of_one_value(trial: Trial) -> str:
@@ -52,17 +55,18 @@ def rows_of_one_value(trial: Trial) -> str:
 
 
 def with_masks(given: Given, drawn: Given, change: Change) -> list[Given]:
-    """Return inputs of both sides with other masks, and integers that are all alike; none if there are none.
+    """Return inputs of both sides with other masks, and integers that are all alike; none if nothing is another.
 
     Where one side alone is given positions, the inputs whose positions follow the masks, in either way, come too: both
     models agree if they do with one of these.
     """
     every = related(*given)
+    masks = _masks(given, drawn)
     moved = {
         name: change(array.copy().reshape(-1, array.shape[-1]), values).reshape(array.shape)
-        for name, (array, values) in _masks(given, drawn).items()
+        for name, (array, values) in masks.items()
     }
-    if not moved:
+    if all(np.array_equal(array, masks[name][0]) for name, array in moved.items()):
         return []
     inputs = [{**drawn[0], **moved}, carried(moved, drawn[1], every)]
     return [inputs, *_with_positions(given, inputs, moved)]
@@ -104,6 +108,18 @@ def _with_another_edge(rows: Array, values: Array) -> Array:
     row = rows[-1]
     row[_edge(row)] = values[0] if row[_edge(row)] == values[1] else values[1]
     return rows
+
+
+def _moved(rows: Array, values: Array) -> Array:
+    """Return a mask with its rows moved, if some row has several edges, so that it hides places anywhere.
+
+    They move by the number of places that gives most columns of one value the other one.
+    """
+    if np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=1).max() < 2:
+        return rows
+    alike = (rows == rows[:1]).all(0)
+    every = (np.roll(rows, k, 1) for k in range(1, min(rows.shape[1], SHIFTS)))
+    return max(every, key=lambda moved: np.count_nonzero((moved != rows)[:, alike]))
 
 
 def _with_positions(given: Given, moved: Given, names: Iterable[str]) -> Iterator[Given]:
