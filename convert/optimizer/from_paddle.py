@@ -48,7 +48,9 @@ def read_paddle(
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         left = [name for name in parameters if own.get(name, name) not in arrays]
-        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own)}")
+        each = [(key, t) for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()]
+        fit = [t.shape == parameters[name].shape for key, t in each for name in ours.get(key, ())]
+        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own, any(fit) and all(fit))}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -136,11 +138,12 @@ def _check_others(reader: Reader, location: Found, names: Sequence[str], called:
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str], fit: bool) -> str:
     """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
 
     Args:
       path: of the optimizer's file. unknown: paddle's names of them. left: parameters without moments.
+      fit: whether there are moments of weights, all in their weight's shape.
     """
     which = f"has moments of {folding.listed(unknown)}"
     if lost := lost_names(own):
@@ -154,7 +157,13 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
     which += ", which the weights lack"
     named = first_few([f"{own.get(name, 'without a name')} ({name})" for name in left], NAMED)
     others = f"the weights without moments are {named}" if left else "all weights have moments"
-    return f"{which}; {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
+    other = f"another model's, or of another process: {SAME_PROCESS}"
+    if not fit:
+        return f"{which}; {others}: the optimizer is {other}"
+    shapes = f"{f'{others}, and the others' if left else 'all weights'} have moments of their own shape"
+    remedy = f"{document('training')}, To paddle and from it, saves its state without them"
+    outside = f"also trains parameters outside of these weights, as of a loss or a second network ({remedy})"
+    return f"{which}; {shapes}: the optimizer {outside}, or is {other}"
 
 
 def _paddle_steps(
