@@ -301,3 +301,29 @@ def test_the_journey_from_paddle_comes_back(tmp_path, monkeypatch, capsys):
     assert main([*shlex.split(commands.strip().split("\n")[-1])[3:], "--force"]) == 0
     assert "LR_Scheduler" not in paddle.load("back.pdparams")["optimizer"]
     assert "paddle's learning-rate scheduler needs an entry in the state: " in capsys.readouterr().err
+
+
+def test_an_optimizer_that_also_trains_a_loss_of_paddle_is_saved_without_it(tmp_path, monkeypatch, capsys):
+    needs("paddle")
+    import paddle
+
+    monkeypatch.chdir(tmp_path)
+    Path("net.table").write_text("table 1: paddle <-> torch\nweight: i o <-> weight: o i\nbias: o <-> bias: o\n")
+    model, loss = paddle.nn.Linear(3, 2), paddle.nn.Linear(2, 2)
+    optimizer = paddle.optimizer.AdamW(
+        paddle.optimizer.lr.StepDecay(0.5, 10), parameters=model.parameters() + loss.parameters()
+    )
+    loss(model(paddle.ones([1, 3]))).sum().backward()
+    optimizer.step()
+    paddle.save(model.state_dict(), "five.pdparams"), paddle.save(optimizer.state_dict(), "five.pdopt")
+    words = ["--table", "net.table", "five.pdparams", "--with-optimizer", "-o", "x.msgpack", "--hyper", "kind=adamw"]
+    assert main(words) == 1
+    which = f"has moments of {loss.weight.name}, {loss.bias.name}, which the weights lack; all weights have moments of"
+    cause = (
+        "their own shape: the optimizer also trains parameters outside of these weights, as of a loss or a second ne"
+    )
+    assert f"{which} {cause}" in capsys.readouterr().err
+    (block,) = (block for block in BLOCKS if '"own.pdopt"' in block)
+    exec(block, {"paddle": paddle})
+    assert main([*words, "--optimizer", "own.pdopt"]) == 0
+    assert "set aside: paddle's learning-rate scheduler" in capsys.readouterr().err

@@ -24,9 +24,30 @@ def test_half_precision_weights_whose_masters_are_at_hand_are_noted(beside, run,
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.safetensors"]
     code, _, err = run(*words, *([] if beside else ["--weights", "model"]))
     place = f"master_weights/ in {tmp_path / 'net.pdopt'}" if beside else "optimizer/master_weights/"
-    assert code == 0 and f"float16 weights are rounded copies of the float32 master weights under {place}" in err, err
+    assert (
+        code == 0
+        and f"float16 weights are by their names rounded copies of the float32 master weights under {place}" in err
+    ), err
     (tmp_path / "net.pdparams").write_bytes(pickle.dumps({n: w.astype("float32") for n, w in weights.items()}))
     assert "rounded copies" not in run(*words, "--force")[2]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint16"])
+@pytest.mark.parametrize("others", [{}, {"last.bias": 1.5}, {"last.bias": 1.5, "last.weight": 1.001}])
+def test_weights_that_are_no_rounded_copies_of_the_masters_beside_them_are_named(dtype, others, run, tmp_path):
+    """As of another step or an average; paddle stores bfloat16 as uint16, in which 1.001 is 1."""
+    one = np.float16(1) if dtype == "float16" else np.uint16(0x3F80)
+    weights = {name: np.full(shape, one) for name, shape in SHAPES.items()}
+    masters = {own: np.full(SHAPES[name], others.get(name, 1.0001), "float32") for name, own in OWN.items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
+    (tmp_path / "net.pdopt").write_bytes(pickle.dumps({"master_weights": masters}))
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.safetensors"]
+    code, _, err = run(*words)
+    odd = [name for name in weights if name in others and (name == "last.bias" or dtype == "float16")]
+    which = f"{len(odd)} of 2 half-precision weights differ from their float32 masters of {tmp_path / 'net.pdopt'}, as"
+    assert code == 0 and "weights are by their names rounded copies of the float32 master" in err, err
+    assert (f"warning: {which} {odd[0] if odd else ''}" in err) == ("differ from their" in err) == bool(odd), err
 
 
 @pytest.fixture
@@ -64,7 +85,8 @@ def test_masters_of_torch_are_noted_and_no_training_goes_on_without_them(place, 
     code, _, err = run(*WORDS, "half.pt")
     assert (
         code == 0
-        and f"float16 weights are rounded copies of the float32 master weights under optimizer/{place}/" in err
+        and f"float16 weights are by their names rounded copies of the float32 master weights under optimizer/{place}/"
+        in err
     )
     code, _, err = run(*WORDS, "half.pt", "--with-optimizer", "--force")
     assert code == 1 and f"half.pt: the float32 master weights under optimizer/{place}/ are the ones" in err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from convert.optimizer import from_paddle
 from convert.optimizer.powers import MOST, power, steps_of
@@ -25,6 +25,17 @@ class Powers:
 
     def read(self, name):
         return self.values[name].tobytes()
+
+
+def joined(*every):
+    """Join readers of powers into one with the parameters a, b and so on."""
+    both = Powers("float32", 0)
+    both.values = {f"{beta}{k}": each.values[beta] for k, each in enumerate(every) for beta in each.values}
+    both.slots = {
+        f"{beta}_pow_acc": {name: Tensor(f"{beta}{k}", (1,), "float32") for k, name in enumerate("abc"[: len(every)])}
+        for beta in every[0].values
+    }
+    return both
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -97,15 +108,25 @@ def test_a_vanished_power_contradicts_few_steps():
 
 def test_parameters_of_few_steps_show_the_betas_of_all():
     """As of a part that is trained later: its powers show both betas, and so the steps of the others."""
-    old, new = (Powers("float32", steps, beta1=0.9, beta2=0.999) for steps in (5000, 3))
-    both = Powers("float32", 0)
-    both.values = {f"{beta}{k}": each.values[beta] for k, each in enumerate((old, new)) for beta in each.values}
-    both.slots = {
-        f"{beta}_pow_acc": {name: Tensor(f"{beta}{k}", (1,), "float32") for k, name in enumerate("ab")}
-        for beta in old.values
-    }
+    both = joined(*(Powers("float32", steps, beta1=0.9, beta2=0.999) for steps in (5000, 3)))
     expected = (5000, {"beta1": 0.9, "beta2": 0.999}, {"a": 5000, "b": 3})
     assert from_paddle._paddle_steps(both, both.slots, {}) == expected
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("beta, value", [("beta1", 0.9**2), ("beta1", 0.9**7), ("beta2", 0.5), ("beta1", 0)])
+def test_a_parameter_whose_powers_contradict_those_of_the_others_is_named(place, beta, value):
+    """No stated betas or steps help: they are those of the others."""
+    every = [Powers("float32", 3, beta1=0.9, beta2=0.999) for _ in range(3)]
+    every[place].values[beta] = np.array([value], "float32")
+    powers, name = joined(*every), "abc"[place]
+    others = "fit no number of steps with beta1 0.9 and beta2 0.999, which 2 other parameters show: the file is damaged"
+    for stated in ({}, {"step": 3}, {"beta1": 0.9, "beta2": 0.999}):
+        with pytest.raises(ConvertError, match=rf"^m.pdopt: the powers of {name} \(.*\) {others}, or") as raised:
+            from_paddle._paddle_steps(powers, powers.slots, stated)
+        assert raised.value.code == 1
+    with pytest.raises(UsageError, match=r"no whole number of steps with beta1 0\.5 and beta2 0\.999"):
+        from_paddle._paddle_steps(powers, powers.slots, {"beta1": 0.5})
 
 
 def test_powers_of_other_dtypes_and_after_very_many_steps():

@@ -20,6 +20,7 @@ from convert.plans.plan import Plan
 from convert.reading.families import LIBRARY, suffix_of
 from convert.reading.masters import left_beside
 from convert.reading.nesting import COPIES, copied_place, training
+from convert.reading.rounded import unlike
 from convert.records.altered import WARNING
 from convert.targets import target_of
 
@@ -194,6 +195,8 @@ class OneFile(ABC, Generic[P]):
         result["not_finite"] = odd_values(outcome.record, lambda: getattr(whole, "labels", {}), self.notes)
         if lossy := lossy_values(outcome.record, self.notes):
             result["lossy"] = lossy
+        for warning in unlike(plan.reader, plan.sources.values()):
+            self.notes.add(warning)
         return {**result, "out": out if os.path.lexists(out) else f"{out}.index.json"}
 
 

@@ -48,7 +48,9 @@ def read_paddle(
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         left = [name for name in parameters if own.get(name, name) not in arrays]
-        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own)}")
+        each = [(key, t) for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()]
+        fit = [t.shape == parameters[name].shape for key, t in each for name in ours.get(key, ())]
+        raise ConvertError(f"{reader.path}: {_unexplained(reader.path, unknown, left, own, any(fit) and all(fit))}")
     moments = {
         slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
         for slot in FAMILIES[family]
@@ -136,11 +138,12 @@ def _check_others(reader: Reader, location: Found, names: Sequence[str], called:
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
 
 
-def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str]) -> str:
+def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str], fit: bool) -> str:
     """Say that an optimizer keeps moments of parameters that the weights do not name, and what to do.
 
     Args:
       path: of the optimizer's file. unknown: paddle's names of them. left: parameters without moments.
+      fit: whether there are moments of weights, all in their weight's shape.
     """
     which = f"has moments of {folding.listed(unknown)}"
     if lost := lost_names(own):
@@ -154,7 +157,13 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
     which += ", which the weights lack"
     named = first_few([f"{own.get(name, 'without a name')} ({name})" for name in left], NAMED)
     others = f"the weights without moments are {named}" if left else "all weights have moments"
-    return f"{which}; {others}: the optimizer is another model's, or of another process: {SAME_PROCESS}"
+    other = f"another model's, or of another process: {SAME_PROCESS}"
+    if not fit:
+        return f"{which}; {others}: the optimizer is {other}"
+    shapes = f"{f'{others}, and the others' if left else 'all weights'} have moments of their own shape"
+    remedy = f"{document('training')}, To paddle and from it, saves its state without them"
+    outside = f"also trains parameters outside of these weights, as of a loss or a second network ({remedy})"
+    return f"{which}; {shapes}: the optimizer {outside}, or is {other}"
 
 
 def _paddle_steps(
@@ -173,15 +182,41 @@ def _paddle_steps(
         return *_paddle_step(reader, slots, stated), {}
     if lacking := [key for group, keys in groups.items() if None in group for key in keys]:
         raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
-    others = {name: value for name, value in stated.items() if name != "step"}
-    steps, betas = dict[str, int](), dict[str, float]()
-    for _, keys in sorted(groups.items(), reverse=True):  # few steps leave both powers, which show the betas of all
-        one = {slot: {key: tensor for key, tensor in its.items() if key == keys[0]} for slot, its in slots.items()}
-        step, betas = _paddle_step(reader, one, {**betas, **others})
-        steps |= dict.fromkeys(keys, step)
+    largest_first = [keys for _, keys in sorted(groups.items(), reverse=True)]
+    steps, betas = _each_step(reader, slots, largest_first, {n: value for n, value in stated.items() if n != "step"})
     if "step" not in stated:
         return max(steps.values()), betas, steps
     return one_step(reader, set(map(float, steps.values())), stated), betas, {}
+
+
+def _each_step(
+    reader: Reader,
+    slots: Mapping[str, Mapping[str, Tensor]],
+    groups: Sequence[Sequence[str]],
+    known: Mapping[str, Any],
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Return the steps of each parameter, and the betas of all.
+
+    Args:
+      groups: parameters of equal powers, largest first: few steps leave both powers, which show the betas of all.
+      known: what the user states, without the steps.
+    Raises: UsageError as _paddle_step; ConvertError for powers that contradict those of most parameters.
+    """
+    steps, betas = dict[str, int](), dict[str, float]()
+    failed: list[tuple[Sequence[str], Powers, UsageError]] = []
+    for keys in groups:
+        one = {slot: {key: tensor for key, tensor in its.items() if key == keys[0]} for slot, its in slots.items()}
+        try:
+            step, betas = _paddle_step(reader, one, {**betas, **known})
+            steps |= dict.fromkeys(keys, step)
+        except UsageError as error:
+            failed.append((keys, _stored_powers(reader, one), error))
+    if failed:
+        odd, stored, problem = [key for keys, *_ in failed for key in keys], *failed[0][1:]
+        if _large(stored) and betas.keys() == USUAL_BETAS.keys() and len(odd) < len(steps):
+            raise ConvertError(f"{reader.path}: {_contradicting(stored, odd, betas, len(steps))}")
+        raise problem
+    return steps, betas
 
 
 def _paddle_step(
@@ -192,12 +227,9 @@ def _paddle_step(
     Returns: the steps, and the betas that are stated or that the powers determine.
     Raises: UsageError where the powers show no number of steps, or another one than is stated.
     """
-    kept: Powers = {}
-    for beta in USUAL_BETAS:
-        first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
-        kept[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
+    kept = _stored_powers(reader, slots)
     betas = {beta: float(stated[beta]) for beta in USUAL_BETAS if beta in stated}
-    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in kept.items())
+    stored = _spelt(kept)
     readings = _readings(kept, betas)
     if "step" not in stated:
         if len(readings) != 1 or (len(_large(kept)) == 1 and not betas.keys() & _large(kept)):
@@ -214,6 +246,31 @@ def _paddle_step(
         unlike = [beta for beta, value in betas.items() if not _agrees(kept[beta], value, step)]
         raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
     return step, shown
+
+
+def _stored_powers(reader: Reader, slots: Mapping[str, Mapping[str, Tensor]]) -> Powers:
+    """Return the powers of the first parameter that has them."""
+    kept: Powers = {}
+    for beta in USUAL_BETAS:
+        first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
+        kept[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
+    return kept
+
+
+def _spelt(stored: Powers) -> str:
+    return ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in stored.items())
+
+
+def _contradicting(stored: Powers, odd: Sequence[str], betas: Mapping[str, float], others: int) -> str:
+    """Say which parameters have powers that the betas of the others do not explain.
+
+    Args:
+      stored: of the first of them. odd: paddle's names of them. others: the number of parameters that show the betas.
+    """
+    written = " and ".join(f"{beta} {exact(value)}" for beta, value in betas.items())
+    unfit = f"fit no number of steps with {written}, which {count(others, 'other parameter')} show"
+    causes = "the file is damaged, or has a group of parameters with betas of its own, which a conversion cannot have"
+    return f"the powers of {folding.listed(odd)} ({_spelt(stored)}) {unfit}: {causes}"
 
 
 def _large(stored: Powers) -> set[str]:

@@ -12,6 +12,7 @@ Weights that are stored more than once, or in parts:
     exchanged        knows tools that save weights and average under each other's name
     replicas         finds arrays that are stored once for each device
     masters          finds float32 masters of half-precision weights
+    rounded          compares these masters with the weights
     parametrized     recognises weights that only arithmetic puts together
 
 Beside the weights:

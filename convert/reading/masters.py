@@ -17,8 +17,9 @@ from . import exchanged
 HALF = ("float16", "bfloat16")
 IN_TORCH = "Half-precision weights in torch"
 NUMBERS = ".pdstates"  # of PaddleClas
+PADDLE = "master_weights"
 PLACES = {  # where the state of an optimizer has masters -> part of docs/training.md that saves them as weights
-    "master_weights": "To paddle and from it",
+    PADDLE: "To paddle and from it",
     **dict.fromkeys(("fp32_from_fp16", "fp32_from_fp16_params"), IN_TORCH),  # of apex and Megatron
     **dict.fromkeys(("fp32_groups", "fp32_groups_flat", "single_partition_of_fp32_groups"), IN_TORCH),  # of DeepSpeed
 }
@@ -52,11 +53,11 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
     """Report that weights in half precision are converted while their float32 masters lie beside or in their file."""
     dtypes = sorted({tensor.dtype for tensor in weights if tensor.dtype in HALF})
-    kept = (_inside(reader) or _beside(reader)) if dtypes else None
+    kept = (inside(reader) or _beside(reader)) if dtypes else None
     if kept is None:
         return []
     place, remedy = kept
-    what = f"{' and '.join(dtypes)} weights are rounded copies of the float32 master weights"
+    what = f"{' and '.join(dtypes)} weights are by their names rounded copies of the float32 master weights"
     return [f"{what} {place}: to save those as the weights, {remedy}"]
 
 
@@ -67,13 +68,13 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
       reader: of the optimizer's state.
     Raises: ConvertError with the remedy.
     """
-    kept = _inside(reader) if any(tensor.dtype in HALF for tensor in weights) else None
+    kept = inside(reader) if any(tensor.dtype in HALF for tensor in weights) else None
     if kept:
         what = f"the float32 master weights {kept[0]} are the ones that the optimizer trains, and not converted"
         raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {kept[1]}")
 
 
-def _inside(reader: Reader) -> tuple[str, str] | None:
+def inside(reader: Reader) -> tuple[str, str] | None:
     """Say where a file has float32 masters, and how to save them as weights."""
     for name in reader.tensors:
         levels = name.split("/")[:-1]
@@ -88,7 +89,7 @@ def _beside(reader: Reader) -> tuple[str, str] | None:
     if path := optimizer_file(reader):
         try:
             with open_checkpoint(path) as optimizer:
-                kept = _inside(optimizer)
+                kept = inside(optimizer)
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
             return None
         return (f"{kept[0]} in {path}", kept[1]) if kept else None
