@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from . import folding, replacing
-from .arrays.casting import Tally
+from .arrays.casting import Tally, count_negative
 from .arrays.payload import Scratch, check_steps, chunks
 from .arrays.steps import Step, Writable, tied
 from .errors import ConvertError, option
@@ -22,6 +22,7 @@ from .files.base import Tensor, Writer
 from .files.sharded import PART
 from .progress import Progress
 from .records import new, record
+from .records.odd_values import NEGATIVE
 from .records.verification import damage
 from .replacing import Removed
 from .targets import Target, path_of, payload_bytes, target_of
@@ -336,9 +337,11 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     """
     lines = {}
     refused: dict[str, tuple[str, str]] = {}  # name -> its dtype, and what it loses
+    squares = getattr(job.plan, "squares", frozenset[str]())
     for step in steps:
         tensor, tally = step[0], Tally()
-        digest = hashing.Digest(tensor, job.options.verify)
+        counts = {NEGATIVE: count_negative} if tensor.name in squares else {}
+        digest = hashing.Digest(tensor, job.options.verify, counts)
         writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
         lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
         if problem := tally.problem(tensor.dtype):

@@ -35,13 +35,14 @@ def test_float8_is_what_torch_says_it_is(dtype):
     needs("torch")
     import torch
 
-    from convert.arrays.casting import NARROW
+    from convert.arrays.casting import NARROW, count_negative
 
     every = torch.arange(256, dtype=torch.uint8)
     ours = NARROW[dtype](every.numpy().tobytes())
     theirs = every.view(getattr(torch, dtype)).float().numpy()
     assert np.array_equal(ours, theirs, equal_nan=True)
     assert count_not_finite(every.numpy().tobytes(), dtype) == np.sum(~np.isfinite(theirs)) > 0
+    assert count_negative(every.numpy().tobytes(), dtype) == np.sum(theirs < 0) > 100
 
 
 def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):

@@ -344,6 +344,9 @@ def test_moments_that_are_not_finite_are_named_as_their_user_knows_them(paddle):
     bad = np.array([0.5, np.nan], "float32")
     code, _, err = paddle(*hyper("kind=adamw"), **{"linear_0.b_0_moment1_0": bad})
     assert code == 0 and "NaNs or infinities (1) in linear_0.b_0_moment1_0 (of last.bias)" in err
+    assert "negative" not in paddle(*hyper("kind=adamw"), "--force", **{"linear_0.b_0_moment1_0": -bad})[2]
+    code, _, err = paddle(*hyper("kind=adamw"), "--force", **{"linear_0.b_0_moment2_0": -bad})
+    assert code == 0 and "warning: negative second moments (1) in linear_0.b_0_moment2_0 (of last.bias): no Adam" in err
 
 
 def in_torch(path, groups):

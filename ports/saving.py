@@ -16,7 +16,7 @@ from convert.files.memory import MemoryReader
 from convert.files.modules import of_paddle, of_torch
 from convert.plans.planning import Asked, plan_read
 from convert.records.altered import WARNING
-from convert.records.not_finite import not_finite
+from convert.records.odd_values import not_finite
 from convert.records.record import Record
 from specs.config import as_dict
 from specs.numbers import exact

@@ -134,6 +134,14 @@ def decoded(piece: Any, dtype: str) -> np.ndarray:
     return NARROW[dtype](piece) if dtype in NARROW else np.frombuffer(piece, dtype)
 
 
+def count_negative(piece: Any, dtype: str) -> int:
+    """Count negative numbers in a piece of payload; of complex ones each part."""
+    import numpy as np
+
+    values = decoded(piece, dtype)
+    return int(np.count_nonzero((values.view(values.real.dtype) if values.dtype.kind == "c" else values) < 0))
+
+
 def encoded(value: float, tensor: Tensor) -> bytes:
     """Return one element of a tensor. Raises: ConvertError where its dtype does not hold the value."""
     import numpy as np

@@ -18,7 +18,7 @@ from convert.plans.plan import Plan
 from convert.reading.aside import summary
 from convert.reading.families import CLASSES
 from convert.records.altered import SINCE
-from convert.records.not_finite import not_finite
+from convert.records.odd_values import negative, not_finite
 from convert.terminal import say, say_note
 from specs.config import as_dict
 from specs.dialects import PORTS
@@ -75,12 +75,14 @@ class Notes:
 def odd_values(about: Mapping[str, Any], labels: Callable[[], Mapping[str, str]], notes: Notes) -> dict[str, int]:
     """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced.
 
+    Negative second moments are noted as well.
+
     Args:
       about: the target's record. labels: what tensors are, as the user knows them.
     """
     lines, note = not_finite(about["tensors"], labels)
-    if note:
-        notes.add(note)
+    for text in filter(None, (note, negative(about["tensors"], labels))):
+        notes.add(text)
     return lines
 
 

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import xxhash
@@ -21,6 +21,7 @@ from . import files_of, state
 from .background import Task
 from .base import URL, File, Reader, State, Tensor
 
+Count = Callable[[Any, str], int]  # of a piece of payload and its dtype
 BATCH = 1 << 17  # bytes of the source a read: they are still in the core's own cache when they are hashed
 HASH = "xxh3_128"  # what a record calls a payload's hash
 NO_HASH, NO_SHA256 = "0" * 32, "0" * 64  # what stands there until they are known
@@ -90,22 +91,29 @@ def _reported(path: str) -> Iterator[None]:
 
 
 class Digest:
-    """Collects a tensor's line of the record while its payload passes by."""
+    """Collects a tensor's line of the record while its payload passes by.
 
-    def __init__(self, tensor: Tensor, hashed: bool = True):
-        self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
+    Args:
+      counts: name in the line -> function of a piece and its dtype that counts odd values; those of 0 are left out.
+    """
+
+    def __init__(self, tensor: Tensor, hashed: bool = True, counts: Mapping[str, Count] | None = None):
+        self.tensor, self.hash = tensor, xxhash.xxh3_128() if hashed else None
+        self.counts = {"not_finite": count_not_finite, **(counts or {})}
+        self.odd = dict.fromkeys(self.counts, 0)
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
         """Yield the pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
             if self.hash:
                 self.hash.update(piece)
-            self.not_finite += count_not_finite(piece, self.tensor.dtype)
+            for name, count in self.counts.items():
+                self.odd[name] += count(piece, self.tensor.dtype)
             yield piece
 
     def line(self) -> dict[str, Any]:
-        """Return shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
-        odd = {"not_finite": self.not_finite} if self.not_finite else {}
+        """Return shape, dtype, hash of the payload, and how many odd values of each kind it has, if any."""
+        odd = {name: number for name, number in self.odd.items() if number}
         return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
 
 

@@ -306,3 +306,11 @@ def _index(move: Move) -> tuple[Any, ...]:
         return move.select
     pairs = zip(move.select, move.source_atoms, strict=True)
     return np.ix_(*(np.arange(size)[entry if isinstance(entry, slice) else np.ravel(entry)] for entry, size in pairs))
+
+
+def check_real(path: str, state: State, library: str) -> None:
+    """Check that no second moment is of a complex parameter, if it moves to another library. Raises: ConvertError."""
+    moments = state.moments.get("second", {}) if state.library != library else {}
+    if names := [name for name, moment in moments.items() if moment.dtype.startswith("complex")]:
+        why = "torch squares real and imaginary parts of a gradient each, and optax its absolute value"
+        raise ConvertError(f"{path}: {folding.listed(names)}: complex parameters: {why}: leave --with-optimizer out")

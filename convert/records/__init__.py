@@ -6,5 +6,5 @@ other_file      compares the file with its record, whenever that is read
 checked         does so for conversions, by all values
 verification    reads the whole file again, and compares it with its record
 altered         reports what was damaged or changed since
-not_finite      counts NaNs and infinities
+odd_values      counts NaNs, infinities and negative second moments
 """

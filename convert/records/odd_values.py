@@ -1,4 +1,4 @@
-"""Count NaNs and infinities that a record's tensors contain."""
+"""Count NaNs and infinities that a record's tensors contain, and negative values of squares."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convert.folding import summarised
+
+from .altered import WARNING
+
+NEGATIVE = "negative"  # in a tensor's line: how many of its values are
+
+
+def negative(tensors: Mapping[str, Mapping[str, Any]], labels: Callable[[], Mapping[str, str]]) -> str:
+    """Return a note on second moments that are negative, which a mean of squares never is; "" without one.
+
+    Args:
+      labels: as in `not_finite`.
+    """
+    counts = {name: line[NEGATIVE] for name, line in tensors.items() if NEGATIVE in line}
+    if not counts:
+        return ""
+    called = labels()
+    which = f"negative second moments ({sum(counts.values()):,}) in {summarised(called[name] for name in counts)}"
+    return f"{WARNING}{which}: no Adam has these, and their root is NaN: the state is damaged; copied as they are"
 
 
 def not_finite(
