@@ -173,3 +173,21 @@ def test_convolutions_of_as_many_inputs_over_other_channels_are_told_apart():
 
     found = parity.derive(wide(1), wide(2), (images(2, 4, 5, 5),))
     assert not found.proven and not found.missing
+
+
+def grouped(fused: bool, count: int = 4) -> Net:
+    """A convolution in groups of two channels, or one convolution for each group."""
+
+    def run(m: Any, x: Any) -> Any:
+        parts = [conv(part) for conv, part in zip(m.convs, x.chunk(len(m.convs), 1), strict=True)]
+        return m.head(torch.relu(torch.cat(parts, 1)).mean((2, 3)))
+
+    single = [torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(count)]
+    convs = [torch.nn.Conv2d(2 * count, 2 * count, 3, padding=1, groups=count)] if fused else single
+    return Net(run, convs=torch.nn.ModuleList(convs), head=torch.nn.Linear(2 * count, 5))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_groups_are_convolutions_of_their_own_on_either_side(fused: bool):
+    found = parity.derive(grouped(fused), grouped(not fused), (images(2, 8, 4, 4),))
+    assert found.proven and len(found.table.lines) == 4, str(found)

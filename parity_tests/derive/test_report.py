@@ -491,3 +491,4 @@ def test_a_card_shows_the_value_of_either_side_in_a_column():
         page = page_of(replace(DERIVED, divergences=[known._replace(places=places, changed="right")]), {})
         card = unescape(re.sub("<.*?>", "", page.partition("<article")[2].partition("</article>")[0]))
         assert "and so in" not in card and "places on the right" in card
+        assert "worst difference in the first place" in card

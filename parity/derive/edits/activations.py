@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,14 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 
 from .edit import Other, Scope, two_sided
-from .functions import is_scaled
+from .functions import is_scaled, named
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
 KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
 KINDS = "mul", "other"  # of the last operation of an activation function
 MOST = 24  # such operations whose results are looked at, the last first
+FEW = 3  # unknown functions of a side that are tried in place of activation functions
 DEPTH = 16  # operations of one activation function at most
 
 
@@ -51,7 +53,10 @@ class Activation(NamedTuple):
 
 
 def others(scope: Scope) -> Iterator[Other]:
-    """Yield the functions of one side in place of those of the other, in the spans, and of all like these."""
+    """Yield the functions of one side in place of those of the other, in the spans, and of all like these.
+
+    Functions that are no known activations come last.
+    """
     by_side = [
         [act for node in _results(program, span)[:MOST] if (act := activation(program, node))]
         for program, span in zip(scope.programs, scope.spans, strict=True)
@@ -59,13 +64,48 @@ def others(scope: Scope) -> Iterator[Other]:
     for side, own in enumerate(by_side):
         names = dict.fromkeys([*(act.name for act in by_side[1 - side]), NONE])
         for act in own:
-            alike = _written_as(scope.programs[side], act)
             scaled = is_scaled(scope.programs[side], act.stretch)
             for name in names:
                 if name != act.name and not (scaled and name == NONE):  # left out with its scales, as a function
-                    both = (act.name, name) if side == 0 else (name, act.name)
-                    text, values = two_sided(*both), {act.result.output: act.entry}
-                    yield Other(side, KIND, text, values, ACTIVATIONS[name], both=both).everywhere(alike)
+                    yield _other(scope, side, act, name, ACTIVATIONS[name])
+    for side, own in enumerate(by_side):
+        program, sizes = scope.programs[1 - side], [_elements(scope.programs[side], act.stretch) for act in own]
+        unknown = _unknown(program, scope.spans[1 - side], by_side[1 - side], sizes) if own else ()
+        for function, (act, size) in itertools.product(unknown, zip(own, sizes, strict=True)):
+            if size == _elements(program, function):
+                yield _other(scope, side, act, named(program, function), program.function(function))
+
+
+def _other(scope: Scope, side: int, act: Activation, name: str, run: Callable[[Array], Array]) -> Other:
+    """Return the edit that computes another function in place of an activation function, and of all like it."""
+    both = (act.name, name) if side == 0 else (name, act.name)
+    values, alike = {act.result.output: act.entry}, _written_as(scope.programs[side], act)
+    return Other(side, KIND, two_sided(*both), values, run, both=both).everywhere(alike)
+
+
+def _elements(program: Program, stretch: Stretch) -> int:
+    return math.prod(program.shapes[stretch.result])
+
+
+def _unknown(
+    program: Program, span: tuple[int, int], known: Sequence[Activation], sizes: Sequence[int]
+) -> list[Stretch]:
+    """List the longest functions of single values in a span that are no known ones, and have none in them.
+
+    Args:
+      sizes: how many elements their results have.
+    """
+    found, passed = list[Stretch](), {node.output for act in known for node in act.stretch.nodes}
+    for node in _results(program, span)[:MOST]:
+        if node.output in passed or math.prod(program.shapes[node.output]) not in sizes:
+            continue
+        every = list(_of_single_values(program, node))
+        longest, values = every[-1] if every else (None, VALUES)
+        outputs = {one.output for one in longest.nodes} if longest else set[int]()
+        if longest and passed.isdisjoint(outputs) and not np.allclose(np.diff(values, 2), 0, 0, ROUNDED_FUNCTIONS):
+            found.append(longest)
+            passed |= outputs
+    return found[:FEW]
 
 
 def _results(program: Program, span: tuple[int, int]) -> list[Node]:
@@ -83,9 +123,18 @@ def _written_as(program: Program, one: Activation) -> dict[int, int]:
 
 def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
+    for stretch, first in _of_single_values(program, result):
+        for name, values in KNOWN.items():
+            if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
+                return Activation(name, stretch)
+    return None
+
+
+def _of_single_values(program: Program, result: Node) -> Iterator[tuple[Stretch, Array]]:
+    """Yield the functions of single values of which a value is the result, each with what it makes of VALUES."""
     shape = program.shapes[result.output]
     if result.kind not in KINDS or result.output not in program.active or 0 in shape:
-        return None
+        return
     rounds = -(-len(VALUES) // math.prod(shape))  # a state of a small model has fewer elements
     for entry, nodes in program.regions(result.output, DEPTH):
         if program.shapes[entry] != shape:
@@ -96,12 +145,8 @@ def activation(program: Program, result: Node) -> Activation | None:
             continue
         y = np.ravel(every)
         first = y[: len(VALUES)]
-        if not np.allclose(y, np.resize(first, y.size), 0, ROUNDED_FUNCTIONS):  # one that mixes values
-            continue
-        for name, values in KNOWN.items():
-            if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
-                return Activation(name, Stretch(entry, nodes))
-    return None
+        if np.allclose(y, np.resize(first, y.size), 0, ROUNDED_FUNCTIONS):  # else it mixes values
+            yield Stretch(entry, nodes), first
 
 
 def _computed(program: Program, entry: int, nodes: Sequence[Node], x: Array) -> Array | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from parity.derive.trace.draws import of_one_value
 from parity.derive.trace.program import Program, Stretch
+from parity.derive.trace.sites import shown
 from parity.derive.trace.tape import Array, Node, tried
 from specs.numbers import exact, measured
 from specs.words import in_a_row
@@ -21,7 +22,7 @@ from .texts import named as table_named
 
 FUNCTION, MASK, ORDER = "function", "mask", "reversal"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
-FEW = 2  # functions at one place that are left out one by one, as of queries and keys
+FEW = 3  # functions at one place that are left out one by one, as of queries, keys and values
 DIGITS, LONGEST = 6, 80  # of a number in a function that is written out; characters of the function
 MOST = 12  # functions of a side that are tried, the shortest first
 
@@ -50,14 +51,21 @@ def without_functions(scope: Scope) -> Iterator[LeftOut]:
             alike = [other for other in more[signature] if formula(program, other) == formula(program, some[0])]
             site = some[0].nodes[-1].site
             beside = [function for function in some if function.nodes[-1].site == site and function in alike]
-            named = _named(program, some[0])
-            kind = MASK if named.startswith("a mask") else FUNCTION
-            text = f"the {SIDES[side]} applies {named}, the {SIDES[1 - side]} does not"
-            everywhere = _passed(alike)
-            sets = [beside, *([function] for function in beside[:FEW] if len(beside) > 1)]
-            edits = [LeftOut(side, kind, text, _passed(few), times=len(few)).everywhere(everywhere) for few in sets]
-            single += edits[1:]
-            yield edits[0]
+            name = named(program, some[0])
+            kind = MASK if name.startswith("a mask") else FUNCTION
+            does, not_so = f"the {SIDES[side]} applies {name}", f", the {SIDES[1 - side]} does not"
+            everywhere, fault = _passed(alike), does + not_so
+            edits = [
+                LeftOut(
+                    side, kind, does + _to_output(program, function.entry) + not_so, _passed([function]), fault=fault
+                ).everywhere(everywhere)
+                for function in (beside[-FEW:][::-1] if len(beside) > 1 else ())
+            ]
+            if edits and every[1 - side].get(signature):  # the other side computes it too, if less often
+                yield from edits
+                continue
+            yield LeftOut(side, kind, fault, _passed(beside), times=len(beside)).everywhere(everywhere)
+            single += edits
         yield from single
 
 
@@ -90,6 +98,15 @@ def _passed(some: Sequence[Stretch]) -> dict[int, int]:
     return {function.result: function.entry for function in some}
 
 
+def _to_output(program: Program, value: int) -> str:
+    """Name the module that computes a value, whatever moves its elements after that; "" without a name."""
+    made = program.maker(value)
+    while made is not None and made.kind == "layout":
+        made = program.maker(made.inputs[0])
+    site = shown(made.site) if made else ""
+    return f" to the output of {site}" * bool(site)
+
+
 def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
     """List the functions of a program by what they compute: from one value to another of its shape."""
     weights, groups = program.weights(), defaultdict[Signature, list[Stretch]](list)
@@ -117,7 +134,7 @@ def _tables(program: Program, node: Node) -> list[Array]:
     return [value for value in values if value.size > 1 and (value != value.flat[0]).any()]
 
 
-def _named(program: Program, function: Stretch) -> str:
+def named(program: Program, function: Stretch) -> str:
     """Name a function by what it masks, by its tables, or by its operations."""
     if len(function.nodes) == 1 and (found := mask(program.function(function), program.shapes[function.entry])):
         call = function.nodes[0].call

@@ -186,7 +186,7 @@ def named(table: Array) -> str:
 
 def difference(left: Array, right: Array) -> str:
     """Say how two tables of one shape differ."""
-    for compare in (_buckets, _masks, _zeros_and_ones, _rotations, _columns, _multiples, _powers, _later_rows):
+    for compare in COMPARED:
         if text := compare(left, right):
             return text
     places = np.argwhere(left != right)
@@ -327,6 +327,26 @@ def _multiples(left: Array, right: Array) -> str:
     return f"a table that is {measured(ratio, 6)} times as large on the right"
 
 
+def _slopes(left: Array, right: Array) -> str:
+    """Tell tables of distances times a slope of each head (ALiBi) by their slopes, beside places that both hide."""
+    left, right = np.squeeze(left), np.squeeze(right)
+    if left.shape != right.shape or left.ndim not in (2, 3) or len(left) < 2:
+        return ""
+    shown = (left > HIDING) & (right > HIDING)
+    one, other = (np.where(shown, side, 0.0).reshape(len(side), -1) for side in (left, right))
+    if not np.array_equal(left[~shown], right[~shown]) or not one[0].any():
+        return ""
+    at = np.where(one[0] == 0, np.inf, np.abs(one[0])).argmin()  # where positions are one step apart
+    slopes = [side[:, at] for side in (one, other)]
+    pairs = zip((one, other), slopes, strict=True)
+    if not all(np.allclose(side * slope[0], np.outer(slope, side[0]), CLOSE, 0) for side, slope in pairs):
+        return ""
+    if left.ndim == 2 and not np.allclose(one[0], slopes[0][0] * np.arange(one.shape[1]), CLOSE):  # of keys alone
+        return ""
+    texts = [" to ".join(map(measured, (slope[0], slope[-1]))) for slope in slopes]
+    return f"slopes of positions: {two_sided(*texts)}"
+
+
 def _powers(left: Array, right: Array) -> str:
     """Tell tables of the powers of one number, as frequencies of time steps are."""
     if left.size < 3:
@@ -347,3 +367,8 @@ def _later_rows(left: Array, right: Array) -> str:
             if np.allclose(one[k:], other[:-k], 1e-9, 1e-12):
                 return f"a table of positions begins {count(k, 'row')} later on the {where}"
     return ""
+
+
+COMPARED = (
+    _buckets, _masks, _zeros_and_ones, _rotations, _columns, _slopes, _multiples, _powers, _later_rows,
+)  # fmt: skip

@@ -259,9 +259,12 @@ class Recomputation:
         use, gap, last = self.pairs[self.at].right, math.inf, math.inf
         is_term = use is not None and use.kind == "add"
         every = pairs(*sides, self.mapped) if sides else iter(())
+        parted = _which(self.pairs[self.at])
+        before = sum(_which(pair) == parted for pair in self.pairs[self.at - at : self.at])
         for k, pair in enumerate(every):
-            same = use is None or _which(pair) == _which(self.pairs[self.at])
-            if same and k >= at - self.terms:
+            same = use is None or _which(pair) == parted
+            before -= same
+            if same and (before < 0 or k >= at - self.terms):  # an edit may join terms before it, or leave them out
                 gap = pair.gap
                 if self.by_reader and sides and gap > self.limit and (reader := reading(pair, every, sides[1])):
                     return reader.gap

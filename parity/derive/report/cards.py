@@ -70,6 +70,7 @@ def _facts(derivation: Derivation, place: Divergence, most: float, cause: str) -
     """List what is known of a place: by how much the models differ there, and why."""
     size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
     worst = "difference" if place.of_outputs else "worst difference"  # a row of the table has the mean
+    worst += " in the first place" * (len(place.places) > 1)
     label = "recomputed" if place.both and not math.isnan(place.rest) else "cause"
     first = f" at {place.left}" * (len(place.places) > 1)  # the others have sizes of their own
     rows = [(worst, f"{size}{first} (limit {limit(most)})"), (label, cause)]

@@ -139,11 +139,12 @@ def _edits(given: Tried) -> Iterator[Edit]:
     nodes = list(map(_near, programs, firsts))
     spans = [(some.start, first + BEHIND) for some, first in zip(nodes, firsts, strict=True)]
     scope = Scope(programs, firsts, spans, nodes, [program.tape.parameters for program in programs])
+    moved = itertools.zip_longest(without_functions(scope), rewirings(scope))  # in turn, as there are many of these
     near = itertools.chain(
-        *(
-            yields(scope)
-            for yields in (without_turns, others, rewirings, without_functions, retabled, reaxed, plain_weights)
-        )
+        without_turns(scope),
+        others(scope),
+        itertools.chain.from_iterable(moved),
+        *(yields(scope) for yields in (retabled, reaxed, plain_weights)),
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
     yield from (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))

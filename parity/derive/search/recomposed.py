@@ -51,9 +51,15 @@ def _in_forms(known: Left, best: Candidate, stop: float) -> Candidate:
     return best
 
 
-def _by_groups(program: Program) -> Tape:
-    """Return the tape with a product for each group of convolutions, which others may have in other convolutions."""
-    return unfolded(program, range(2, MATRICES + 1))
+def _by_groups(programs: tuple[Program, Program]) -> tuple[Tape, Tape]:
+    """Return tapes with a product for each group of convolutions, which the other side may have as other convolutions.
+
+    Those of the right side are products too then, as each is compared with one group of the left side.
+    """
+    left, right = (unfolded(program, range(2, MATRICES + 1)) for program in programs)
+    if left is not programs[0].tape and right is programs[1].tape:
+        right = unfolded(programs[1])
+    return left, right
 
 
 def _of_all_experts(program: Program) -> Tape:
@@ -67,11 +73,10 @@ def _each(form: Callable[[Program], Tape]) -> Form:
     return lambda programs: (form(programs[0]), form(programs[1]))
 
 
-EACH = (
-    looked_up, factored, separated, _by_groups, without_neutral, _of_all_experts, modulated, scaled_before,
-    scaled_behind,
+FORMS = (
+    fill_alike, *map(_each, (looked_up, factored, separated)), _by_groups,
+    *map(_each, (without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind)),
 )  # fmt: skip
-FORMS = (fill_alike, *map(_each, EACH))
 
 
 def _cancelling(known: Left, best: Candidate) -> Form:
