@@ -20,9 +20,9 @@ GRADES = ("good", "bad", "doubt")  # kinds of which the verdict alone has a colo
 _VERDICT = r"(?:[^:;,]|, but\b)+"  # of a text that begins with one: "complete, but not proven" of "...: outputs differ"
 # With the spaces before it, by which columns are aligned: an option with its value is one word, as is a dtype with its
 # shape, a limit with its number, a letter with its range ("i = 0..1"), an arrow with the name behind it, a shape in
-# parentheses and a command with --help.
+# parentheses, a command with --help, and one of `ports` with its architecture.
 _WORD = (
-    r" *(?:(?:\(see )?(?:python -m|triptych) (?:[a-z0-9]+ ){1,2}--help[^ ]*|"
+    r" *(?:(?:\(see )?(?:python -m|triptych) (?:(?:[a-z0-9]+ ){1,2}--help|ports [a-z])[^ ]*|"
     r"\(?--[a-z][a-z-]* [^ ]+|<- [^ ]+|\(?limit \d[^ ]*|[a-z] = \d[^ ]*|\(\d+,[\d, ]{0,60}\)[^ ]*|"
     r"(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
 )

@@ -250,7 +250,7 @@ def test_text_is_wrapped_between_words():
     assert wrapped(f"differs by {number} at-most here", 24, "", "  ") == ["differs by", f"  {number}", "  at-most here"]
     assert wrapped("x" * 30, 10) == ["x" * 30]
     assert wrapped("give lengths (--set h=... --set d=...)", 20) == ["give lengths", "(--set h=...", "--set d=...)"]
-    for command in ("python -m convert diff --help", "triptych parity --help"):
+    for command in ("python -m convert diff --help", "triptych parity --help", "python -m ports convmixer"):
         assert wrapped(f"is required (see {command})", 24) == ["is required", f"(see {command})"]
     assert wrapped("blocks.0.weight  float32 [20, 36]", 26, "", "  ") == ["blocks.0.weight", "  float32 [20, 36]"]
 

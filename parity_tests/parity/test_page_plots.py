@@ -107,6 +107,9 @@ def test_the_array_that_differs_first_is_named_at_its_line_and_below_the_axis() 
              (("x", text), ("x1", re.findall('<line [^>]*class="first"/>', chart)[0])))  # fmt: skip
     assert x == at - 4 and 'text-anchor="start"' in text
     assert re.findall(r'<text x="[^"]*" y="[^"]*"[^>]*>(loss)<', chart) == ["loss"]
+    (chart,) = charts(Report([off(*((name, 1e-3) for name in ("loss", *names)), first="blocks.5.n16")]).to_html())
+    (text,) = re.findall('<text [^>]*class="first-text"[^>]*>', chart)
+    assert 'text-anchor="end"' in text  # seen on narrow screens before they are scrolled
 
 
 def test_a_long_name_is_whole_at_the_line_of_what_differs_first_and_cut_between_words_below_the_axis() -> None:
