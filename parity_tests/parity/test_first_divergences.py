@@ -228,3 +228,12 @@ def test_the_documentation_has_a_row_for_each_fact_that_is_printed_and_for_no_ot
     docs = (Path(__file__).parents[2] / "docs" / "parity.md").read_text("utf-8")
     rows = docs.partition("| fact | meaning |\n")[2].partition("\n\n")[0].splitlines()[1:]
     assert printed == {label for line in rows for label in re.findall("`(.*?)`", line.split("|")[1])}
+
+
+def test_the_layer_before_copies_that_differ_says_from_what_it_differs() -> None:
+    first = Divergence.at("y", Worst(1e-3, (0,), 1.0, 1.001), 1e-10, ("x", 2e-7))
+    off = replace(row(("x", "y"), "float32"), passed=False, first_divergence=first, error=1e-3, copies=("y",))
+    (found,) = findings.find([off])
+    assert dict(findings.facts(found))["layer before"] == "x, error 2.0e-7, from the float64 copy of a"
+    (alike,) = findings.find([replace(off, copies=())])
+    assert dict(findings.facts(alike))["layer before"] == "x, error 2.0e-7"
