@@ -1,12 +1,19 @@
 """Paddle counts steps by powers of its betas."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from convert.optimizer import from_paddle
+from convert.optimizer.from_paddle import USUAL_BETAS
 from convert.optimizer.powers import MOST, power, steps_of
+from convert.optimizer.state import BETAS
+
+from .test_optimizer_hyper import OWN, SHAPES, TABLE
 
 
 class Powers:
@@ -127,6 +134,39 @@ def test_a_parameter_whose_powers_contradict_those_of_the_others_is_named(place,
         assert raised.value.code == 1
     with pytest.raises(UsageError, match=r"no whole number of steps with beta1 0\.5 and beta2 0\.999"):
         from_paddle._paddle_steps(powers, powers.slots, {"beta1": 0.5})
+
+
+@pytest.mark.parametrize("others", [{}, {"beta1": 0.81, "beta2": 0.998001}])
+def test_betas_that_two_readings_explain_are_marked_as_assumed(others, run, tmp_path):
+    """Until they are stated: 0.9 and 0.999 after 3 steps have the powers of their squares after 1."""
+    weights = {name: np.ones(shape, "float32") for name, shape in SHAPES.items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
+    state = {f"{own}_moment{k}_0": weights[name] for name, own in OWN.items() for k in (1, 2)}
+    powers = Powers("float32", 1 if others else 3, **(others or USUAL_BETAS)).values
+    state |= {f"{own}_{beta}_pow_acc_0": power for own in OWN.values() for beta, power in powers.items()}
+    (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
+    (tmp_path / "net.table").write_text(TABLE)
+
+    def convert(file, out, *words):
+        words = ["--with-optimizer", "-o", tmp_path / out, *words, "--hyper", "kind=adamw"]
+        code, _, err = run("--table", tmp_path / "net.table", tmp_path / file, *words)
+        assert code == 0, err
+        return err, json.loads((tmp_path / f"{out}.json").read_text())["optimizer"]
+
+    known = "assumed, not known: betas 0.9 and 0.999 after 3 steps, as usual; betas 0.81 and 0.998001 after 1 step"
+    err, record = convert("net.pdparams", "x.msgpack")
+    assert f"note: {known} fit as well" in err and BETAS in record["assumed"], err
+    err, record = convert("x.msgpack", "back.msgpack", "--reverse")
+    assert f"not known: {BETAS} in the optimizer's state" in err and BETAS in record["assumed"], err
+    stated = [word for beta, value in (others or USUAL_BETAS).items() for word in ("--hyper", f"{beta}={value}")]
+    err, record = convert("net.pdparams", "y.msgpack", *stated)
+    assert "not known" not in err and BETAS not in record["assumed"] and record["step"] == (1 if others else 3), err
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 7, 8, 300, 655])
+def test_betas_that_one_reading_alone_explains_are_not_assumed(steps):
+    powers = Powers("float32", steps, **USUAL_BETAS)
+    assert bool(from_paddle._other_reading(powers, powers.slots, USUAL_BETAS, steps, {})) == (steps == 5)
 
 
 def test_powers_of_other_dtypes_and_after_very_many_steps():

@@ -16,11 +16,13 @@ from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
 from specs.words import count, first_few, in_a_row
 
-from .powers import NEAR, beta_of, smallest, steps_of
+from .powers import NEAR, beta_of, fits, smallest, steps_of
 from .settling import open_kind, options
 from .shared import family_of, one_step, plain_number, put, scalar
-from .state import KIND, State
+from .state import BETAS, KIND, State
 
+PLACES_OF_OTHERS = 6  # decimals of betas that are noted beside the usual ones: 0.998001 is 0.999 squared
+EXACT = 1e-12  # far below the last of these decimals, far above the rounding of float64
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
 MIXED = (
     "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
@@ -61,9 +63,11 @@ def read_paddle(
     last = scheduler.get("last_lr")
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= entries.keys()
-    step, betas, counts = stated.get("step"), dict[str, float](), dict[str, int]()
+    step, betas, counts, other = stated.get("step"), dict[str, float](), dict[str, int](), ""
     if family == "adam":
         step, betas, counts = _paddle_steps(reader, slots, stated)
+        if not stated.keys() & {"step", *USUAL_BETAS}:
+            other = _other_reading(reader, slots, betas, step, counts)
     steps = {name: steps_taken for key, steps_taken in counts.items() for name in ours.get(key, ())}
     stateless = [name for name in parameters if name not in moments[FAMILIES[family][0]]]
     stored = {slot: {reader.tensors[tensor.name].dtype for tensor in its.values()} for slot, its in slots.items()}
@@ -71,7 +75,8 @@ def read_paddle(
     return State(
         "paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler, steps=steps,
         buffers=frozenset(name for name in stateless if TENSOR.fullmatch(own.get(name, ""))),
-        assumed=(KIND,) if family == "sgd" else (), notes=tuple(folding.bfloat16(bits, 1)),
+        assumed=(KIND,) if family == "sgd" else (BETAS,) if other else (),
+        notes=(*folding.bfloat16(bits, 1), *filter(None, (other,))),
         unclear=tuple(name for name in stateless if own.get(name, name) == name),
     )  # fmt: skip
 
@@ -255,6 +260,36 @@ def _stored_powers(reader: Reader, slots: Mapping[str, Mapping[str, Tensor]]) ->
         first = next(iter(slots.get(f"{beta}_pow_acc", {}).values()), None)
         kept[beta] = (math.nan, "float32") if first is None else (scalar(reader, first), first.dtype)
     return kept
+
+
+def _other_reading(
+    reader: Reader,
+    slots: Mapping[str, Mapping[str, Tensor]],
+    betas: Mapping[str, float],
+    step: int,
+    counts: Mapping[str, int],
+) -> str:
+    """Return a note on other betas that explain all powers, after fewer steps; "" without any.
+
+    Rounding tells them apart after some steps, with 0.9 and 0.999 after 5 in float32 and after 11 in float64.
+
+    Args:
+      betas, step, counts: as `_paddle_steps` reads them: usual betas.
+    """
+    keys = {count: key for key, count in counts.items()} or {step: next(iter(slots["beta1_pow_acc"]))}
+    each = [(beta, slots[f"{beta}_pow_acc"][key], taken) for beta in betas for taken, key in keys.items()]
+    powers = [(beta, scalar(reader, tensor), tensor.dtype, taken + 1) for beta, tensor, taken in each]
+    for root in range(2, PLACES_OF_OTHERS + 1):
+        others = {beta: round(value**root, PLACES_OF_OTHERS) for beta, value in betas.items()}
+        if any(abs(others[beta] - value**root) > EXACT for beta, value in betas.items()):
+            continue
+        if all(uses % root == 0 < uses // root - 1 and fits(power, others[beta], uses // root - 1, dtype)
+               for beta, power, dtype, uses in powers):  # fmt: skip
+            usual, unusual = (in_a_row([exact(value) for value in its.values()]) for its in (betas, others))
+            fewer = count((step + 1) // root - 1, "step")
+            same = f"betas {unusual} after {fewer} fit as well: if these are its, state them by --hyper"
+            return f"assumed, not known: betas {usual} after {count(step, 'step')}, as usual; {same}"
+    return ""
 
 
 def _spelt(stored: Powers) -> str:

@@ -37,7 +37,7 @@ from .account import Moves
 from .builder import Written
 from .from_paddle import USUAL_BETAS
 from .settling import RECORD, WHOSE_RECORD, contradicted, settled, spelt
-from .state import KIND, ORDER, UNLISTED, State, given, lost_groups, recorded, recorded_scheduler
+from .state import BETAS, KIND, ORDER, UNLISTED, State, given, lost_groups, recorded, recorded_scheduler
 
 if TYPE_CHECKING:
     from convert.table.plan import TablePlan
@@ -341,7 +341,8 @@ def _with_record(state: State, optimizer: Mapping[str, Any], stated: Mapping[str
     notes = (
         [f"from the record: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"] if added else []
     )
-    state, marks = _marked(state, optimizer, (ORDER, KIND))
+    marking = (ORDER, KIND) if stated.keys() & {"step", *USUAL_BETAS} else (ORDER, KIND, BETAS)
+    state, marks = _marked(state, optimizer, marking)
     notes += marks
     changed = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
     notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in changed.items()]
@@ -363,7 +364,7 @@ def _with_config(
     if not added or kind != values.get("kind") or KINDS.get(kind or "", "") != state.family:
         return state, []
     note = f"from --config {file}: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"
-    state, marks = _marked(state, optimizer, (KIND,))
+    state, marks = _marked(state, optimizer, (KIND, BETAS) if added.keys() & USUAL_BETAS.keys() else (KIND,))
     return replace(state, hyper={**added, **state.hyper}), [note, *marks]
 
 

@@ -80,6 +80,7 @@ class State:
 UNLISTED = "unlisted"  # in the record: parameters that were in no group of torch's optimizer
 ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
 ENTRY = "LR_Scheduler"  # what paddle calls the entry of its scheduler; in the record, where the file cannot have it
+BETAS = "betas and number of steps"  # of paddle, where its powers are also those of other betas after fewer steps
 KIND = "kind of the optimizer"  # where the file does not show it: others keep arrays of the same names
 NO_INITIAL = "set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters"
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
