@@ -1,6 +1,7 @@
 """What a file is recognised as, and every reason why it is not."""
 
 import json
+import pickle
 import re
 import shutil
 from dataclasses import replace
@@ -368,8 +369,30 @@ def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
     square = tmp_path / f"square.{suffix}"
     write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").config(**SQUARE["mlp_mixer"]), "torch")
     _, printed, _ = run("inspect", square)
-    assert "reads alike as paddle, torch: say which it is, as in " in printed
+    assert (
+        "reads alike as paddle, torch: say which it is, as in torch2torch; inspect and diff read what that" in printed
+    )
     assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors", "--assume")[0] == 0
+    code, _, err = run("diff", tmp_path / "x.safetensors", square, "--assume")
+    assert code == 2 and "reads alike as paddle, torch: say which it is, as in " in err
+    same = tmp_path / f"same.{suffix}"
+    assert run("paddle2paddle", square, "-o", same, "--assume")[0] == 0
+    assert "dialect:      paddle\n" in run("inspect", same)[1]
+    assert run("diff", tmp_path / "x.safetensors", same, "--assume")[0] == 0
+
+
+def test_paddles_own_names_of_square_arrays_say_whose_they_are(run, tmp_path):
+    square = tmp_path / "square.pdparams"
+    write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").config(**SQUARE["mlp_mixer"]), "torch")
+    arrays = pickle.loads(square.read_bytes())
+    own = {name: f"linear_{k}.w_0" for k, name in enumerate(arrays)}
+    square.write_bytes(pickle.dumps({**arrays, "StructuredToParameterName@@": own}))
+    printed = run("inspect", square)[1]
+    assert "dialect:      paddle\n" in printed and "fit torch" not in printed, printed
+    assert run("paddle2torch", square, "-o", tmp_path / "x.pt", "--assume")[0] == 0
+    assert run("diff", tmp_path / "x.pt", square, "--assume")[0] == 0
+    code, _, err = run("torch2paddle", square, "-o", tmp_path / "y.pdparams", "--assume")
+    assert code == 0 and "warning: the arrays of this pdparams file fit torch, a dialect of torch, but they have" in err
 
 
 def test_a_guess_of_the_architecture_is_said_to_be_one(tmp_path, capsys):

@@ -12,6 +12,7 @@ from convert.config.settings import Settings
 from convert.config.variants import alike, restrictions
 from convert.errors import ConvertError, OpenFields, PlanError, Unconfigured, UsageError, command_or_call
 from convert.files.base import Reader
+from convert.reading.own_names import of_paddle
 from convert.reading.readings import Reading
 from convert.reading.recognise import Group, dialects
 from convert.records.record import Record
@@ -67,6 +68,8 @@ def choose(request: Request, groups: Iterable[Group]) -> Choice:
         trials = [attempt(request, reading) for reading in group]
         rejected += [trial for trial in trials if isinstance(trial, Rejected)]
         fitting = [trial for trial in trials if isinstance(trial, Plan)]
+        if len(fitting) > 1 and of_paddle(request.reader):  # a layer's names say more than shapes
+            fitting = [one for one in fitting if dialects(one.architecture)[one.src].framework == "paddle"] or fitting
         if len(fitting) > 1:
             return Choice(None, rejected, _alike(fitting))
         if fitting:
@@ -95,7 +98,9 @@ def _distance(rejected: Rejected) -> tuple[bool, int, int]:
 
 def _alike(fitting: list[Plan]) -> UsageError:
     names = ", ".join(sorted({plan.src for plan in fitting}))
-    which = command_or_call(f"{fitting[0].src}2torch", f"src={fitting[0].src!r}")
+    src = fitting[0].src
+    recorded = "; inspect and diff read what that writes, whose record says it"
+    which = command_or_call(f"{src}2torch{recorded}", f"src={src!r}")
     problem = f"reads alike as {names}: say which it is, as in {which}"
     return UsageError(f"{fitting[0].reader.path}: {problem}")
 

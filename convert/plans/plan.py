@@ -22,6 +22,7 @@ from convert.files.base import Reader, Tensor
 from convert.reading import exchanged, masters
 from convert.reading.aside import Aside, set_aside, summary
 from convert.reading.nesting import WRAPPERS
+from convert.reading.own_names import unusual_layout
 from convert.reading.readings import Reading
 from convert.reading.recognise import USUAL, dialects
 from convert.records import altered
@@ -213,8 +214,7 @@ class Plan:
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)
         if framework != usual and "dialect" not in self.record.hints:
-            what = f"the arrays of this {self.reader.called} fit {self.src}, a dialect of {framework}"
-            notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
+            notes.append(unusual_layout(self.reader, self.src, framework, usual))
         moved, stored = self.translation.moved, self.reading.tensors
         bits = [stored[name].name for name in moved if stored[name].dtype != self.sources[name].dtype]
         return [*notes, *folding.bfloat16(bits, len(moved) - len(bits)), *self._other_weights]
