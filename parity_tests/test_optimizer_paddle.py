@@ -5,15 +5,17 @@ import pickle
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from convert.files import open_checkpoint
 from convert.optimizer.account import REACHED
 
 from .conftest import needs
 from .optimizing import trained_mixer
+from .test_optimizer_hyper import SHAPES, TABLE
 
 OPTIMIZER = "--with-optimizer"
-TABLE = "StructuredToParameterName@@"
+NAMES = "StructuredToParameterName@@"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def new(trained, run, tmp_path):
     def save(name, first=0, names=True):
         with open_checkpoint(tmp_path / "arrays.pdparams") as reader:
             weights = {t.name: np.zeros(t.shape, t.dtype) for t in reader.tensors.values()}
-        own = {TABLE: {weight: f"layer_{first + k}.w_0" for k, weight in enumerate(weights)}} if names else {}
+        own = {NAMES: {weight: f"layer_{first + k}.w_0" for k, weight in enumerate(weights)}} if names else {}
         (tmp_path / name).write_bytes(pickle.dumps({**weights, **own}))
         return tmp_path / name
 
@@ -370,3 +372,35 @@ def test_numbers_of_the_training_beside_weights_are_named(trained, run, tmp_path
     assert code == 0 and f"note: {tmp_path / 'x.pdstates'} lies beside it, by its name the epoch and metrics" in err, (
         err
     )
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_state_of_a_unified_checkpoint_of_paddlenlp_is_read(mixed, run, tmp_path):
+    """Its arrays have the names of model.state_dict(), and slots behind them: PARAM/moment1_0."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.random(shape, "float32") for name, shape in SHAPES.items()}
+    state = {f"{name}/moment{k}_0": rng.random(shape, "float32") for name, shape in SHAPES.items() for k in (1, 2)}
+    powers = {"beta1": 0.9**5, "beta2": 0.999**5}
+    state |= {f"{name}/{beta}_pow_acc_0": np.array([p], "f4") for name in SHAPES for beta, p in powers.items()}
+    save_file(
+        {n: w.astype("float16") for n, w in weights.items()} if mixed else weights, tmp_path / "model.safetensors"
+    )
+    save_file(state, tmp_path / "optimizer.safetensors")
+    (tmp_path / "net.table").write_text(TABLE)
+    words = [OPTIMIZER, "--optimizer", tmp_path / "optimizer.safetensors", "--hyper", "kind=adamw"]
+    words = ["--table", tmp_path / "net.table", *words, "-o", tmp_path / "x.msgpack"]
+    if mixed:
+        save_file(weights, tmp_path / "master_weights.safetensors")
+        code, _, err = run(*words, tmp_path / "model.safetensors")
+        said = (
+            f"the float32 master weights in {tmp_path / 'master_weights.safetensors'} are the ones that the optimizer"
+        )
+        assert code == 1 and f"{said} trains: convert that file, with --optimizer" in err, err
+    code, _, err = run(*words, tmp_path / ("master_weights.safetensors" if mixed else "model.safetensors"))
+    assert code == 0 and "after 4 steps goes along" in err, err
+    with open_checkpoint(tmp_path / "x.msgpack") as reader:
+        moments = {name: np.frombuffer(bytes(reader.read(name)), "f4") for name in reader.tensors}
+    for slot, k in (("mu", 1), ("nu", 2)):
+        expected = state[f"last.weight/moment{k}_0"].T.ravel()
+        (got,) = (a for name, a in moments.items() if f"/{slot}/" in name and "weight" in name)
+        assert (got == expected).all(), slot

@@ -276,7 +276,7 @@ def _other_reading(
     Args:
       betas, step, counts: as `_paddle_steps` reads them: usual betas.
     """
-    keys = {count: key for key, count in counts.items()} or {step: next(iter(slots["beta1_pow_acc"]))}
+    keys = {taken: key for key, taken in counts.items()} or {step: next(iter(slots["beta1_pow_acc"]))}
     each = [(beta, slots[f"{beta}_pow_acc"][key], taken) for beta in betas for taken, key in keys.items()]
     powers = [(beta, scalar(reader, tensor), tensor.dtype, taken + 1) for beta, tensor, taken in each]
     for root in range(2, PLACES_OF_OTHERS + 1):

@@ -110,6 +110,8 @@ def held(
     _check_library(plan, reader, location)
     if location.library == "torch":
         masters.check(reader, plan.sources.values())
+    elif location.library == "paddle":
+        masters.check_unified(reader, plan.sources.values())
     state_names = frozenset[str]() if path else optimizers.state_names(reader, location)
     averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from convert.documents import document
-from convert.errors import ConvertError
+from convert.errors import ConvertError, command_or_call
 from convert.files import open_checkpoint
 from convert.files.base import PDOPT, Reader, Tensor
 from convert.files.inside import JOIN_ZERO
@@ -23,6 +23,7 @@ PLACES = {  # where the state of an optimizer has masters -> part of docs/traini
     **dict.fromkeys(("fp32_from_fp16", "fp32_from_fp16_params"), IN_TORCH),  # of apex and Megatron
     **dict.fromkeys(("fp32_groups", "fp32_groups_flat", "single_partition_of_fp32_groups"), IN_TORCH),  # of DeepSpeed
 }
+UNIFIED = r"master_weights\.safetensors(\.index\.json)?"
 ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
 
 
@@ -74,6 +75,23 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
         raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {kept[1]}")
 
 
+def check_unified(reader: Reader, weights: Iterable[Tensor]) -> None:
+    """Check as `check` for a state of PaddleNLP's, whose unified checkpoints have masters in a file of their own."""
+    path = _unified(reader) if any(tensor.dtype in HALF for tensor in weights) else ""
+    if path:
+        what = f"the float32 master weights in {path} are the ones that the optimizer trains"
+        remedy = command_or_call(f"--optimizer {reader.path}", f"optimizer={reader.path!r}")
+        raise ConvertError(f"{reader.path}: {what}: convert that file, with {remedy}")
+
+
+def _unified(reader: Reader) -> str:
+    """Return the file of master weights that a unified checkpoint of PaddleNLP has beside another file; else ""."""
+    folder = os.path.dirname(reader.path)
+    names = os.listdir(folder or os.curdir) if reader.format == "safetensors" and reader.on_disk else []
+    found = [name for name in sorted(names) if re.fullmatch(UNIFIED, name)]
+    return os.path.join(folder, found[0]) if found else ""
+
+
 def inside(reader: Reader) -> tuple[str, str] | None:
     """Say where a file has float32 masters, and how to save them as weights."""
     for name in reader.tensors:
@@ -93,6 +111,8 @@ def _beside(reader: Reader) -> tuple[str, str] | None:
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
             return None
         return (f"{kept[0]} in {path}", kept[1]) if kept else None
+    if path := _unified(reader):
+        return f"in {path}", "convert that file"
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []
     parts = sorted(name for name in names if re.fullmatch(ZERO, name))

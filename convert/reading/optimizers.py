@@ -16,7 +16,9 @@ from .nesting import training
 from .replicas import ONCE, leading
 
 GROUP = re.compile(r"(?:^|(?<=/))param_groups/[^/]+/(?:params|weight_decay)$")
-PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+")
+SLOT = r"(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+"
+PADDLE = re.compile(rf"(?P<own>.+)[_/]{SLOT}")
+UNIFIED = re.compile(rf"[^/]+/{SLOT}")  # of PaddleNLP's unified checkpoints: behind the name of model.state_dict()
 TUPLE = re.compile(r"(?P<entry>[0-9]+/)(?:[0-9]+/)*")  # a place in tuples alone, as of vit_jax's checkpoint_7
 VALUE = "/value"  # what nnx stores below each variable
 
@@ -73,6 +75,8 @@ def _paddle(reader: Reader) -> Iterable[Found]:
         folder, slash, last = name.rpartition("/")
         if PADDLE.fullmatch(last):
             yield Found("paddle", folder + slash, folder + slash)
+        elif UNIFIED.fullmatch(name):
+            yield Found("paddle", "", "")
 
 
 def _optax(reader: Reader) -> Iterable[Found]:
