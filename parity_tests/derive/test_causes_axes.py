@@ -310,7 +310,7 @@ SINES = "sines and cosines of positions of base 100"
 
 
 @pytest.mark.parametrize(("queries", "keys", "what"), [
-    (rotated, lambda x: x, f"the left applies {SINES}, the right does not"),
+    (rotated, lambda x: x, f"the left applies {SINES} to the output of k0, the right does not"),
     (*[lambda x: rotated(x, True)] * 2, f"{SINES} stand in one another's place on the right"),
 ])  # fmt: skip
 def test_keys_that_are_rotated_otherwise_are_named_and_keep_their_lines(queries: Any, keys: Any, what: str):

@@ -101,7 +101,7 @@ def check(found: Any) -> None:
         kinds[place.kind] += len(place.places)
     assert all(f"{in_words(number)} {kind.partition(' ')[0]}" in found.explained for kind, number in kinds.items())
     where = "both" if total == 2 else f"all {in_words(total)}"
-    assert f"at {where} places" in found.following
+    assert f"remove {where} differences" in found.following
 
 
 @pytest.mark.parametrize("name", CASES)
