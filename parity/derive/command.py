@@ -24,7 +24,7 @@ from convert.running import dumps
 from convert.table.file import load
 from convert.targets import check_path
 from parity.report import check_page, write_page
-from specs.table import Table
+from specs.table import Table, TableError
 from specs.words import count, in_words
 
 from .deriving import derive
@@ -101,9 +101,11 @@ def _check_targets(sources: Sequence[str], out: str | None, report: str | None, 
 
 
 def _save(table: Table, out: str) -> None:
-    """Save a Table. Raises: ConvertError where the system does not let it."""
+    """Save a Table. Raises: ConvertError where the system does not let it, or an order beside it is another Table's."""
     try:
         table.save(out)
+    except TableError as error:
+        raise ConvertError(str(error)) from error
     except OSError as error:
         raise ConvertError(f"{out}: {error.strerror}") from error
 

@@ -340,3 +340,17 @@ def test_heads_of_keys_repeated_in_another_order_are_named_by_the_biases_that_th
     (place,) = found.divergences
     assert not found.missing and found.confirmed
     assert "table of 4 x 5 x 5 of the right with its rows along axis 0 in the order 0, 2, 1, 3" in place.what
+
+
+@pytest.mark.parametrize("own", [(3, 4), (4, 4)])
+def test_means_over_other_axes_of_groups_end_in_a_verdict(own: tuple[int, int]):
+    """A line between them would order the rows of one projection, which the mean over its groups does not show."""
+
+    def net(sizes: tuple[int, int], axis: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            return m.head(m.fc(x).unflatten(-1, sizes).tanh().mean(axis))
+
+        return Net(run, head=linear(own[1], 3), fc=linear(5, own[0] * own[1]))
+
+    found = parity.derive(net(own, -2), net(own[::-1], -1), (images(4, 5),))
+    assert not found.failure and not found.missing, str(found)

@@ -89,3 +89,26 @@ def test_a_request_to_end_goes_through_code_of_the_user():
         raise KeyboardInterrupt
     with pytest.raises(Ended, match="SystemExit: 143"), without_end():
         raise SystemExit(143)
+
+
+def test_an_order_of_another_table_is_not_replaced(folder: Path):
+    """The order of rows stands in a file beside a Table."""
+    Path("order.txt").write_text("1\n0\n2\n")
+    Path("m.py").write_text("""
+import torch
+from parity_tests.derive.test_user_code import X
+
+class Picked(torch.nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.order, self.fc, self.head = order, torch.nn.Linear(4, 7), torch.nn.Linear(7, 2)
+
+    def forward(self, x):
+        return self.head(self.fc(x)[:, self.order].tanh())
+
+left = lambda: (Picked([0, 1, 2, 3, 4, 5, 6]), (X,))
+right = lambda: (Picked([3, 0, 6, 1, 5, 2, 4]), (X,))
+""")
+    with pytest.raises(ConvertError, match=r"order\.txt: exists with other numbers: save the table into another folder"):
+        run("m.py:left", "m.py:right", "x.table", as_json=False, force=True)
+    assert not Path("x.table").exists() and Path("order.txt").read_text() == "1\n0\n2\n"

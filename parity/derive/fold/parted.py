@@ -76,6 +76,8 @@ def _rows(of: Target, place: tuple[int, int], axis: int, write: Write) -> list[R
     before, after = place[0], place[1] - place[0] - count
     for row in write(of) or ():
         ((path, axes),) = row.right
+        if any("@" in (own or "") for _, own in row.left):  # an order in a file fits one size alone
+            return []
         texts = DIM.findall(axes or "")
         inside = texts[axis].strip("()")
         number, _, rest = inside.partition(" ") if count > 1 else ("1", "", inside)

@@ -164,7 +164,7 @@ def _heads(use: Use, left: Run, right: Run, mapped: Array) -> list[int]:
     An LSTM may multiply its input and its state by one matrix, or each by its own. A state of zeros is no evidence.
     """
     alone = [int(mapped[first(use.ids)])]
-    if use.kind != "product" or use.x.ndim > 3 or len(use.ids) > 1 or len(use.x) > 1:
+    if use.kind != "product" or use.x.ndim != 3 or len(use.ids) > 1 or len(use.x) > 1:
         return alone
     if use.ids.shape[1] != use.x.shape[2]:
         return alone
