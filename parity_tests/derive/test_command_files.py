@@ -109,6 +109,6 @@ class Picked(torch.nn.Module):
 left = lambda: (Picked([0, 1, 2, 3, 4, 5, 6]), (X,))
 right = lambda: (Picked([3, 0, 6, 1, 5, 2, 4]), (X,))
 """)
-    with pytest.raises(ConvertError, match=r"order\.txt: exists with other numbers: save the table into another folder"):
+    with pytest.raises(ConvertError, match=r"order\.txt: exists with other numbers: save the table into another"):
         run("m.py:left", "m.py:right", "x.table", as_json=False, force=True)
     assert not Path("x.table").exists() and Path("order.txt").read_text() == "1\n0\n2\n"
