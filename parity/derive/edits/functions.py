@@ -128,10 +128,10 @@ def _computes(program: Program, nodes: Sequence[Node]) -> bool:
     return "other" in kinds or any(_tables(program, node) for node in nodes if node.kind in ("add", "mul"))
 
 
-def _tables(program: Program, node: Node) -> list[Array]:
-    """Return the constants of several values that an operation reads."""
-    values = (np.asarray(value) for number in node.inputs if (value := program.known(number)) is not None)
-    return [value for value in values if value.size > 1 and (value != value.flat[0]).any()]
+def _tables(program: Program, node: Node) -> dict[int, Array]:
+    """Return the known values of several elements that an operation reads: constants, or computed from the inputs."""
+    known = {number: np.asarray(x) for number in node.inputs if (x := program.known(number)) is not None}
+    return {number: x for number, x in known.items() if x.size > 1 and (x != x.flat[0]).any()}
 
 
 def named(program: Program, function: Stretch) -> str:
@@ -144,9 +144,11 @@ def named(program: Program, function: Stretch) -> str:
         return text
     if text := formula(program, function):
         return text
-    tables = [table for node in function.nodes for table in _tables(program, node) if table.dtype != bool]
+    read = [item for node in function.nodes for item in _tables(program, node).items()]
+    constants = program.tape.constants
+    tables = [table_named(table, number not in constants) for number, table in read if table.dtype != bool]
     names = [node.call.title for node in function.nodes if node.call and node.kind == "other"]
-    what = [*dict.fromkeys(names), *dict.fromkeys(map(table_named, tables))]
+    what = [*dict.fromkeys(names), *dict.fromkeys(tables)]
     return in_a_row(what) if what else "a function of its own"
 
 

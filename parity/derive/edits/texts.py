@@ -175,13 +175,13 @@ def without_copies(*tables: Array) -> list[Array]:
     return some
 
 
-def named(table: Array) -> str:
-    """Name one table by what it does."""
+def named(table: Array, of_inputs: bool = False) -> str:
+    """Name one table by what it does. Args: of_inputs: whether it is computed from the inputs."""
     if hides(table):
         return Mask(table < 0, 0.0).text
     if (turns := _turns(table)) is not None:
         return f"{SINES} of base {measured(turns[0])}"
-    return f"a table of {_shape(table)}"
+    return f"values of {_shape(table)} computed from the inputs" if of_inputs else f"a table of {_shape(table)}"
 
 
 def difference(left: Array, right: Array) -> str:
