@@ -298,6 +298,14 @@ def _one_of_source(fillings: Mapping[str, Filling], sources: Mapping[str, Tensor
     return [list(names) for names in groups]
 
 
+def check_real(path: str, state: State, library: str) -> None:
+    """Check that no second moment is of a complex parameter, if it moves to another library. Raises: ConvertError."""
+    moments = state.moments.get("second", {}) if state.library != library else {}
+    if names := [name for name, moment in moments.items() if moment.dtype.startswith("complex")]:
+        why = "torch squares real and imaginary parts of a gradient each, and optax its absolute value"
+        raise ConvertError(f"{path}: {folding.listed(names)}: complex parameters: {why}: leave --with-optimizer out")
+
+
 def _index(move: Move) -> tuple[Any, ...]:
     """Return what a move selects as an index of numpy's."""
     import numpy as np

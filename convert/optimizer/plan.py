@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from convert import folding
 from convert.arrays.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
-from convert.errors import ConvertError, UsageError
+from convert.errors import UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans.plan import Plan
 from convert.reading.families import FRAMEWORK, KINDS, LIBRARY, MOMENTS, suffix_of
@@ -171,7 +170,7 @@ def plan_state(plan: Plan | TablePlan, out: str, request: Request, stack: contex
     trained = parameters.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _asked_state(plan, held, trained, request, suffix, numbered)
-    _check_real(held.reader.path, state, library)
+    moving.check_real(held.reader.path, state, library)
     if library == "optax":
         to_optax.check_steps(held.reader.path, state)
     trained = {name: tensor for name, tensor in trained.items() if name not in state.buffers}
@@ -205,14 +204,6 @@ def plan_state(plan: Plan | TablePlan, out: str, request: Request, stack: contex
         written.supplied, written.counts, (*model.ties, *(along.checks if along else ())), out,
         (*plan.beside, *filter(None, (request.like, held.path))),
     )  # fmt: skip
-
-
-def _check_real(path: str, state: State, library: str) -> None:
-    """Check that no second moment is of a complex parameter, if it moves to another library. Raises: ConvertError."""
-    moments = state.moments.get("second", {}) if state.library != library else {}
-    if names := [name for name, moment in moments.items() if moment.dtype.startswith("complex")]:
-        why = "torch squares real and imaginary parts of a gradient each, and optax its absolute value"
-        raise ConvertError(f"{path}: {folding.listed(names)}: complex parameters: {why}: leave --with-optimizer out")
 
 
 def _asked_state(
