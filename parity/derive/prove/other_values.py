@@ -17,7 +17,7 @@ from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
 from specs.words import in_a_row
 
-from .trial import Trial, differing, outputs_of
+from .trial import Trial, differing, outputs_of, zeros_of
 
 SEED = 12000
 DRAWS = 3  # of each array: a short order that is shuffled once may be its own inverse
@@ -33,9 +33,7 @@ class OtherValues:
     def __init__(self, trial: Trial):
         self.trial = trial
         self.weights = trial.weights(draw(trial.left, SEED))
-        first = {**{name: name for name in trial.left.parameters}, **trial.left.ties}
-        zeros = {name: np.zeros(np.shape(trial.left.parameters[owner])) for name, owner in first.items()}
-        self._arrays = {**zeros, **trial.left.others}
+        self._arrays = zeros_of(trial.left)
         self._moved = moved(trial.table, self._arrays)
 
     def changed(self, names: Iterable[str], new: Callable[[Array], Array]) -> list[dict[str, Array]]:
