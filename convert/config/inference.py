@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -15,9 +15,9 @@ from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects, for_own_models, lines
 from specs import config as configs
-from specs.dialects import extras, place
+from specs.dialects import Stored, extras, place
 from specs.kinds import BUFFERS
-from specs.layer import Sizes, parameters
+from specs.layer import Parameter, Sizes, parameters
 from specs.notation.paths import fill, match
 from specs.words import in_a_row
 
@@ -98,12 +98,11 @@ def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
     """Return the names that a dialect gives the arrays of a Config and a file lacks, and the file's other names."""
     own, tensors = dialects(reading.architecture)[reading.dialect], reading.tensors
     missing, used = list[str](), {name for one in extras(own, config) for name in one.names.values()}
-    for parameter in parameters(list(reading.spec.layers(config))):
-        if stored := place(parameter, own, config):
-            ties = [list(one.names.values()) for one in stored.alternatives]
-            used.update(chain.from_iterable(ties))
-            if parameter.leaf != "count" and all(tensors.keys().isdisjoint(names) for names in ties):
-                missing += ties[0]
+    for parameter, stored in _stored(reading, config):
+        ties = [list(one.names.values()) for one in stored.alternatives]
+        used.update(chain.from_iterable(ties))
+        if parameter.leaf != "count" and all(tensors.keys().isdisjoint(names) for names in ties):
+            missing += ties[0]
     return missing, [name for name in tensors if name not in used]
 
 
@@ -132,15 +131,21 @@ def example(reading: Reading) -> dict[str, Any]:
 
 def _unfit(reading: Reading, config: Any) -> set[str]:
     """Return our names of the arrays of a Config that a file lacks or has in another shape."""
-    own, unfit = dialects(reading.architecture)[reading.dialect], set[str]()
-    for parameter in parameters(list(reading.spec.layers(config))):
-        stored = place(parameter, own, config) if parameter.leaf != "count" else None
-        if stored:
-            tied = [(name, one.shape) for one in stored.alternatives for name in one.names.values()]
-            there = [(reading.tensors[name].shape, shape) for name, shape in tied if name in reading.tensors]
-            if not there or any(tuple(has) != tuple(shape) for has, shape in there):
-                unfit.add(parameter.name)
+    unfit = set[str]()
+    for parameter, stored in _stored(reading, config):
+        tied = [(name, one.shape) for one in stored.alternatives for name in one.names.values()]
+        there = [(reading.tensors[name].shape, shape) for name, shape in tied if name in reading.tensors]
+        if parameter.leaf != "count" and (not there or any(tuple(has) != tuple(shape) for has, shape in there)):
+            unfit.add(parameter.name)
     return unfit
+
+
+def _stored(reading: Reading, config: Any) -> Iterator[tuple[Parameter, Stored]]:
+    """Yield each array of a Config that a file's dialect stores, and how."""
+    own = dialects(reading.architecture)[reading.dialect]
+    for parameter in parameters(list(reading.spec.layers(config))):
+        if stored := place(parameter, own, config):
+            yield parameter, stored
 
 
 def _placed(reading: Reading, name: str) -> bool:

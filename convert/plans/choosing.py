@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from convert import folding
-from convert.config.configure import configure
+from convert.config.configure import Configuration, configure
 from convert.config.inference import example, without_array
 from convert.config.settings import Settings
 from convert.config.variants import alike, restrictions
@@ -119,19 +119,17 @@ def attempt(request: Request, reading: Reading) -> Plan | Rejected:
 
 def _whatever_is_open(request: Request, reading: Reading, error: OpenFields) -> PlanError | None:
     """Return the error of arrays that do not fit, whatever the open fields are; None if all fit, or depend on them."""
-    reader, record, settings, dst, dtype = request
     values = {name: value for name, value in example(reading).items() if name in error.fields}
-    stated, none = settings._replace(values={**settings.values, **values}), without_array(reading, reader.skipped)
+    stated = request.settings._replace(values={**request.settings.values, **values})
     try:
-        configuration = configure(reader.path, reading, record, stated, reader.modules, none)
-        translate(reader, reading, configuration, dst, {}, dtype)
-    except PlanError as misfit:
-        of_shapes = misfit.unfit and not any(
-            _changes_shapes(reading.spec, configuration.config, name) for name in values
-        )
-        return misfit if of_shapes else None
-    except ConvertError:
+        configuration = _configured(request._replace(settings=stated), reading)
+    except ConvertError:  # no network has these values beside the file's
         return None
+    try:
+        translate(request.reader, reading, configuration, request.dst, {}, request.dtype)
+    except PlanError as misfit:
+        depends = any(_changes_shapes(reading.spec, configuration.config, name) for name in values)
+        return misfit if misfit.unfit and not depends else None
     return None
 
 
@@ -159,20 +157,25 @@ def _tied_extras(reader: Reader, reading: Reading, config: Any) -> list[str]:
 
 def _plan(request: Request, reading: Reading) -> Plan:
     """Configure and lay out one reading. Raises: ConvertError where it does not fit."""
-    reader, record, settings, dst, dtype = request
+    reader, dst = request.reader, request.dst
     path, architecture = reader.path, reading.architecture
     if dst != HUB and dst not in dialects(architecture):
         having = ", ".join(dialects(architecture))
         raise UsageError(f"{path}: {architecture} has no dialect {dst!r}: one of {having}")
-    none = without_array(reading, reader.skipped)
-    configuration = configure(path, reading, record, settings, reader.modules, none)
+    configuration = _configured(request, reading)
     unfit = restrictions(architecture, configuration.config, dst) if dst != HUB else {}
     if unfit:
         has = {n: configuration.shown.get(n) if own is None else own for n, (_, own) in unfit.items()}
         problems = [f"{n} is {theirs} in {dst}'s code, and {has[n]} in this model" for n, (theirs, _) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
     own = configuration.record
-    translation = translate(reader, reading, configuration, dst, own.carried, dtype)
+    translation = translate(reader, reading, configuration, dst, own.carried, request.dtype)
     if problems := _tied_extras(reader, reading, configuration.config):
         raise PlanError(f"{path}: what the page of {architecture} lists as unused is used", problems)
     return Plan(reader, own, reading, configuration, dst, translation)
+
+
+def _configured(request: Request, reading: Reading) -> Configuration:
+    """Determine the Config of one reading. Raises: ConvertError where its arrays do not fit one."""
+    reader, none = request.reader, without_array(reading, request.reader.skipped)
+    return configure(reader.path, reading, request.record, request.settings, reader.modules, none)
