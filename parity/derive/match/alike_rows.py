@@ -53,14 +53,14 @@ class AlikeRows:
             return
         right = _in_rows(use.ids)
         before = map[right].astype(np.int64)
-        ordered, told = before.copy(), np.zeros(before.shape[1], bool)
+        ordered, is_known = before.copy(), np.zeros(before.shape[1], bool)
         for seen, gap in uses.distances(found, pool).items():
             if gap <= EXACT and (rows := columns.matched(found, seen.statistics)) is not None:
                 left, at = _same_columns(_in_rows(seen.use.ids)[rows], before)
                 same = (np.sort(left, 0) == np.sort(before[:, at], 0)).all(0)
                 same &= (left == before[:, at])[~alike].all(0)
-                ordered[:, at[same]], told[at[same]] = left[:, same], True
-        if told.all():
+                ordered[:, at[same]], is_known[at[same]] = left[:, same], True
+        if is_known.all():
             map[right], self._alike[matrix(use)] = ordered, now
 
 

@@ -42,7 +42,7 @@ class Hint(NamedTuple):
         and negative where they set zero; and a second left element that they add to the first one, or 0.
       left, right: the arrays that they speak of.
       constants: the right arrays that they set to one value.
-      open: lines that were left out, as the models' shapes do not show the lengths of their axes. left_out: the same.
+      left_out: lines that were left out, as the models' shapes do not show the lengths of their axes.
     """
 
     table: Table
@@ -50,8 +50,12 @@ class Hint(NamedTuple):
     left: tuple[str, ...]
     right: tuple[str, ...]
     constants: Mapping[str, float] = MappingProxyType({})
-    open: tuple[str, ...] = ()
     left_out: tuple[Line, ...] = ()
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Return the labels of the lines that were left out."""
+        return tuple(map(_labelled, self.left_out))
 
 
 def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
@@ -70,8 +74,7 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         numbered = _sharing(table, {number for number, _ in error.dims})
         left_out = tuple(line for line in table.lines if line.number in numbered)
         rest = Table.of(replace(table, lines=tuple(line for line in table.lines if line.number not in numbered)))
-        labels = tuple(map(_labelled, left_out))
-        return hint(rest, a, b, lefts, rights)._replace(open=labels, left_out=left_out)
+        return hint(rest, a, b, lefts, rights)._replace(left_out=left_out)
     try:
         moved = [translate(_of_numbers(layout, k), {name: numbers[name] for name in spoken}) for k in (0, 1)]
     except TableError as error:  # arrays are not equal that a line ties
