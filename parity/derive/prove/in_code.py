@@ -95,10 +95,10 @@ def _with_next(tape: Tape, number: int) -> Iterator[Tape]:
         new = {node.output: node for node in nodes}
         return replace(tape, nodes=[new.get(node.output, node) for node in tape.nodes])
 
-    following = list[Node]()
+    comparing = list[Node]()
     for node in tape.live().nodes:
         slots = [slot for slot, value in enumerate(node.inputs) if value not in tape.constants]
         compares = node.name.strip("_") in EQUALITIES | COMPARISONS
         if compares and len(slots) == 1 and [*compared_numbers(tape, node)] == [number]:
-            following.append(node._replace(run=partial(shifted, node.run, slots[0])))
-    yield from (changed(nodes) for nodes in (following, *([node] for node in following)) if nodes)
+            comparing.append(node._replace(run=partial(shifted, node.run, slots[0])))
+    yield from (changed(nodes) for nodes in (comparing, *([node] for node in comparing)) if nodes)
