@@ -262,3 +262,27 @@ def test_arrays_that_pick_rows_or_that_the_other_model_has_in_its_code_are_prove
     found = parity.derive(model(not turned), model(turned), (given,))
     assert found.proven, str(found)
     assert "kept at the model's own values, since the other side has no array for it: own" in str(found.table)
+
+
+def attending(dtype: Any, fill: float, limited: bool = False) -> Net:
+    """Return attention with a causal mask that is stored, as in GPT-2; limited: it hides later places alone."""
+
+    def run(m: Any, x: Any) -> Any:
+        length = x.shape[1]
+        shown = m.bias[:, :, :length, :length].bool()[0, 0]
+        shown = shown | torch.ones(length, length).tril().bool() if limited else shown
+        q, k, v = m.a(x).chunk(3, -1)
+        return m.b((q @ k.mT / 2).masked_fill(~shown, fill).softmax(-1) @ v)
+
+    made = Net(run, a=linear(6, 12), b=linear(4, 3))
+    made.register_buffer("bias", torch.ones(8, 8).tril().to(dtype)[None, None])
+    return made
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8], ids=str)
+@pytest.mark.parametrize("fill", [-1e4, -np.inf], ids=str)
+def test_a_causal_mask_that_both_store_is_proven_with_others_that_hide_no_row_whole(dtype: Any, fill: float):
+    found = parity.derive(attending(dtype, fill), attending(dtype, -1e4), (images(2, 5, 6),))
+    assert found.proven and "bias: a b c d <-> bias: a b c d" in str(found.table), str(found)
+    other = parity.derive(attending(dtype, fill), attending(dtype, fill, limited=True), (images(2, 5, 6),))
+    assert other.incomparable.startswith("equal only with these values of bias: with others, outputs differ by")

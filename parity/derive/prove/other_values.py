@@ -14,6 +14,7 @@ import numpy as np
 from convert.folding import fold
 from parity.derive.fold.rows import moved
 from parity.derive.trace.draws import draw, of_one_value
+from parity.derive.trace.outputs import incomparable
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
@@ -105,10 +106,10 @@ def _tried(both: OtherValues, names: Sequence[str]) -> tuple[float, list[str]]:
         if not some or (change is within and larger in accepted and beyond == loose):
             continue
         outputs = both.outputs(both.changed(some, partial(change, np.random.default_rng(SEED + k))))
-        if all(outputs):
+        if all(outputs) and not incomparable(*outputs):
             accepted.add(change)
-            if gap := both.trial.gap(*outputs, both.trial.limit()):
-                return gap, []
+        if gap := both.trial.gap(*outputs, both.trial.limit()):
+            return gap, []
     if (another in accepted or names == loose) and (accepted - {another} or not loose):
         return 0.0, []
     return 0.0, list(both.changed(names, following)[1])
@@ -143,12 +144,17 @@ def is_trivial(array: Array) -> bool:
 def another(rng: np.random.Generator, array: Array) -> Array:
     """Return other values that any model is likely to accept: of flags others, of integers the same in another order.
 
-    Those of one value become, at random, that value and the next one.
+    Those of one value become, at random, that value and the next one. A mask of several rows keeps the first of the
+    places that have each of its two values in a row: code may hide none of its rows whole.
     """
     if array.size == 1:
         return following(array)
-    if array.dtype.kind == "b":
-        return rng.random(array.shape) < 0.5
+    values = np.unique(array)
+    if array.dtype.kind == "b" or (array.ndim > 1 and len(values) == 2):
+        new = rng.choice(np.array([False, True]) if array.dtype.kind == "b" else values, array.shape)
+        for value in values if array.ndim > 1 else ():
+            new[(array == value) & ((array == value).cumsum(-1) == 1)] = value
+        return new
     if of_one_value(array):
         return (array.astype(np.int64) + rng.integers(0, 2, array.shape)).astype(array.dtype)
     return rng.permutation(array.ravel()).reshape(array.shape)
