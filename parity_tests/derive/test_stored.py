@@ -152,29 +152,54 @@ def test_a_constant_of_zero_is_proven_where_no_state_has_it():
 ORDER, ALL = np.arange(6), np.ones(6, bool)
 
 
+SOME = np.array([0, 1, 0, 1, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("values", "left", "right"),
     [
         (ORDER, lambda m, x: x[:, m.a.own], lambda m, x: x[:, m.a.own.argsort()]),
         (ALL, lambda m, x: x.masked_fill(~m.a.own, 0), lambda m, x: x.masked_fill(~m.a.own, -1e4)),
         (np.int8(0) * ORDER, lambda m, x: x + m.a.own, lambda m, x: x - m.a.own),
+        (SOME, lambda m, x: x + m.a.own, lambda m, x: x + m.a.own**2),
+        (SOME, lambda m, x: x + m.a.own, lambda m, x: x + m.a.own.clamp(0, 1)),
+        (ORDER, lambda m, x: x + m.a.own, lambda m, x: x + m.a.own.clamp(max=5)),
+        (-SOME, lambda m, x: x + m.a.own, lambda m, x: x + m.a.own.clamp(-1)),
+        (np.array(3), lambda m, x: x * m.a.own, lambda m, x: x * m.a.own.clamp(max=4)),
         (np.array([2, 0, 1, 3, 4, 5]), lambda m, x: x[:, m.a.own], lambda m, x: x[:, m.a.own.argsort().argsort()]),
+        (2 * SOME, lambda m, x: x[:, m.a.own], lambda m, x: x[:, m.a.own.clamp(0, 2)]),  # no index below or above
+        (SOME == 1, lambda m, x: x * m.a.own, lambda m, x: x.masked_fill(~m.a.own, 0)),  # a mask stays boolean
+        (SOME, lambda m, x: x * m.a.own, lambda m, x: m.a.own * x),
     ],
-    ids=["order", "mask", "zero points", "equal"],
+    ids=[
+        "order",
+        "mask",
+        "zero points",
+        "square",
+        "limit",
+        "limit of an order",
+        "lower limit",
+        "number",
+        "equal",
+        "indices",
+        "flags",
+        "numbers",
+    ],
 )
-def test_arrays_that_both_read_are_proven_with_other_values_too(values: np.ndarray, left: Any, right: Any):
+def test_arrays_that_both_read_are_proven_with_other_values_too(values: Any, left: Any, right: Any, request: Any):
     found = parity.derive(net(left, own=values), net(right, own=values), (X,))
-    alike = values[0] == 2
-    assert found.proven == alike and "a.own: a <-> a.own: a" in str(found.table)
+    alike = request.node.callspec.id in ("equal", "indices", "flags", "numbers")
+    assert found.proven == alike and "a.own: " in str(found.table), str(found)
     assert alike or found.incomparable.startswith("equal only with these values of a.own: with others, outputs differ")
 
 
-def test_an_array_of_which_a_model_takes_no_other_values_is_not_shown():
+@pytest.mark.parametrize("values", [ALL, np.array([3, 1, 2, 3, 1, 1])], ids=["new", "of other numbers"])
+def test_an_array_of_which_a_model_takes_no_other_values_is_not_shown(values: np.ndarray):
     def run(m: Any, x: Any) -> Any:
-        assert m.a.own.all() and len(m.a.own) == 6
+        assert m.a.own.tolist() == values.tolist()
         return x * m.a.own
 
-    found = parity.derive(net(run, own=ALL), net(run, own=ALL), (X,))
+    found = parity.derive(net(run, own=values), net(run, own=values), (X,))
     assert not found.proven and found.unshown == ["a.own"]
 
 
@@ -237,3 +262,27 @@ def test_arrays_that_pick_rows_or_that_the_other_model_has_in_its_code_are_prove
     found = parity.derive(model(not turned), model(turned), (given,))
     assert found.proven, str(found)
     assert "kept at the model's own values, since the other side has no array for it: own" in str(found.table)
+
+
+def attending(dtype: Any, fill: float, limited: bool = False) -> Net:
+    """Return attention with a causal mask that is stored, as in GPT-2; limited: it hides later places alone."""
+
+    def run(m: Any, x: Any) -> Any:
+        length = x.shape[1]
+        shown = m.bias[:, :, :length, :length].bool()[0, 0]
+        shown = shown | torch.ones(length, length).tril().bool() if limited else shown
+        q, k, v = m.a(x).chunk(3, -1)
+        return m.b((q @ k.mT / 2).masked_fill(~shown, fill).softmax(-1) @ v)
+
+    made = Net(run, a=linear(6, 12), b=linear(4, 3))
+    made.register_buffer("bias", torch.ones(8, 8).tril().to(dtype)[None, None])
+    return made
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8], ids=str)
+@pytest.mark.parametrize("fill", [-1e4, -np.inf], ids=str)
+def test_a_causal_mask_that_both_store_is_proven_with_others_that_hide_no_row_whole(dtype: Any, fill: float):
+    found = parity.derive(attending(dtype, fill), attending(dtype, -1e4), (images(2, 5, 6),))
+    assert found.proven and "bias: a b c d <-> bias: a b c d" in str(found.table), str(found)
+    other = parity.derive(attending(dtype, fill), attending(dtype, fill, limited=True), (images(2, 5, 6),))
+    assert other.incomparable.startswith("equal only with these values of bias: with others, outputs differ by")

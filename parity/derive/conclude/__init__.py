@@ -7,5 +7,6 @@ rows          finds tables whose rows stand elsewhere in the other model, or are
 verdict       proves the Table, or says why it is not proven
 chosen        lists partners that nothing confirms
 unit_lengths  lists parameters whose order of axes no run shows
+unit_axes     tells what layouts do with axes of length 1, for this
 partings      lists where the models part, and gives uses there their differences
 """

@@ -24,10 +24,26 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 from specs.notation.paths import escaped, normal
 
-RESHAPES = frozenset(["view", "unsafe_view", "reshape", "reshape_alias", "view_shape", "flatten"])
+from .unit_axes import (
+    CUTS,
+    axis_of,
+    doubled,
+    drops_axis,
+    indexes_all,
+    is_added,
+    is_batch,
+    is_reduced,
+    is_reshape,
+    joins_one,
+    moves_alone,
+    order_of_units,
+    picks_one,
+)
+
 TILES = frozenset(["tile", "repeat"])
-REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "logsumexp", "reduce_sum", "reduce_max", "reduce_min"])
-Place = frozenset[tuple[object, ...]]  # what an axis of length 1 stands beside; the same place shares one of them
+Place = frozenset[object]  # what an axis of length 1 stands beside; the same place shares one of them
+PICKED: Place = frozenset(["picked"])  # by its index: where code joins what it picks, no run shows
+INDEXED: Place = frozenset(["indexed"])  # by an array of indices, of which no run shows what it is in other models
 
 
 class Unit(NamedTuple):
@@ -93,7 +109,13 @@ def _places_of_both(
 
 
 def _parted(lefts: Sequence[Seen], rights: Sequence[Seen]) -> bool:
-    """Tell whether each side has a place that is none of the other's, among all or among the first ones."""
+    """Tell whether each side has a place that is none of the other's, among all or among the first ones.
+
+    Where one side alone picks by an index, any place of the other one may be another than it picks in larger models.
+    """
+    picks = [{PICKED, INDEXED}.intersection(one.place for one in side) for side in (lefts, rights)]
+    if picks[0] != picks[1] and lefts and rights:
+        return True
     firsts = [[one for one in side if one.first] for side in (lefts, rights)]
     return any(
         all(any(all(one.place.isdisjoint(other.place) for other in others) for one in own) for own, others in pairs)
@@ -121,9 +143,11 @@ def _behind(program: Program, value: int, labels: Array, first: bool = True) -> 
     """
     for at, slot in program.readers(value):
         node, places = program.tape.nodes[at], list[Place]()
-        if node.kind == "layout" and len(node.inputs) == 1:
-            passed = tried(node.run, labels)
-            split = _places(program, node, labels, False) if _is_reshape(node) else _cuts(program, node, labels)
+        if moves_alone(program, node, value):
+            passed = program.laid_out(node, {value: labels})
+            if indexes_all(program, node, value, labels):
+                yield Seen(INDEXED, False)
+            split = _places(program, node, labels, False) if is_reshape(node) else _cuts(program, node, labels)
             places = [place for place in (*split, *_repeats(program, node, labels)) if place]
             yield from (Seen(place, first) for place in places)
         elif node.kind in ("add", "mul") and not program.active.intersection(node.inputs) - {value}:
@@ -142,27 +166,26 @@ def _before(program: Program, value: int, labels: Array) -> Iterator[Seen]:
     while (node := program.maker(value)) is not None:
         made = [number for number in node.inputs if number in program.active]
         if node.kind == "layout":
-            joined = _places(program, node, labels, True) if _is_reshape(node) else _joins(program, node, labels)
+            joined = _places(program, node, labels, True) if is_reshape(node) else _joins(program, node, labels)
             places = [place for place in joined if place]
             yield from (Seen(place, first) for place in places)
             first = first and not places
         if len(made) != 1 or node.kind == "product":
             return
         (value,) = made
-        if node.kind == "layout" and len(node.inputs) == 1:
-            moved = tried(node.run, elements(program.shapes[value]))
+        if moves_alone(program, node, value):
+            moved = program.laid_out(node, {value: elements(program.shapes[value])})
             if moved is None:
                 return
             before = np.zeros(program.shapes[value])
             before.flat[moved[moved > 0].astype(int) - 1] = labels[moved > 0]
             labels = before
+            if picks_one(program, node):
+                yield Seen(PICKED, False)
+            if indexes_all(program, node, value, labels):
+                yield Seen(INDEXED, False)
         elif program.shapes[value] != labels.shape:
             return
-
-
-def _is_reshape(node: Node) -> bool:
-    """Tell whether the model's code asks for other lengths of axes: no squeeze, whose axes have one length always."""
-    return node.kind == "layout" and node.name.strip("_") in RESHAPES
 
 
 def _places(program: Program, node: Node, labels: Array, joined: bool) -> Iterator[Place]:
@@ -170,55 +193,31 @@ def _places(program: Program, node: Node, labels: Array, joined: bool) -> Iterat
     before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
     flat = labels.ravel()
     for unit in _units(before, after) if flat.size <= LARGE_PIECE else ():
-        always = _is_reduced(program, node.inputs[0]) if joined else _is_spread(program, node, unit)
-        if unit.joined is joined and not always and not _is_batch(program, node.output):
+        always = is_reduced(program, node.inputs[0]) if joined else _is_spread(program, node, unit)
+        if unit.joined is joined and not always and not is_batch(program, node.output):
             yield (place := frozenset([*_outside(flat, unit), *_inside(flat, unit)]))
-            order = _order(program, node.inputs[0], unit.step) if joined else ()
+            order = order_of_units(program, node.inputs[0], unit.step) if joined else ()
             if len(order) > 1:  # (c h w) and (c w h)
                 yield frozenset((order, *pair) for pair in place)
-
-
-def _order(program: Program, value: int, step: int) -> tuple[int, ...]:
-    """Return which axes of a convolution's result those of length 1 with a step are; () where a value is not such.
-
-    Functions of each element, and layouts that permute axes or join these, may stand between both.
-    """
-    axes = _ones(program.shapes[value], step)
-    while (node := program.maker(value)) is not None and node.window is None:
-        made = [number for number in node.inputs if number in program.active]
-        if len(made) != 1 or node.kind == "product":
-            return ()
-        before, after = program.shapes[made[0]], program.shapes[value]
-        if _is_reshape(node):
-            axes = _ones(before, math.prod(after[axes[0] + 1 :])) if axes else []
-        elif node.kind == "layout":
-            moved = [tried(node.run, np.zeros(_doubled(before, axis))) for axis in range(len(before))]
-            shapes = [None if new is None else new.shape for new in moved]
-            axes = [shapes.index(new) for new in (_doubled(after, axis) for axis in axes) if new in shapes]
-        elif len(before) != len(after):
-            return ()
-        (value,) = made
-    return () if node is None else tuple(axes)
-
-
-def _ones(shape: Sequence[int], step: int) -> list[int]:
-    """Return the axes of length 1 of which one step would pass so many elements."""
-    return [axis for axis, n in enumerate(shape) if n == 1 and math.prod(shape[axis + 1 :]) == step]
 
 
 def _cuts(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     """Yield where axes of length 1 stand that a layout cuts from longer ones, as ranges or by strides.
 
-    An axis that all readers drop is an index of the code, and has this length in any model.
+    An axis that all readers drop is an index of the code, and has this length in any model. A cut into one part is one
+    outside of all.
     """
     before, after = labels.shape, program.shapes[node.output]
+    if node.name in CUTS and before == after:
+        yield _beside(np.moveaxis(labels, axis_of(node), -1), True)
+        return
     readers = program.reading(node.output)
-    dropped = bool(readers) and all(_drops_axis(program, other) for other in readers)
+    dropped = bool(readers) and all(drops_axis(program, other) for other in readers)
     if dropped or len(before) != len(after) or labels.size > LARGE_PIECE:
         return
     for axis in (axis for axis, n in enumerate(before) if n > after[axis] == 1):
         numbers = along(np.arange(2.0 * before[axis]), axis, len(before))
-        taken = tried(node.run, np.broadcast_to(numbers, _doubled(before, axis)))
+        taken = tried(node.run, np.broadcast_to(numbers, doubled(before, axis)))
         if taken is not None and taken.size:
             yield _beside(np.moveaxis(labels, axis, -1), bool((np.diff(np.unique(taken)) > 1).any()))
 
@@ -227,7 +226,7 @@ def _repeats(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     """Yield where axes of length 1 stand that repeat an axis once, as a head of keys has one of queries."""
     if node.name in TILES and labels.shape == program.shapes[node.output]:
         yield from (_beside(np.moveaxis(labels, axis, -1), True) for axis, n in enumerate(labels.shape) if n > 1)
-    elif _is_reshape(node) and _is_added(program, node.inputs[0]):
+    elif is_reshape(node) and is_added(program, node.inputs[0]):
         units = _units(labels.shape, program.shapes[node.output])
         yield from (frozenset(_outside(labels.ravel(), unit)) for unit in units if unit.joined)
 
@@ -239,23 +238,26 @@ def _joins(program: Program, node: Node, labels: Array) -> Iterator[Place]:
       labels: of the result's elements.
     """
     shapes = [program.shapes[number] for number in node.inputs]
+    if joins_one(node):
+        value, _ = program.before_layouts(node.inputs[0])
+        if program.shapes[value][1:].count(1) > shapes[0][1:].count(1) + 1:
+            yield frozenset([object()])  # no run shows the order of two axes
+        if node.name != "stack":
+            yield _beside(np.moveaxis(labels, axis_of(node), -1), True)
+        return
     large = max(map(math.prod, (*shapes, labels.shape))) > LARGE_PIECE
     if large or len({len(shape) for shape in shapes}) > 1 or not program.indices.keys().isdisjoint(node.inputs):
         return
     for axis in (axis for axis in range(len(shapes[0])) if all(shape[axis] == 1 for shape in shapes)):
-        seconds = (np.broadcast_to(along(np.arange(2.0), axis, len(shape)), _doubled(shape, axis)) for shape in shapes)
+        seconds = (np.broadcast_to(along(np.arange(2.0), axis, len(shape)), doubled(shape, axis)) for shape in shapes)
         joined = tried(node.run, *seconds)
-        if joined is None or any(_is_reduced(program, number) or _is_added(program, number) for number in node.inputs):
+        if joined is None or any(is_reduced(program, number) or is_added(program, number) for number in node.inputs):
             continue
         for at, n in enumerate(labels.shape):
-            if n > 1 and joined.shape == _doubled(labels.shape, at):
+            if n > 1 and joined.shape == doubled(labels.shape, at):
                 order = np.moveaxis(joined, at, -1).reshape(-1, 2 * n)[0].tolist()
                 if order in (inner := [0.0, 1.0] * n, sorted(inner)):
                     yield _beside(np.moveaxis(labels, at, -1), order != inner)
-
-
-def _doubled(shape: Sequence[int], axis: int) -> tuple[int, ...]:
-    return (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
 
 
 def _beside(labels: Array, outside: bool) -> Place:
@@ -265,21 +267,6 @@ def _beside(labels: Array, outside: bool) -> Place:
         return frozenset(_inside(labels.ravel(), Unit(count, 1, count, False)))
     pairs = itertools.pairwise(np.moveaxis(labels, -1, 0))
     return frozenset(pair for one, other in pairs for pair in _pairs(one, other))
-
-
-def _drops_axis(program: Program, node: Node) -> bool:
-    """Tell whether an operation squeezes what it reads."""
-    before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
-    return node.kind == "layout" and not _is_reshape(node) and len(after) < len(before)
-
-
-def _is_added(program: Program, value: int) -> bool:
-    """Tell whether layouts add axes of length 1 to make a value, as for a stack or a repeat."""
-    for node in reversed(program.before_layouts(value)[1]):
-        before, after = program.shapes[node.inputs[0]], program.shapes[node.output]
-        if before != after:
-            return len(before) < len(after)
-    return False
 
 
 def _units(before: Sequence[int], after: Sequence[int]) -> Iterator[Unit]:
@@ -328,12 +315,6 @@ def _pairs(one: Array, other: Array) -> set[tuple[float, ...]]:
     return {*map(tuple, np.stack([one[differ], other[differ]], 1).tolist())}
 
 
-def _is_batch(program: Program, value: int) -> bool:
-    """Tell whether products of two activations alone read a value: its first axis joins all others of the batch."""
-    readers = program.reading(value)
-    return bool(readers) and all(node.kind == "product" and program.active.issuperset(node.inputs) for node in readers)
-
-
 def _is_spread(program: Program, node: Node, unit: Unit) -> bool:
     """Tell whether what reads a result spreads its axis of length 1, which has this length in any model."""
     shape = program.shapes[node.output]
@@ -342,21 +323,3 @@ def _is_spread(program: Program, node: Node, unit: Unit) -> bool:
     shapes = [program.shapes[other.output] for other in program.reading(node.output)]
     larger = [other for other in shapes if len(other) == len(shape) and math.prod(other) > math.prod(shape)]
     return any(shape[axis] == 1 < other[axis] for other in larger for axis in axes)
-
-
-def _is_reduced(program: Program, value: int) -> bool:
-    """Tell whether a value's axes of length 1 are what a reduction leaves of axes, or an operation for it adds."""
-    while (node := program.maker(value)) is not None:
-        made = [number for number in node.inputs if number in program.active]
-        if node.kind == "other" and node.name.strip("_") in REDUCTIONS:
-            return any(len(program.shapes[number]) == len(program.shapes[value]) for number in made)
-        if len(made) != 1 or node.kind == "product":
-            return False
-        before, after = program.shapes[made[0]], program.shapes[value]
-        if node.kind == "layout":
-            if after.count(1) > before.count(1) and not _is_reshape(node):
-                return True
-        elif before != after:
-            return False
-        value = made[0]
-    return False

@@ -104,9 +104,12 @@ def _modules(name: str) -> list[str]:
 
 
 def orders(one: Any, other: Any) -> Iterator[tuple[int, ...]]:
-    """Yield the orders of axes in which one array equals another one."""
+    """Yield the orders of axes in which one array equals another one; where axes of length 1 stand does not count."""
+    seen = set[tuple[int, ...]]()
     for order in itertools.permutations(range(one.ndim)) if sorted(one.shape) == sorted(other.shape) else ():
-        if np.array_equal(one.transpose(order), other):
+        longer = tuple(axis for axis in order if one.shape[axis] > 1)
+        if longer not in seen and np.array_equal(one.transpose(order), other):
+            seen.add(longer)
             yield order
 
 

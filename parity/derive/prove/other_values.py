@@ -1,18 +1,21 @@
 """Run both models with other integers and flags in place of those that both store, as orders from 0 on and masks.
 
-The proof draws no such values, and those of a new model show little: an order from 0 on is its own inverse.
+The proof draws no such values, and those of a new model show little: an order from 0 on is its own inverse, and
+squares of 0 and 1 are the same again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 
 from convert.folding import fold
 from parity.derive.fold.rows import moved
 from parity.derive.trace.draws import draw, of_one_value
+from parity.derive.trace.outputs import incomparable
+from parity.derive.trace.program import Program
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
 from specs.words import in_a_row
@@ -20,10 +23,14 @@ from specs.words import in_a_row
 from .trial import Trial, differing, outputs_of, zeros_of
 
 SEED = 12000
-DRAWS = 3  # of each array: a short order that is shuffled once may be its own inverse
+SHUFFLES = 3  # of each array: a short order that is shuffled once may be its own inverse
+DRAWS = 2  # of new numbers
+AXES = 4  # that one array of indices has as its last axis, as JAX stacks them
+FURTHER = 100  # beyond the largest number at most: code may count up to it
 FEW = 16  # arrays that are changed one by one, where all of them together are refused or differ
 KINDS = "iub"
 ONLY = "equal only with these values of {}: with others, {}"
+Change = Callable[[np.random.Generator, Array], Array]
 REMEDY = "let both models use these values alike, or derive from models that have those of the checkpoint"
 
 
@@ -36,6 +43,13 @@ class OtherValues:
         self._arrays = zeros_of(trial.left)
         self._moved = moved(trial.table, self._arrays)
 
+    @cached_property
+    def indices(self) -> set[str]:
+        """Return the left arrays whose numbers pick elements in one of the models."""
+        every = [np.unique(index) for program in self.trial.programs for index in _indices(program)]
+        arrays = self.trial.left.others.items()
+        return {name for name, array in arrays if any(_picks(np.unique(array), index, array.size) for index in every)}
+
     def changed(self, names: Iterable[str], new: Callable[[Array], Array]) -> list[dict[str, Array]]:
         """Return other values of left arrays, and those of the right ones that the Table makes of them."""
         own = self.trial.right.others
@@ -45,9 +59,11 @@ class OtherValues:
         return [lefts, {name: np.asarray(array).astype(own[name].dtype) for name, array in rights.items()}]
 
     def outputs(self, others: Sequence[Mapping[str, Array]]) -> tuple[list[Array], list[Array]]:
-        """Run both models with other values; those of one whose code refuses them are []."""
+        """Run both models with other values of some arrays; the outputs of one whose code refuses them are []."""
         each = zip(self.trial.sides, self.weights, others, self.trial.given, strict=True)
-        left, right = (outputs_of(side, {**weights, **some}, inputs) for side, weights, some, inputs in each)
+        left, right = (
+            outputs_of(side, {**weights, **side.others, **some}, inputs) for side, weights, some, inputs in each
+        )
         return left, right
 
 
@@ -78,16 +94,44 @@ def other_values(trial: Trial, lefts: Sequence[str], rights: Sequence[str]) -> t
 def _tried(both: OtherValues, names: Sequence[str]) -> tuple[float, list[str]]:
     """Return how far outputs differ with other values of some arrays, and the right arrays that no run shows.
 
-    These are trivial, as all of a new model are, and a model refuses each other value.
+    A model refuses each other value of these, or takes the same integers alone, though some of them are equal.
     """
-    own, refused = both.trial.right.others, True
-    for k in range(DRAWS):
-        others = both.changed(names, partial(another, np.random.default_rng(SEED + k)))
-        outputs = both.outputs(others)
-        refused &= not all(outputs)
-        if all(outputs) and (gap := both.trial.gap(*outputs, both.trial.limit())):
+    lefts = both.trial.left.others
+    orders = [name for name in names if name in both.indices and len(np.unique(lefts[name])) == lefts[name].size > 1]
+    loose = [name for name in names if name not in orders and lefts[name].dtype.kind != "b"]
+    beyond = [name for name in loose if name not in both.indices]
+    changes = [(another, names)] * SHUFFLES + [(larger, beyond)] * DRAWS + [(within, loose)] * DRAWS
+    accepted = set[Change]()
+    for k, (change, some) in enumerate(changes):
+        if not some or (change is within and larger in accepted and beyond == loose):
+            continue
+        outputs = both.outputs(both.changed(some, partial(change, np.random.default_rng(SEED + k))))
+        if all(outputs) and not incomparable(*outputs):
+            accepted.add(change)
+        if gap := both.trial.gap(*outputs, both.trial.limit()):
             return gap, []
-    return 0.0, [name for name in others[1] if refused and is_trivial(own[name])]
+    if (another in accepted or names == loose) and (accepted - {another} or not loose):
+        return 0.0, []
+    return 0.0, list(both.changed(names, following)[1])
+
+
+def _picks(values: Array, index: Array, count: int) -> bool:
+    """Tell whether indices are the integers of an array, or some of those of an order.
+
+    Args:
+      values, index: the integers of each, sorted. count: how many an array has.
+    """
+    return bool(np.isin(index, values).all()) if len(values) == count > 1 else np.array_equal(values, index)
+
+
+def _indices(program: Program) -> Iterator[Array]:
+    """Yield the integers by which the layouts of a run pick elements; those of several axes also one by one."""
+    for node in program.tape.nodes:
+        for number in node.inputs if node.kind == "layout" else ():
+            index = np.asarray(program.tape.constants.get(number, np.nan))
+            if index.dtype.kind in "iu" and index.size:
+                yield index
+                yield from np.moveaxis(index, -1, 0) if index.ndim > 1 and index.shape[-1] <= AXES else ()
 
 
 def is_trivial(array: Array) -> bool:
@@ -98,17 +142,41 @@ def is_trivial(array: Array) -> bool:
 
 
 def another(rng: np.random.Generator, array: Array) -> Array:
-    """Return other values that a model is likely to accept: others of flags, and of integers the same in another order.
+    """Return other values that any model is likely to accept: of flags others, of integers the same in another order.
 
-    Those of one value become, at random, that value and the next one.
+    Those of one value become, at random, that value and the next one. A mask of several rows keeps the first of the
+    places that have each of its two values in a row: code may hide none of its rows whole.
     """
     if array.size == 1:
         return following(array)
-    if array.dtype.kind == "b":
-        return rng.random(array.shape) < 0.5
+    values = np.unique(array)
+    if array.dtype.kind == "b" or (array.ndim > 1 and len(values) == 2):
+        new = rng.choice(np.array([False, True]) if array.dtype.kind == "b" else values, array.shape)
+        for value in values if array.ndim > 1 else ():
+            new[(array == value) & ((array == value).cumsum(-1) == 1)] = value
+        return new
     if of_one_value(array):
         return (array.astype(np.int64) + rng.integers(0, 2, array.shape)).astype(array.dtype)
     return rng.permutation(array.ravel()).reshape(array.shape)
+
+
+def larger(rng: np.random.Generator, array: Array) -> Array:
+    """Return other integers, the largest one larger than all of an array; negative ones only where it has such."""
+    least, most, limits = int(array.min()), int(array.max()), np.iinfo(array.dtype)
+    least = max(least - min(-least, FURTHER) - 2, limits.min) if least < 0 else 0
+    most = min(most + min(abs(most), FURTHER) + 2, limits.max)
+    new = _drawn(rng, array, least, most)
+    new.flat[rng.integers(array.size)] = most
+    return new
+
+
+def within(rng: np.random.Generator, array: Array) -> Array:
+    """Return other integers between the least and the largest one of an array, as indices have to be."""
+    return another(rng, array) if of_one_value(array) else _drawn(rng, array, int(array.min()), int(array.max()))
+
+
+def _drawn(rng: np.random.Generator, array: Array, least: int, most: int) -> Array:
+    return rng.integers(least, most, array.shape, np.int64, endpoint=True).astype(array.dtype)
 
 
 def following(array: Array, by: int = 1) -> Array:

@@ -23,6 +23,9 @@ SAME = frozenset([
 ])  # fmt: skip
 
 ROWS_BY_MATRIX = (((1,), (1,)), ((), ())), (0,), (0,)  # axes of a ragged product: rows, each with one of the matrices
+CODED = {  # layouts that code asks for, and what they are called: of an axis of length 1, x[:, 0] is a squeeze in JAX
+    "reshape": "reshape", "tile": "tile", "stack": "stack", "concatenate": "concatenate", "squeeze": "select",
+}  # fmt: skip
 EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
 
 
@@ -68,11 +71,13 @@ class Reader:
             return [self.tape.layout(value, identity, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
-            call = Operation.of(name, params) if name in ("reshape", "tile") else None
+            call = Operation.of(CODED[name], params) if name in CODED else None
             return [self.tape.record("layout", inputs, run, site, call=call)]
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]
-            return [self.tape.layout(inputs[0], part_of(edges, params["axis"], k), site) for k in range(len(edges) + 1)]
+            parts = (part_of(edges, params["axis"], k) for k in range(len(edges) + 1))
+            call = Operation.of(name, params)
+            return [self.tape.record("layout", inputs, part, site, call=call) for part in parts]
         if name == "unstack":  # how jax 0.11 takes an array apart
             return [self.tape.layout(inputs[0], row_of(params["axis"], k), site) for k in range(len(eqn.outvars))]
         if run is None:

@@ -116,6 +116,8 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
         return lambda a: np.tile(a, p["reps"])
     if name == "concatenate":
         return lambda *arrays: np.concatenate(arrays, p["dimension"])
+    if name == "stack":
+        return lambda *arrays: np.stack(arrays, p["axis"])
     if name in ("gather", "scatter", "dynamic_slice", "dynamic_update_slice"):
         return bound(eqn, element_numbers=True)
     return None
