@@ -479,7 +479,8 @@ def test_an_operation_that_runs_again_walks_its_arguments_no_more(monkeypatch: p
     """It runs thousands of times. Other arguments stay as they are, and tensors are none of what it keeps."""
     left, right = np.arange(6.0).reshape(2, 3), np.ones((1, 3))
     given = without(([torch.zeros(2), 3, (torch.ones(1), None)], {"a": [1, 2], "b": torch.zeros(1)}), torch.Tensor)
-    run = torch_values.runner(torch.cat, ([torch.zeros(1, 3), torch.zeros(1, 3)],), {"dim": 0}, 0, True)
+    cat = torch.ops.aten.cat.default
+    run = torch_values.runner(cat, ([torch.zeros(1, 3), torch.zeros(1, 3)],), {"dim": 0}, 0, True)
     monkeypatch.setattr(torch_values, "flatten", None)
     assert np.array_equal(run(left, right), np.concatenate([left, right]))
     assert given("xyz") == (["x", 3, ("y", None)], {"a": [1, 2], "b": "z"})

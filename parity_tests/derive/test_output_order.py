@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,3 +102,23 @@ def test_outputs_order_what_a_layer_reads_too():
         found = parity.derive(model(turned), model(not turned), images(5, 4))
         assert found.proven, found
         assert "g.weight: o (h d) <-> g.weight: o (d h)" in found.table.print()
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+@pytest.mark.parametrize("reduce", [torch.sum, torch.amax])
+@pytest.mark.parametrize("width", [3, 4])
+def test_groups_over_which_a_value_is_reduced_may_stand_before_or_behind(width: int, reduce: Any, kernel: bool):
+    """The groups are two, as the images are: an axis by its number is none that states how many there are."""
+
+    def model(behind: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.f(torch.tanh(m.stem(x))).relu()
+            axis = 2 if behind else 1
+            return m.out(torch.tanh(reduce(y.unflatten(1, (width, 3) if behind else (3, width)), axis)))
+
+        layer = partial(torch.nn.Conv2d, kernel_size=1) if kernel else torch.nn.Linear
+        return Net(forward, stem=layer(4, 5), f=layer(5, 3 * width), out=layer(width, 2)).double()
+
+    for behind in (False, True):
+        found = parity.derive(model(behind), model(not behind), images(*((2, 4, 4, 5) if kernel else (6, 4))))
+        assert found.proven and re.search(r"f.weight: \((\w) (\w)\) i.* <-> f.weight: \(\2 \1\) i", found.table.print())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from specs.table import Table
 from .pairs import images
 
 torch = pytest.importorskip("torch")
-from .test_kinds_matching import Net  # noqa: E402
+from .test_kinds_matching import Net, linear  # noqa: E402
 
 X = images(5, 4)
 
@@ -333,3 +334,30 @@ def test_biases_of_one_sum_stay_with_their_products_where_one_side_fuses_them():
     written = found.table.print()
     assert "blocks.{i}.{s=skip|stay}.bias: c <-> blocks.{i}.both.bias: (s c)" in written, written
     assert all(line.kind == "move" for line in found.table.lines)
+
+
+def gated(names: Sequence[str]) -> Net:
+    """An LSTM with a layer for each gate (input, forget, cell, output) that reads input and state joined."""
+
+    def forward(m: Any, x: Any) -> Any:
+        h, outs = torch.zeros(len(x), 6, dtype=x.dtype), list[Any]()
+        c = h
+        for step in x.unbind(1):
+            i, f, g, o = (m.get_submodule(name)(torch.cat([step, h], 1)) for name in names)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            outs.append(h)
+        return torch.stack(outs, 1)
+
+    return Net(forward, **{name: linear(10, 6) for name in sorted(names)})
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["cell first", "gates first"])
+def test_gates_with_layers_of_their_own_in_another_order_are_those_of_a_cell(turned: bool):
+    """The code of torch has the order i f g o, that of the other model, which states its layers, another one."""
+    sides = Cell("LSTM"), gated(["w_i", "w_f", "w_g", "w_c"])
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(3, 5, 4),))
+    assert found.proven and "w_{s=i|f|g|c}.weight" in found.table.print(), found
+    sides = Cell("LSTM"), gated(["w_0", "w_1", "w_3", "w_2"])  # a number is none of a list: the biases alone have lines
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(3, 5, 4),))
+    assert len(found.missing) == (2 if turned else 4) and all("weight" in name for name in found.missing), found

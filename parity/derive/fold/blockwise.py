@@ -87,6 +87,7 @@ def _joined(
       part: returns the sources' elements of a target.
       side: the side of the sources.
     """
+    target_names = sorted(target_names, key=lambda name: part(name).min())  # words, as of gates, are listed in order
     cells = grid(target_names) if len({targets.shapes[name] for name in target_names}) == 1 else None
     if cells is None:
         return None

@@ -77,8 +77,8 @@ def _left_over(row: Row, said: Collection[Range]) -> bool:
 
 
 def _is_whole(arrays: Arrays) -> bool:
-    """Tell whether no axis is written as a sum of parts, as (a+b)."""
-    return not any("+" in axes for _, axes in arrays if axes)
+    """Tell whether there is one array, or one path for several, and no axis is written as a sum of parts, as (a+b)."""
+    return len(arrays) == 1 and "+" not in (arrays[0][1] or "")
 
 
 def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str]) -> list[Row] | None:

@@ -45,20 +45,29 @@ def mixing(program: Program, node: Node, slot: int) -> int | None:
 
 
 def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
-    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one.
+    """Return the axis along which the function of one array mixes values, as a softmax or a sum does.
 
-    SINGLE is returned for a function of each single value.
+    SINGLE is returned for a function of each single value; None for one that mixes along several axes.
     """
-    values = np.zeros(shape)
-    try:
+
+    def changed(place: tuple[int, ...]) -> Array:
+        values = np.zeros(shape)
         before = run(values)
-        values[(0,) * len(shape)] = 1
-        changed = run(values) != before
+        values[place] = 1
+        return run(values) != before
+
+    first = (0,) * len(shape)
+    try:
+        places = changed(first)
+        if places.shape == shape:
+            axes = [axis for axis, along in enumerate(np.nonzero(places)) if along.any()]
+        else:  # fewer values: those along the axis reach the same one
+            seconds = [(axis, (*first[:axis], 1, *first[axis + 1 :])) for axis, n in enumerate(shape) if n > 1]
+            axes = [axis for axis, second in seconds if (places & changed(second)).any()]
     except Exception:  # a function that does not take such an array
         return None
-    if changed.shape != shape or not shape:
+    if not shape or (places.shape != shape and not axes):
         return None
-    axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
     return axes[0] if len(axes) == 1 else None if axes else SINGLE
 
 

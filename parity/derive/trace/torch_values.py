@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 
 from .call import flatten, without
 from .tape import Operation
+
+SIZES = ("size", "sizes", "shape")  # names of arguments that state the shape of a result
 
 
 def tensors_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -22,10 +24,12 @@ def results_of(out: Any) -> list[torch.Tensor]:
 
 
 def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False) -> Callable[..., np.ndarray]:
-    """Build a function that calls `func` on other tensors; an argument that states the number of rows follows.
+    """Build a function that calls `func` on other tensors; a shape that states the number of rows follows.
 
     Code states that number, as in `x.view(len(x), 2, 8)`, and a router that reads other values chooses more or fewer.
     """
+    arguments = [*zip(func._schema.arguments, args, strict=False)]
+    shapes = [k for k, (one, given) in enumerate(arguments) if one.name in SIZES and isinstance(given, (list, tuple))]
     given, rows = without((list(args), kwargs), torch.Tensor), [len(tensor) for tensor in _arrays((args, kwargs))]
 
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -35,7 +39,8 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
             again[0] = again[0].clone()
         others = [tensor.shape[0] for tensor in tensors if tensor.ndim]
         changed = {} if others == rows else {a: b for a, b in zip(rows, others, strict=False) if a != b}
-        again = [_with_rows(tensor, changed) for tensor in again] if changed else again
+        if changed:
+            again = [_with_rows(value, changed) if at in shapes else value for at, value in enumerate(again)]
         with torch.no_grad():
             out = func(*again, **named)
         wide = all(array.dtype != np.float32 for array in arrays)  # weights of large models, moved before their use
@@ -61,12 +66,10 @@ def _arrays(tree: Any) -> list[torch.Tensor]:
     return [tensor for tensor in results_of(tree) if tensor.ndim]
 
 
-def _with_rows(argument: Any, rows: Mapping[int, int]) -> Any:
-    """Return a list of sizes with the number of rows, the first of its entries that is one, in place of the old one."""
-    if not isinstance(argument, (list, tuple)) or not all(type(size) is int for size in argument):
-        return argument
-    at = next((k for k, size in enumerate(argument) if size in rows), None)
-    return [rows[size] if k == at else size for k, size in enumerate(argument)]
+def _with_rows(shape: Sequence[int], rows: Mapping[int, int]) -> list[int]:
+    """Return a shape with the number of rows, the first of its entries that is one, in place of the old one."""
+    at = next((k for k, size in enumerate(shape) if size in rows), None)
+    return [rows[size] if k == at else size for k, size in enumerate(shape)]
 
 
 def numpy_of(tensor: torch.Tensor, copied: bool = True, wide: bool = True) -> np.ndarray:
