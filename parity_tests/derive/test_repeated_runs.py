@@ -69,7 +69,7 @@ def test_weights_that_are_stored_cannot_be_changed_and_those_of_large_models_are
     assert np.array_equal(again["weight"], weights["weight"])
 
 
-def test_inputs_of_other_shapes_run_on_a_tape_but_what_is_rounded_is_compiled(monkeypatch: pytest.MonkeyPatch):
+def test_inputs_of_other_shapes_run_on_a_tape_but_16_bits_are_compiled(monkeypatch: pytest.MonkeyPatch):
     needs("flax")
     import jax.numpy as jnp
 
@@ -78,8 +78,8 @@ def test_inputs_of_other_shapes_run_on_a_tape_but_what_is_rounded_is_compiled(mo
     def dense(p: Any, x: Any) -> Any:
         return jnp.tanh(x @ p["w"]).mean(0)
 
-    def rounded(p: Any, x: Any) -> Any:
-        return dense(p, x.astype("float32"))
+    def rounded(dtype: str) -> Any:
+        return lambda p, x: dense(p, x.astype(dtype))
 
     compiled = list[Any]()
     monkeypatch.setattr(jax_tape.JaxSide, "_compiled", lambda *arguments: compiled.append(arguments) or [])
@@ -92,9 +92,10 @@ def test_inputs_of_other_shapes_run_on_a_tape_but_what_is_rounded_is_compiled(mo
         return of.run(weights, dict.fromkeys(of.call.arrays(), images(*shape))), len(compiled)
 
     weights = {"w": images(4, 2)}
-    (outputs,), count = run(dense, 5, 4)
-    assert count == 0 and np.allclose(outputs, np.tanh(images(5, 4) @ weights["w"]).mean(0), rtol=1e-14, atol=0)
-    assert run(dense, 3, 4) == run(rounded, 5, 4) == ([], 1)
+    for function in (dense, rounded("float32")):
+        (outputs,), count = run(function, 5, 4)
+        assert count == 0 and np.allclose(outputs, np.tanh(images(5, 4) @ weights["w"]).mean(0), rtol=1e-14, atol=0)
+    assert run(dense, 3, 4) == run(rounded("bfloat16"), 5, 4) == ([], 1)
 
     def refuses(*_: Any) -> None:
         raise Refused

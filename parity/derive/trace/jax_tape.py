@@ -29,7 +29,7 @@ from .jax_wide import Seen, lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
 from .precision import numbers_of_float32
 from .program import Program, Refused
-from .tape import Tape
+from .tape import SHORT, Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
 # At level 0, gradients of a maximum over an axis are wrong: XLA computes the values a second time with other rounding,
@@ -108,8 +108,9 @@ class JaxSide:
     ) -> list[np.ndarray] | None:
         """Return the outputs for inputs of other shapes than the recorded ones, from a tape that is run once.
 
-        That takes less time than to compile a program for them. Return None where XLA has to compute them: what it
-        rounds, what a tape cannot run, and inputs of the shapes for which a program is there.
+        That takes less time than to compile a program for them. Nothing is rounded to float32 there, which is
+        within what the limits of comparisons allow for. Return None where XLA has to compute: in 16 bits, what no tape
+        can run, and for the recorded shapes, for which it has a program.
         """
         if self._recorded is None or not self.wide or parameters.keys() != self.parameters.keys():
             return None
@@ -117,7 +118,7 @@ class JaxSide:
         if [np.shape(inputs[name]) for name in sorted(inputs)] == shapes:
             return None
         closed = self._traced(parameters, inputs, wide=True)
-        if lowers(closed.jaxpr):
+        if SHORT & lowers(closed.jaxpr):
             return None
         try:
             return Program(_tape_of(closed, parameters, inputs), parameters, list(inputs.values())).outputs
