@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import parity
+from parity import Call
 from parity.derive.prove import trial
 from parity.derive.prove.translated import TranslatedWeights
-from parity.derive.trace import caches
+from parity.derive.trace import caches, draws
+from parity.derive.trace.program import Refused
+from parity.derive.trace.sides import side
 from specs.covering import proof
 
 from ..conftest import needs
@@ -36,6 +41,67 @@ def test_a_table_is_laid_out_once_for_the_shapes_that_it_was_derived_from(monkey
     assert parity.derive(torch.nn.Linear(6, 5), torch.nn.Linear(6, 5), (images(3, 6),)).proven
     assert len(translated) > 5 and all(table is translated[0] for table in translated)
     assert sum(table is translated[0] and like is not None for table, like in laid_out) == 1
+
+
+def test_weights_are_drawn_once_for_both_models_and_all_runs_of_a_check(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    import torch
+
+    drawn, draw = Counter[int](), draws.Drawn.__init__
+    monkeypatch.setattr(
+        draws.Drawn, "__init__", lambda of, a, seed, factor=1.0: (drawn.update([seed]), draw(of, a, seed, factor))[1]
+    )
+    monkeypatch.setattr(trial, "draw", None)  # not called where no arrays are asked for
+    assert parity.derive(torch.nn.Linear(6, 5), torch.nn.Linear(6, 5), (images(3, 6),)).proven
+    assert len(drawn) > 3 and set(drawn.values()) == {1, 2}, drawn  # two checks share a seed, with others between them
+
+
+def test_weights_that_are_stored_cannot_be_changed_and_those_of_large_models_are_not(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    import torch
+
+    model = side(torch.nn.Linear(6, 5), Call(images(3, 6)))
+    weights = draws.drawn(model, 1)
+    assert not any(array.flags.writeable for array in weights.values())
+    monkeypatch.setattr(draws, "STORED_DRAWS", 35 * 8)
+    again = draws.drawn(model, 1)
+    assert again["weight"] is not again["weight"] and weights["weight"] is weights["weight"]
+    assert np.array_equal(again["weight"], weights["weight"])
+
+
+def test_inputs_of_other_shapes_run_on_a_tape_but_16_bits_are_compiled(monkeypatch: pytest.MonkeyPatch):
+    needs("flax")
+    import jax.numpy as jnp
+
+    from parity.derive.trace import jax_tape
+
+    def dense(p: Any, x: Any) -> Any:
+        return jnp.tanh(x @ p["w"]).mean(0)
+
+    def rounded(dtype: str) -> Any:
+        return lambda p, x: dense(p, x.astype(dtype))
+
+    compiled = list[Any]()
+    monkeypatch.setattr(jax_tape.JaxSide, "_compiled", lambda *arguments: compiled.append(arguments) or [])
+
+    def run(function: Any, *shape: int) -> tuple[list[Any], int]:
+        """Run a function that was recorded with shape (3, 4); tell how often a program was compiled, too."""
+        of = side((function, weights), Call(images(3, 4)))
+        of.record(weights, of.call.arrays())
+        compiled.clear()
+        return of.run(weights, dict.fromkeys(of.call.arrays(), images(*shape))), len(compiled)
+
+    weights = {"w": images(4, 2)}
+    for function in (dense, rounded("float32")):
+        (outputs,), count = run(function, 5, 4)
+        assert count == 0 and np.allclose(outputs, np.tanh(images(5, 4) @ weights["w"]).mean(0), rtol=1e-14, atol=0)
+    assert run(dense, 3, 4) == run(rounded("bfloat16"), 5, 4) == ([], 1)
+
+    def refuses(*_: Any) -> None:
+        raise Refused
+
+    monkeypatch.setattr(jax_tape, "Program", refuses)
+    assert run(dense, 5, 4) == ([], 1)
 
 
 def test_freed_memory_is_given_back_once_the_process_has_grown(monkeypatch: pytest.MonkeyPatch):

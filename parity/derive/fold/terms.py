@@ -26,9 +26,11 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
     A term may be a range of an array, as the position of a class token, which has no line of its own then.
     """
     seconds = {right_names[0]: (left_names, row) for left_names, right_names, row in _lines(facts, facts.plus, names)}
-    to, zeroed = np.zeros_like(facts.found), np.flatnonzero(facts.found < 0)
-    to[zeroed] = facts.found[-facts.found[zeroed]]
-    ranges = [*_lines(facts, to, names)] if any(_in_part(facts, name) for name in facts.rights.names) else []
+    ranges = list[tuple[list[str], list[str], Row]]()
+    if any(_in_part(facts, name) for name in facts.rights.names):
+        to, zeroed = np.zeros_like(facts.found), np.flatnonzero(facts.found < 0)
+        to[zeroed] = facts.found[-facts.found[zeroed]]
+        ranges += _lines(facts, to, names)
     added, said = [], set[Range]()
     for left_names, right_names, rows in groups:
         row = rows[0]

@@ -72,6 +72,8 @@ def without_counterpart(
     Args:
       unread: parameters of each side that nothing reads.
     """
+    if not unread[1]:
+        return []
     owned = np.zeros(len(lefts), bool)
     owned[np.maximum(found, 0)] = True
     rest = {name: int((~lefts.part(owned, name)).sum()) for name in lefts.names}

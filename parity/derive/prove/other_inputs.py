@@ -19,7 +19,7 @@ import numpy as np
 
 from parity.derive.limits import AGREEING_OUTPUTS
 from parity.derive.trace.call import label
-from parity.derive.trace.draws import Altered, Drawn, positive
+from parity.derive.trace.draws import Altered, positive
 from parity.derive.trace.inputs import carried, fresh, related
 from parity.derive.trace.tape import Array, Node, Replacement, Tape
 from specs.words import in_a_row
@@ -47,7 +47,7 @@ def only_positive(trial: Trial) -> list[str]:
     names = [name for name in trial.trained if positive(left.parameters[name])]
 
     def differ(turned: Collection[str], change: Callable[[str, Array], Array] = _signed) -> bool:
-        return _differ(trial, trial.given, Altered(Drawn(left, SEED), turned, change))
+        return _differ(trial, trial.given, Altered(trial.drawn(SEED), turned, change))
 
     changes: Sequence[Callable[[str, Array], Array]] = (
         _signed,
@@ -141,7 +141,7 @@ def _only_ties(trial: Trial, inputs: Sequence[Mapping[str, Array]]) -> bool:
     apart = [_without_ties(tape) for tape in trial.tapes]
     if any(other is tape for other, tape in zip(apart, trial.tapes, strict=True)):
         return False
-    return trial.tapes_agree(apart, inputs, Drawn(trial.left, ZEROS), trial.limit(AGREEING_OUTPUTS))
+    return trial.tapes_agree(apart, inputs, trial.drawn(ZEROS), trial.limit(AGREEING_OUTPUTS))
 
 
 def _without_ties(tape: Tape) -> Tape:

@@ -14,7 +14,6 @@ from parity.derive.limits import (
     EQUAL_GRADIENTS,
     EQUAL_OUTPUTS,
     FAINT_GRADIENTS,
-    LARGE_MODEL,
     NO_GRADIENTS,
     REPLAYED_FLOAT64,
     REPLAYED_OUTPUTS,
@@ -25,7 +24,7 @@ from parity.derive.limits import (
 from parity.derive.trace.caches import trim
 from parity.derive.trace.call import Call
 from parity.derive.trace.cotangents import SPREAD, NoGradients, Take
-from parity.derive.trace.draws import Drawn
+from parity.derive.trace.draws import drawn
 from parity.derive.trace.frames import message
 from parity.derive.trace.inputs import PLAIN, fresh, undrawn
 from parity.derive.trace.outputs import Outputs, coarse, difference, incomparable, largest
@@ -227,10 +226,7 @@ def _drawn(
       inputs: of both. k, factor: of the draw.
     """
     (left, right), tapes = trial.sides, trial.tapes
-    drawn: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
-    if sum(array.size for array in left.parameters.values()) < LARGE_MODEL:
-        drawn = dict(drawn)
-    weights, translated = trial.weights(drawn)
+    weights, translated = trial.weights(drawn(left, WEIGHTS + k, factor))
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.limits import AGREEING_OUTPUTS, EFFECT_SECONDS, EQUAL_OUTPUTS
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.caches import trim
-from parity.derive.trace.draws import Altered, Drawn, draw
+from parity.derive.trace.draws import Altered, draw, drawn
 from parity.derive.trace.outputs import differ_by, difference, equal, incomparable
 from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.sides import Side, arrays_of
@@ -51,6 +51,7 @@ class Trial:
     elements: tuple[Elements, Elements]
     error: float = 0.0
     exact: float = 0.0
+    _last: dict[int, Mapping[str, Array]] = field(default_factory=dict, init=False, repr=False)  # see drawn
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -67,9 +68,16 @@ class Trial:
         """Return the names of the left parameters that are no buffers."""
         return [name for name in self.left.parameters if name not in self.left.buffers]
 
+    def drawn(self, seed: int) -> Mapping[str, Array]:
+        """Return random left weights; those of the last seed are stored, as one check runs the models several times."""
+        if seed not in self._last:
+            self._last.clear()
+            self._last[seed] = drawn(self.left, seed)
+        return self._last[seed]
+
     def grown(self, seed: int, factor: float) -> Altered:
         """Draw left weights, and multiply those that are trained."""
-        return Altered(Drawn(self.left, seed), self.trained, lambda _, array: array * factor)
+        return Altered(self.drawn(seed), self.trained, lambda _, array: array * factor)
 
     def outputs(
         self, inputs: Sequence[Mapping[str, Array]], drawn: int | Mapping[str, Array]
@@ -87,7 +95,7 @@ class Trial:
 
     def weights(self, drawn: int | Mapping[str, Array]) -> tuple[Mapping[str, Array], TranslatedWeights]:
         """Return the weights of both sides; drawn: the left ones, or a seed of random ones."""
-        weights = Drawn(self.left, drawn) if isinstance(drawn, int) else drawn
+        weights = self.drawn(drawn) if isinstance(drawn, int) else drawn
         return weights, TranslatedWeights(self.table, self.left, self.right, weights)
 
     def limit(self, least: float = EQUAL_OUTPUTS, rounding: float = ROUNDING) -> float:
@@ -190,6 +198,8 @@ def depended_on(
       changes: make other values of one array. alike: compares outputs.
       few: arrays up to this number are changed one by one; more of them are changed together first.
     """
+    if not arrays:
+        return []
     weights, inputs = {**draw(side, 0), **arrays}, side.call.arrays()
 
     def differ(names: Sequence[str]) -> bool:
@@ -199,8 +209,6 @@ def depended_on(
         except Exception:  # an index that is not there
             return True
 
-    if not arrays:
-        return []
     try:
         usual = side.run(weights, inputs)
         return [name for name in arrays if differ([name])] if len(arrays) <= few or differ([*arrays]) else []
@@ -225,16 +233,18 @@ def effects(side: Side, names: Sequence[str]) -> Effects:
 
     All are changed at once, then halves of those that have an effect together.
     """
-    inputs, (drawn, others) = side.call.arrays(), (Drawn(side, seed) for seed in SEEDS)
-    usual = side.run(drawn, inputs) if names else []
-    stop, silent, waiting = time.process_time() + EFFECT_SECONDS, set[str](), [names] if names else []
+    if not names:
+        return Effects([], [])
+    inputs, (weights, others) = side.call.arrays(), (drawn(side, seed) for seed in SEEDS)
+    usual = side.run(weights, inputs)
+    stop, silent, waiting = time.process_time() + EFFECT_SECONDS, set[str](), [names]
     changes: Sequence[Callable[[str, Array], Array]] = (
         lambda name, _: others[name],
         lambda name, _: -9 * others[name],  # as where code asks for a sign, or a limit
     )
     while waiting and time.process_time() < stop:
         some = waiting.pop(0)
-        if all(equal(usual, side.run(Altered(drawn, some, change), inputs)) for change in changes):
+        if all(equal(usual, side.run(Altered(weights, some, change), inputs)) for change in changes):
             silent.update(some)
         elif len(some) > 1:
             half = len(some) // 2

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from parity.derive.limits import LARGE_DRAW
+from parity.derive.limits import LARGE_DRAW, STORED_DRAWS
 
 from .sides import Side
 from .tape import Array
@@ -53,6 +54,10 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array, n
         out *= 0.3
 
 
+def _dtype(like: Array) -> np.dtype[Any]:
+    return np.dtype(np.float64 if like.size < LARGE_DRAW else np.float32)
+
+
 class Drawn(Mapping[str, Array]):
     """Random values for every parameter, of the same spread as those of draw(), drawn when read: bounds memory.
 
@@ -77,12 +82,26 @@ class Drawn(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         like = self._of.parameters[name]
-        out = np.empty(like.shape, np.float64 if like.size < LARGE_DRAW else np.float32)
+        out = np.empty(like.shape, _dtype(like))
         rng = np.random.default_rng((self._seed, self._places[name]))
         _draw(rng, like, self._of.output_axis, out, normal=False)
         if out.ndim >= 2 and self._factor != 1:
             out *= self._factor
         return out
+
+
+def drawn(side: Side, seed: int, factor: float = 1.0) -> Mapping[str, Array]:
+    """Return the values of Drawn: those of a large model are drawn anew whenever they are read, others once.
+
+    The latter are read-only, so that no run changes those of the next one.
+    """
+    values = Drawn(side, seed, factor)
+    if sum(array.size * _dtype(array).itemsize for array in side.parameters.values()) >= STORED_DRAWS:
+        return values
+    stored = dict(values)
+    for array in stored.values():
+        array.flags.writeable = False
+    return stored
 
 
 class Altered(Mapping[str, Array]):
