@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,14 +19,15 @@ from .test_kinds_matching import Net, linear
 HEADS, WIDTH = 4, 16
 
 
-def rotated(x: Any, pairs: bool, part: int = 1) -> Any:
+def rotated(x: Any, pairs: bool, part: int | Fraction = 1) -> Any:
     """Rotate each half of a head's channels with the other half, or each even channel with the next one.
 
     Args:
-      part: 4 to rotate the first quarter of the channels alone.
+      part: 4 to rotate the first quarter of the channels alone, 5/2 for two fifths.
     """
     if part > 1:
-        turned, rest = x.split([x.shape[-1] // part, x.shape[-1] - x.shape[-1] // part], -1)
+        count = x.shape[-1] // part
+        turned, rest = x.split([count, x.shape[-1] - count], -1)
         return torch.cat([rotated(turned, pairs), rest], -1)
     half = x.shape[-1] // 2
     angles = torch.arange(x.shape[-2]).double()[:, None] / 10.0 ** torch.arange(half)
@@ -244,7 +246,7 @@ def test_one_query_head_for_each_of_keys_does_not_show_which_of_them_share_keys(
     assert not parity.derive(other, other, (images(2, 5, WIDTH),)).unseen_orders
 
 
-def partial(form: str, pairs: bool, part: int, heads: int = 3, d: int = 16) -> Net:
+def partial(form: str, pairs: bool, part: int | Fraction, heads: int = 3, d: int = 16) -> Net:
     """An attention whose rotary positions turn a part of each head, as in GPT-NeoX.
 
     Args:
@@ -273,6 +275,9 @@ def partial(form: str, pairs: bool, part: int, heads: int = 3, d: int = 16) -> N
     return Net(attend, o=linear(width, width), **parts)
 
 
+TWO_FIFTHS = Fraction(5, 2)  # of the channels of a head, as in Phi-2
+
+
 @pytest.mark.parametrize(
     ("left", "right", "part", "line"),
     [
@@ -282,16 +287,23 @@ def partial(form: str, pairs: bool, part: int, heads: int = 3, d: int = 16) -> N
         ("heads three", "heads three", 2, "qkv.weight: (h 1[2:-3] r=2 a) i <-> qkv.weight: (h 1[2:-3] a r) i"),
         ("split", "axes", 2, "q.weight: (h 1[:-1] r=2 a) i <-> q: i h (1[:-1] a r)"),
         ("split", "split", 2, "q.weight: (h 1[:-1] r=2 a) i <-> q.weight: (h 1[:-1] a r) i"),
+        ("three heads", "heads three", 2, "qkv.weight: (1[1:-1] h 1[:-1] r=2 a) i <-> qkv.weight: (h 1[2:-3] a r) i"),
+        ("three heads", "split", TWO_FIFTHS, "qkv.weight: (1[1:-1] h e[:-3] b a) i <-> k.weight: (h b=2[:-3] a e=2) i"),
+        ("split", "heads three", TWO_FIFTHS, "k.weight: (h b=2[:-3] e=2 a) i <-> qkv.weight: (h e[5:-8] a b) i"),
+        ("heads three", "three heads", TWO_FIFTHS, "qkv.weight: (h 1[2:] a4) i <-> qkv.weight: (1[2:] h a4) i"),
     ],
 )
-def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(left: str, right: str, part: int, line: str):
-    models = partial(left, False, part), partial(right, True, part)
-    found = parity.derive(*models, (images(2, 5, 48),))
+def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(
+    left: str, right: str, part: int | Fraction, line: str
+):
+    d, blocks = (20, 5) if part == TWO_FIFTHS else (16, int(part))
+    models = partial(left, False, part, d=d), partial(right, True, part, d=d)
+    found = parity.derive(*models, (images(2, 5, 3 * d),))
     text = found.table.print()
     assert found.proven and not found.table.orders and line in text, str(found)
-    share = f"1 of {part * 3 if left == right == 'heads three' else part} parts of each head"
+    share = f"1 of {blocks * 3 if left == right == 'heads three' else blocks} parts of each head"
     assert found.to_dict()["by_chance"] == [share] and f"not checked: {share}: nothing shows" in text
     assert "=3[" not in "".join(line for line in text.splitlines() if line.startswith("#"))  # no number of the code
-    if part == 2:  # a quarter of 16 channels are two pairs, which are halves too: their lengths stay open
-        larger = partial(left, False, part, 4, 24), partial(right, True, part, 4, 24)
-        assert found.unchecked == ["h"] * (right != "axes") and fits(found.table, *larger, 96, h=4)
+    if part != 4:  # a quarter of 16 channels are two pairs, which are halves too: their lengths stay open
+        larger = partial(left, False, part, 4, 3 * d // 2), partial(right, True, part, 4, 3 * d // 2)
+        assert found.unchecked in ([], ["h"]) and fits(found.table, *larger, 6 * d, h=4)

@@ -5,6 +5,7 @@ So are blocks of each head of which rotary positions turn one: (h 1[:-1] r=2 p) 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,13 +21,20 @@ from .related import Atom, Axes, relate
 from .rows import Row
 
 MAX_BLOCKS = 4
-MAX_OF_HEADS = 12  # blocks of each head: a quarter of the channels of a query, a key and a value
+MAX_OF_HEADS = 15  # blocks of each head: a fifth of the channels of a query, a key and a value
+MAX_WHOLES = 3  # queries, keys and values
 PAIR = 2  # channels that rotary positions turn
 
 
 class Cut(NamedTuple):
-    """How an axis is cut: each of some groups, such as heads, into blocks. Args: blocks: in each. size: of one."""
+    """How an axis is cut: each of some groups, such as heads, into blocks.
 
+    Args:
+      wholes: parts of the axis, each of which has all groups, such as queries, keys and values; 1 for none.
+      groups: in each part. blocks: in each group. size: of a block.
+    """
+
+    wholes: int
     groups: int
     blocks: int
     size: int
@@ -36,17 +44,19 @@ class Run(NamedTuple):
     """Blocks that stand side by side in each group of an axis.
 
     Args:
-      axis: the one. cut: how the axis is cut. start, blocks: the first one, and how many they are.
+      axis: the one. cut: how the axis is cut. whole: the number of the part.
+      start, blocks: the first one, and how many they are.
     """
 
     axis: int
     cut: Cut
+    whole: int
     start: int
     blocks: int
 
     @property
     def is_one(self) -> bool:
-        """Tell whether they are one of several equal parts of each group, or all of it."""
+        """Tell whether they are one of several equal pieces of each group, or all of it."""
         return self.start % self.blocks == self.cut.blocks % self.blocks == 0
 
     def text(self, dims: Sequence[list[Atom]], is_one: bool, states: bool) -> str:
@@ -59,23 +69,31 @@ class Run(NamedTuple):
         texts = [composed(atoms, signs=states) for atoms in dims]
         groups, inner = ([composed([atom], signs=states) for atom in dims[self.axis + k]] for k in (0, 1))
         unit = self.blocks if is_one else 1
-        before, after = self.start // unit, (self.cut.blocks - self.start - self.blocks) // unit
-        range_ = f"[{before or ''}:{-after if after else ''}]" if before or after else ""
+        range_ = _range(self.start // unit, (self.cut.blocks - self.start - self.blocks) // unit)
         if is_one:
             inner = [f"1{range_}" * bool(range_), *inner]
         else:
             inner[0] += range_
-        pieces = [piece for piece in (*groups, *inner) if piece]
+        whole = _range(self.whole, self.cut.wholes - self.whole - 1)
+        pieces = [piece for piece in (f"1{whole}" * bool(whole), *groups, *inner) if piece]
         texts[self.axis : self.axis + 2] = [
             f"({' '.join(pieces)})" if len(pieces) > 1 else pieces[0] if pieces else "1"
         ]
         return " ".join(texts)
 
 
+def _range(before: int, after: int) -> str:
+    """Write a range of blocks by how many there are before and after it; "" for all of them."""
+    return f"[{before or ''}:{-after if after else ''}]" if before or after else ""
+
+
 def apart(of: Target) -> list[Row] | None:
     """Write `a: (1[:-2] h d r) c <-> target: (1[:-2] h r d) c`, and a line for each other block of the axis."""
     for axis, length in enumerate(of.numbers.shape):
-        for cut in _cuts(np.moveaxis(of.numbers, axis, -1).reshape(-1, length)[0]):
+        line = np.moveaxis(of.numbers, axis, -1).reshape(-1, length)[0]
+        if len(of.parts) == 1 and len(np.unique(np.diff(line))) == 1:  # it is in order
+            continue
+        for cut in _cuts(line):
             before = dict(of.names.lengths)
             if found := _rows(of, axis, cut):
                 cuts = [cut, *(own.cut for _, own in found)]
@@ -89,33 +107,38 @@ def apart(of: Target) -> list[Row] | None:
 
 def _cuts(line: Array) -> Iterator[Cut]:
     """Yield the ways to cut an axis into blocks that are alike in all groups. Args: line: the elements along it."""
-    for count in range(2, MAX_OF_HEADS + 1):
-        for groups in (n for n in range(1, len(line) // count) if len(line) % (n * count) == 0):
-            inside = line.reshape(groups, count, -1)
-            alike = (inside - inside[..., :1] == (inside - inside[..., :1])[:1]).all()
-            if alike and (groups > 1 or count <= MAX_BLOCKS):
-                yield Cut(groups, count, inside.shape[-1])
+    for wholes, count in itertools.product(range(1, MAX_WHOLES + 1), range(2, MAX_OF_HEADS + 1)):
+        each = len(line) // wholes
+        for groups in (n for n in range(1, each // count) if len(line) % (wholes * n * count) == 0):
+            inside = line.reshape(wholes, groups, count, -1)
+            alike = (inside - inside[..., :1] == (inside - inside[..., :1])[:, :1]).all()
+            size = inside.shape[-1]
+            if alike and (size > 1 if groups > 1 else count <= MAX_BLOCKS and wholes == 1):
+                yield Cut(wholes, groups, count, size)
 
 
 def _rows(of: Target, axis: int, cut: Cut) -> list[tuple[Row, Run]] | None:
     """Return the line of each run of blocks, and the blocks of the source; None where one is no block of a source."""
-    found, start = list[tuple[Row, Run]](), 0
-    while start < cut.blocks:
-        runs = (Run(axis, cut, start, n) for n in range(cut.blocks - start, 0, -1) if n < cut.blocks)
-        row = next(filter(None, (_row(of, run) for run in runs)), None)
-        if row is None:
-            return None
-        found.append(row)
-        start += row[1].blocks
+    found, most = list[tuple[Row, Run]](), cut.blocks - (cut.wholes == 1)
+    for whole in range(cut.wholes):
+        start = 0
+        while start < cut.blocks:
+            runs = (Run(axis, cut, whole, start, n) for n in range(min(most, cut.blocks - start), 0, -1))
+            row = next(filter(None, (_row(of, run) for run in runs)), None)
+            if row is None:
+                return None
+            found.append(row)
+            start += row[1].blocks
     return found
 
 
 def _row(of: Target, run: Run) -> tuple[Row, Run] | None:
     """Write the line of blocks of the target, which are blocks of one axis of a source; None where they are not."""
-    axis, cut, start, count = run
+    axis, cut, whole, start, count = run
     shape = of.numbers.shape
-    split = of.numbers.reshape(*shape[:axis], *cut, *shape[axis + 1 :]).take(range(start, start + count), axis + 1)
-    part = split.reshape(*shape[:axis], cut.groups, count * cut.size, *shape[axis + 1 :])
+    split = of.numbers.reshape(*shape[:axis], *cut, *shape[axis + 1 :]).take(whole, axis)
+    part = split.take(range(start, start + count), axis + 1)
+    part = part.reshape(*shape[:axis], cut.groups, count * cut.size, *shape[axis + 1 :])
     names = of.sources.owners(part)
     if len(names) != 1:
         return None
@@ -124,28 +147,44 @@ def _row(of: Target, run: Run) -> tuple[Row, Run] | None:
         if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
             continue
         inner = axes.source[own.axis + 1], axes.target[axis + 1]
-        if count > 1 and not (len(inner[1]) == 1 and inner[0] == inner[1]):  # another order is that of one block
-            continue
         is_one = run.is_one and own.is_one
-        if not is_one:
-            inner[0][:] = inner[1][:] = (
-                Atom(count, own.axis, cut.size, stated=True),
-                replace(inner[1][0], length=cut.size),
-            )
+        if not is_one and not _led_by(count, *inner):
+            continue
         _name(of, axes, own, run)
         left, right = own.text(axes.source, is_one, True), run.text(axes.target, is_one, False)
         return Row(((escaped(names[0]), left),), ((escaped(of.name), right),)), own
     return None
 
 
+def _led_by(count: int, source: list[Atom], target: list[Atom]) -> bool:
+    """Cut the outermost piece of each side so that its steps are the blocks; tell whether the pieces allow it.
+
+    Of five blocks, rotary positions turn two: halves on one side, r=2[:-3], and blocks of pairs on the other, b=2[:-3].
+    """
+    outermost = {id(atoms[0]): atoms[0] for atoms in (source, target) if atoms}
+    both = {*map(id, source)} & {*map(id, target)}
+    if not outermost or not outermost.keys() <= both or any(atom.length % count for atom in outermost.values()):
+        return False
+    for atom in outermost.values():
+        size = atom.length // count
+        pieces = [replace(atom, length=count, inner=atom.inner * size, stated=True), replace(atom, length=size)]
+        for atoms in (source, target):
+            at = next(k for k, some in enumerate(atoms) if some is atom)
+            atoms[at : at + 1] = pieces if size > 1 else pieces[:1]
+    return True
+
+
 def _name(of: Target, axes: Axes, own: Run, run: Run) -> None:
     """Name all pieces; state the length of the only pair in a block of heads: rotary positions turn two channels."""
-    taken, heads, inner = set[str](), axes.target[run.axis] or axes.source[own.axis], axes.target[run.axis + 1]
-    if not heads and len(inner) == 3 and inner[0] is axes.source[own.axis + 1][0]:
+    taken, heads = set[str](), axes.target[run.axis] or axes.source[own.axis]
+    inner, others = (
+        [a for a in atoms if not a.stated] for atoms in (axes.target[run.axis + 1], axes.source[own.axis + 1])
+    )
+    if not heads and len(inner) == 3 and inner[0] is others[0]:
         heads, inner = inner[:1], inner[1:]
     if len(heads) == 1:
         of.names.give(heads[0], "h", taken, 2)
-    if heads and len(inner) > 1 and not inner[0].stated:
+    if heads and len(inner) > 1:
         pairs = [atom for atom in inner if atom.length == PAIR]
         for atom, letter in zip(inner, SPARE, strict=False):
             atom.stated = pairs == [atom]
@@ -164,12 +203,18 @@ def _blocks(part: Array, shape: tuple[int, ...], run: Run) -> Iterator[tuple[Run
       part: the places of blocks of the target. shape: of the source; that of the blocks has groups and blocks as axes.
     """
     places, (size, count) = np.unravel_index(part.astype(np.int64), shape), (run.cut.size, run.blocks)
-    for axis, length in enumerate(shape):
-        for groups in (n for n in dict.fromkeys((1, run.cut.groups, *part.shape)) if length % (n * size) == 0):
-            group, inside = np.divmod(places[axis], length // groups)
+    for (axis, length), wholes in itertools.product(enumerate(shape), range(1, MAX_WHOLES + 1)):
+        whole, at = np.divmod(places[axis], max(length // wholes, 1))
+        if length % wholes or whole.min() != whole.max():
+            continue
+        for groups in dict.fromkeys((1, run.cut.groups, *part.shape)):
+            if length % (wholes * groups * size):
+                continue
+            group, inside = np.divmod(at, length // wholes // groups)
             start = int(inside.min())
             if start % size == 0 and inside.max() < start + count * size:
                 less = (*shape[:axis], groups, count * size, *shape[axis + 1 :])
-                own = Run(axis, Cut(groups, length // groups // size, size), start // size, count)
+                cut = Cut(wholes, groups, length // wholes // groups // size, size)
                 moved = (*places[:axis], group, inside - start, *places[axis + 1 :])
+                own = Run(axis, cut, int(whole.min()), start // size, count)
                 yield own, np.ravel_multi_index(moved, less), less
