@@ -16,7 +16,7 @@ from typing import Any
 import specs
 from specs import config as configs
 from specs.checking.asked import arrays_of
-from specs.dialects import UNUSED, Rule, applied, bind, extras, place, readable, rules, shapes, written
+from specs.dialects import UNUSED, Rule, applied, beside, bind, place, readable, rules, shapes, written
 from specs.layer import Parameter, parameters
 from specs.notation.axes import names, shape_of
 from specs.notation.paths import BLOCK, fill, match, normal, pattern
@@ -94,7 +94,7 @@ def _doubles(architecture: str, dialect: Dialect, by_lines: bool) -> Iterator[st
         try:
             named = [p for p in parameters(list(spec.layers(config))) if not by_lines or applied(p, dialect)]
             every = [(_origin(p, dialect), place(p, dialect, config)) for p in named]
-            every += [("extras", one) for one in extras(dialect, config)]
+            every += [("extras or computed", one) for one in beside(dialect, config)]
         except (ValueError, LookupError, AttributeError) as error:
             yield f"tiny {twin!r}: {error}"
             continue

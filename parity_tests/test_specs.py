@@ -91,7 +91,7 @@ def test_fields_that_are_collections_are_checked_inside():
     assert told(norms={"eps": "widht", "momentum": 0.5}) == ["norms: unknown name 'widht', did you mean 'width'?"]
     assert told(activations={"ReLU": {"act": "relu"}})[0].startswith("activations: unknown name 'act'")
     assert told(dialects={"a": "flax"})[0].startswith("dialects is {'a': 'flax'}, not a mapping")
-    assert told(dialects={"a": Dialect("torch", 3, ["width"], ("width",), ("lm_head",), None, 1, {"A": ()})}) == [
+    assert told(dialects={"a": Dialect("torch", 3, ["width"], ("width",), ("lm_head",), None, 1, {"A": ()}, {})}) == [
         "dialect 'a': table is 3, not a text",
         "dialect 'a': conventions is ['width'], not a mapping, {Config field: value}",
         "dialect 'a': requires is ('width',), not a mapping, {Config field: value}",
@@ -99,6 +99,7 @@ def test_fields_that_are_collections_are_checked_inside():
         "dialect 'a': suffix is None, not a text",
         "dialect 'a': about is 1, not a text",
         "dialect 'a': preprocessing is {'A': ()}, not a mapping of variants to tuples of Preprocessing",
+        "dialect 'a': computed is {}, not a function of the Config",
     ]
     assert told(config=dict)[0].startswith("config is <class 'dict'>, not a frozen dataclass with fields")
     Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
@@ -190,6 +191,20 @@ def test_extras_are_checked_as_layers_are():
         spec = Spec(**infer, dialects={"mine": Dialect("torch", extras=extras)})
         (fault,) = [fault for fault in faults(spec) if "extras" in fault]
         assert f"dialect 'mine', {problem}" in fault
+
+
+def test_what_code_computes_is_checked():
+    for computed, problem in (
+        (lambda c: [("index", np.arange(3))], "computed: returned a list, not a mapping of paths to numpy arrays"),
+        (lambda c: {"index": [1, 2]}, "computed 'index': is no numpy array of numbers"),
+        (lambda c: {"index": np.array("x")}, "computed 'index': is no numpy array of numbers"),
+        (lambda c: {"a index": np.arange(3)}, "computed: 'a index': a path is names and numbers joined by dots"),
+        (lambda c: c.depth, "computed: line "),
+    ):
+        infer = {**GOOD, "infer": lambda sizes: {"width": 3, "channels": 3, "classes": 2}}
+        spec = Spec(**infer, dialects={"mine": Dialect("torch", computed=computed)})
+        (fault,) = [fault for fault in faults(spec) if "computed" in fault]
+        assert "dialect 'mine'" in fault and problem in fault
 
 
 @pytest.mark.parametrize("architecture", specs.names())

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from convert.dialect_faults import check_dialects
 from convert.errors import ConvertError
 from convert.reading import recognise
 from specs.dialects import place, shapes
-from specs.layer import batch_norm, dense, norm, parameters
+from specs.dialects import table as table_between
+from specs.layer import array, batch_norm, dense, norm, parameters
 from specs.spec import Dialect
 
 from .conftest import needs
@@ -191,6 +193,46 @@ def test_extras_may_have_the_sizes_of_the_config(mixer, run, tmp_path):
     arrays, path = mixer("head <-> fc", lambda arrays: arrays | {"spare.weight": np.ones((2, 2), "f4")}, extras=spare)
     code, said, err = run("mine2torch", path, "-o", tmp_path / "y.safetensors")
     assert (code, f"spare.weight has shape [2, 2], expected [{width}, 2]" in err) == (1, True), err
+
+
+def places(config):
+    """Return what the code of a dialect computes."""
+    index, scale = np.arange(config.width * 2).reshape(-1, 2).T, 1 / np.arange(1, 4)
+    return {"index": index, "scale": scale.astype("f4")}
+
+
+def test_what_the_code_of_a_dialect_computes_is_compared_and_written(mixer, run, tmp_path):
+    """Of floats up to rounding, in which libraries differ; an optimizer never trains them."""
+    plain, _ = mixer("head <-> fc", computed=places)
+    own = {n: np.ascontiguousarray(v) for n, v in places(SimpleNamespace(width=plain["norm.weight"].size)).items()}
+    rounded = {**own, "scale": np.nextafter(own["scale"], np.float32(2))}
+    for stored in ({}, own, rounded):
+        _, path = mixer("head <-> fc", lambda arrays, stored=stored: arrays | stored, computed=places)
+        code, said, err = run("mine2mine", path, "-o", tmp_path / "x.safetensors", "--force")
+        assert (code, "batch counter" in said + err) == (0, False), err
+        written = load_file(tmp_path / "x.safetensors")
+        assert written.keys() - plain.keys() == own.keys()
+        assert all(np.array_equal(written[name], own[name]) and written[name].dtype == own[name].dtype for name in own)
+    for name, element in (("index", 1), ("scale", 1e-4)):
+        other = {**own, name: own[name] + np.asarray(element, own[name].dtype)}
+        _, path = mixer("head <-> fc", lambda arrays, other=other: arrays | other, computed=places)
+        for command in ("mine2torch", "diff"):
+            target = [path] if command == "diff" else ["-o", tmp_path / "y.safetensors"]
+            code, _, err = run(command, path, *target)
+            problem = f"{name} is not what its dialect mine computes of this configuration: {own[name].size} of "
+            assert (code, problem in err) == (1, True), err
+        assert not (tmp_path / "y.safetensors").exists()
+    spec, (config, *_) = specs.get("mlp_mixer"), specs.get("mlp_mixer").tiny.values()
+    there, back = (table_between(spec, *sides, config) for sides in (("torch", "mine"), ("mine", "torch")))
+    assert "drop <- index" in str(there) and "index -> drop" in str(back)
+    assert {str(line) for line in there.reverse().lines} == {str(line) for line in back.lines}
+
+
+def test_integers_are_no_extras(mixer, run, tmp_path):
+    _, path = mixer("head <-> fc", lambda arrays: arrays | {"spare": np.arange(3)}, extras=(array("spare", n=3),))
+    code, _, err = run("mine2torch", path, "-o", tmp_path / "y.safetensors")
+    problem = "spare has dtype int64, and extras are never used, so that zeros are written: state it in the dialect's"
+    assert (code, problem in err) == (1, True), err
 
 
 def test_a_dialect_has_a_suffix_that_is_written(dialect):

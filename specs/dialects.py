@@ -317,9 +317,29 @@ def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes
 
 
 def extras(dialect: Dialect | None, config: Any) -> list[Stored]:
-    """Return the arrays that only a dialect's files hold."""
-    plainly = Dialect(dialect.framework) if dialect else None
-    layers = dialect.unused(config) if dialect else ()
+    """Return the arrays that only a dialect's files hold, and the network never uses."""
+    return _placed(dialect, dialect.unused(config)) if dialect else []
+
+
+def computed(dialect: Dialect | None, config: Any) -> list[tuple[Stored, Any]]:
+    """Return the arrays that a dialect's code computes from a Config and stores, each with its values."""
+    if dialect is None or dialect.computed is None:
+        return []
+    values = dialect.computed(config)
+    return [
+        (stored, array)
+        for path, array in values.items()
+        for stored in _placed(dialect, [Layer(path, "array", {f"d{k}": n for k, n in enumerate(array.shape)})])
+    ]
+
+
+def beside(dialect: Dialect | None, config: Any) -> list[Stored]:
+    """Return the arrays of a dialect's files that are none of the model's: extras, and what its code computes."""
+    return [*extras(dialect, config), *(stored for stored, _ in computed(dialect, config))]
+
+
+def _placed(dialect: Dialect, layers: Iterable[Layer]) -> list[Stored]:
+    plainly = Dialect(dialect.framework)
     every = (place(parameter, plainly) for layer in layers for parameter in layer.parameters())
     return [one for one in every if one is not None]
 
@@ -331,11 +351,11 @@ def shapes(layers: Iterable[Layer], dialect: Dialect, config: Any = None) -> dic
     return {name: one.shape for one in stored for name in one.names.values()}
 
 
-def bind(source: Stored | None, target: Stored | None, constant: Constant, number: int) -> Env | None:
+def bind(source: Stored | None, target: Stored | None, constant: Constant | None, number: int) -> Env | None:
     """Return the line between two ways to store one array, with its names and lengths; None if neither side stores it.
 
     Args:
-      constant: what the target stores if the source stores nothing.
+      constant: what the target stores if the source stores nothing; None: what no line says, so that it drops it.
     Raises: ValueError where the two split one axis in two ways.
     """
     if source is not None and target is not None:
@@ -343,6 +363,9 @@ def bind(source: Stored | None, target: Stored | None, constant: Constant, numbe
     if source is not None:
         dropped = Side(tuple(array._replace(axes=None) for array in source.side.arrays))
         return Env(Line(dropped, Side(), "->", number), (), [one.names for one in source.alternatives], {})
+    if target is not None and constant is None:
+        dropped = Side(tuple(array._replace(axes=None) for array in target.side.arrays))
+        return Env(Line(Side(), dropped, "<-", number), (), [], {})
     if target is not None:
         measured = [(array, _measured(array.axes or (), target.sizes, every=True)) for array in target.side.arrays]
         made = Side(tuple(array._replace(axes=axes) for array, axes in measured), constant=constant)
@@ -362,14 +385,15 @@ def table(spec: Spec, source: str, target: str, config: Any) -> Table:
     """Build the Table from one dialect of an architecture to another, for one Config; "hub" is our own names."""
     dialects = {HUB: None, **PORTS, **spec.dialects}
     own, other = dialects[source], dialects[target]
-    every: list[tuple[Stored | None, Stored | None, Constant]] = [
+    every: list[tuple[Stored | None, Stored | None, Constant | None]] = [
         (place(parameter, own, config), place(parameter, other, config), UNCOUNTED)
         for parameter in parameters(list(spec.layers(config)))
     ]
     if source == target:
-        every += [(one, one, UNUSED) for one in extras(own, config)]
+        every += [(one, one, UNUSED) for one in beside(own, config)]
     else:
-        every += [(one, None, UNUSED) for one in extras(own, config)]
+        every += [(one, None, UNUSED) for one in beside(own, config)]
         every += [(None, one, UNUSED) for one in extras(other, config)]
+        every += [(None, one, None) for one, _ in computed(other, config)]
     bound = (bind(*pair, number) for number, pair in enumerate(every, 1))
     return Table(tuple(env.line for env in bound if env is not None), (source, target), name=f"{source}2{target}")

@@ -31,6 +31,8 @@ class Dialect(NamedTuple):
       about: one line for `routes`.
       preprocessing: {variant: what its published checkpoints were evaluated with}, "" for all other variants. Where
         several differ, the usual one comes first, and the fields in which they differ are assumed of a file.
+      computed: a function of the Config that returns {path there: numpy array}, the arrays that its code computes and
+        stores, such as the index of relative positions. A file's are compared with them, and a target gets them.
     """
 
     framework: str
@@ -41,6 +43,7 @@ class Dialect(NamedTuple):
     suffix: str = ""
     about: str = ""
     preprocessing: Mapping[str, tuple[Preprocessing, ...]] = MappingProxyType({})
+    computed: Callable[[Any], Mapping[str, Any]] | None = None
 
     def unused(self, config: Any) -> Iterable[Layer]:
         """Return the layers of `extras` for a Config."""
@@ -272,6 +275,7 @@ FITS_OF_DIALECTS = {
         ),
         "a mapping of variants to tuples of Preprocessing",
     ),
+    "computed": Fit(lambda value: value is None or callable(value), "a function of the Config"),
 }
 
 

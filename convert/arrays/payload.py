@@ -16,7 +16,8 @@ from specs.applied.arrays import take, unequal
 from specs.applied.layout import Equal
 from specs.applied.moves import Fill, Move, Select
 
-from .steps import ConstantFilling, Copied, Promise, Step, Steps, Sum
+from .dtypes import FLOATS
+from .steps import Computed, ConstantFilling, Copied, Promise, Step, Steps, Sum
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
 BLOCK = 256
 LINE = 128  # bytes between rows
+ROUNDED = 8  # roundings of the largest element by which libraries may compute sines and powers otherwise
 
 
 class Scratch:
@@ -86,6 +88,9 @@ def chunks(
     if isinstance(filling, ConstantFilling):
         yield from _constant(filling, tensor)
         return
+    if isinstance(filling, Computed):
+        yield filling.values.tobytes()
+        return
     if isinstance(filling, Copied):
         yield from filling.reader.pieces(filling.name)
         return
@@ -140,6 +145,9 @@ def check_steps(plan: Steps) -> None:
     from .casting import decoded
 
     for promise in plan.checks:
+        if promise.computed is not None:
+            _check_computed(plan, promise)
+            continue
         dtype = plan.sources[promise.name].dtype
         strips = _permuted(plan, promise.parts, Scratch())
         others: Any = _permuted(plan, promise.others, Scratch()) if promise.others else itertools.repeat(None)
@@ -149,6 +157,24 @@ def check_steps(plan: Steps) -> None:
             same = (values == wanted) | ((values != values) & (wanted != wanted))
             if not np.all(same):
                 raise ConvertError(f"{plan.reader.path}: {_broken(promise)}")
+
+
+def _check_computed(plan: Steps, promise: Promise) -> None:
+    """Compare an array of the source with what its dialect's code computes. Raises: ConvertError where it is not."""
+    import numpy as np
+
+    from .casting import decoded
+
+    tensor = plan.sources[promise.name]
+    values = decoded(plan.reader.read(tensor.name), tensor.dtype)
+    wanted = promise.computed.reshape(-1)
+    differ = values != wanted
+    if tensor.dtype in FLOATS:
+        eps = 2.0**-7 if tensor.dtype == "bfloat16" else float(np.finfo(tensor.dtype).eps)
+        differ = ~(np.abs(values - wanted) <= ROUNDED * eps * np.abs(wanted).max(initial=0))
+    if differ.any():
+        what = f"{promise.name} is not what {promise.where} computes of this configuration"
+        raise ConvertError(f"{plan.reader.path}: {what}: {differ.sum():,} of {differ.size:,} elements differ")
 
 
 def _stored(value: float, dtype: str) -> float:

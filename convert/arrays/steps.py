@@ -28,11 +28,18 @@ class Copied(NamedTuple):
     name: str
 
 
+class Computed(NamedTuple):
+    """A target array whose values the code of its dialect computes, as the page states them: a numpy array."""
+
+    values: Any
+
+
 class Promise(NamedTuple):
     """Values of the source that have to be equal to others, or to a constant, before anything is written.
 
     Args:
       where: who says so. remedy: where they differ, "" without one.
+      computed: a numpy array that they are instead, but for the rounding of their dtype; None for none.
     """
 
     name: str
@@ -42,9 +49,10 @@ class Promise(NamedTuple):
     value: float
     where: str
     remedy: str = ""
+    computed: Any = None
 
 
-Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum | Copied
+Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum | Copied | Computed
 Step = tuple[Tensor, Filling]  # a target tensor and what fills it
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from convert.arrays.steps import ConstantFilling, Copied, Filling, Steps, Sum, sources_of
+from convert.arrays.steps import Computed, ConstantFilling, Copied, Filling, Steps, Sum, sources_of
 from convert.folding import SHOWN, fold, summarised
 from convert.terminal import table
 from specs.applied.moves import Move
@@ -31,6 +31,8 @@ def described(plan: Steps) -> Iterator[dict[str, Any]]:
 def _how(filling: Filling) -> str:
     if isinstance(filling, ConstantFilling):
         return f"constant {filling.value}"
+    if isinstance(filling, Computed):
+        return "computed from the configuration"
     if isinstance(filling, Copied):
         return f"copied from {os.path.basename(filling.reader.path)}"
     if isinstance(filling, Sum):

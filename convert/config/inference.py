@@ -15,7 +15,7 @@ from convert.files.skipped import Skipped
 from convert.reading.readings import Reading
 from convert.reading.recognise import dialects, for_own_models, lines
 from specs import config as configs
-from specs.dialects import Stored, extras, place
+from specs.dialects import Stored, beside, place
 from specs.kinds import BUFFERS
 from specs.layer import Parameter, Sizes, parameters
 from specs.notation.paths import fill, match
@@ -97,7 +97,7 @@ def headless(none: Collection[str]) -> str:
 def unmatched(reading: Reading, config: Any) -> tuple[list[str], list[str]]:
     """Return the names that a dialect gives the arrays of a Config and a file lacks, and the file's other names."""
     own, tensors = dialects(reading.architecture)[reading.dialect], reading.tensors
-    missing, used = list[str](), {name for one in extras(own, config) for name in one.names.values()}
+    missing, used = list[str](), {name for one in beside(own, config) for name in one.names.values()}
     for parameter, stored in _stored(reading, config):
         ties = [list(one.names.values()) for one in stored.alternatives]
         used.update(chain.from_iterable(ties))

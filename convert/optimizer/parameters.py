@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.arrays.dtypes import FLOATS
-from convert.arrays.steps import Copied, Filling, sources_of
+from convert.arrays.steps import Computed, Copied, Filling, sources_of
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from convert.plans.plan import Plan
@@ -67,12 +67,12 @@ def _known(plan: Plan) -> dict[str, bool]:
 def is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
     """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
 
-    What --like supplies is taken to be a buffer.
+    What --like supplies is taken to be a buffer, and so is what the code of a dialect computes.
 
     Raises: ConvertError where that is not known.
     """
     names = sources_of(filling)
-    if isinstance(filling, Copied):
+    if isinstance(filling, Copied | Computed):
         return False
     if names:
         kinds = {name in trained for name in names}

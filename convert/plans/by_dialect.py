@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import specs
 from convert import folding
-from convert.arrays.steps import Promise, Step, step
+from convert.arrays.counters import COUNTER
+from convert.arrays.steps import Computed, Promise, Step, step
 from convert.config.configure import Configuration
 from convert.config.inference import unmatched, without_array
 from convert.dialect_lines import placing
@@ -21,7 +22,7 @@ from convert.reading.recognise import dialects
 from convert.reading.recognise import lines as dialect_lines
 from specs import config as configs
 from specs.applied.layout import Equal, Layout
-from specs.dialects import UNUSED, Stored, bind, extras, place
+from specs.dialects import UNUSED, Stored, bind, computed, extras, place
 from specs.layer import Parameter, parameters
 from specs.notation.lines import Constant
 from specs.numbers import exact
@@ -34,7 +35,11 @@ MORE = (
     "save the weights without it, or if the network computes with it, convert by a Table ({})"
 )
 EARLIER = "a training that began in torch has its counts so far in its file there; only momentum=None uses them"
-LACKS = "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}"
+LACKS = (
+    "dialect {} may lack a line for what is unexpected: if the network computes with it, add one to the page of {}; "
+    "list what its code computes of the configuration in the dialect's `computed`, and what it never uses in `extras`"
+)
+INTEGERS = "has dtype {}, and extras are never used, so that zeros are written: state it in the dialect's `computed`"
 
 
 class Translation(NamedTuple):
@@ -52,6 +57,8 @@ class Translation(NamedTuple):
       counters: names among the sources of every batch counter.
       zeros: target tensors that the network never uses, and that the source lacks.
       absent: names of tied arrays that the source lacks, as it has another one that is equal.
+      known: arrays among the sources that the source's code computes, with their values.
+      computed: target tensors that the target's code computes, with their values.
     """
 
     table: Table
@@ -65,6 +72,8 @@ class Translation(NamedTuple):
     counters: tuple[str, ...]
     zeros: tuple[str, ...]
     absent: tuple[str, ...]
+    known: Mapping[str, Any]
+    computed: Mapping[str, Any]
 
     def layout(self) -> Layout:
         """Lay out every target tensor. Describing a file needs no layout, and so does not pay for it."""
@@ -75,21 +84,22 @@ class Translation(NamedTuple):
     def steps(self, layout: Layout) -> tuple[Step, ...]:
         """Return every target tensor and what fills it."""
         counts = frozenset(self.counters)
-        return tuple(
-            step(e, self.sources, None if counts.intersection(e.sources) else self.dtype) for e in layout.entries
-        )
+        steps = [step(e, self.sources, None if counts.intersection(e.sources) else self.dtype) for e in layout.entries]
+        computed = [(Tensor(n, v.shape, v.dtype.name), Computed(v)) for n, v in self.computed.items()]
+        return (*steps, *computed)
 
     def promises(self, layout: Layout) -> tuple[Promise, ...]:
-        """Return which arrays of the source have to be equal, as its dialect ties them."""
+        """Return which arrays of the source have to be equal, as its dialect ties or computes them."""
+        where = f"its dialect {self.table.sides[0]}"
+        computed = [Promise(n, [], "", [], 0.0, where, computed=values) for n, values in self.known.items()]
 
         def promise(check: Equal) -> Promise:
-            where = f"its dialect {self.table.sides[0]}"
             return Promise(check.name, check.parts, check.other, check.others, check.value, where)
 
-        return tuple(map(promise, layout.checks))
+        return (*map(promise, layout.checks), *computed)
 
 
-Pair = tuple[Stored | None, Stored | None, Constant]  # source, target, and what the target stores without a source
+Pair = tuple[Stored | None, Stored | None, Constant | None]  # see bind
 
 
 class Paired(NamedTuple):
@@ -134,7 +144,10 @@ def translate(
         for parameter in parameters(list(reading.spec.layers(config)))
     ]
     spare = {one.name: one for one in extras(own, config) if one.name in reading.tensors}
+    known = [(one, values) for one, values in computed(own, config) if one.name in reading.tensors]
     for one in spare.values():
+        problems.check_extra(one)
+    for one, _ in known:
         problems.check(one, counts=True)
     _check(reader.path, reading, configuration, problems, {one.name for one in arrays if not one.fits})
     pairs: list[Pair] = [(one.source, one.target, Constant(one.recorded or 0, "int64")) for one in arrays]
@@ -142,10 +155,13 @@ def translate(
     pairs += [(source, target, UNUSED) for source, target in unused]
     taken = {source.name for source, _, _ in pairs if source is not None}
     pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
+    made = computed(other, config)
+    pairs += [(one, None, None) for one, _ in known]
     counts = {one.source.name for one in arrays if one.source and one.is_counter}
     bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
+    dropped = (env for k, (one, _) in enumerate(made, len(pairs) + 1) if (env := bind(None, one, None, k)) is not None)
     return Translation(
-        Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}"),
+        Table(tuple(env.line for env in (*bound, *dropped)), (reading.dialect, dst), name=f"{reading.dialect}2{dst}"),
         bound,
         dtype,
         {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()},
@@ -156,6 +172,8 @@ def translate(
         counters=tuple(sorted(counts)),
         zeros=tuple(target.name for source, target in unused if source is None),
         absent=tuple(name for one in arrays for name in one.absent),
+        known={one.name: values for one, values in known},
+        computed={one.name: values for one, values in made},
     )
 
 
@@ -260,6 +278,13 @@ class Problems:
         absent = [name for one in source.alternatives if one not in there for name in one.names.values()]
         source = there[0]._replace(ties=tuple(one.theirs for one in there[1:]))
         return source, len(self.missing) + len(self.misfits) == problems, absent
+
+    def check_extra(self, extra: Stored) -> None:
+        """Check an array that the network never uses: of integers, it would be an index or a mask that it does use."""
+        self.check(extra, counts=True)
+        dtype = self.reading.tensors[extra.name].dtype
+        if not dtype.startswith(self.weights) and not extra.name.endswith(COUNTER):
+            self.misfits.append((extra.name, INTEGERS.format(dtype)))
 
     def _check_ties(self, tied: list[Stored]) -> None:
         tensors = self.reading.tensors

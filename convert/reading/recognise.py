@@ -14,7 +14,7 @@ from convert.dialect_lines import DialectLine, lines_of
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called, command_or_call, option
 from convert.files.base import Reader, shown
-from specs.dialects import PORTS, extras
+from specs.dialects import PORTS, beside
 from specs.kinds import nnx_name, without_collection
 from specs.notation.paths import normal
 from specs.spec import Dialect
@@ -313,10 +313,10 @@ def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
 def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
     """Map every name that a dialect's file may hold, numbers aside, to the name that the dialect's table has."""
     twins = specs.get(architecture).tiny.values()
-    unused = [one for config in twins for one in extras(dialects(architecture)[dialect], config)]
-    forms = {*lines(architecture, dialect), *(normal(one.name) for one in unused)}
-    others = {other: form for form in forms for other in _in_nnx(form)}
-    return {**others, **{form: form for form in forms}}
+    others = [one for config in twins for one in beside(dialects(architecture)[dialect], config)]
+    forms = {*lines(architecture, dialect), *(normal(one.name) for one in others)}
+    in_nnx = {other: form for form in forms for other in _in_nnx(form)}
+    return {**in_nnx, **{form: form for form in forms}}
 
 
 def _in_nnx(form: str) -> Iterator[str]:

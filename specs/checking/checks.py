@@ -18,7 +18,7 @@ from specs.layer import Layer, count, parameters
 from specs.notation.paths import normal
 from specs.numbers import exact
 from specs.raised import first_of, line_of
-from specs.spec import Spec, described
+from specs.spec import Dialect, Spec, described
 from specs.spec import __file__ as spec_file
 from specs.words import in_a_row, unknown, with_article
 
@@ -119,11 +119,32 @@ def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
     strange = [f"immaterial: {unknown(name, fields)}" for name in immaterial if name not in fields]
     yield from map(Fault, [*repeated, *_of_infer(spec, config, layers), *_of_images(spec, config), *strange])
     for name, dialect in spec.dialects.items():
-        try:
-            unused = [fault for layer in dialect.unused(config) for fault in _of_layer(layer)]
-        except Exception as error:  # of the page's own code
-            unused = [Fault(_said(spec, error))]
-        yield from (Fault(f"dialect {name!r}, extras{_named(fault)}") for fault in unused)
+        for what, check in (("extras", _of_extras), ("computed", _of_computed)):
+            try:
+                wrong = list(check(dialect, config))
+            except Exception as error:  # of the page's own code
+                wrong = [Fault(_said(spec, error))]
+            yield from (Fault(f"dialect {name!r}, {what}{_named(fault)}") for fault in wrong)
+
+
+def _of_extras(dialect: Dialect, config: Any) -> Iterator[Fault]:
+    yield from (fault for layer in dialect.unused(config) for fault in _of_layer(layer))
+
+
+def _of_computed(dialect: Dialect, config: Any) -> Iterator[Fault]:
+    if dialect.computed is None:
+        return
+    import numpy as np
+
+    values = dialect.computed(config)
+    if not isinstance(values, Mapping):
+        yield Fault(f"returned {with_article(type(values).__name__)}, not a mapping of paths to numpy arrays")
+        return
+    for path, array in values.items():
+        if not isinstance(path, str) or not PATH.fullmatch(path):
+            yield Fault(f"{path!r}: a path is names and numbers joined by dots")
+        elif not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.dtype.isnative:
+            yield Fault("is no numpy array of numbers", path)
 
 
 def _named(fault: Fault) -> str:
