@@ -316,6 +316,7 @@ def _shared(folder: str, case: Golden, page: str) -> str:
             f"{cause}\n"
             f"  - the settings of the case and the conventions of dialect {made.src!r}: {values or 'none'}\n"
             f"  - the lines of dialect {made.src!r}\n"
+            f"  - the case: logits of other weights or images, or of training mode\n"
             f"  - the network, as the page and {'all ports' if others else 'the port'} have it\n"
             f"to find the layer, compare a port with the original itself, beside the script that wrote the case "
             f"({document('own-architecture')}):\n{_comparison(case, made, page)}"

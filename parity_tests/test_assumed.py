@@ -441,7 +441,7 @@ def test_arrays_that_a_network_never_uses(seed, run, tmp_path):
     assert "set aside mixer_block_1." in err and err.count(reason) == 1, err
     assert re.search(r" and \d+ more, which inspect lists \(12 arrays of [\d,]+ elements; ", err), err
     _, _, err = run("torch2seed", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors")
-    assert "zeros, as the network never uses it and the source lacks it: mixer_block_1." in err
+    assert "zeros, as its page says that the network never uses it, and the source lacks it: mixer_block_1." in err
 
 
 def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):

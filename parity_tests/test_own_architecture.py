@@ -460,6 +460,10 @@ def test_a_size_that_the_network_cannot_take_leaves_the_rest_of_the_preprocessin
     assert code == 0 and "preprocessing: this dialect's size of images is not used: no" in err, err
     known = json.loads(run("inspect", out, "--spec", page, "--json")[1])["preprocessing"]
     assert known["crop"] == 0.875 and known.get("image") in (None, 6), known
+    code, _, err = run(
+        "original2torch", source, "-o", out, "--spec", page, "--set", "image=6", "--image", "8", "--force"
+    )
+    assert code == 2 and "image=6 is stated, by its record or --set: --set image=8 goes above it" in err, err
 
 
 def test_a_proof_names_the_port_that_alone_calls_a_module(new, run, tmp_path, monkeypatch):

@@ -89,6 +89,7 @@ def test_ports_that_miss_a_golden_case_by_the_same_are_not_sent_to_compare_each_
     assert goldens.check(case, str(page)) == 1
     printed = capsys.readouterr().out
     assert "python -m parity" not in printed and "the ports agree with each other: what they share is" in printed
+    assert "  - the case: logits of other weights or images, or of training mode\n" in printed
     assert "  - the network, as the page and all ports have it\n" in printed
     assert (
         "the settings of the case and the conventions of dialect 'original': act=gelu, norm_eps=1e-6, image=6"

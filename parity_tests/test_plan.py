@@ -32,6 +32,7 @@ def test_a_plan_is_immutable():
             with pytest.raises(FrozenInstanceError):
                 setattr(plan, name, ())
         assert isinstance(plan.steps, tuple)
+        assert repr(plan) == f"Plan({str(GOOGLE)!r}: mlp_mixer, google to torch)"
         with pytest.raises(AttributeError):
             plan.translation.moved = ()
 

@@ -169,7 +169,7 @@ def test_published_weights_are_known_and_others_assumed():
     assert official.assumed == {"mean", "std", "interpolation"}  # Google's and miil's differ
     assert official.values["crop"] == 0.875 and official.values["mean"] == 0.5
     config = spec.variants["B/16"]
-    found, _ = known("x.pth", spec, spec.dialects["timm"], "B/16", config, Record(), Known())
+    found, _ = known("x.pth", spec, spec.dialects["timm"], "B/16", config, Record(), Known(), False)
     assert found == official.all_assumed()
     small = about(TIMM)
     assert small.values == official.values and small.assumed == official.values.keys()

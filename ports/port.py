@@ -193,7 +193,8 @@ class Port(Model):
 
         if change := first_change(self._built, self.runner.structure()):
             what = f"{os.fspath(path)}: the model's modules are no longer those of its configuration: {change}"
-            raise UsageError(f"{what}: state what it is, as in ports.save(port.model, path, config=...)")
+            remedy = "state what they are, ports.save(port.model, path, config=...), or undo what no configuration has"
+            raise UsageError(f"{what}: {remedy}")
         return save(self.model, path, self.settings(), force=force, supplied=self.supplied)
 
     def check_arrays(self) -> None:

@@ -395,5 +395,7 @@ def table(spec: Spec, source: str, target: str, config: Any) -> Table:
         every += [(one, None, UNUSED) for one in beside(own, config)]
         every += [(None, one, UNUSED) for one in extras(other, config)]
         every += [(None, one, None) for one, _ in computed(other, config)]
-    bound = (bind(*pair, number) for number, pair in enumerate(every, 1))
-    return Table(tuple(env.line for env in bound if env is not None), (source, target), name=f"{source}2{target}")
+    bound = [env.line for number, pair in enumerate(every, 1) if (env := bind(*pair, number)) is not None]
+    one_way = {number for number, (first, _, constant) in enumerate(every, 1) if first is None and constant is UNUSED}
+    lines = (replace(line, arrow="<-") if line.number in one_way else line for line in bound)  # back, they are dropped
+    return Table(tuple(lines), (source, target), name=f"{source}2{target}")

@@ -178,8 +178,9 @@ def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidenc
     recorded, asked = evidence.says["record"], evidence.says["user"]
     dialect = dialects(reading.architecture)[reading.dialect]
     pixels, doubts = known_preprocessing(
-        path, spec, dialect, variant_of(reading.architecture, config), config, record, settings.preprocessing
-    )
+        path, spec, dialect, variant_of(reading.architecture, config), config, record, settings.preprocessing,
+        "image" in evidence.says["shapes"],
+    )  # fmt: skip
     suggests = _suggested(reading, evidence, settings)
     if (sized := with_size(config, pixels)) is not config:
         config, origins = sized, {**origins, "image": "user" if "image" in settings.preprocessing.values else "record"}

@@ -13,6 +13,7 @@ from convert.files.base import record_at
 from convert.records.record import DIALECT, Record
 from specs import preprocessing
 from specs.config import pair
+from specs.numbers import exact
 from specs.preprocessing import Known, Preprocessing, each, fits
 from specs.spec import Dialect, Spec
 
@@ -30,19 +31,18 @@ SCALING = frozenset(("mean", "std", "range"))  # fields that decide which number
 
 
 def known(
-    path: str, spec: Spec, dialect: Dialect, variant: str | None, config: Any, record: Record, asked: Known
+    path: str, spec: Spec, dialect: Dialect, variant: str | None, config: Any, record: Record, asked: Known, shown: bool
 ) -> tuple[Known, list[str]]:
     """Return what is known of a file's preprocessing, each source above the one before it, and remarks on it.
 
+    Args:
+      shown: whether the file's arrays show the size of the images.
     Raises: UsageError for what the user states and the network cannot take.
     """
     if problem := misfit(spec, config, asked):
         own = getattr(config, "image", None)
-        size = "x".join(map(str, pair(asked.values["image"]))) if own and "image" in asked.values else ""
-        raise UsageError(
-            f"{path}: preprocessing: {problem}",
-            [f"image={own} is stated, by its record or --set: --set image={size} goes above it"] if size else [],
-        )
+        remedy = _another_size(own, asked.values["image"], shown) if own and "image" in asked.values else ""
+        raise UsageError(f"{path}: preprocessing: {problem}", [remedy] if remedy else [])
     remarks: list[str] = []
     values = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
     if "image" in values.values and (problem := misfit(spec, config, values)):
@@ -56,6 +56,15 @@ def known(
         else:
             values = stated.above(values)
     return asked.above(values), remarks
+
+
+def _another_size(own: Any, asked: Any, shown: bool) -> str:
+    """Say how a network gets another size of images, if it can."""
+    if shown:
+        return f"the file's arrays show image={exact(own)}: a network of another size has other weights"
+    sides = pair(asked)
+    size = sides[0] if isinstance(own, int) and len({*sides}) == 1 else "x".join(map(str, sides))
+    return f"image={own} is stated, by its record or --set: --set image={size} goes above it"
 
 
 def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) -> Known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from specs.table import Table
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(AbstractContextManager["Plan"]):
     """Everything a conversion will do; `plan` builds it. A context manager that closes the source file.
 
     Args:
@@ -304,10 +305,9 @@ class Plan:
         """Report that the target's own code feeds its networks with pixels on another scale."""
         dialect = dialects(self.architecture).get(self.dst)
         theirs = published(self.reading.spec, dialect, self.variant, self.config) if dialect else Known()
-        if not conflict(self.preprocessing, theirs, self.config.channels):
-            return []
-        own = self.preprocessing.only(SCALING)
-        return [f"{self.dst}'s own code scales pixels by {theirs.only(SCALING)}; these weights need {own}"]
+        own, differ = self.preprocessing.only(SCALING), conflict(self.preprocessing, theirs, self.config.channels)
+        what = f"{self.dst}'s own code scales pixels by {theirs.only(SCALING)}; these weights need {own}"
+        return [what] if differ else []
 
     @cached_property
     def supplied(self) -> tuple[str, ...]:
@@ -324,7 +324,7 @@ class Plan:
     def filled(self) -> list[str]:
         """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""
         unused = self.translation.zeros
-        why = "zeros, as the network never uses it and the source lacks it"
+        why = "zeros, as its page says that the network never uses it, and the source lacks it"
         which = f"an extra of {self.dst}: tied arrays would be no extras"
         lines = [f"{why}: {', '.join(folding.fold(unused))} ({which})"] if unused else []
         if names := self.uncounted:
@@ -393,8 +393,8 @@ class Plan:
     def close(self) -> None:
         self.reader.close()
 
-    def __enter__(self) -> Plan:
-        return self
+    def __repr__(self) -> str:
+        return f"Plan({self.reader.path!r}: {self.architecture}, {self.src} to {self.dst or 'no target'})"
 
     def __exit__(self, *_: object) -> None:
         self.close()
