@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from .errors import ConvertError, option
 from .files import open_checkpoint
@@ -14,6 +15,7 @@ from .files.atomic import temporary_of
 from .files.sharded import KEY, PART, Index
 from .records import record as records
 
+TEXT = 1 << 16  # bytes of a text that tell what it is: comments may stand above the first line of a Table
 Removed = Callable[[str], None]  # is called with the path of each file that was removed
 
 
@@ -48,6 +50,30 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
             raise ConvertError(f"{name}: is a shard of {elsewhere[name]}, {not_replaced}")
         if name not in own:
             raise ConvertError(f"{name}: exists, and {index} does not list it, {not_replaced}")
+
+
+class Text(NamedTuple):
+    """A kind of text that a command writes.
+
+    Args:
+      begins: a regular expression for its beginning. name: what messages call it.
+    """
+
+    begins: bytes
+    name: str
+
+    def check(self, path: str) -> None:
+        """Check that a file at a target is of this kind, or empty. Raises: ConvertError for others, such as code."""
+        if not os.path.isfile(path):
+            return
+        try:
+            with open(path, "rb") as file:
+                first = file.read(TEXT)
+        except OSError as error:
+            raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
+        if first and not re.match(self.begins, first):
+            remedy = "give another name, or move it away"
+            raise ConvertError(f"{path}: is no {self.name}, so {option('force')} does not replace it: {remedy}")
 
 
 def outdated(out: str, names: list[str]) -> list[str]:

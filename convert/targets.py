@@ -138,17 +138,19 @@ def _check_files(sources: list[str], out: str, force: bool, names: list[str], re
         replacing.check(out, names, record_beside)
 
 
-def check_path(sources: Iterable[str], out: str, force: bool) -> None:
+def check_path(sources: Iterable[str], out: str, force: bool, kind: replacing.Text | None = None) -> None:
     """Check that a target may be written, before anything is read. Raises: ConvertError.
 
     Args:
-      sources: all files that are read.
+      sources: all files that are read. kind: of texts that `force` replaces; None for any file.
     """
     folder = folder_of(out)
     there = filter(os.path.exists, sources) if os.path.exists(out) else ()
     if any(os.path.samefile(source, out) for source in there):
         elsewhere = command_or_call("give another -o", "give another path")
         raise UsageError(f"{out}: is read itself, or as a part of what is read: {elsewhere}")
+    if kind:
+        kind.check(out)
     if os.path.lexists(out) and not force:
         raise Exists(out)
     if not os.access(folder, os.W_OK):

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
+from convert.replacing import Text
 from convert.targets import folder_of
 from parity.given.module_names import Listed
 from parity.results.result import Divergence, Result
+
+PAGE = Text(rb"(?i)<!doctype html>", "page (HTML)")
 
 
 def check_page(path: str) -> None:

@@ -22,7 +22,7 @@ from convert.terminal import WIDTH, columns, wants_colour
 from parity.given.several import every_target
 from parity.given.targets import Target
 from parity.judging.judge import Subject, judge
-from parity.report import Report, check_page, write_page
+from parity.report import PAGE, Report, check_page, write_page
 from parity.running.job import Job, Recordings, Run, run_here
 from parity.running.processes import Processes
 from parity.running.provenance import surroundings
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> Report:
     chosen = every_target(arguments.targets, settings, options)
     if arguments.report:
         check_page(arguments.report)
-        check_path([target.path for target in chosen if target.path], arguments.report, arguments.force)
+        check_path([target.path for target in chosen if target.path], arguments.report, arguments.force, PAGE)
     _require_two(chosen, arguments)
     _prepare(chosen, arguments)
     runs, total = itertools.count(1), len(chosen) * len(arguments.dtype) * len(arguments.frameworks)

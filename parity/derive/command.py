@@ -20,10 +20,11 @@ from convert import terminal
 from convert.errors import ConvertError, UsageError, called, printable
 from convert.files import files_of
 from convert.progress import Status
+from convert.replacing import Text
 from convert.running import dumps
 from convert.table.file import load
 from convert.targets import check_path
-from parity.report import check_page, write_page
+from parity.report import PAGE, check_page, write_page
 from specs.table import Table, TableError
 from specs.words import count, in_words
 
@@ -38,6 +39,7 @@ from .trace.call import call_of
 from .user_code import RETURN, build, parsed, side_names
 from .user_modules import Imports
 
+TABLE = Text(rb"(?:[ \t\r]*(?:#[^\n]*)?\n)*[ \t]*table\s+\d", "Table")  # comments, and its first line
 COMMAND = "command"  # the kind of a line that is a command
 
 
@@ -88,9 +90,11 @@ def _check_targets(sources: Sequence[str], out: str | None, report: str | None, 
     Args:
       sources: all files that are read.
     """
-    for path in filter(None, (out, report)):
+    for path, kind in ((out, TABLE), (report, PAGE)):
+        if path is None:
+            continue
         check_page(path)
-        check_path(sources, path, force)
+        check_path(sources, path, force, kind)
         try:  # the system does not say of each folder, as of /proc, that it takes no files
             if not os.path.exists(path):
                 tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))).close()

@@ -54,6 +54,25 @@ def test_what_is_read_is_not_written(folder: Path, option: str, name: str):
     assert Path(name).read_bytes() == before
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("option", ["out", "report"])
+def test_only_a_file_of_the_kind_that_is_written_is_replaced(folder: Path, option: str, force: bool):
+    Path("m.py").write_text("raise AssertionError\n")
+    Path("helper.py").write_text("# table 1\nWIDTH = 6\n")
+    what = {"out": "Table", "report": r"page \(HTML\)"}[option]
+    with pytest.raises(ConvertError, match=rf"^helper\.py: is no {what}, so force=True does not replace it: give "):
+        run(*SIDES, **{"out": None, "as_json": False, "force": force, option: "helper.py"})
+    assert Path("helper.py").read_text() == "# table 1\nWIDTH = 6\n"
+
+
+def test_a_table_a_page_and_an_empty_file_are_replaced(folder: Path):
+    Path("m.table").touch()
+    for text in ("", "# mine\n\n\t# of 2025\r\n", "table 1\nwrong"):
+        Path("m.table").write_text(f"{text}{Path('m.table').read_text()}" if text.startswith("#") else text)
+        assert run(*SIDES, "m.table", False, report="m.html", force=True) == 0
+        assert Path("m.table").read_text().startswith("table 1") and Path("m.html").stat().st_size > 9999
+
+
 @pytest.mark.parametrize("report", ["x", "./x", "link"])
 def test_the_table_and_the_page_are_two_files(folder: Path, report: str):
     Path("link").symlink_to("x")

@@ -138,14 +138,15 @@ def test_ranges_to_which_something_without_a_line_may_belong_are_neither_dropped
 
 def test_files_that_exist_are_replaced_only_with_force_and_nothing_is_run_before(tmp_path: Path):
     (tmp_path / "two.py").write_text("def build():\n    raise ValueError('boom')\n")
-    side, out = f"{tmp_path}/two.py:build", tmp_path / "my.table"
-    out.write_text("mine")
-    for place in ({"out": str(out)}, {"out": None, "report": str(out)}):
+    side, out, page = f"{tmp_path}/two.py:build", tmp_path / "my.table", tmp_path / "my.html"
+    out.write_text("table 1\n# mine\n")
+    page.write_text("<!doctype html>")
+    for place in ({"out": str(out)}, {"out": None, "report": str(page)}):
         with pytest.raises(ConvertError, match=r"exists already \(.*force"):
             run(side, side, as_json=False, **place)
         with pytest.raises(ConvertError, match=r"two.py:2 in build: ValueError: boom"):
             run(side, side, as_json=False, force=True, **place)
-    assert out.read_text() == "mine"
+    assert out.read_text() == "table 1\n# mine\n" and page.read_text() == "<!doctype html>"
 
 
 @pytest.mark.parametrize("other", [X[:1], np.zeros_like(X)])

@@ -232,3 +232,30 @@ def test_one_channel_that_is_cut_or_joined_does_not_show_the_order(
     back = parity.derive((right, parameters), Net(left, f=linear(*sizes)), (images(*shape),))
     assert back.proven and len(back.unseen_orders) == len(names), str(back)
     assert not parity.derive((right, parameters), (right, parameters), (images(*shape),)).unseen_orders
+
+
+REPEATED = {"interleaved": lambda z, r: z.repeat_interleave(r, 1), "tiled": lambda z, r: z.repeat(1, r, 1, 1),
+            "expanded": lambda z, r: z[:, :, None].expand(-1, -1, r, -1, -1).flatten(1, 2),
+            "expanded first": lambda z, r: z[:, None].expand(-1, r, -1, -1, -1).flatten(1, 2),
+            "by index": lambda z, r: z[:, torch.arange(r * z.shape[1]) // r]}  # fmt: skip
+
+
+def of_one_group(repeats: str) -> Net:
+    """Attention of four heads of queries, for which the code repeats one head of keys and values."""
+
+    def run(m: Any, x: Any) -> Any:
+        q, k, v = (y.unflatten(-1, (-1, 4)).transpose(1, 2) for y in (m.q(x), m.k(x), m.v(x)))
+        k, v = (REPEATED[repeats](y, q.shape[1] // y.shape[1]) for y in (k, v))
+        return m.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    return Net(run, q=linear(6, 16), k=linear(6, 4), v=linear(6, 4), out=linear(16, 6))
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "alike"),
+    [("interleaved", "tiled", False), ("interleaved", "expanded", True), ("expanded first", "tiled", True),
+     ("expanded", "expanded first", False), ("by index", "interleaved", False)],
+)  # fmt: skip
+def test_one_head_of_keys_that_is_repeated_does_not_show_which_queries_share_one(own: str, other: str, alike: bool):
+    found = parity.derive(of_one_group(own), of_one_group(other), (images(2, 5, 6),))
+    assert found.proven and found.unseen_orders == ([] if alike else ["q.weight", "q.bias", "out.weight"]), str(found)

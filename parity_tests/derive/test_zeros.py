@@ -200,3 +200,35 @@ def test_signs_of_single_numbers_tell_which_is_which():
     assert parity.derive(Gated("pq"), Gated("pq"), (images(5, 4),)).proven
     found = parity.derive(Gated("pq"), Gated("qp"), (images(5, 4),))
     assert not found.proven or "p: <-> q:" in found.table.print()
+
+
+def joined(zeros: Any, at: int) -> Net:
+    """Return layers of which the second one reads, beside the first one's results, what is made of these at a place."""
+
+    def run(m: Any, x: Any) -> Any:
+        y = m.a(x).tanh()
+        return m.b(torch.cat([y[..., :at], zeros(y), y[..., at:]], -1))
+
+    return Net(run, a=linear(), b=linear(12, 3))
+
+
+@pytest.mark.parametrize("at", [0, 3, 6])
+@pytest.mark.parametrize("zeros", [torch.zeros_like, lambda y: (-y.abs()).relu()], ids=["zeros", "relu"])
+def test_columns_that_zeros_alone_reach_are_marked(zeros: Any, at: int):
+    for pair in ((joined(zeros, 6), joined(zeros, at)), (joined(zeros, at), joined(torch.zeros_like, 6))):
+        found = parity.derive(*pair, (images(2, 5, 6),))
+        assert found.proven and found.inferred == ["b.weight"], str(found)
+        assert "\n# inferred, as no matched use reads all of it: b.weight\n" in str(found.table)
+
+
+def half_cut(m: Any, x: Any) -> Any:
+    """Read all columns of a matrix, and cut the gradient of half of them."""
+    weight = torch.cat([m.b.weight[:, :3], m.b.weight[:, 3:].detach()], 1)
+    return torch.nn.functional.linear(m.a(x).tanh(), weight, m.b.bias)
+
+
+def test_columns_that_a_relu_reaches_at_times_or_whose_gradient_is_cut_are_not_marked():
+    cut = Net(half_cut, a=linear(), b=linear(6, 3))
+    for model in (joined(lambda y: (y - 0.5).relu(), 6), cut):
+        found = parity.derive(model, model, (images(2, 6),))
+        assert found.proven and not found.inferred, str(found)

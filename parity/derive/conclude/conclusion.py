@@ -182,7 +182,7 @@ def _matching(
         return [name for name in dict.fromkeys(names) if name not in lines.reasons]
 
     doubtful = [] if certain else of_table(_doubtful(best.found.steps, explained))
-    inferred = of_table([*lines.inferred, *doubtful])
+    inferred = of_table([*lines.inferred, *(judgement.idle_elements if judgement.proven else ()), *doubtful])
     return Matching(
         table=lines.table,
         uses=marked(explained.steps, explained.places),

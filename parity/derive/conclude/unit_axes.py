@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from parity.derive.limits import LARGE_PIECE
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, tried
+from parity.derive.trace.tape import Array, Node, elements, tried
 
 RESHAPES = frozenset(["view", "unsafe_view", "reshape", "reshape_alias", "view_shape", "flatten"])
 JOINS = frozenset(["cat", "concat", "concatenate", "stack"])
 REDUCTIONS = frozenset(["mean", "sum", "amax", "amin", "logsumexp", "reduce_sum", "reduce_max", "reduce_min"])
+TILES = frozenset(["tile", "repeat"])
+EXPANSIONS = frozenset(["expand", "expand_as"])
 CUTS = frozenset(["split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "split_with_num"])
 
 
@@ -126,6 +129,35 @@ def is_reduced(program: Program, value: int) -> bool:
             return False
         value = made[0]
     return False
+
+
+def spread(program: Program, value: int) -> Iterator[tuple[int, str]]:
+    """Yield (how often, where) of each axis of length 1 that code repeats and then joins with the repeats.
+
+    It stands "outside" of them or "inside", as where they are tiled; "" where code picks each repeat by its index.
+    """
+    layouts = list[tuple[Node, int]]()
+    while (node := program.maker(value)) is not None:
+        made = [number for number in node.inputs if number in program.active]
+        if len(made) != 1 or not moves_alone(program, node, made[0]):
+            break
+        (value,) = made
+        layouts.insert(0, (node, value))
+    places = elements(program.shapes[value])
+    for node, number in layouts:
+        moved = program.laid_out(node, {number: places})
+        if moved is None or moved.size > LARGE_PIECE:
+            return
+        before, after = places.shape, moved.shape
+        if is_reshape(node) and len(after) < len(before):
+            for axis, n in enumerate(before[1:], 1):
+                if n > 1 and (places == places.take([0], axis)).all():
+                    beside = {"outside": axis - 1, "inside": axis + 1}
+                    yield from ((n, where) for where, at in beside.items() if before[at : at + 1] == (1,) and at)
+        elif len(after) == len(before) and node.name not in EXPANSIONS:
+            where = "inside" if node.name in TILES else ""
+            yield from ((n, where) for n, one in zip(after[1:], before[1:], strict=True) if one == 1 < n)
+        places = moved
 
 
 def axis_of(node: Node) -> int:

@@ -26,6 +26,7 @@ from specs.notation.paths import escaped, normal
 
 from .unit_axes import (
     CUTS,
+    TILES,
     axis_of,
     doubled,
     drops_axis,
@@ -38,9 +39,9 @@ from .unit_axes import (
     moves_alone,
     order_of_units,
     picks_one,
+    spread,
 )
 
-TILES = frozenset(["tile", "repeat"])
 Place = frozenset[object]  # what an axis of length 1 stands beside; the same place shares one of them
 PICKED: Place = frozenset(["picked"])  # by its index: where code joins what it picks, no run shows
 INDEXED: Place = frozenset(["indexed"])  # by an array of indices, of which no run shows what it is in other models
@@ -155,6 +156,7 @@ def _behind(program: Program, value: int, labels: Array, first: bool = True) -> 
         elif node.kind == "other" and program.shapes[node.output] == labels.shape:
             passed = labels
         else:
+            yield from (Seen(place, first) for place in _groups(program, node, labels))
             continue
         if passed is not None:
             yield from _behind(program, node.output, passed, first and not places)
@@ -171,6 +173,7 @@ def _before(program: Program, value: int, labels: Array) -> Iterator[Seen]:
             yield from (Seen(place, first) for place in places)
             first = first and not places
         if len(made) != 1 or node.kind == "product":
+            yield from (Seen(place, first) for place in _groups(program, node, labels))
             return
         (value,) = made
         if moves_alone(program, node, value):
@@ -229,6 +232,23 @@ def _repeats(program: Program, node: Node, labels: Array) -> Iterator[Place]:
     elif is_reshape(node) and is_added(program, node.inputs[0]):
         units = _units(labels.shape, program.shapes[node.output])
         yield from (frozenset(_outside(labels.ravel(), unit)) for unit in units if unit.joined)
+
+
+def _groups(program: Program, node: Node, labels: Array) -> Iterator[Place]:
+    """Yield where an axis of length 1 stands that a product reads once for several of a batch: one head of keys.
+
+    Args:
+      labels: of the other operand of the product of two activations, or of its result.
+    """
+    if node.kind != "product" or node.window or not program.active.issuperset(node.inputs) or labels.size > LARGE_PIECE:
+        return
+    for number in node.inputs:
+        for count, place in spread(program, number):
+            if labels.ndim != 3 or len(labels) % count:
+                continue
+            heads = np.moveaxis(labels.reshape(-1, count, *labels.shape[1:]), 1, -1)
+            if beside := _beside(heads, place == "outside"):
+                yield beside if place else PICKED
 
 
 def _joins(program: Program, node: Node, labels: Array) -> Iterator[Place]:

@@ -45,12 +45,12 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     gaps = [step.gap for step in match.steps if step.kind != "add"]
     whole = not match.failure and not any(gap > PARTED_MATCH for gap in gaps)
-    proof = prove(trial, whole)
+    proof = prove(trial, whole, lines.inferred)
     edited = best.programs[0].tape is not left.program.tape or best.programs[1].tape is not best.exact
     doubted = (not whole or edited or not proof.holds) and proof.exact <= EQUAL_OUTPUTS and not lines.reasons
     numbers = doubted and reads_numbers(trial)
     if doubted and not whole and proof.exact <= ROUNDING_OUTPUTS:  # equal, whatever the matching took for partners
-        whole, proof = True, prove(trial)
+        whole, proof = True, prove(trial, True, lines.inferred)
     apart = any(gap > PARTED_USES for gap in gaps)
     nearly = apart and ROUNDING_OUTPUTS < proof.error <= EQUAL_OUTPUTS  # not by rounding: the models run in float64
     holds = proof.holds and whole and not nearly and not lines.reasons and not best.clash

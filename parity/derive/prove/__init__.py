@@ -6,6 +6,7 @@ What it runs both models with:
 
     translated   translates the left side's weights by the Table
     gradients    compares the gradients of both sides, parameter by parameter
+    idle_elements finds elements that change no output, as columns that zeros reach
 
 What it cannot show, trial tries with other runs of both models, or looks up in what the models store:
 

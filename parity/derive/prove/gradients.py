@@ -16,6 +16,8 @@ from parity.derive.trace.names import split
 from parity.derive.trace.outer import Outer
 from parity.derive.trace.tape import Array
 
+from .idle_elements import zeros_of
+
 UNSEEN = 1e-12  # gradients below this part of the largest are rounding: nothing observable depends on the parameter
 # Difference within a module, see PART, that rounding to float32 may cause; elements in another order differ by 1. The
 # gradient of a bias of keys is zero but for rounding: with a softmax in float32 a few 1e-6 of the largest of its module
@@ -66,12 +68,14 @@ class Gradients:
       maps: the left element of each right one, and a second one that is added to it; see Match.
       sizes: the largest left gradient of each parameter; apart: its largest difference from the sum of the gradients of
         the elements that it became. Gradients that are not finite are in neither.
+      zeros: which elements of left parameters have no gradient, where some have one.
       infinite: the parameters of each side whose gradient is not finite.
     """
 
     def __init__(self, maps: Sequence[Array], lefts: Elements, rights: Elements):
         self.maps, self.lefts, self.rights = maps, lefts, rights
         self.sizes: dict[str, float] = {}
+        self.zeros: dict[str, Array] = {}
         self.apart: dict[str, float] = {}
         self.infinite: tuple[set[str], set[str]] = set(), set()
         self._right = Spool(len(rights))
@@ -191,6 +195,8 @@ class Gradients:
         if not _is_finite(gradient):
             self.infinite[0].add(name)
             return
+        if (zeros := zeros_of(gradient)) is not None:
+            self.zeros[name] = zeros
         if isinstance(gradient, Outer) and (apart := self._in_parts(name, gradient)) is not None:
             self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(LARGE_PIECE))), apart
             return

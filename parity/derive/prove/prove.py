@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from convert.errors import UsageError
 from convert.folding import fold as folded_names
@@ -36,6 +38,7 @@ from parity.derive.trace.tape import SHORT, Array, Tape
 from specs.words import in_a_row
 
 from .gradients import Gradients
+from .idle_elements import idle_elements
 from .trial import Trial, effects
 
 DRAWS = 2
@@ -67,6 +70,7 @@ class Proof:
       unobservable: left parameters on which no output depends: no proof covers their places. untold: those with zero
         gradients of which the time did not suffice to tell whether an output depends on them. idle_parts: right
         parameters on which no output depends, as the bias of a key -> the larger left one of which each is a part.
+      idle_elements: right parameters of which some elements change no output.
       remark: why gradients were not compared, or which ones are not finite; "" where neither is so.
       tables: those that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
@@ -83,6 +87,7 @@ class Proof:
     unobservable: Sequence[str] = ()
     untold: Sequence[str] = ()
     idle_parts: Mapping[str, str] = field(default_factory=dict)
+    idle_elements: Sequence[str] = ()
     remark: str = ""
     tables: Sequence[RoundedTable] = ()
     incomparable: str = ""
@@ -114,15 +119,16 @@ class Proof:
         )
 
 
-def prove(trial: Trial, whole: bool = True) -> Proof:
+def prove(trial: Trial, whole: bool = True, inferred: Sequence[str] = ()) -> Proof:
     """Run both sides on two draws of weights and inputs, the right ones translated by the table.
 
     Args:
-      whole: whether gradients are compared, if outputs agree.
+      whole: whether gradients are compared, if outputs agree. inferred: right parameters that nothing reads whole.
     """
     (left, right), (lefts, _), proof = trial.sides, trial.elements, Proof()
     seen, used, unclear = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     idle: list[dict[str, str]] = []
+    zeros: list[Mapping[str, Array]] = []
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
@@ -137,6 +143,7 @@ def prove(trial: Trial, whole: bool = True) -> Proof:
             continue
         used = grads.used
         idle.append(grads.idle_parts)
+        zeros.append(grads.zeros)
         for name in lefts.names:
             seen[name] |= grads.shows(name)
         unclear.update(dict.fromkeys(grads.unclear))
@@ -150,15 +157,21 @@ def prove(trial: Trial, whole: bool = True) -> Proof:
     known = proof.gradient is not None
     without, untold = effects(left, [name for name in lefts.names if not seen[name] and name in used and known])
     idle_parts = _idle_in_all(right, idle) if known else {}
+    rest = {name: np.logical_and.reduce([draw[name] for draw in zeros]) for name in _in_all(zeros) if known}
+    elements = idle_elements(trial, rest, [*inferred, *idle_parts])
     left.release()
     right.release()
-    return replace(proof, unobservable=without, untold=untold, idle_parts=idle_parts)
+    return replace(proof, unobservable=without, untold=untold, idle_parts=idle_parts, idle_elements=elements)
+
+
+def _in_all(draws: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names that each draw has."""
+    return [name for name in draws[0] if all(name in draw for draw in draws)] if draws else []
 
 
 def _idle_in_all(right: Side, draws: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Map each right parameter that changes no output in any draw to the left parameter that contains it."""
-    parts = [name for name in draws[0] if all(name in draw for draw in draws)] if draws else []
-    return {name: draws[0][name] for name in effects(right, parts).without}
+    return {name: draws[0][name] for name in effects(right, _in_all(draws)).without}
 
 
 class Draw(NamedTuple):

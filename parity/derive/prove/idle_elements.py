@@ -1,0 +1,83 @@
+"""Find parameters of which some elements change no output, as columns that zeros reach in every run.
+
+No value shows where such elements belong: they follow what is read of the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+
+from parity.derive.limits import LARGE_MODEL
+from parity.derive.trace.cotangents import NoGradients
+from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.inputs import fresh
+from parity.derive.trace.outer import Outer
+from parity.derive.trace.outputs import equal
+from parity.derive.trace.tape import Array
+
+from .trial import Trial
+
+RUNS = 4  # beyond those of the proof: a ReLU that is zero in all of these, for all rows, is none by chance
+SEED = 14000
+
+
+def zeros_of(gradient: Array | Outer) -> Array | None:
+    """Return which elements of a parameter have no gradient at all; None if all or none of them."""
+    if isinstance(gradient, Outer):
+        rows, columns = (~np.any(part, 0) for part in (gradient.rows, gradient.columns))
+        zeros = (rows[:, None] | columns).ravel() if rows.any() or columns.any() else None
+    else:
+        array = np.ravel(gradient)
+        zeros = None if array.all() else array == 0
+    return None if zeros is None or zeros.all() else zeros
+
+
+def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[str]) -> list[str]:
+    """List right parameters of which some elements change no output in these runs and in further ones.
+
+    Args:
+      zeros: which elements of left parameters have no gradient in the proof. known: right parameters that are not
+        looked at, as it is known that nothing reads all of them.
+    """
+    (lefts, rights), (side, _) = trial.elements, trial.sides
+    if not zeros or len(lefts) > LARGE_MODEL:
+        return []
+    names = [name for name in rights.names if name not in known]
+
+    def parts(name: str) -> Iterator[Array]:
+        return (np.maximum(rights.part(found, name), 0) for found in trial.maps)
+
+    owned = np.zeros(len(lefts), bool)
+    for part in (part for name in names for part in parts(name)):
+        owned[part] = True
+    left = {name: where for name, where in zeros.items() if (where & lefts.part(owned, name).ravel()).any()}
+    for seed in range(SEED, SEED + RUNS):
+        left = _still(trial, left, seed) if left else {}
+    drawn, others, inputs = Drawn(side, SEED), Drawn(side, SEED + RUNS), side.call.arrays()
+    idle = np.zeros(len(lefts), bool)
+    usual = side.run(drawn, inputs) if left else []
+    for name, where in left.items():
+        changed = Altered(
+            drawn, [name], lambda key, array: np.where(left[key].reshape(array.shape), others[key], array)
+        )
+        if equal(usual, side.run(changed, inputs)):  # no code cuts their gradients
+            lefts.part(idle, name)[...] = where.reshape(lefts.shapes[name])
+    return [name for name in names if any(idle[part].any() for part in parts(name))]
+
+
+def _still(trial: Trial, zeros: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """Return those of some elements of left parameters that have no gradient for other weights and inputs either."""
+    found = dict[str, Array | None]()
+
+    def take(name: str, gradient: Array | Outer) -> None:
+        if name in zeros:
+            found[name] = zeros_of(gradient)
+
+    try:
+        trial.left.gradients(Drawn(trial.left, seed), fresh(*trial.given, seed)[0], take)
+    except NoGradients:
+        return {}
+    still = {name: where & zeros[name] for name, where in found.items() if where is not None}
+    return {name: where for name, where in still.items() if where.any()}
