@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from convert.folding import fold
 from parity.derive.fold.blocks import numbers
 from specs.notation.lines import Line, Lines
-from specs.notation.paths import Hole, Path, holes, joined
+from specs.notation.paths import Hole, Path, joined
 from specs.notation.signature import Signature
 from specs.words import in_a_row
 
 BEFORE_WORDS = re.compile(r"\d+(?=_[A-Za-z])")  # as in down0_conv
 NUMBER = re.compile(r"\d+$")
 REFUSED = "a checkpoint with more or fewer of these blocks is refused"
-STEPS = 2  # blocks at least of a line that counts in steps
 COUNTS = r"\{[^}=]*\}"  # a hole that counts
 
 
@@ -84,39 +83,25 @@ def _moves(table: Lines) -> Iterator[Line]:
 def _by_kind(table: Lines) -> Iterator[list[tuple[Line, Path]]]:
     """Yield lines that differ in numbers of blocks alone on the left, each with its first left path.
 
-    They may also differ in the order of their parts, and in the array of a block on the right. A line that counts
-    blocks in steps, {2*i}, or lists them stands there once for each of its first ones, unless all lines count.
+    They may also differ in the order of their parts, and in the array of a block on the right. A line that lists
+    blocks stands there once for each of them, unless it is alone.
     """
     groups: dict[tuple[tuple[str, ...], ...], list[Line]] = {}
     for line in _moves(table):
         lefts, rights = (
-            tuple(sorted(_blanked(_with_numbers(array.path, 1)[0]) for array in side.arrays))
+            tuple(sorted(_blanked(_with_numbers(array.path)[0]) for array in side.arrays))
             for side in (line.left, line.right)
         )
         groups.setdefault((lefts, tuple(path.rpartition("#")[0] or path for path in rights)), []).append(line)
     for lines in groups.values():
-        firsts = [_first(line) for line in lines]
-        apart = len(lines) > 1 and any(not holes(path) or any(map(_is_range, holes(path))) for path in firsts)
-        yield [
-            (line, path)
-            for line, of in zip(lines, firsts, strict=True)
-            for path in (_with_numbers(of, STEPS) if apart else [of])
-        ]
+        firsts = ((line, _first(line)) for line in lines)
+        yield [(line, path) for line, of in firsts for path in (_with_numbers(of) if len(lines) > 1 else [of])]
 
 
-def _with_numbers(path: Path, most: int) -> list[Path]:
-    """Return a path once for each number that its holes list, and for the first ones of those that count in steps.
-
-    Args:
-      most: how many of these.
-    """
-
-    def each(piece: str | Hole) -> Sequence[str | Hole]:
-        if isinstance(piece, Hole) and piece.values is None and piece.scale > 1:
-            return [piece.fill(k) for k in range(most)]
-        return piece.values or () if isinstance(piece, Hole) and _is_range(piece) else [piece]
-
-    return [joined(pieces) for pieces in itertools.product(*map(each, path))]
+def _with_numbers(path: Path) -> list[Path]:
+    """Return a path once for each number that its holes list."""
+    pieces = (piece.values or () if isinstance(piece, Hole) and _is_range(piece) else (piece,) for piece in path)
+    return [joined(some) for some in itertools.product(*pieces)]
 
 
 def _first(line: Line) -> Path:
@@ -128,7 +113,7 @@ def _inside(table: Lines) -> dict[str, dict[str, int]]:
     """Return {place up to a number: {what follows in the name of an array there: its number of axes}}."""
     inside: dict[str, dict[str, int]] = {}
     for array in (array for line in table.lines for array in line.left.arrays):
-        for name in ("".join(map(str, path)) for path in _with_numbers(array.path, STEPS)):
+        for name in ("".join(map(str, path)) for path in _with_numbers(array.path)):
             for match in _numbers(name):
                 inside.setdefault(name[: match.end()], {})[name[match.end() :]] = len(array.axes or ())
     return inside
