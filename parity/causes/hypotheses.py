@@ -26,6 +26,7 @@ EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)"
             float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
 
 SAME = "SAME padding"
+CENTRED = "its input centred"
 LOW = f"{SAME} with its odd pixel on the low side"
 
 SOLVED = 100  # roundings of a variance below which an epsilon that was solved for would be noise
@@ -148,24 +149,32 @@ def group_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
 
 
 def any_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
-    """Normalize as a layer of no known kind with a scale, and maybe a bias: an instance norm, one of the user's."""
+    """Normalize as a layer of no known kind with a scale, and maybe a bias: an instance norm, one of the user's.
+
+    Without a bias it may be an RMSNorm, which divides by a mean of squares.
+    """
     named = {{"weight": "scale"}.get(name, name): array for name, array in w.items()}
     shapes = {array.shape for array in named.values()}
     if {"scale"} <= {*named} <= {"scale", "bias"} and len(shapes) == 1 and shapes != {()}:
         yield from norm(x, named, recorded)
         yield from group_norm(x, named, recorded)
+        for name, out in rms_norm(x, named, recorded) if named.keys() == {"scale"} else ():
+            if "epsilon" in name and CENTRED not in name:  # which `norm` yields
+                epsilon, comma, rest = name.partition(",")
+                yield f"{epsilon} and the mean of squares{comma}{rest}", out
 
 
 def rms_norm(x: np.ndarray, w: Weights, recorded: np.ndarray) -> Hypotheses:
-    if x.shape[-1] != len(w["scale"]):
+    if w["scale"].shape != x.shape[-1:]:
         return
     square = (x * x).mean(-1, keepdims=True)
-    for epsilon, name in epsilons(x, square, w["scale"], np.zeros(1), recorded).items():
+    solved = [epsilons(x, square, scale, np.zeros(1), recorded) for scale in (w["scale"], 1 + w["scale"])]
+    for epsilon, name in (solved[0] | solved[1]).items():
         normed = x / np.sqrt(square + epsilon)
         yield f"epsilon {name}", normed * w["scale"]
         yield f"epsilon {name}, its scale as what is added to 1", normed * (1 + w["scale"])
         centred = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
-        yield f"epsilon {name}, its input centred", centred * w["scale"]
+        yield f"epsilon {name}, {CENTRED}", centred * w["scale"]
     yield "no normalisation", x
 
 

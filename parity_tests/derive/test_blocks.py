@@ -303,6 +303,19 @@ def test_numbers_that_grow_by_no_one_step_are_listed(sizes: tuple[int, ...]):
     assert lines(nested) == [f"blocks.{i}.{{i}}.w <-> b{n}.{{i}}.w" for i, n in enumerate(sizes)]
 
 
+def test_blocks_around_one_with_another_line_are_listed():
+    """{2*i} would take a checkpoint of two blocks."""
+    first, one, last = (
+        Row(((f"a.{i}.w", "o i"),), ((f"b.{i}.w", axes),)) for i, axes in enumerate(("o i", "i o", "o i"))
+    )
+    assert [str(row) for row in folded([first, one, last])] == [
+        "a.{i=0|2}.w: o i <-> b.{i=0|2}.w: o i",
+        "a.1.w: o i <-> b.1.w: i o",
+    ]
+    norm = Row((("a.1.w", "c"),), (("b.1.w", "c"),))  # of another layer
+    assert [str(row) for row in folded([first, norm, last])][:1] == ["a.{2*i}.w: o i <-> b.{2*i}.w: o i"]
+
+
 def test_numbers_in_two_orders_are_listed_wherever_they_stand():
     """{i} beside {i=0|1|2} and {i=1|0|2} would be ambiguous, and no Table."""
     rows = [Row(((f"r.{i}.w", "(a+b)"),), ((f"res_{i}/w", "a"), (f"skip_{n}/w", "b"))) for i, n in enumerate((1, 0, 2))]
@@ -332,6 +345,9 @@ def test_lines_of_one_depth_alone_are_named():
     assert fixed("w: s i o <-> {s=enc.0|enc.1|dec}.w: o i") == ["enc.0", "enc.1"]
     assert fixed("down.0.0.w: c <-> down0_conv/w: c", "down.1.1.w: c <-> down1_conv/w: c") == ["down.0.0", "down.1.1"]
     assert fixed("a.conv1.w: c <-> b.conv1.w: c", "a.conv2.w: c <-> b.conv2.w: c") == []
+    assert fixed("a.{i=0|2|3}.w: o i <-> b.{i=0|2|3}.w: o i", "a.1.w: o i <-> b.1.w: i o")[3:] == ["a.1"]
+    assert fixed("a.{2*i}.w: o i <-> b.{2*i}.w: o i", "a.{2*i+1}.w: o i <-> b.{2*i+1}.w: i o") == []
+    assert fixed("a.0.w: o i <-> b.0.w: i o", "a.{i+1}.w: o i <-> b.{i+1}.w: o i") == []
     assert fixed("seq.0.w: c <-> up.w: c", "seq.2.w: c <-> down.w: c", "qkv.w: (s o) i <-> {s=1|2|3}.w: o i") == []
 
 
@@ -343,7 +359,14 @@ def test_blocks_with_parts_in_another_order_are_named():
     assert said(*lines) == " in the order of parts: a.{0,2} as k|v and a.1 as v|k"
     pairs = [f"a.{k}.{one}: o, a.{k}.{two}: o <-> b.{k}.w: (o+o)" for k, (one, two) in enumerate(("xy", "yx"))]
     assert said(*pairs) == " in the order of parts: a.0 as x, y and a.1 as y, x"
-    assert said("p.0.w: o i <-> t/0/w: i o", "p.1.w: o (a+b) <-> t/1/w: (b+a) o") == ""
+    turned = said("p.0.w: o i <-> t/0/w: i o", "p.1.w: o (a+b) <-> t/1/w: (b+a) o")
+    assert turned == " in the order of parts: p.0 as w: o i <-> w: i o and p.1 as w: o (a+b) <-> w: (b+a) o"
+    halves = [
+        f"a.{k}.up.{of}: c <-> b.{k}.{right}.{of}: c" for k, right in (("{i=0|2}", "up"), (1, "gate")) for of in "wb"
+    ]
+    assert said(*halves) == " in the order of parts: a.{0,2} as up.w: c <-> up.w: c and a.1 as up.w: c <-> gate.w: c"
+    fused = [f"a.{k}.qk.w: (1[{at}] c) <-> b.{k}.{q}.w: c" for k in (0, 2) for q, at in (("q", ":-1"), ("k", "1:"))]
+    assert said(*fused) == ""
 
 
 def test_layers_of_different_kinds_under_numbers_are_no_blocks():

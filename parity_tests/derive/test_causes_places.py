@@ -76,6 +76,22 @@ def test_the_scale_of_a_branch_is_named_though_its_terms_are_compared_in_another
 
 
 @pytest.mark.parametrize("swapped", [False, True])
+def test_a_factor_before_a_norm_has_the_size_of_what_the_norm_reads(swapped: bool):
+    """Behind the norm it shows by the epsilon alone: 2 and 1 differ by 1, or by a half, of the left model's values."""
+
+    def net(scale: float) -> Net:
+        return Net(
+            lambda m, x: (y := scale * m.stem(x)) + m.up(m.norm(y)).tanh(),
+            stem=linear(6, 8, False), norm=torch.nn.LayerNorm(8), up=linear(8, 8),
+        )  # fmt: skip
+
+    found = parity.derive(*([net(1), net(2)][:: -1 if swapped else 1]), (images(5, 6),))
+    (place,) = found.divergences
+    assert place.right == "norm" and place.what.startswith("a factor of") and found.confirmed
+    assert abs(place.size - (0.5 if swapped else 1)) < 1e-9  # rounding
+
+
+@pytest.mark.parametrize("swapped", [False, True])
 def test_a_bias_before_or_behind_a_scale_is_named(swapped: bool):
     def net(before: bool) -> Net:
         def run(m: Any, x: Any) -> Any:

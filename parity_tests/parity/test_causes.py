@@ -270,6 +270,7 @@ def test_an_activation_ahead_of_a_layer_comes_before_its_weights(moved: float) -
 
 
 GAMMA = RNG.standard_normal(3)
+SQUARES = "the mean of squares"
 
 
 @pytest.mark.parametrize(("whole", "how"), [
@@ -373,6 +374,25 @@ def test_epsilon_and_groups_of_norms_over_several_axes_are_named(
         out = grouped(x, groups, epsilon) * (scale if scale.ndim > 1 else scale[:, None, None])
         made = Recording(label, "torch", "float64", "cpu", {"norm": out}, [Tap("norm", (x,), (out,))])
         made.weights, made.kinds = {f"norm.{leaf}": scale}, {"norm": kind} if kind else {}
+        sides.append(made)
+    assert guess("norm", "layers", *sides).cause == cause
+
+
+@pytest.mark.parametrize(("one", "other", "cause"), [
+    ((1e-5, False, 0), (3e-4, False, 0), "epsilon is 1e-5 in a, 3e-4 in b"),
+    ((1e-5, False, 1), (3e-4, False, 1), "epsilon is 1e-5 in a, 3e-4 in b"),
+    ((1e-5, False, 0), (1e-5, True, 0), f"{SQUARES} in a, a biased variance in b"),
+    ((1e-5, False, 0), (1e-5, False, 1), f"{SQUARES} in a, {SQUARES}, its scale as what is added to 1 in b"),
+], ids=["epsilon", "epsilon of a scale beside 1", "LayerNorm", "scale beside 1"])  # fmt: skip
+def test_an_rms_norm_of_ones_own_is_recomputed(
+    one: tuple[float, bool, int], other: tuple[float, bool, int], cause: str
+) -> None:
+    x, scale, sides = RNG.standard_normal((5, 4)), RNG.standard_normal(4), []
+    for label, (epsilon, centred, plus) in (("a", one), ("b", other)):
+        y = x - centred * x.mean(-1, keepdims=True)
+        out = y / np.sqrt((y * y).mean(-1, keepdims=True) + epsilon) * (plus + scale)
+        made = Recording(label, "torch", "float64", "cpu", {"norm": out}, [Tap("norm", (x,), (out,))])
+        made.weights = {"norm.weight": scale}
         sides.append(made)
     assert guess("norm", "layers", *sides).cause == cause
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.edit import ELSEWHERE, SIDES, Edit
+from parity.derive.edits.norms import each_norm
 from parity.derive.edits.numbers import Change
 from parity.derive.edits.scores import KIND as ATTENTION
 from parity.derive.edits.scores import SCORES, scale_scores
@@ -188,7 +189,7 @@ class Recomputation:
         run, pair, what, kind = self.both[edit.side], self.pairs[self.at], edit.what, edit.kind
         if kind == "factor" and scale_scores(run.program, edit.nodes(run.tape)):
             what, kind = f"{SCORES} have {what}", ATTENTION
-        of, size = self._behind_scale(edit) or (pair, self.size)
+        of, size = self._behind_scale(edit) or (pair, max(self.size, self._before_norm(edit)))
         sites = self.both[0].site(of.left), self.both[1].site(of.right)
         return Divergence(
             *sites, size, what, kind=kind, whole=True, times=edit.times, changed=SIDES[edit.side],
@@ -215,6 +216,22 @@ class Recomputation:
                 values = [_results(tape, read, whole), _results(edited, other, whole)]
                 return self.pairs[at], difference(*(values[::-1] if side else values))
         return None
+
+    def _before_norm(self, edit: Edit) -> float:
+        """Return the difference of what a norm reads, where a factor before it differs that it hides; else 0."""
+        side, whole = edit.side, self.both[edit.side]
+        use = (self.behind_sums.left, self.behind_sums.right)[side]
+        if edit.kind != "factor" or use is None:
+            return 0.0
+        reader, tape = whole.tape.nodes[use.node], whole.tape
+        inside = ((norm.entry, {node.output for node in norm.nodes}) for norm in each_norm(whole.program))
+        entry, own = next(
+            (some for some in inside if some[1].intersection([reader.output, *reader.inputs])), (-1, {-1})
+        )
+        if entry < 0 or not own.isdisjoint(tape.nodes[at].output for at in edit.nodes(tape)):
+            return 0.0
+        values = [_results(some, [entry], whole) for some in (tape, edit.tape(tape))]
+        return difference(*(values[::-1] if side else values))
 
     def _uses(self, at: int) -> tuple[Use | None, Use | None]:
         return self.pairs[at].left, self.pairs[at].right

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from convert.folding import fold
 from parity.derive.fold.blocks import numbers
 from specs.notation.lines import Line, Lines
-from specs.notation.paths import Hole, Path
+from specs.notation.paths import Hole, Path, joined
 from specs.notation.signature import Signature
 from specs.words import in_a_row
 
@@ -32,29 +32,47 @@ def uncounted_blocks(table: Lines) -> list[str]:
     for line in _moves(table):
         blocks.update(dict.fromkeys(_listed(line)))
     for lines in _by_kind(table):
-        blocks.update(dict.fromkeys(_varying_beginnings([_first(line) for line in lines])))
+        blocks.update(dict.fromkeys(_varying_beginnings([path for _, path in lines])))
     inside = _inside(table)
     return [place for place in blocks if _is_block(place, blocks, inside)]
 
 
 def unlike_orders(table: Lines) -> str:
-    """Return REFUSED, and which uncounted blocks have the same parts in different orders, if any."""
-    texts = list[str]()
+    """Return REFUSED, and which uncounted blocks have the same parts in different orders or arrays, if any.
+
+    Of several lines in which the same blocks differ, the first one is returned.
+    """
+    texts: dict[tuple[tuple[str, ...], ...], str] = {}
     for lines in _by_kind(table):
+        own: dict[str, list[str]] = {}
+        for (line, _), place in zip(lines, _varying_beginnings([path for _, path in lines]), strict=False):
+            own.setdefault(place, []).append(_order(line))
         orders: dict[str, list[str]] = {}
-        for line, place in zip(lines, _varying_beginnings([_first(line) for line in lines]), strict=False):
-            orders.setdefault(_order(line), []).append(place)
+        for place, some in own.items():
+            orders.setdefault(", ".join(sorted(some)), []).append(place)
         if len(orders) > 1:
-            texts.append(in_a_row(f"{in_a_row(fold(places))} as {order}" for order, places in orders.items()))
+            text = in_a_row(f"{in_a_row(fold(places))} as {order}" for order, places in orders.items())
+            texts.setdefault(tuple(map(tuple, orders.values())), text)
     differ = "; they differ in the order of parts: "
-    return REFUSED + (differ + "; ".join(dict.fromkeys(texts))) * bool(texts)
+    return REFUSED + (differ + "; ".join(texts.values())) * bool(texts)
 
 
 def _order(line: Line) -> str:
-    """Return the parts of a line in its order, the names that holes list and its arrays: "k|v", or "up, gate"."""
+    """Return the parts of a line in its order, the names that holes list and its arrays: "k|v", or "up, gate".
+
+    Of a line without such parts, return it without the paths of the blocks: "gate.w: o i <-> up.w: o i".
+    """
     arrays = line.left.arrays
-    names = ["|".join(hole.values) for array in arrays for hole in array.holes if hole.values]
-    return ", ".join([*names, *(re.split("[./]", str(array.path[-1]))[-1] for array in arrays if len(arrays) > 1)])
+    names = ["|".join(hole.values) for array in arrays for hole in array.holes if hole.values and not _is_range(hole)]
+    names += [re.split("[./]", str(array.path[-1]))[-1] for array in arrays if len(arrays) > 1]
+    return ", ".join(names) or " <-> ".join(_inside_block(array) for array in line.arrays)
+
+
+def _inside_block(array: Signature) -> str:
+    """Return an array without what stands in its path up to the last number of a block."""
+    text = str(array.path[-1])
+    ends = [match.end() for match in _numbers(text)]
+    return str(array._replace(path=(text[ends[-1] if ends else 0 :].lstrip("./_"),)))
 
 
 def _moves(table: Lines) -> Iterator[Line]:
@@ -62,13 +80,28 @@ def _moves(table: Lines) -> Iterator[Line]:
     return (line for line in table.lines if line.kind == "move" and line.left.arrays and line.right.arrays)
 
 
-def _by_kind(table: Lines) -> Iterable[list[Line]]:
-    """Return lines that differ in numbers of blocks alone, or also in the order of their parts, together."""
+def _by_kind(table: Lines) -> Iterator[list[tuple[Line, Path]]]:
+    """Yield lines that differ in numbers of blocks alone on the left, each with its first left path.
+
+    They may also differ in the order of their parts, and in the array of a block on the right. A line that lists
+    blocks stands there once for each of them, unless it is alone.
+    """
     groups: dict[tuple[tuple[str, ...], ...], list[Line]] = {}
     for line in _moves(table):
-        sides = line.left.arrays, line.right.arrays
-        groups.setdefault(tuple(tuple(sorted(_blanked(a.path) for a in side)) for side in sides), []).append(line)
-    return groups.values()
+        lefts, rights = (
+            tuple(sorted(_blanked(_with_numbers(array.path)[0]) for array in side.arrays))
+            for side in (line.left, line.right)
+        )
+        groups.setdefault((lefts, tuple(path.rpartition("#")[0] or path for path in rights)), []).append(line)
+    for lines in groups.values():
+        firsts = ((line, _first(line)) for line in lines)
+        yield [(line, path) for line, of in firsts for path in (_with_numbers(of) if len(lines) > 1 else [of])]
+
+
+def _with_numbers(path: Path) -> list[Path]:
+    """Return a path once for each number that its holes list."""
+    pieces = (piece.values or () if isinstance(piece, Hole) and _is_range(piece) else (piece,) for piece in path)
+    return [joined(some) for some in itertools.product(*pieces)]
 
 
 def _first(line: Line) -> Path:
@@ -80,7 +113,7 @@ def _inside(table: Lines) -> dict[str, dict[str, int]]:
     """Return {place up to a number: {what follows in the name of an array there: its number of axes}}."""
     inside: dict[str, dict[str, int]] = {}
     for array in (array for line in table.lines for array in line.left.arrays):
-        for name in _each(array.path, {hole.name for hole in array.holes}):
+        for name in ("".join(map(str, path)) for path in _with_numbers(array.path)):
             for match in _numbers(name):
                 inside.setdefault(name[: match.end()], {})[name[match.end() :]] = len(array.axes or ())
     return inside

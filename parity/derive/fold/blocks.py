@@ -12,7 +12,7 @@ import numpy as np
 
 from specs.notation.paths import Hole, normal
 
-from .rows import Row
+from .rows import DIM, Row
 
 # Numbers of blocks: a number alone (layers.0, block_0), one behind the name of what has parts (layer1.conv.weight),
 # several in one name (stage0_block1, layer1_0), one behind a word for blocks (b0_conv, layer0_norm), one in an array's
@@ -24,7 +24,7 @@ OF_BLOCK = re.compile(r"(?:(?<=[./])|^)(?:block|blk|layer|stage|level|cell|[bhl]
 OF_ARRAY = re.compile(r"(?<=[A-Za-z])\d+(?=(?:_[A-Za-z_{}]+)?$)")
 DIGITS = re.compile(r"\d+")
 
-COUNTING = re.compile(r"\{(?:\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
+COUNTING = re.compile(r"\{(?P<step>\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
 LISTING = re.compile(r"\{[ijk]=")  # a hole that lists them
 LISTS = "ijk"  # names of the numbers of blocks, from the outermost list to the innermost
 
@@ -51,18 +51,31 @@ def folded(
             continue
         places = tuple(int(n[0]) for path, _ in (*row.left, *row.right) for n in numbers(_bare(path)))
         groups.setdefault(_template(row), []).append((places, row))
+    ordered = [sorted(group, key=lambda item: item[0]) for group in groups.values()]
     found = [
-        _group(
-            sorted(group, key=lambda item: item[0]),
-            CLOSED if _among(group[0][1], closed) else 1 if _among(group[0][1], flat) else len(LISTS),
-        )
-        for group in groups.values()
+        _group(group, CLOSED if _among(group[0][1], closed) else 1 if _among(group[0][1], flat) else len(LISTS))
+        for group in ordered
+    ]
+    lone = {_kind(group) for group in ordered if len(group) == 1}
+    found = [
+        _apart(group) if len(rows) == 1 and _in_steps(rows[0]) and _kind(group) in lone else rows
+        for rows, group in zip(found, ordered, strict=True)
     ]
     lists = {key for group in found for row in group for key, _ in _lists(row, holes=True)}
     return [
         _in_list(row, lists) if len(group) == 1 and not _among(row, {*apart, *flat, *closed}) else row
         for group in found for row in group
     ]  # fmt: skip
+
+
+def _in_steps(row: Row) -> bool:
+    """Tell whether a row counts each second block, or fewer: {2*i}."""
+    return any(match["step"] for path, _ in row.left for match in COUNTING.finditer(path))
+
+
+def _kind(group: Sequence[Numbered]) -> Any:
+    """Return the left arrays of rows without the numbers of blocks, and how many axes each has."""
+    return tuple((normal(path), len(DIM.findall(axes or ""))) for path, axes in group[0][1].left)
 
 
 def numbers(path: str) -> list[re.Match[str]]:
