@@ -468,6 +468,7 @@ def test_numbers_stored_by_their_steps_are_the_numbers(move: Callable[[np.ndarra
     numbers = move(np.arange(7, 31, dtype=np.int32))
     short = by_steps(numbers)
     assert isinstance(short, Stepped) and short.whole == whole and short.shape == numbers.shape
+    assert short.single == (len(np.unique(numbers)) == numbers.size)
     assert np.array_equal(np.asarray(short), numbers) and (short.min(), short.max()) == (numbers.min(), numbers.max())
     for key in ((0, slice(None), 1), (0, 0, np.array([1, 0])), (slice(None), slice(None), np.array([0, 1])), (0, 0)):
         assert np.array_equal(short[key], numbers[key])

@@ -12,7 +12,7 @@ import pytest
 import parity
 from parity.derive.conclude import conclusion, writing
 from parity.derive.limits import FAINT_GRADIENTS, ROUNDED_GRADIENTS
-from parity.derive.match import symbols
+from parity.derive.match import choices, symbols
 from parity.derive.match.symbols import Elements, Packed
 from parity.derive.prove import freedom, gradients
 from parity.derive.prove.gradients import Gradients
@@ -36,6 +36,8 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     for room in (symbols, conclusion, writing, candidates, freedom):
         monkeypatch.setattr(room, "LARGE_MODEL", 1)
     monkeypatch.setattr(gradients, "LARGE_MODEL", 1)
+    monkeypatch.setattr(symbols, "MANY", 1)
+    monkeypatch.setattr(choices, "LISTED", 1)
     large = parity.derive(left, right, (x,))
     assert large.proven and large.gradient is not None
     assert str(large.table).partition("\n# ")[0] == str(small.table).partition("\n# ")[0]

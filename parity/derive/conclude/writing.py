@@ -21,6 +21,7 @@ from parity.derive.match.hints import Hint, check_lines
 from parity.derive.match.symbols import Elements, Packed
 from parity.derive.missing.unmatched import Unmatched
 from parity.derive.search.candidates import Candidate, Left
+from parity.derive.trace.caches import trim
 from parity.derive.trace.call import label
 from parity.derive.trace.draws import of_one_value
 from parity.derive.trace.sides import Side
@@ -92,6 +93,8 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     if not infer:
         mapped, inferred = rights.without(mapped, inferred), []
     mapped = straightened(left, mapped, match.plus, rights, given)
+    if len(rights) > LARGE_MODEL:
+        lefts.release()  # nothing reads their values from here on
     mapped, plus = _with_terms_in_order(mapped, match.plus)
     lone = without_counterpart(mapped, lefts, rights, unread)
     decided = match.outputs is not None or is_whole(mapped, rights, lone)
@@ -102,7 +105,7 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     filled = _constant(table, zeros) if zeros else []
     if len(rights) > LARGE_MODEL:
         match.map = mapped = Packed(mapped, rights)
-        lefts.release()
+        trim()
     only = [f"only on the right, where nothing reads it: {name}" for name in folded_names([*blank, *dead])]
     notes = [*untranslated(a, b, partners), *only]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)

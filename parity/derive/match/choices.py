@@ -20,7 +20,7 @@ from . import uses
 from .advice import Stop, compare, operation
 from .analogy import Analogy
 from .stepped import Stepped, stepped
-from .symbols import Elements, Partnered, Use
+from .symbols import Elements, Partnered, Use, placed
 from .walk import Place, Walk
 
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
@@ -279,10 +279,12 @@ class Choices:
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
         right, left = (numbers.astype(np.int32, copy=False) for numbers in (right, left))
-        if right.size > LISTED and right.all() and left.all() and not self.map[right].any():
-            self._enter(stepped(right), left)
-            self.map[right] = left
-            return
+        if right.size > LISTED and right.all() and left.all():
+            there = placed(self.map, steps := stepped(right))
+            if there is not None and not there.any():
+                self._enter(steps, left)
+                there[...] = left
+                return
         right, left = right.ravel(), left.ravel()
         new = (right > 0) & (left > 0)
         right, left = right[new], left[new]
@@ -291,10 +293,12 @@ class Choices:
         self.map[right[new]] = left[new]
 
     def _enter(self, right: Array, left: Array) -> None:
-        new = _places(left[~self.owned[left]])
+        view = placed(self.owned, stepped(left)) if left.size > LISTED else None
+        marks, at = (self.owned, left) if view is None else (view, ...)
+        new = _places(left[~marks[at]])
         many = isinstance(new, np.ndarray) and new.size > LISTED  # bounds memory: they follow from the map
         self._entries.append((right if isinstance(right, Stepped) else _places(np.ravel(right)), None if many else new))
-        self.owned[left] = True
+        marks[at] = True
 
     def _choose(self, use: Use, options: list[Option], limit: float | None = None) -> tuple[uses.Seen, Any]:
         """Take the likeliest option, or the next after a dead end."""

@@ -37,6 +37,16 @@ class Stepped:
     def ndim(self) -> int:
         return len(self.lines)
 
+    @property
+    def single(self) -> bool:
+        """Tell whether each number stands there once: one step along an axis passes all that the finer ones reach."""
+        reach = 0
+        for line in sorted((np.abs(line) for line in self.lines if len(line) > 1), key=lambda line: int(line[1])):
+            if (np.diff(line) <= reach).any():
+                return False
+            reach += int(line[-1])
+        return True
+
     def __len__(self) -> int:
         return len(self.lines[0])
 

@@ -127,23 +127,26 @@ class JaxSide:
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(by_groups(self._evaluated), compiler_options=QUICK)
+        def outputs(parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+            return by_groups(self._evaluated)({name: _widest(array) for name, array in parameters.items()}, inputs)
+
+        return jax.jit(outputs, compiler_options=QUICK)
 
     def _widened(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any], seen: Seen | None = None) -> list[Any]:
         """Return the outputs from what was recorded, with casts to lower precision made void."""
         leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
         return widened(self._recorded.jaxpr, self._recorded.consts, leaves, seen)
 
-    def _rounds(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    def _rounds(self) -> bool:
         """Tell whether the model casts to lower precision, and can run without that."""
-        jaxpr = self._recorded.jaxpr if self._recorded is not None and self.wide else None
-        if jaxpr is None or not lowers(jaxpr) or not may_widen(jaxpr):
+        closed = self._recorded if self.wide else None
+        if closed is None or not lowers(closed.jaxpr) or not may_widen(closed.jaxpr):
             return False
         try:
-            shapes = [out.shape for out in jax.eval_shape(self._widened, parameters, inputs)]
+            made = jax.eval_shape(lambda *leaves: widened(closed.jaxpr, closed.consts, leaves), *closed.in_avals)
         except Exception:  # an equation whose dtypes are not of its operands alone
             return False
-        return shapes == [out.aval.shape for out in jaxpr.outvars]
+        return [out.shape for out in made] == [out.aval.shape for out in closed.jaxpr.outvars]
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
@@ -154,7 +157,7 @@ class JaxSide:
         """
 
         def evaluated(parameters: Any, zeros: Any, inputs: Any) -> Any:
-            if not zeros and not self._rounds(parameters, inputs):
+            if not zeros and not self._rounds():
                 return self._evaluated(parameters, inputs), {}
             operands = {}
 
@@ -176,9 +179,9 @@ class JaxSide:
         return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arrays of JAX's own: parameters in float64, integers as they are.
+        """Return arrays of JAX's own, the largest first: parameters in float64, integers as they are.
 
-        Each is in memory twice while it is copied: the largest first, when no others are.
+        Large ones that are drawn in float32 are left so: see _wide.
         """
         kinds = {name: WIDE.get(array.dtype.kind, array.dtype) for name, array in self.others.items()}
         sizes = {name: array.size for name, array in self.parameters.items()}
@@ -190,15 +193,15 @@ class JaxSide:
         if (outputs := self._replayed(parameters, inputs)) is not None:
             return outputs
         with jax.enable_x64(self.wide):
-            copies = self._copies(parameters)
-            return _arrays(self._compiled(copies, _device(inputs)))
+            return _arrays(self._compiled(_wide(self._copies(parameters)), _device(inputs)))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         with jax.enable_x64(self.wide):
             copies, given = self._copies(parameters), _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
-            written = _arrays(self._compiled(copies, given)) if self._rounds(copies, given) else None
+            written = _arrays(self._compiled(copies, given)) if self._rounds() else None
+            copies = _wide(copies)
             kernels = {name: copies.pop(name) for name in self._kernels}
             zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
             with GradientSink(take).from_model():
@@ -364,9 +367,19 @@ def _copied(arrays: Mapping[str, Any], name: str, dtype: Any) -> Any:
     array = np.asarray(arrays[name], order="C")
     late = array.size >= LARGE_DRAW and array.dtype == np.float32  # such ones JAX widens in less time and memory
     array = array if late else array.astype(dtype, copy=False)
-    put = jax.device_put(array, may_alias=False)  # jnp.array makes two copies
-    del array
-    return jax.block_until_ready(put.astype(dtype) if late else put)
+    return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
+
+
+def _wide(copies: dict[str, Any]) -> dict[str, Any]:
+    """Widen arrays in place, the largest first: each is in memory twice meanwhile, when no others are wide."""
+    for name in copies:
+        copies[name] = jax.block_until_ready(_widest(copies[name]))
+    return copies
+
+
+def _widest(array: Any) -> Any:
+    """Return an array of real numbers in float64, or in float32 where 64 bits are off; others as they are."""
+    return array.astype(jnp.result_type(float)) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:
