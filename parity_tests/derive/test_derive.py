@@ -157,6 +157,22 @@ def test_a_norm_right_after_rows_that_tokens_read():
     assert found.proven and "norm.weight" not in found.inferred
 
 
+def test_a_matrix_of_one_element_that_nothing_reads_is_mapped_though_others_have_axes_in_an_order():
+    needs("torch")
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = torch.nn.Linear(4, 4), torch.nn.Linear(1, 1)
+
+        def forward(self, x):
+            return self.used(x)
+
+    found = parity.derive(Model(), Model(), (pairs.images(2, 4),))
+    assert found.proven and found.inferred == ["spare.weight", "spare.bias"]
+
+
 def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
     needs("torch")
     import torch

@@ -250,8 +250,8 @@ def partial(form: str, pairs: bool, part: int | Fraction, heads: int = 3, d: int
     """An attention whose rotary positions turn a part of each head, as in GPT-NeoX.
 
     Args:
-      form: the projection: "heads three" and "three heads" fuse it, in this order; "split" and "axes" do not, and
-        heads are an axis of their own in "axes".
+      form: the projection: "heads three" and "three heads" fuse it, in this order, and so does "einsum", with axes of
+        their own; "split" and "axes" do not, and heads are an axis of their own in "axes".
     """
 
     def attend(m: Any, x: Any) -> Any:
@@ -259,6 +259,8 @@ def partial(form: str, pairs: bool, part: int | Fraction, heads: int = 3, d: int
             q, k, v = m.qkv(x).unflatten(-1, (heads, 3 * d)).transpose(1, 2).chunk(3, -1)
         elif form == "three heads":
             q, k, v = m.qkv(x).unflatten(-1, (3, heads, d)).permute(2, 0, 3, 1, 4)
+        elif form == "einsum":
+            q, k, v = torch.einsum("nti,ishd->snhtd", x, m.qkv)
         elif form == "axes":
             q, k, v = (torch.einsum("nti,ihd->nhtd", x, kernel) for kernel in (m.q, m.k, m.v))
         else:
@@ -270,6 +272,8 @@ def partial(form: str, pairs: bool, part: int | Fraction, heads: int = 3, d: int
     parts: dict[str, Any] = {"qkv": linear(width, 3 * width, False)}
     if form == "split":
         parts = {name: linear(width, width, False) for name in "qkv"}
+    if form == "einsum":
+        parts = {"qkv": torch.nn.Parameter(torch.randn(width, 3, heads, d))}
     if form == "axes":
         parts = {name: torch.nn.Parameter(torch.randn(width, heads, d)) for name in "qkv"}
     return Net(attend, o=linear(width, width), **parts)
@@ -291,6 +295,8 @@ TWO_FIFTHS = Fraction(5, 2)  # of the channels of a head, as in Phi-2
         ("three heads", "split", TWO_FIFTHS, "qkv.weight: (1[1:-1] h e[:-3] b a) i <-> k.weight: (h b=2[:-3] a e=2) i"),
         ("split", "heads three", TWO_FIFTHS, "k.weight: (h b=2[:-3] e=2 a) i <-> qkv.weight: (h e[5:-8] a b) i"),
         ("heads three", "three heads", TWO_FIFTHS, "qkv.weight: (h 1[2:] a4) i <-> qkv.weight: (1[2:] h a4) i"),
+        ("einsum", "three heads", 2, "qkv: i 1[1:-1] h (1[:-1] r=2 a) <-> qkv.weight: (1[1:-1] h 1[:-1] a r) i"),
+        ("heads three", "einsum", 1, "qkv.weight: (h 1[1:-1] r b) i <-> qkv: i 1[1:-1] h (b r=2)"),
     ],
 )
 def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(
@@ -301,9 +307,25 @@ def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(
     found = parity.derive(*models, (images(2, 5, 3 * d),))
     text = found.table.print()
     assert found.proven and not found.table.orders and line in text, str(found)
-    share = f"1 of {blocks * 3 if left == right == 'heads three' else blocks} parts of each head"
+    share = f"1 of {blocks * 3 if part == 1 or left == right == 'heads three' else blocks} parts of each head"
     assert found.to_dict()["by_chance"] == [share] and f"not checked: {share}: nothing shows" in text
     assert "=3[" not in "".join(line for line in text.splitlines() if line.startswith("#"))  # no number of the code
     if part != 4:  # a quarter of 16 channels are two pairs, which are halves too: their lengths stay open
         larger = partial(left, False, part, 4, 3 * d // 2), partial(right, True, part, 4, 3 * d // 2)
         assert found.unchecked in ([], ["h"]) and fits(found.table, *larger, 6 * d, h=4)
+
+
+def test_one_line_for_blocks_whose_queries_keys_and_values_have_an_axis_of_a_stacked_array():
+    one = partial("einsum", True, 1)
+
+    def scan(m: Any, x: Any) -> Any:
+        for qkv, o, bias in zip(m.qkv, m.o, m.bias, strict=True):
+            x = one.run(SimpleNamespace(qkv=qkv, o=lambda y, o=o, bias=bias: y @ o + bias), x)
+        return x
+
+    shapes = {"qkv": (2, 48, 3, 3, 16), "o": (2, 48, 48), "bias": (2, 48)}
+    stacked = Net(scan, **{name: torch.nn.Parameter(torch.randn(shape) / 4) for name, shape in shapes.items()})
+    blocks = torch.nn.Sequential(partial("heads three", False, 1), partial("heads three", False, 1))
+    found = parity.derive(blocks, stacked, (images(2, 5, 48),))
+    assert found.proven and len(found.table.lines) == 5, str(found)
+    assert "{l}.qkv.weight: (h 1[1:-1] r b) i <-> qkv: l i 1[1:-1] h (b r=2)" in found.table.print()

@@ -63,17 +63,25 @@ def test_columns_come_apart_behind_an_activation_that_is_applied_to_all():
     derived(right, left, images(5, 6))
 
 
-def test_a_table_is_read_at_once_or_row_by_row():
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_table_is_read_at_once_or_row_by_row(behind: bool, repeated: bool):
+    """Decoders embed their target so. Args: behind: whether a product reads all rows. repeated: a token, in time."""
+
     def stepped(m: Any, x: Any, at_once: bool) -> Any:
-        h, rows = torch.zeros(len(x), 6), m.table(x)
+        h, read = torch.zeros(len(x), 6), lambda x: m.inner(m.table(x)) if behind else m.table(x)
+        rows = read(x) if at_once else None
         for t in range(x.shape[1]):
-            h = m.turn(torch.cat([rows[:, t] if at_once else m.table(x[:, t]), h.tanh()], 1))
+            h = m.turn(torch.cat([rows[:, t] if at_once else read(x[:, t]), h.tanh()], 1))
         return h
 
     def side(at_once: bool) -> Any:
-        return Net(lambda m, x: stepped(m, x, at_once), table=torch.nn.Embedding(9, 6), turn=linear(12))
+        layers = {"inner": linear(6)} if behind else {}
+        return Net(lambda m, x: stepped(m, x, at_once), table=torch.nn.Embedding(9, 6), turn=linear(12), **layers)
 
     tokens = np.random.default_rng(0).integers(0, 9, (3, 4))
+    if repeated:
+        tokens[:, 2] = tokens[[1, 2, 0], 0]
     derived(side(True), side(False), tokens)
     derived(side(False), side(True), tokens)
 

@@ -5,7 +5,6 @@ So are blocks of each head of which rotary positions turn one: (h 1[:-1] r=2 p) 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,24 +16,18 @@ from specs.notation.paths import escaped
 
 from .facts import Target
 from .names import SPARE, composed
+from .ranges import blocks
 from .related import Atom, Axes, relate
 from .rows import Row
 
 MAX_BLOCKS = 4
 MAX_OF_HEADS = 15  # blocks of each head: a fifth of the channels of a query, a key and a value
-MAX_WHOLES = 3  # queries, keys and values
 PAIR = 2  # channels that rotary positions turn
 
 
 class Cut(NamedTuple):
-    """How an axis is cut: each of some groups, such as heads, into blocks.
+    """How an axis is cut: each of some groups, such as heads, into blocks. Args: blocks: in each. size: of one."""
 
-    Args:
-      wholes: parts of the axis, each of which has all groups, such as queries, keys and values; 1 for none.
-      groups: in each part. blocks: in each group. size: of a block.
-    """
-
-    wholes: int
     groups: int
     blocks: int
     size: int
@@ -44,13 +37,11 @@ class Run(NamedTuple):
     """Blocks that stand side by side in each group of an axis.
 
     Args:
-      axis: the one. cut: how the axis is cut. whole: the number of the part.
-      start, blocks: the first one, and how many they are.
+      axis: the one. cut: how the axis is cut. start, blocks: the first one, and how many they are.
     """
 
     axis: int
     cut: Cut
-    whole: int
     start: int
     blocks: int
 
@@ -69,22 +60,16 @@ class Run(NamedTuple):
         texts = [composed(atoms, signs=states) for atoms in dims]
         groups, inner = ([composed([atom], signs=states) for atom in dims[self.axis + k]] for k in (0, 1))
         unit = self.blocks if is_one else 1
-        range_ = _range(self.start // unit, (self.cut.blocks - self.start - self.blocks) // unit)
+        range_ = blocks(self.start // unit, (self.cut.blocks - self.start - self.blocks) // unit)
         if is_one:
             inner = [f"1{range_}" * bool(range_), *inner]
         else:
             inner[0] += range_
-        whole = _range(self.whole, self.cut.wholes - self.whole - 1)
-        pieces = [piece for piece in (f"1{whole}" * bool(whole), *groups, *inner) if piece]
+        pieces = [piece for piece in (*groups, *inner) if piece]
         texts[self.axis : self.axis + 2] = [
             f"({' '.join(pieces)})" if len(pieces) > 1 else pieces[0] if pieces else "1"
         ]
         return " ".join(texts)
-
-
-def _range(before: int, after: int) -> str:
-    """Write a range of blocks by how many there are before and after it; "" for all of them."""
-    return f"[{before or ''}:{-after if after else ''}]" if before or after else ""
 
 
 def apart(of: Target) -> list[Row] | None:
@@ -107,38 +92,34 @@ def apart(of: Target) -> list[Row] | None:
 
 def _cuts(line: Array) -> Iterator[Cut]:
     """Yield the ways to cut an axis into blocks that are alike in all groups. Args: line: the elements along it."""
-    for wholes, count in itertools.product(range(1, MAX_WHOLES + 1), range(2, MAX_OF_HEADS + 1)):
-        each = len(line) // wholes
-        for groups in (n for n in range(1, each // count) if len(line) % (wholes * n * count) == 0):
-            inside = line.reshape(wholes, groups, count, -1)
-            alike = (inside - inside[..., :1] == (inside - inside[..., :1])[:, :1]).all()
+    for count in range(2, MAX_OF_HEADS + 1):
+        for groups in (n for n in range(1, len(line) // count) if len(line) % (n * count) == 0):
+            inside = line.reshape(groups, count, -1)
             size = inside.shape[-1]
-            if alike and (size > 1 if groups > 1 else count <= MAX_BLOCKS and wholes == 1):
-                yield Cut(wholes, groups, count, size)
+            alike = (inside - inside[..., :1] == (inside - inside[..., :1])[:1]).all()
+            if alike and (size > 1 if groups > 1 else count <= MAX_BLOCKS):
+                yield Cut(groups, count, size)
 
 
 def _rows(of: Target, axis: int, cut: Cut) -> list[tuple[Row, Run]] | None:
     """Return the line of each run of blocks, and the blocks of the source; None where one is no block of a source."""
-    found, most = list[tuple[Row, Run]](), cut.blocks - (cut.wholes == 1)
-    for whole in range(cut.wholes):
-        start = 0
-        while start < cut.blocks:
-            runs = (Run(axis, cut, whole, start, n) for n in range(min(most, cut.blocks - start), 0, -1))
-            row = next(filter(None, (_row(of, run) for run in runs)), None)
-            if row is None:
-                return None
-            found.append(row)
-            start += row[1].blocks
+    found, start = list[tuple[Row, Run]](), 0
+    while start < cut.blocks:
+        runs = (Run(axis, cut, start, n) for n in range(cut.blocks - start, 0, -1) if n < cut.blocks)
+        row = next(filter(None, (_row(of, run) for run in runs)), None)
+        if row is None:
+            return None
+        found.append(row)
+        start += row[1].blocks
     return found
 
 
 def _row(of: Target, run: Run) -> tuple[Row, Run] | None:
     """Write the line of blocks of the target, which are blocks of one axis of a source; None where they are not."""
-    axis, cut, whole, start, count = run
+    axis, cut, start, count = run
     shape = of.numbers.shape
-    split = of.numbers.reshape(*shape[:axis], *cut, *shape[axis + 1 :]).take(whole, axis)
-    part = split.take(range(start, start + count), axis + 1)
-    part = part.reshape(*shape[:axis], cut.groups, count * cut.size, *shape[axis + 1 :])
+    split = of.numbers.reshape(*shape[:axis], *cut, *shape[axis + 1 :]).take(range(start, start + count), axis + 1)
+    part = split.reshape(*shape[:axis], cut.groups, count * cut.size, *shape[axis + 1 :])
     names = of.sources.owners(part)
     if len(names) != 1:
         return None
@@ -147,6 +128,8 @@ def _row(of: Target, run: Run) -> tuple[Row, Run] | None:
         if axes is None or any(axes.windows) or any(atom.backwards for atoms in axes.source for atom in atoms):
             continue
         inner = axes.source[own.axis + 1], axes.target[axis + 1]
+        if {*map(id, inner[0])} != {*map(id, inner[1])}:  # blocks of another axis, which happens to be as long
+            continue
         is_one = run.is_one and own.is_one
         if not is_one and not _led_by(count, *inner):
             continue
@@ -162,8 +145,7 @@ def _led_by(count: int, source: list[Atom], target: list[Atom]) -> bool:
     Of five blocks, rotary positions turn two: halves on one side, r=2[:-3], and blocks of pairs on the other, b=2[:-3].
     """
     outermost = {id(atoms[0]): atoms[0] for atoms in (source, target) if atoms}
-    both = {*map(id, source)} & {*map(id, target)}
-    if not outermost or not outermost.keys() <= both or any(atom.length % count for atom in outermost.values()):
+    if not outermost or any(atom.length % count for atom in outermost.values()):
         return False
     for atom in outermost.values():
         size = atom.length // count
@@ -203,18 +185,12 @@ def _blocks(part: Array, shape: tuple[int, ...], run: Run) -> Iterator[tuple[Run
       part: the places of blocks of the target. shape: of the source; that of the blocks has groups and blocks as axes.
     """
     places, (size, count) = np.unravel_index(part.astype(np.int64), shape), (run.cut.size, run.blocks)
-    for (axis, length), wholes in itertools.product(enumerate(shape), range(1, MAX_WHOLES + 1)):
-        whole, at = np.divmod(places[axis], max(length // wholes, 1))
-        if length % wholes or whole.min() != whole.max():
-            continue
-        for groups in dict.fromkeys((1, run.cut.groups, *part.shape)):
-            if length % (wholes * groups * size):
-                continue
-            group, inside = np.divmod(at, length // wholes // groups)
+    for axis, length in enumerate(shape):
+        for groups in (n for n in dict.fromkeys((1, run.cut.groups, *part.shape)) if length % (n * size) == 0):
+            group, inside = np.divmod(places[axis], length // groups)
             start = int(inside.min())
             if start % size == 0 and inside.max() < start + count * size:
                 less = (*shape[:axis], groups, count * size, *shape[axis + 1 :])
-                cut = Cut(wholes, groups, length // wholes // groups // size, size)
+                own = Run(axis, Cut(groups, length // groups // size, size), start // size, count)
                 moved = (*places[:axis], group, inside - start, *places[axis + 1 :])
-                own = Run(axis, cut, int(whole.min()), start // size, count)
                 yield own, np.ravel_multi_index(moved, less), less

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
 from parity.derive.trace.tape import Array
-from specs.notation.paths import normal
+from specs.notation.paths import escaped, normal
 
 from .facts import Facts, Target
-from .grids import grid
+from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names
-from .rows import Row
+from .rows import DIM, Row
+
+Write = Callable[[Target], list[Row] | None]
 
 
 def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
@@ -27,6 +30,36 @@ def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names
         row = _joined(rights, right_names, lefts, left_names, lambda name: lefts.part(back, name), names, 1)
         row = row and row.reverse()
     return [row] if row else None
+
+
+def alike(of: Target, write: Write) -> list[Row] | None:
+    """Write `qkv.{l}: (h 1[:-2] r b) i <-> qkv: l i 1[:-2] h (b r)`: one block's lines for all of a scan.
+
+    Args:
+      of: its sources are the blocks. write: writes the lines of one block.
+    """
+    path, places, counts = grid(of.parts) or ("", {}, {})
+    for axis, length in enumerate(of.numbers.shape if tuple(counts) == COUNTING[:1] else ()):
+        if length != len(of.parts):
+            continue
+        names = sorted(of.parts, key=places.__getitem__)
+        blocks = [
+            part - of.sources.first(name) for name, part in zip(names, np.moveaxis(of.numbers, axis, 0), strict=True)
+        ]
+        if any(not np.array_equal(block, blocks[0]) for block in blocks):
+            continue
+        rows = write(of._replace(parts=names[:1], numbers=blocks[0] + of.sources.first(names[0])))
+        if rows and all(row.left[0][0] == escaped(names[0]) for row in rows):
+            return [_of_all(row, path, axis) for row in rows]
+    return None
+
+
+def _of_all(row: Row, path: str, axis: int) -> Row:
+    """Write a line of one block as one of all blocks. Args: path: theirs. axis: of the array that stacks them."""
+    ((name, axes),) = row.right
+    texts = DIM.findall(axes or "")
+    texts.insert(axis, COUNTING[0])
+    return replace(row, left=((path, row.left[0][1]),), right=((name, " ".join(texts)),))
 
 
 def of_blocks(of: Target) -> Row | None:

@@ -94,7 +94,7 @@ class Target(NamedTuple):
     Args:
       sources: the parameters of their side. parts: the names of those of which it consists.
       name: of the array. numbers: of the sources' elements, in its shape; 0 where there is none.
-      names: chooses those of axes. side: of the sources.
+      names: chooses those of axes. side: of the sources. whole: whether the sources are whole arrays, and no pieces.
     """
 
     sources: Elements
@@ -103,6 +103,7 @@ class Target(NamedTuple):
     numbers: Array
     names: Names
     side: int
+    whole: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ class Names:
 
     def __init__(self, sides: tuple[str, str], programs: Sequence[Program] = ()):
         self.sides, self.programs = sides, programs
+        self.fused = True  # whether three pieces may be queries, keys and values with their heads
         self.lengths: dict[str, int] = {}
         self._counts: dict[str, int] = {}  # name -> how many pieces its composition has, without three of a kind
         self.orders: dict[str, tuple[int, ...]] = {}
@@ -169,7 +170,7 @@ class Names:
             return {2: "cp" if first else "pc", 3: "cyx" if first else "yxc"}[count]
         if count == 2:
             return "hd"
-        if count == 3:
+        if count == 3 and self.fused:
             three = next((k for k, atom in enumerate(atoms) if atom.length == 3), 0)
             rest = iter("hd")
             return ["s" if k == three else next(rest) for k in range(3)]

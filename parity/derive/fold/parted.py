@@ -15,6 +15,7 @@ import numpy as np
 
 from .equal_parts import Joint
 from .facts import Target
+from .ranges import blocks
 from .related import relate
 from .rows import DIM, Row
 
@@ -83,6 +84,7 @@ def _rows(of: Target, place: tuple[int, int], axis: int, write: Write) -> list[R
         number, _, rest = inside.partition(" ") if count > 1 else ("1", "", inside)
         if "+" in number or (count > 1 and f"{{{number}=" not in row.left[0][0]):
             return []
-        texts[axis] = f"({number}[{before or ''}:{-after if after else ''}] {rest})"
+        window = number + blocks(before, after)
+        texts[axis] = f"({window} {rest})" if rest not in ("", "1") else window
         rows.append(replace(row, right=((path, " ".join(texts)),)))
     return rows

@@ -12,8 +12,12 @@ def window(start: int, stop: int, length: int) -> str:
 
 def block(axis: str, start: int, size: int, length: int) -> str:
     """Write one of several blocks of this size, counted from both ends: (1[1:-1] c) is the second of three."""
-    before, after = start // size, (length - start) // size - 1
-    return f"(1[{before or ''}:{-after if after else ''}] {axis})"
+    return f"(1{blocks(start // size, (length - start) // size - 1)} {axis})"
+
+
+def blocks(before: int, after: int) -> str:
+    """Write a range of blocks by how many there are before and after it; "" for all of them."""
+    return f"[{before or ''}:{-after if after else ''}]" if before or after else ""
 
 
 def even(ranges: Iterable[tuple[int, int]], length: int) -> int:

@@ -15,7 +15,7 @@ from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
 from .apart import apart
-from .blockwise import blockwise, of_blocks
+from .blockwise import alike, blockwise, of_blocks
 from .equal_parts import Joint
 from .facts import Facts, Target
 from .grids import COUNTING, grid
@@ -23,6 +23,7 @@ from .joined import joined
 from .names import Names, composed
 from .parted import parted
 from .permuted import listed
+from .pieces import in_pieces
 from .ranges import block, even, left_over, window
 from .related import Atom, Axes, relate
 from .rows import Row
@@ -69,13 +70,22 @@ def many_to_one(of: Target) -> list[Row] | None:
     cells = grid(of.parts) if len({of.sources.shapes[name] for name in of.parts}) == 1 else None
     if cells and (rows := _stacked(of, cells)):
         return rows
+    if of.whole and (rows := alike(of, _apart)):
+        return rows
     if len(of.parts) == 1:
-        return _alone(segmented(of)) or apart(of) or _alone(listed(of))
+        return _alone(segmented(of)) or _apart(of) or (_alone(listed(of)) if of.whole else None)
     before = dict(of.names.lengths)
     if rows := parted(of, many_to_one):
         return rows
     of.names.lengths = before  # what no line uses is free
+    if not of.whole:  # no line has several ranges of one array
+        return apart(of)
     return _alone(joined(of) or of_blocks(of) or segmented(of)) or apart(of) or _beside_one(of)
+
+
+def _apart(of: Target) -> list[Row] | None:
+    """Write lines for blocks or pieces of an axis."""
+    return apart(of) or (in_pieces(of, many_to_one) if of.whole else None)
 
 
 def _beside_one(of: Target) -> list[Row] | None:

@@ -253,8 +253,8 @@ def _order(left: tuple[int, ...], right: tuple[int, ...], pattern: Pattern | Non
     orders = [pattern.order] if pattern else [tuple(range(len(shape)))] if left == right else []
     if not pattern and len(set(shape)) == len(shape):  # one order at most
         orders = list(itertools.permutations(range(len(shape))))
-    fits = len(lengths) == len(shape)
-    return next((order for order in orders if fits and tuple(lengths[d] for d in order) == shape), None)
+    fitting = (order for order in orders if len(order) == len(lengths) == len(shape))
+    return next((order for order in fitting if tuple(lengths[d] for d in order) == shape), None)
 
 
 def _modules(patterns: Iterable[str], found: Array, lefts: Elements, rights: Elements) -> dict[str, str]:

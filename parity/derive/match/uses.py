@@ -137,11 +137,11 @@ def items(use: Use) -> list[Use]:
 
 
 def slices(use: Use) -> list[list[Use]]:
-    """Return, for each axis along which no element is read twice, the use as one for each position of that axis."""
+    """Return for each axis the use as one for each position of that axis, as tokens are read by steps of time."""
     ids, found = np.asarray(use.ids), list[list[Use]]()
     for axis in range(ids.ndim if 1 < ids.size <= LARGE_USE else 0):
         parts = list(np.moveaxis(ids, axis, 0))
-        if 1 < len(parts) <= MOST and sum(len(np.unique(part)) for part in parts) == len(np.unique(ids)):
+        if 1 < len(parts) <= MOST:
             found.append([use._replace(symbol=replace(use.symbol, ids=p, leaves=(), parts=())) for p in parts])
     return found
 
