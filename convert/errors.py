@@ -200,15 +200,19 @@ class OpenLengths(UsageError):
     Args:
       what: the message without its remedy. remedy: what states the lengths.
       axes: all that are open, by the numbers of the lines.
+      shown: (line, axis) -> where a shape of the same module shows an open axis: "h=2 on line 5".
     """
 
-    def __init__(self, what: str, problems: Iterable[str], remedy: Remedy, axes: Mapping[int, frozenset[str]]):
+    def __init__(
+        self, what: str, problems: Iterable[str], remedy: Remedy, axes: Mapping[int, frozenset[str]],
+        shown: Mapping[tuple[int, str], str],
+    ):  # fmt: skip
         super().__init__(what + remedy.options(), problems)
-        self.what, self.remedy, self.axes = what, remedy, dict(axes)
+        self.what, self.remedy, self.axes, self.shown = what, remedy, dict(axes), dict(shown)
 
     def by_lengths(self) -> OpenLengths:
         """Return the same without the advice to give a file of the other side, for a command that has it."""
-        return OpenLengths(self.what, self.problems, self.remedy._replace(or_like=False), self.axes)
+        return OpenLengths(self.what, self.problems, self.remedy._replace(or_like=False), self.axes, self.shown)
 
 
 class OpenFields(UsageError):

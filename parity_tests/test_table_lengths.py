@@ -238,6 +238,37 @@ def test_an_array_of_the_module_shows_the_number_of_heads(tmp_path, capsys):
         (tmp_path / "b.npz").unlink()
 
 
+def test_heads_are_compared_in_each_block(tmp_path, capsys):
+    """Arrays of one block are compared, on whichever lines: blocks have their own numbers of heads, and one size."""
+    table, qkv = "s.{i}.{j}.table: p h <-> s.{i}.{j}.table: p h", "s.{i}.{j}.qkv: (a=3 h d) <-> s.{i}.{j}.qkv: (h a d)"
+    stages = [qkv.replace("{i}", str(k)).replace("{j}", "{i}") for k in (0, 1)]
+    stages[1] = stages[1].replace("h", "h2")
+    flat = [line.replace("s.{i}.{j}.", "s{i}_{j}_") for line in (table, qkv)]
+    for lines, shown in (([table, *stages], "h=2 on line 2"), ([table, qkv], "h on line 2"), (flat, "h on line 2")):
+        (tmp_path / "x.table").write_text("\n".join(["table 1", *lines]))
+
+        def words(*heads: int, stem: str = "s{}_{}_" if lines is flat else "s.{}.{}.") -> list[object]:
+            arrays = {}
+            for at, own, rows in zip(((0, 0), (0, 1), (1, 0)), heads, (48, 48, 96), strict=True):
+                arrays |= {stem.format(*at) + "table": np.ones((5, own)), stem.format(*at) + "qkv": np.ones(rows)}
+            return ["--table", tmp_path / "x.table", save(tmp_path / "a.npz", arrays)]
+
+        out = ["-o", tmp_path / "b.npz", "--force"]
+        code, _, error = run(capsys, *words(2, 2, 4), *out, "--set", "d=4")
+        assert code == 2 and "as d=4 makes h=4 for line 3, and the shapes show h=2 on line 2" in error, error
+        code, _, error = run(capsys, *words(3, 2, 4), *out, "--set", "d=8")
+        assert code == 2 and "as d=8 makes h=2 for line 3, and the shapes show h=3 on line 2" in error, error
+        assert not (tmp_path / "b.npz").exists()
+        code, _, error = run(capsys, *words(2, 2, 4), *out, "--set", "d=8")
+        assert code == 0 and not error, error
+        (tmp_path / "b.npz").unlink()
+        code, _, error = run(capsys, *words(2, 2, 4), *out)
+        said = f"shapes of the same modules show {shown}: lengths that contradict them are refused"
+        assert code == 2 and said in error, error
+        _, text, _ = run(capsys, "inspect", *words(2, 2, 4))
+        assert f"others of their modules show {shown}; --set " in text and "no shape shows" not in text
+
+
 def test_rows_of_a_grid_are_no_heads(tmp_path, capsys):
     """A table of heights beside one of widths, and a depth beside both; a slope beside a grid is one of each head."""
     heads = "at.qkv.bias: (s h d) <-> at.{s=q|k|v}.bias: h d\n"

@@ -151,7 +151,7 @@ class Table(Lines):
             if remedy := wrapped(self, arrays):
                 raise TableError(error.message, [remedy]) from None
             raise
-        for clash in clashes(self, sizes, layout.sizes):
+        for clash in clashes(layout.bound, sizes):
             raise TableError(clash)
         if like is None:
             try:

@@ -95,7 +95,10 @@ def _unknown(error: OpenLengths) -> str:
     where = f"line{'s' * (len(error.axes) > 1)} {in_a_row(sorted(error.axes))}"
     few = " ".join(option("set", f"{name}=...") for name in error.remedy.enough)
     follow = ", from which the others follow" if len(error.remedy.enough) < len(names) else ""
-    return f"{in_a_row(names)} on {where}, as no shape shows them; {few} states what is needed{follow}"
+    shown = in_a_row(dict.fromkeys(error.shown.values()))
+    others = f"their own shapes do not show them, and others of their modules show {shown}"
+    why = f"as {others if shown else 'no shape shows them'}"
+    return f"{in_a_row(names)} on {where}, {why}; {few} states what is needed{follow}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from convert.arrays.dtypes import check_target
 from convert.arrays.steps import Promise, Step, step
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, OpenLengths, UsageError, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.reading import exchanged, masters
@@ -84,14 +84,16 @@ def plan(
         )  # fmt: skip
         planned = _plan_lines(own, lines, laid_out, sizes or {}, backwards, dtype, path, accounted)
         record = checked.read(stored, sampled)
-        check_given(path, lines, sizes or {}, planned.layout.sizes)
+        check_given(path, planned.layout.bound, sizes or {})
         if complete:
             if like is None:
                 check_derived_ranges(path, planned, sizes or {})
             others = copies(lines, planned.layout, like, like_weights, record.carried)
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
         planned = _with_record(planned, record, path)
-        remarks = [*_remarks(planned, sizes or {}, own, record), *exchanged.remarks(stored, own.sources.values())]
+        without = _open(laid_out) if sizes else None
+        remarks = [*_remarks(planned, sizes or {}, without, own, record)]
+        remarks += exchanged.remarks(stored, own.sources.values())
         remarks += masters.remarks(stored, own.sources.values())
         beside = tuple(file for file in (table, like) if isinstance(file, str))
         return replace(planned, remarks=(*remarks, *(target.notes if complete else ())), beside=beside)
@@ -141,16 +143,29 @@ def _needed(lengths: Mapping[str, int], laid_out: Callable[[Mapping[str, int]], 
     return needed or ({} if fits({}) else lengths)
 
 
-def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, record: Record) -> Iterator[str]:
+def _open(laid_out: Callable[[Mapping[str, int]], Layout]) -> OpenLengths | None:
+    """Return which lengths are open where the user gives none."""
+    try:
+        laid_out({})
+    except OpenLengths as error:
+        return error
+    except ConvertError:  # lengths that are given settle more than those that are open
+        pass
+    return None
+
+
+def _remarks(
+    planned: TablePlan, lengths: Mapping[str, int], without: OpenLengths | None, own: TablePart, record: Record
+) -> Iterator[str]:
     """Yield what a user should know of a plan.
 
     Args:
-      lengths: that the user gives.
+      lengths: that the user gives. without: what is open without these.
       own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
     yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), unseen(lines)) if doubt)
-    yield from supplied(lines, planned.given, layout.sizes)
+    yield from supplied(lines, planned.given, layout.sizes, without)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)
     yield from own.reader.remarks

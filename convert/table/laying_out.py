@@ -80,7 +80,8 @@ def lay_out(
     except SizeError as error:
         what = _said(error.what, table, path).replace(LIKE, like or LIKE)
         recorded = [*_its_own(path), *(_its_own(like) if like else ())]
-        raise OpenLengths(f"{path}: {what}", [*error.problems, *recorded], error.remedy, error.axes) from None
+        problems = [*error.problems, *recorded]
+        raise OpenLengths(f"{path}: {what}", problems, error.remedy, error.axes, error.shown) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error.message, table, path)}", error.problems) from None
 

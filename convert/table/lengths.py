@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, OpenLengths, UsageError, option
 from convert.records.record import Record
+from specs.applied.layout import Bound
 from specs.applied.moves import Shape
 from specs.covering.cut import check_derived
 from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
-from specs.solving.heads import GRID, clashes, module_of, names_in
+from specs.solving.heads import GRID, clashes, follows_shown, module_of, names_in
 from specs.solving.sizes import SizeError
 from specs.solving.stating import without_lengths
 from specs.table import Table
@@ -33,16 +34,22 @@ def lengths(texts: Iterable[str]) -> dict[str, int]:
     return given
 
 
-def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> list[str]:
+def supplied(
+    lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]], without: OpenLengths | None
+) -> list[str]:
     """Say which lengths the user gives, and which others follow: "--set h=3, so that d=16 in (h d) of q"; [] if none.
 
     Any factor of a dimension fits, so that no shape tells a wrong one. What a derived Table says of the models that it
-    was derived from is put beside.
+    was derived from is put beside. Lengths that `check_given` compares with shapes are left out.
 
     Args:
       sizes: lengths of axes by line number.
+      without: what is open without the lengths that are given.
     """
-    taken = {name: length for name, length in given.items() if any(own.get(name) == length for own in sizes.values())}
+    taken = {
+        name: length for name, length in given.items()
+        if any(own.get(name) == length for own in sizes.values()) and not (without and _compared(lines, name, without))
+    }  # fmt: skip
     if not taken:
         return []
     following = dict[tuple[str, int], str]()  # axis and its length -> where it is composed with a given one
@@ -62,9 +69,15 @@ def supplied(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping
     return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{follow}{models}"]
 
 
-def check_given(path: str, lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> None:
+def _compared(lines: Table, name: str, without: OpenLengths) -> bool:
+    """Tell whether an open length is compared with a shape of the same module on a line that leaves it open."""
+    asked = (line for line in lines.lines if name in without.axes.get(line.number, ()))
+    return any(follows_shown(line, name, without.shown) for line in asked)
+
+
+def check_given(path: str, bound: Sequence[Bound], given: Mapping[str, int]) -> None:
     """Check that the lengths that the user gives agree on heads. Raises: UsageError that names the file."""
-    for text in clashes(lines, given, sizes):
+    for text in clashes(bound, given):
         raise UsageError(f"{path}: {text}")
 
 

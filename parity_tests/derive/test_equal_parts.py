@@ -116,6 +116,37 @@ def test_parts_that_meet_one_by_one_are_equal_at_any_width(read: Any):
     assert converted(found, *halves(read, (6, 6)), x) < F64
 
 
+class Times(torch.nn.Module):
+    """Times by sines and cosines, which are joined in either order. Args: waves: (times, width) -> both."""
+
+    def __init__(self, width: int, last: bool, waves: Callable[..., Any]) -> None:
+        super().__init__()
+        self.width, self.last, self.waves = width, last, waves
+        self.a, self.b = torch.nn.Linear(2 * width, 6), torch.nn.Linear(6, 3)
+
+    def forward(self, t: Any) -> Any:
+        sin, cos = self.waves(t[:, None], self.width)
+        return self.b(self.a(torch.cat([cos, sin] if self.last else [sin, cos], -1)).relu())
+
+
+def of_one_constant(t: Any, width: int) -> tuple[Any, Any]:
+    rates = torch.exp(-torch.arange(width, dtype=t.dtype) / width)
+    return (t * rates).sin(), (t * rates).cos()
+
+
+def of_two_constants(t: Any, width: int) -> tuple[Any, Any]:
+    return tuple((t * rate ** torch.arange(1, 1 + width, dtype=t.dtype)).sin() for rate in (0.5, 0.7))
+
+
+def test_sines_and_cosines_of_one_constant_are_equally_wide():
+    """The frequencies are those of the code: no parameter has them."""
+    t = (np.random.default_rng(0).uniform(0, 9, 6),)
+    found = parity.derive(*(Times(4, last, of_one_constant) for last in (False, True)), t)
+    assert found.proven and not found.unchecked and "a.weight: o (-p=2 i) <-> a.weight: o (p i)" in str(found.table)
+    found = parity.derive(*(Times(4, last, of_two_constants) for last in (False, True)), t)
+    assert found.proven and found.unchecked == ["a", "b"], found.table.print()
+
+
 def shortcut(layers: Any, a: Any, b: Any) -> Any:
     """Return a model's output that adds the channels of one part to as many of the other one, which may have more."""
     return layers[0](a.tanh() + torch.nn.functional.pad(b, (0, a.shape[-1] - b.shape[-1])))

@@ -368,6 +368,57 @@ def applied(module: Any) -> Any:
     return lambda parameters, x: module.apply(unflatten_dict(parameters, sep="/"), x)
 
 
+def staged_heads(fused: str, width: int) -> Any:
+    """Build two stages of 2 and 4 heads, of two blocks and one, with biases of positions x heads.
+
+    Args:
+      fused: the order in which a projection flattens queries, keys and values with heads: "s h d" or "h s d".
+    """
+    import torch
+    from einops import rearrange
+
+    class Attention(torch.nn.Module):
+        def __init__(self, heads: int) -> None:
+            super().__init__()
+            self.heads, size = heads, width * heads
+            self.qkv, self.out = torch.nn.Linear(size, 3 * size), torch.nn.Linear(size, size)
+            self.table = torch.nn.Parameter(torch.randn(9, heads))
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = rearrange(self.qkv(x), f"b t ({fused}) -> s b h t d", s=3, h=self.heads)
+            at = torch.arange(5)
+            scores = (q @ k.mT / width**0.5 + self.table[at[:, None] - at + 4].permute(2, 0, 1)).softmax(-1)
+            return x + self.out(rearrange(scores @ v, "b h t d -> b t (h d)"))
+
+    class Staged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            stages = [Attention(2), Attention(2)], [Attention(4)]
+            self.stages = torch.nn.ModuleList(torch.nn.ModuleList(stage) for stage in stages)
+            self.wider = torch.nn.Linear(2 * width, 4 * width)
+
+        def forward(self, x: Any) -> Any:
+            first, last = self.stages
+            return last[0](self.wider(first[1](first[0](x))))
+
+    return Staged()
+
+
+def test_a_table_of_positions_shows_the_heads_of_its_stage():
+    """Blocks of one line have two numbers of heads: without a letter of its stage, any size of a head is converted."""
+    needs("torch")
+    x = np.random.default_rng(0).standard_normal((2, 5, 8))
+    found = parity.derive(staged_heads("s h d", 4), staged_heads("h s d", 4), (x,))
+    text = found.table.print()
+    assert found.proven and "stages.0.{i}.table: o h <-> stages.0.{i}.table: o h\n" in text, text
+    assert "stages.1.0.table: o h2 <-> " in text and "stages.1.0.qkv.weight: (s=3 h2 d) i <-> " in text, text
+    assert not found.unchecked and "no shape of either side" not in text
+    larger = {name: value.detach().numpy() for name, value in staged_heads("s h d", 6).state_dict().items()}
+    with pytest.raises(TableError, match="d=3 makes h=4 for line 6, and the shapes show h=2 on line 5"):
+        found.table.apply(larger, d=3)
+    assert found.table.apply(larger, d=6).keys() == larger.keys()
+
+
 def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes():
     """The channels of (p c) are those of the convolution, and heads have a slope each, in one array for all depths."""
     found = parity.derive(*staged(12, 2, 3, 5, 4, scanned=True))

@@ -33,6 +33,12 @@ def words(vocabulary: int) -> torch.nn.Module:
     return Net(lambda m, x: m.head(m.mix(m.table(x)).tanh()), **parts)
 
 
+def sentences(width: int) -> torch.nn.Module:
+    """An embedding, hidden units of the doubled width, and a head of the embedding's shape."""
+    parts = {"mix": linear(width, 2 * width), "out": linear(2 * width, width), "head": linear(width, 12, False)}
+    return Net(lambda m, x: m.head(m.out(m.mix(m.table(x)).tanh())), table=torch.nn.Embedding(12, width), **parts)
+
+
 PATCHES = """
 import torch
 
@@ -109,6 +115,12 @@ CASES = {
         "the left model has 10 where the right one has 7, in last.weight [10, 8, 1, 1] and last.weight [7, 8, 1, 1]",
     ),
     "a smaller vocabulary": (words(14), words(12), tokens(2, 5), WORDS.format(14, 12, 14, 12, name="head")),
+    "a doubled width behind an embedding": (
+        sentences(4),
+        sentences(8),
+        tokens(2, 5),
+        "the left model has 4 where the right one has 8, in table.weight [12, 4] and table.weight [12, 8]",
+    ),
     "a larger vocabulary": (words(12), words(14), tokens(2, 5), WORDS.format(12, 14, 12, 14, name="table")),
 }
 
@@ -276,6 +288,15 @@ def test_fused_parameters_have_no_other_size():
     right = Net(fused, x=torch.nn.Linear(4, 15), h=torch.nn.Linear(5, 15, bias=False))
     found = parity.derive(left, right, (images(2, 3, 4),), seconds=0.5)
     assert found.missing and not found.sizes, found.sizes
+
+
+def test_tables_of_the_same_tokens_that_are_joined_are_no_other_size():
+    """What both sides compute of them differs, so that nothing matches the one table that the right model has."""
+    rows = {name: torch.nn.Embedding(12, 4) for name in "ab"}
+    left = Net(lambda m, x: m.mix(m.a(x) * m.b(x)).tanh(), mix=linear(4, 3), **rows)
+    right = Net(lambda m, x: m.mix(m.both(x).sin()).tanh(), both=torch.nn.Embedding(12, 8), mix=linear(8, 3))
+    found = parity.derive(left, right, (tokens(2, 5),), seconds=1)
+    assert not found.proven and not found.sizes, str(found)
 
 
 def test_fused_vectors_are_no_other_width():

@@ -59,6 +59,20 @@ class Equal(NamedTuple):
     dtype: str = ""  # that the line states for a constant
 
 
+class Bound(NamedTuple):
+    """A line at one value of the numbers that it counts, as for one block.
+
+    Args:
+      name: of its first array there. block: that name up to its last number that counts: layers.0 of layers.0.q.weight.
+      sizes: lengths of axes.
+    """
+
+    line: Line
+    name: str
+    block: str
+    sizes: Mapping[str, int]
+
+
 class Layout(NamedTuple):
     """A translation of arrays that are known by name and shape.
 
@@ -73,7 +87,8 @@ class Layout(NamedTuple):
       constants: right arrays that hold one value.
       absent: names of tied arrays that the left side leaves out.
       unread: arrays of the file to be like that the table drops.
-      sizes: lengths of axes by line number.
+      sizes: lengths of axes by line number, of the last block.
+      bound: the lines at each value of their numbers; () where no lengths are given.
     """
 
     entries: tuple[Entry, ...]
@@ -88,6 +103,7 @@ class Layout(NamedTuple):
     cut: Mapping[str, str] = MappingProxyType({})
     blank: tuple[str, ...] = ()
     unchecked: tuple[Equal, ...] = ()
+    bound: tuple[Bound, ...] = ()
 
     @property
     def shapes(self) -> dict[str, Shape]:

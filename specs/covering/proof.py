@@ -22,7 +22,7 @@ def lay_out(
     """Lay out a Table; arguments and errors as in Table.layout."""
     envs, absent = bind(table, shapes, like, sizes)
     filling = Filling(table, envs, shapes, like)
-    layout = filling.layout(absent)
+    layout = filling.layout(absent)._replace(bound=tuple(env.bound() for env in envs) if sizes else ())
     return layout if like is None else layout._replace(unread=_unread(table, filling, like))
 
 

@@ -9,7 +9,7 @@ from specs.applied.moves import Shape
 from specs.notation.lines import Line, Lines, Misfit
 from specs.notation.signature import Signature
 
-from . import open_axes
+from . import heads, open_axes
 from .env import Env
 from .matching import Matcher
 from .ranges import Key, Ranges, fill
@@ -88,7 +88,11 @@ class _Binding:
 
     def _raise_open(self, dims: list[open_axes.Open], envs: list[Env]) -> NoReturn:
         self._raise_misfits(self.absent)
-        raise open_axes.error(self.table, [*dims, *self._open_constants(envs)], like=self.like is not None)
+        shown = heads.shown_heads([env.bound() for env in envs])
+        open_ = {(one.env.line.number, name) for one in dims for name in one.names}
+        of_open = {at: where for at, where in shown.items() if at in open_}
+        dims = [*dims, *self._open_constants(envs)]
+        raise open_axes.error(self.table, dims, self.like is not None, of_open)
 
     def _absent(self, env: Env, like: Mapping[str, Shape]) -> Iterator[str]:
         """Yield right arrays of a line that the file to be like lacks, as blocks: their lengths cannot be solved."""

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from specs.applied.layout import Bound
 from specs.notation.lines import Line, TableError
+from specs.notation.paths import Hole
 from specs.notation.signature import Signature
 
 from .ranges import Index, Key, Ranges
@@ -47,6 +49,14 @@ class Env:
                     return []
                 indices = [{**index, variable: k} for index in indices for k in range(self.sizes[variable])]
         return indices
+
+    def bound(self) -> Bound:
+        """Return what the checks of lengths of heads read."""
+        array, counts = self.line.resolved(self.line.arrays[0]), dict(self.key)
+        holes = ((k, piece) for k, piece in enumerate(array.path) if isinstance(piece, Hole))
+        numbers = [k + 1 for k, hole in holes if self.line.variable(hole) in counts and hole.fill(0).isdigit()]
+        block = array._replace(path=array.path[: max(numbers, default=0)])
+        return Bound(self.line, self.first(array), self.first(block), self.sizes)
 
     def first(self, array: Signature) -> str:
         """Return the name of the first of them, whatever the lengths of axes."""

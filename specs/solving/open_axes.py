@@ -98,15 +98,19 @@ def _settles(part: Following, given: Iterable[str]) -> bool:
     return all(names <= known for names, _ in part)
 
 
-def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
+def error(table: Lines, dims: Sequence[Open], like: bool, shown: Mapping[tuple[int, str], str]) -> SizeError:
     """Build the error for open axes, which says where they are and what states them.
 
     Args:
       like: whether the shapes of a file of the other side are known too.
+      shown: (line, axis) -> where a shape of the same module shows an open axis: "h=2 on line 5".
     """
     names = dict.fromkeys(p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names)
     few = tuple(enough(dims))
     problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims)]
+    if shown:
+        where = in_a_row(dict.fromkeys(shown.values()))
+        problems.append(f"shapes of the same modules show {where}: lengths that contradict them are refused")
     derived = derived_lengths(table)
     if known := [f"{name}={derived[name]}" for name in few if name in derived]:
         what = "in the models that the Table was derived from: give those of this file's model"
@@ -117,7 +121,8 @@ def error(table: Lines, dims: Sequence[Open], like: bool) -> SizeError:
     }
     what = _unshown(dims, names) if like else "the names and shapes at hand leave open lengths of axes"
     remedy = Remedy(few, tuple(name for name in names if name not in few), or_like=not like)
-    return SizeError(f"{table.name}: {what}", problems, remedy, [(one.env.line.number, one.dim) for one in dims], axes)
+    open_ = [(one.env.line.number, one.dim) for one in dims]
+    return SizeError(f"{table.name}: {what}", problems, remedy, open_, axes, shown)
 
 
 def _unshown(dims: Sequence[Open], names: Iterable[str]) -> str:

@@ -57,18 +57,20 @@ class SizeError(TableError):
     Args:
       what: the message without its remedy.
       dims: (line number, open dimension). axes: all open axes by line number.
+      shown: see heads.shown_heads; of axes that are compared with it.
     """
 
     def __init__(
         self, what: str, problems: Iterable[str] = (), remedy: Remedy = NOTHING_OPEN,
         dims: Iterable[tuple[int, Dim]] = (), axes: Mapping[int, frozenset[str]] = MappingProxyType({}),
+        shown: Mapping[tuple[int, str], str] = MappingProxyType({}),
     ):  # fmt: skip
         super().__init__(what + remedy.options(), problems)
-        self.what, self.remedy, self.dims, self.axes = what, remedy, tuple(dims), axes
+        self.what, self.remedy, self.dims, self.axes, self.shown = what, remedy, tuple(dims), axes, shown
 
     def of_call(self) -> SizeError:
         """Return the same with arguments of Table.apply in place of options of the command."""
-        error = SizeError(self.what, self.problems, self.remedy, self.dims, self.axes)
+        error = SizeError(self.what, self.problems, self.remedy, self.dims, self.axes, self.shown)
         error.message = self.what + self.remedy.arguments()
         return error
 

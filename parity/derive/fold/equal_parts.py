@@ -75,10 +75,25 @@ def equal_parts(program: Program, name: str, axis: int, count: int) -> bool:
     labels = _numbered(program, [value], axis - len(program.shapes[value]))
     if _meet(program, labels, Met(value, labels[value]), count) or _cut(program, name, axis, count):
         return True
-    made = [] if met.own or met.places.max() < length else origins_of(program, met.value)
+    if met.own or met.places.max() < length:
+        return False
+    return any(_meet(program, some, met, count) for some in _of_origins(program, met, length // count) if some)
+
+
+def _of_origins(program: Program, met: Met, width: int) -> Iterator[dict[int, Array]]:
+    """Yield numbers of the indices of the values of which another one is made: of all, then of one with such an axis.
+
+    So frequencies, which may be constants, have numbers of their own where each time is multiplied with all of them.
+
+    Args:
+      width: of the axis.
+    """
+    made, constants = origins_of(program, met.value)
     rank = max((len(program.shapes[value]) for value in made), default=0)
-    numbered = (_numbered(program, made, axis) for axis in (*range(-1, -1 - rank, -1), None))
-    return any(_meet(program, some, met, count) for some in numbered if some)
+    yield from (_numbered(program, made, axis) for axis in (*range(-1, -1 - rank, -1), None))
+    for value in (*made, *constants):
+        shape = program.shapes[value]
+        yield from (_numbered(program, [value], axis - len(shape)) for axis, n in enumerate(shape) if n == width)
 
 
 def axes_met(program: Program, axes: Mapping[str, tuple[int, Array]]) -> list[list[str]]:

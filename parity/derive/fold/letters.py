@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ def with_met_letters(
     The letter is that of the line which composes it of most pieces: beside `(g r+1+1 d)` of a fused projection, the
     bias of its values is `(g d)`, and the scale of a norm of its keys `d`. What meets several pieces is written as
     these, with capital letters, which have one length in all lines: then the projection is `(G R+1+1 d)`, and the
-    matrix of the output, which reads these heads, `o (G R d)`. Lines of blocks that are alike stay so.
+    matrix of the output, which reads these heads, `o (G R d)`. Lines of blocks that are alike, also in shape, stay so.
 
     Args:
       lengths: of the letters of pieces: those of capital ones are added, and those of replaced ones removed.
@@ -115,11 +116,14 @@ def with_met_letters(
     used = {letter for line in given for letter in CAPITAL.findall(str(line))}
     new = _chosen(rows, opened, alike, used)
     lengths.update({name.upper(): length for name, length in lengths.items() if name.upper() not in used})
-    families = dict[str, list[int]]()
-    for at, row in enumerate(rows):
-        families.setdefault(normal(str(row)), []).append(at)
-    single = {family[0]: rows[family[0]] for family in families.values() if len(family) == 1}
+    texts = [normal(str(row)) for row in rows]
+    counts = Counter(texts)
+    single = {at: row for at, row in enumerate(rows) if counts[texts[at]] == 1}
     _choose_shown({at: row for at, row in single.items() if not row.parts}, open_on, alike, new, lengths, used)
+    families = dict[Any, list[int]]()
+    for at, row in enumerate(rows):
+        shapes = (facts.lefts.shapes.get(name) for path, _ in row.left for name in _names(path))
+        families.setdefault((texts[at], *shapes), []).append(at)
     for family in families.values():
         own = _apart(rows[family[0]], new[family[0]])
         for at in family if all(new[at] == new[family[0]] for at in family) else ():

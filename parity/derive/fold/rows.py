@@ -16,6 +16,7 @@ from specs.applied.layout import Layout
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
 from specs.notation.signature import Signature
+from specs.solving.heads import follows_shown
 from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 from specs.words import in_a_row
@@ -181,12 +182,19 @@ class DerivedTable(Table):
 
     def unchecked(self) -> tuple[str, ...]:
         """Name the axes whose lengths no shape of either side shows, such as a and b of (a+b) <-> (b+a)."""
-        if self.whole is not None or not self.lengths() or not self.reverse().lengths():
+        errors = [error for error in (self._open(), self.reverse()._open()) if error and error.remedy.enough]
+        if self.whole is not None or len(errors) < 2:
             return ()
         arrays = [array for line in self.lines for array in line.arrays]
         shown = {hole.name for array in arrays for hole in array.holes} | _whole(arrays)
-        asked = dict.fromkeys([*self.lengths(), *self.reverse().lengths()])
-        return tuple(name for name in asked if name not in shown)
+        asked = dict.fromkeys(name for error in errors for name in error.remedy.enough)
+        compared = {name for name in asked if all(self._are_compared(name, error) for error in errors)}
+        return tuple(name for name in asked if name not in shown | compared)
+
+    def _are_compared(self, name: str, error: SizeError) -> bool:
+        """Tell whether a conversion compares a length with a shape on a line that leaves it open."""
+        asked = (line for line in self.lines if name in error.axes.get(line.number, ()))
+        return any(follows_shown(line, name, error.shown) for line in asked)
 
     def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
         if self.whole is not None:

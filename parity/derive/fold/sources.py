@@ -48,10 +48,10 @@ def first_met(program: Program, name: str, axis: int) -> Met | None:
     return _met(program, value, np.broadcast_to(along(elements([shape[axis]]), axis, len(shape)), shape))
 
 
-def origins_of(program: Program, number: int) -> list[int]:
-    """Return the values of which another one is made: inputs, parameters, and what products return."""
+def origins_of(program: Program, number: int) -> tuple[list[int], list[int]]:
+    """Return of which values another one is made: inputs, parameters and what products return, and constants."""
     finder = _Finder(program)
-    return list(finder.origins) if finder.of(number) is not None else []
+    return (list(finder.origins), finder.constants) if finder.of(number) is not None else ([], [])
 
 
 def outputs_of(program: Program, name: str, length: int) -> int | None:
@@ -163,6 +163,7 @@ class _Finder:
         self.left = LARGE_ORIGINS
         self.found = dict[int, Array]()
         self.origins = dict[int, None]()  # values that have one source
+        self.constants = list[int]()
 
     def union(self, numbers: Array) -> Sources:
         return frozenset[str]().union(*(self.sets[int(n)] for n in np.ravel(numbers)))
@@ -202,6 +203,7 @@ class _Finder:
         if number in self.names:
             return self._full(self.names[number], number)
         if made is None or number not in self.variable:
+            self.constants.append(number)
             return np.zeros(shape)
         node = self.program.tape.nodes[made]
         if name := self._weight(node):

@@ -51,8 +51,8 @@ def resized(
     """Return what reads the same values on both sides and has another size.
 
     These are right parameters with a part of a left one, of which the left model reads all, and a matrix without a
-    partner that reads what one on the left reads, unless a free left array that is read has its size; then all whose
-    sizes differ by the same two lengths.
+    partner that reads what one on the left reads, or of which the same rows are read, unless a free left array that is
+    read has its size; then all whose sizes differ by the same two lengths.
 
     Args:
       partners: right parameters that consist of elements of one left one, which no other has; and that one.
@@ -80,9 +80,20 @@ def resized(
 
 
 def _joined(name: str, size: int, left: Run, mapped: Mapped) -> bool:
-    """Tell whether a left parameter and those of its shape without a partner have this size together."""
+    """Tell whether a left parameter and those of its shape without a partner have this size together.
+
+    A table of which rows are read, and a matrix of a product, are not joined.
+    """
     owned, shapes = mapped.owned(left.elements), left.elements.shapes
-    alike = [other for other, shape in shapes.items() if shape == shapes[name] and other != name]
+    kinds: dict[str, set[str]] = {}
+    for use in left.uses:
+        for owner in left.elements.owners(use.ids):
+            kinds.setdefault(owner, set()).add(use.kind)
+    own = kinds.get(name, set())
+    alike = [
+        other for other, shape in shapes.items()
+        if shape == shapes[name] and other != name and (not own or own & kinds.get(other, own))
+    ]  # fmt: skip
     free = [other for other in alike if not left.elements.part(owned, other).any()]
     return bool(free) and (1 + len(free)) * math.prod(shapes[name]) == size
 
@@ -120,11 +131,24 @@ def _counts(use: Use) -> tuple[str, int]:
 
 
 def _alike(use: Use, right: Run, side: Run) -> list[Use]:
-    """Return the products of a side that read the same values as one on the right."""
+    """Return the products of a side that read the same values as one on the right, or what reads the same rows."""
+    if use.kind == "place":
+        rows = _rows(use, right)
+        return [seen for seen in side.uses if seen.kind == "place" and rows and _rows(seen, side) == rows]
     wanted = of_product(use, right)
     some = (seen for seen in side.uses if _counts(seen) == _counts(use))
     every = ((seen, of_product(seen, side)) for seen in some)
     return [seen for seen, own in every if len(wanted) == len(own) and columns.distance(wanted, own) <= PARTED_USES]
+
+
+def _rows(use: Use, side: Run) -> dict[int, int]:
+    """Return how often a use reads each row of a table, as of an embedding; {} where it reads no rows of one table."""
+    names, numbers = side.elements.owners(use.ids), np.asarray(use.ids, np.int64).ravel()
+    shape = side.elements.shapes[names[0]] if len(names) == 1 else ()
+    if len(shape) != 2 or numbers.min() <= 0:
+        return {}
+    rows, counts = np.unique((numbers - side.elements.first(names[0])) // shape[1], return_counts=True)
+    return dict(zip(rows.tolist(), (counts / shape[1]).tolist(), strict=True))
 
 
 def _fitting(use: Use, left: Run, right: Run, owned: Array) -> bool:
@@ -142,11 +166,11 @@ def _size(side: Run, uses: Iterable[Use]) -> int:
 
 
 def _first(right: Run, mapped: Mapped) -> Use | None:
-    """Return the first use of elements without a partner, if it is a product."""
+    """Return the first use of elements without a partner, if it is a product, or reads them as they are."""
     known = mapped.numbers != 0
     rest = (use for use in right.uses if not every(known, use.ids))
     use = next(rest, None)
-    return use if use is not None and use.kind == "product" else None
+    return use if use is not None and use.kind in ("product", "place") else None
 
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
