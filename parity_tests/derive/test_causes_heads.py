@@ -21,12 +21,13 @@ WIDTH, HEADS, LENGTH = 16, 4, 7
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 
-def attention(turned: str = "", slopes: Any = None, of_keys: bool = False) -> Net:
+def attention(turned: str = "", slopes: Any = None, of_keys: bool = False, biased: str = "v") -> Net:
     """An attention with a residual.
 
     Args:
       turned: which of q, k and v rotary positions turn.
       slopes: of the distances that are added to the scores of each head, or of the positions of keys.
+      biased: which of q, k and v have a bias.
     """
 
     def forward(m: Any, x: Any) -> Any:
@@ -37,7 +38,7 @@ def attention(turned: str = "", slopes: Any = None, of_keys: bool = False) -> Ne
             scores = scores + torch.tensor(slopes)[:, None, None] * (at if of_keys else -(at - at[:, None]).abs())
         return x + m.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
-    return Net(forward, **{name: torch.nn.Linear(WIDTH, WIDTH, bias=name == "v") for name in ("q", "k", "v", "out")})
+    return Net(forward, **{name: torch.nn.Linear(WIDTH, WIDTH, bias=name in biased) for name in ("q", "k", "v", "out")})
 
 
 def layers(act: Function) -> Net:
@@ -93,6 +94,13 @@ def test_rotations_of_one_of_queries_keys_and_values_are_named(left: str, right:
     found = parity.derive(attention(left), attention(right), inputs, table=Table.parse(f"table 1\n{lines}\n"))
     (place,) = found.divergences
     assert place.what == what.format("applies sines and cosines of positions of base 100") and place.whole
+
+
+def test_biases_of_keys_on_which_no_output_depends_are_no_cause():
+    found = parity.derive(attention(biased="kv"), attention(biased=""), (images(2, LENGTH, WIDTH),))
+    (place,) = found.divergences
+    assert place.what == "the left adds v.bias, the right does not" and place.whole, str(found)
+    assert found.explained == "one missing parameter" and "dropped: k.bias, v.bias on the left" in str(found)
 
 
 def test_tables_are_told_by_slopes_only_if_each_head_has_the_same_distances():

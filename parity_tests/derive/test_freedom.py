@@ -156,14 +156,14 @@ def test_what_may_be_permuted_is_listed():
     found = parity.derive(left, right, (x,))
     assert found.proven
     assert found.freedom == [
-        "outputs of q.weight with outputs of k.weight, within each of 2 groups of neighbours",  # heads
-        "outputs of v.weight with inputs of o.weight, within each of 2 groups of neighbours",
+        "outputs of q.weight with outputs of k.weight, within each of 2 groups of neighbours on the left",  # heads
+        "outputs of v.weight with inputs of o.weight, within each of 2 groups of neighbours on the left",
     ]
 
 
 @pytest.mark.parametrize("groups, text", [
-    ((4, 4, 4), "for i = 0..2, within each of 4 groups of neighbours"), ((1, 1, 1), "for i = 0..2"),
-    ((4, 2, 4), "for i = 0..2, within each of 4 groups of neighbours"), ((1, 4, 1), "for i = 0,2"),
+    ((4, 4, 4), "for i = 0..2, within each of 4 groups of neighbours on the left"), ((1, 1, 1), "for i = 0..2"),
+    ((4, 2, 4), "for i = 0..2, within each of 4 groups of neighbours on the left"), ((1, 4, 1), "for i = 0,2"),
 ])  # fmt: skip
 def test_units_of_a_norm_over_groups_are_free_within_a_group(groups: tuple[int, ...], text: str):
     """Channels of two groups cannot change places, as each group has a mean and a variance of its own."""
@@ -182,7 +182,7 @@ def test_units_of_a_norm_over_groups_are_free_within_a_group(groups: tuple[int, 
 
     found = parity.derive(net(), net(), (np.random.default_rng(0).standard_normal((5, 6)),))
     line = "outputs of {i}.up.weight with inputs of {i}.down.weight"
-    alone = "outputs of 1.up.weight with inputs of 1.down.weight, within each of 4 groups of neighbours"
+    alone = "outputs of 1.up.weight with inputs of 1.down.weight, within each of 4 groups of neighbours on the left"
     assert found.freedom == [f"{line} {text}", *([alone] if groups == (1, 4, 1) else [])]
 
 

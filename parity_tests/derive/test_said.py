@@ -244,3 +244,25 @@ def test_a_number_near_one_and_code_that_asks_for_gradients_are_named(function: 
 
     found = parity.derive(net(lambda y: y), net(function), (X,))
     assert not found.proven and said in str(found), str(found)
+
+
+@pytest.mark.parametrize("kind", ["gate", "norm"])
+def test_a_factor_at_which_the_matching_stops_is_told_from_a_norm(kind: str):
+    """In the time of this search, none, no factor is left out."""
+
+    def net(whole: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.fc(m.norm(x) if kind == "gate" else x)
+            if whole:
+                y = y * m.gate if kind == "gate" else m.norm(y + x.cos())
+            return x + m.out(x.sin() + y)
+
+        layers: dict[str, Any] = {name: torch.nn.Linear(6, 6, bias=False) for name in ("fc", "out")}
+        layers |= {"norm": torch.nn.LayerNorm(6)} if whole or kind == "gate" else {}
+        return Net(forward, **layers, **({"gate": torch.nn.Parameter(torch.ones(6))} if whole else {}))
+
+    found = parity.derive(net(False), net(True), (images(4, 6),), seconds=0)
+    assert found.stopped and found.stopped.names[0].startswith(kind), str(found)
+    lines = "next: if the left model lacks this factor, pass `<-> gate: a = 1` by --table FILE, which sets it to 1"
+    assert (lines in str(found)) == (kind == "gate"), str(found)
+    assert ("the norm that it belongs to" in str(found)) == (kind == "norm"), str(found)

@@ -161,7 +161,7 @@ def _scope(trial: Recomputation, uses: int) -> Scope:
     """Return both sides, with the operations from the last `uses` that agree to where they part."""
     one, other = trial.both
     near = [_unseen(trial, side) for side in (0, 1)]
-    return _within(trial, Scope((one.program, other.program), (), (), near, trial.alone), uses)
+    return _within(trial, Scope((one.program, other.program), (), (), near, trial.observable), uses)
 
 
 def _within(trial: Recomputation, scope: Scope, uses: int) -> Scope:

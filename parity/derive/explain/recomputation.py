@@ -8,6 +8,8 @@ from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
+
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.edit import ELSEWHERE, SIDES, Edit
 from parity.derive.edits.norms import each_norm
@@ -19,8 +21,10 @@ from parity.derive.limits import CALL_WORK, RECOMPUTED
 from parity.derive.match.symbols import Elements, Use
 from parity.derive.prove.pairs import Mapped, Pair, Run, agreeing, first, pairs, reading, run
 from parity.derive.trace.outputs import difference
+from parity.derive.trace.program import replayed
 from parity.derive.trace.sites import OWN, shown
 from parity.derive.trace.tape import Array, Tape
+from specs.notation.paths import normal
 
 from .divergence import Divergence
 from .excerpts import Excerpt, excerpt
@@ -161,6 +165,32 @@ class Recomputation:
     def alone(self) -> list[list[str]]:
         """Return the parameters of each side that an edit may leave out; see _without_partner."""
         return _without_partner(*self.both, self.mapped)
+
+    @cached_property
+    def observable(self) -> list[list[str]]:
+        """Return `alone` without parameters on which no output depends, as a key's bias under softmax.
+
+        Leaving these out explains nothing. Those of the same name in all blocks are drawn anew at once.
+        """
+        return [self._observable(side, names) for side, names in zip(self.both, self.alone, strict=True)]
+
+    def _observable(self, side: Run, names: Sequence[str]) -> list[str]:
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(normal(name), []).append(name)
+        if len(groups) < 2:  # one that changes nothing makes nothing agree
+            return list(names)
+        random = np.random.default_rng(0)  # weights without a partner may be zeros, which hide what they multiply
+        whole = dict(side.weights)
+
+        def drawn(some: Iterable[str]) -> dict[str, Array]:
+            return {name: random.uniform(0.5, 1.5, np.shape(whole[name])) for name in some}
+
+        whole |= drawn(names)
+        self.work -= (len(groups) + 1) * sum(side.program.costs)
+        before = replayed(side.tape, whole, side.inputs)
+        after = {kind: replayed(side.tape, whole | drawn(some), side.inputs) for kind, some in groups.items()}
+        return [name for kind, some in groups.items() if difference(before, after[kind]) > RECOMPUTED for name in some]
 
     def replaced(self, edit: Edit) -> Sides | None:
         """Return both sides with an edit; None if an operation refuses what it reads there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,14 +95,17 @@ def remedies(reasons: Mapping[str, str]) -> list[str]:
     Where a constant has the same effect as leaving each out, the remedy has the lines that set these.
     """
     alone = {name: why for name, why in reasons.items() if isinstance(why, OneSided)}
-    rows = [
-        constant(name, why.rank, NEUTRAL[why.use])
-        for name, why in alone.items()
-        if why.rank is not None and why.use in NEUTRAL
+    known = [
+        (name, why.rank, NEUTRAL[why.use]) for name, why in alone.items() if why.rank is not None and why.use in NEUTRAL
     ]
-    lines = [f"`{row}`" for row in folded(rows)]
-    exact = in_a_row(lines) if len(rows) == len(alone) and len(lines) <= MOST_LINES else LINE
+    lines = constants(known)
+    exact = in_a_row(lines) if len(known) == len(alone) and len(lines) <= MOST_LINES else LINE
     return list(dict.fromkeys(remedy(why).replace(LINE, exact) for why in reasons.values()))
+
+
+def constants(some: Iterable[tuple[str, int, str]]) -> list[str]:
+    """Quote the lines that set right parameters, each with its number of axes, to one value each."""
+    return [f"`{row}`" for row in folded([constant(*each) for each in some])]
 
 
 def _lengths(table: DerivedTable) -> str:

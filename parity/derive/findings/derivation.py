@@ -19,17 +19,22 @@ from parity.derive.missing.unmatched import Unmatched
 from parity.derive.trace.outputs import COARSE, differ_by
 from parity.derive.trace.reason import OneSided, remedy
 from parity.derive.trace.sites import OWN
+from specs.notation.paths import normal
 from specs.numbers import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 
-from .comments import agreeing, remedies
+from .comments import agreeing, constants, remedies
 from .evidence import Evidence
 from .remarks import exceptions, remarks
 
 NEXT = (
     "make both models compute the same {}, and derive again; or write the missing lines yourself and pass them by "
     "--table FILE"
+)
+FACTOR = (
+    "if the left model lacks this factor, pass {} by --table FILE, which sets it to 1, and is proven if outputs are "
+    "equal then; else "
 )
 CORRECT = "check the given line, correct it or leave it out, and derive again: what differs was found with this line"
 CUT = (
@@ -155,7 +160,8 @@ class Derivation(Evidence):
         if self.missing and (self.stopped or any(place.kind != MISSING for place in self.divergences)):
             several = sum(line.kind == "head" for line in self.places) > 1
             alone = "there" if self.divergences else "before the place where the matching stopped"
-            return NEXT.format("at the place that runs first" if several else alone)
+            where = "at the place that runs first" if several else alone
+            return f"{self._without_factor}{NEXT.format(where)}"
         advice = remedies(self.reasons)
         if len(advice) == 1 and advice[0]:
             return advice[0]
@@ -182,6 +188,15 @@ class Derivation(Evidence):
         agree = ", which agree" * place.behind
         known = "make both models equal where a cause is named, and " * any(at.cause for at in self.divergences)
         return f"{known}compare {what} {where}{agree}: {place.advice}; then derive again"
+
+    @property
+    def _without_factor(self) -> str:
+        """Say how to derive without the factor at which the matching stopped; "" of another use."""
+        if self.stopped is None or self.stopped.factor is None or self.divergences:
+            return ""
+        kinds = {normal(name) for name in self.stopped.names}
+        lines = constants((name, self.stopped.factor, "1") for name in self.missing if normal(name) in kinds)
+        return FACTOR.format(in_a_row(lines))
 
     @property
     def matched(self) -> str:

@@ -16,6 +16,7 @@ FEEDS = {  # what differs most often between two models, by the kind of a use
     "order of the operations before it",
     "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it comes before or "
     "after a residual sum",
+    "factor": "whether the left model multiplies there too; else the values that are multiplied",  # of no norm
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
 }
@@ -27,11 +28,14 @@ class Stop(NamedTuple):
 
     Args:
       names: of its parameters. why: it has none. before: what to compare before it.
+      factor: the number of their axes, if it multiplies by one of them alone, which is no part of a norm, so that the
+        left model may lack it; None of another use.
     """
 
     names: tuple[str, ...]
     why: str
     before: str = ""
+    factor: int | None = None
 
     @property
     def where(self) -> str:

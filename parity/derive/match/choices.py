@@ -344,7 +344,18 @@ class Choices:
         if use.kind == "add":  # sums are compared whole: one that reads the same values may have a mask beside them
             lacks = f"no sum on the left has the same other terms as its sum at {where}{of}"
         why = f"{lacks} (parameter of shape {shapes})"
+        if use.kind == "mul" and len(names) == 1 and not self._in_norm(use):
+            return Stop(tuple(names), why, compare("factor"), len(self.rights.shapes[names[0]]))
         return Stop(tuple(names), why, compare(use.kind, window))
+
+    def _in_norm(self, use: Use) -> bool:
+        """Tell whether what a factor multiplies is computed in its own module, by no product and no sum of values."""
+        program, node = self.program, self.program.tape.nodes[use.node]
+        value = next((number for number in node.inputs if number in program.active), node.output)
+        maker = program.maker(program.before_layouts(value)[0])
+        if maker is None or maker.kind == "product" or maker.site != node.site:
+            return False
+        return maker.kind != "add" or sum(number in program.active for number in maker.inputs) < 2
 
     def _read_shape(self, use: Use) -> list[int]:
         """Return the shape of the values that a use reads, with the most axes that layouts before it give them."""

@@ -33,7 +33,7 @@ NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the names in a text
 RIGHT = re.compile(r" \(right: [^()]*\)")  # what the right side calls one
 
-WITHIN = {0: ", within some groups of neighbours", 1: ""}  # by the number of groups, 0 where they are not equal
+WITHIN = {0: ", within some groups of neighbours on the left", 1: ""}  # by the number of groups, 0: of unequal sizes
 
 Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 Units = tuple[list[int], list[int]]  # numbers of units, and of those that they are exchanged for
@@ -143,7 +143,8 @@ class _Trial:
                 groups = self._groups(rest[first])
                 if groups and not self._free(rest.values(), groups):
                     alike = {text: way for text, way in rest.items() if text == first or self._free([way], groups)}
-            stated.append(numbered([*alike]) + WITHIN.get(groups, f", within each of {groups} groups of neighbours"))
+            within = f", within each of {groups} groups of neighbours on the left"  # the right one may have others
+            stated.append(numbered([*alike]) + WITHIN.get(groups, within))
             rest = {text: way for text, way in rest.items() if text not in alike}
         return [] if self.late else stated
 
