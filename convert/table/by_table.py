@@ -149,7 +149,7 @@ def _remarks(planned: TablePlan, lengths: Mapping[str, int], own: TablePart, rec
       own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
-    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), unseen(lines)) if doubt)
+    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *unseen(lines)) if doubt)
     yield from supplied(lines, planned.given, layout.sizes)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)

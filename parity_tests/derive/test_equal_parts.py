@@ -454,6 +454,13 @@ def test_so_many_places_are_no_number_of_the_code(case: str):
         assert converted(found, *larger, x, **lengths) < F64
 
 
+@pytest.mark.parametrize(("case", "names"), [("backwards", []), ("by one", ["head.weight"])])
+def test_of_two_places_code_alone_shows_a_reversal(case: str, names: list[str]):
+    found = parity.derive(Places(2), Places(2, PLACES[case][0]), (images(3, 2, 3),))
+    assert found.proven and "head.weight: o (-c P) <-> head.weight: o (c P)\n" in found.table.print(), str(found)
+    assert found.two_places == names
+
+
 class Looped(torch.nn.Module):
     """Parts of one projection, which a loop treats alike but for the first one. Args: order: of the loop."""
 

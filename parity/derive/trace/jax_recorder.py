@@ -68,7 +68,7 @@ class Reader:
             return [self.tape.layout(value, identity, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and self._floating(eqn):
-            call = Operation.of(name, params) if name in ("reshape", "tile") else None
+            call = Operation.of(name, params) if name in ("reshape", "tile", "rev") else None
             return [self.tape.record("layout", inputs, run, site, call=call)]
         if name == "split":
             edges = np.cumsum(params["sizes"])[:-1]
@@ -103,8 +103,11 @@ class Reader:
         length, closed, steps = params["length"], params["jaxpr"], range(params["length"])
         constants = [self.tape.constant(array_of(c)) for c in closed.consts]
         carry, rows = inputs[fixed : fixed + carried], []
-        for t in reversed(steps) if params["reverse"] else steps:
-            xs = [self.tape.layout(value, itemgetter(t), site) for value in inputs[fixed + carried :]]
+        scanned = inputs[fixed + carried :]
+        if params["reverse"]:
+            scanned = [self.tape.record("layout", [value], np.flipud, site, call=Operation("rev")) for value in scanned]
+        for t in steps:
+            xs = [self.tape.layout(value, itemgetter(t), site) for value in scanned]
             results = self.read(closed.jaxpr, constants, [*inputs[:fixed], *carry, *xs], f"{site}[{t}]")
             carry = results[:carried]
             rows.append(results[carried:])
