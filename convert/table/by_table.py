@@ -164,7 +164,7 @@ def _remarks(
       own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
-    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), unseen(lines)) if doubt)
+    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *unseen(lines)) if doubt)
     yield from supplied(lines, planned.given, layout.sizes, without)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)

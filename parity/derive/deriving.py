@@ -35,7 +35,7 @@ from .search.rounds import Rounds
 from .trace.caches import trim
 from .trace.call import call_of
 from .trace.inputs import check_inputs
-from .trace.sides import by_every_name, side
+from .trace.sides import by_every_name, class_of, side
 
 UNTRIED = "not all changes to either model were tried, as these take many runs"
 LATE = "the time for matching was up: seconds=N of parity.derive gives it more"
@@ -91,7 +91,8 @@ def derive(
     trim()
     say("proving")
     derivation = concluded(matched_left, candidate, began)
-    derivation = replace(derivation, classes=(matched_left.side.classes, candidate.side.classes))
+    classes = {"": class_of(left), **matched_left.side.classes}, {"": class_of(right), **candidate.side.classes}
+    derivation = replace(derivation, classes=classes)
     return _with_training_settings(derivation, left, right)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,18 +13,20 @@ import numpy as np
 from convert.errors import ConvertError, UsageError
 from specs.applied.arrays import flat
 from specs.solving.matching import Matcher
-from specs.table import Table
+from specs.table import Table, TableError
 from specs.words import in_a_row
 
 from .deriving import derive
 from .findings.derivation import Derivation
-from .fold.rows import DerivedTable
+from .fold.rows import DerivedTable, moved
 from .trace.call import call_of
-from .trace.sides import arrays_of, side
+from .trace.sides import arrays_of, class_of, side
 from .trace.tape import Array
 
 
-def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None, **options: Any) -> Any:
+def transfer(
+    left: Any, right: Any, inputs: Any = None, right_inputs: Any = None, *, reverse: bool | None = None, **options: Any
+) -> Any:
     """Derive the Table, and return a copy of the right model with the left's weights.
 
     Args:
@@ -31,10 +34,12 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
         derived again: the models may have other weights, depths and widths, inputs are not needed, and `left` may also
         be {name: array}. It takes weights back as well, from what was the right model to what was the left one. Beside
         it, lengths of axes that no shape of either model shows, as `d.table.apply` takes them: p=5.
+      reverse: beside table=d, whether to take weights back. Names of arrays tell it, and classes where both sides have
+        the same names.
     Returns: what `right` is: a torch module, a paddle layer, an nnx module, (linen module, variables) or (function,
       parameters). Its dtypes stay as they are.
     Raises: ConvertError where the Table is not proven, with what derive() found; TableError where a Table at hand does
-      not fit the models.
+      not fit the models; UsageError where neither names nor classes tell the direction in which to read it.
     """
     derivation, like, lengths = options.get("table"), None, dict[str, int]()
     if not isinstance(derivation, Derivation):
@@ -43,13 +48,17 @@ def transfer(left: Any, right: Any, inputs: Any = None, right_inputs: Any = None
                 "a Table alone shows no proof: give inputs too, by which one with its lines is derived, or table=d, "
                 "what derive() returned, which translates in both directions; table.apply(arrays) proves nothing"
             )
+        if reverse is not None:
+            raise UsageError("reverse: of use with table=d alone, what derive() returned")
         derivation = derive(left, right, () if inputs is None else inputs, right_inputs, **options)
     else:
         like, lengths = arrays_of(side(right, call_of(()))), _lengths(derivation.table, options)
     if not derivation.proven:
         raise ConvertError("the models were not proven equal: nothing was transferred", reasons(derivation))
     arrays = left if isinstance(left, Mapping) else arrays_of(side(left, call_of(())))
-    return loaded(right, _facing(derivation.table, flat(arrays)).apply(arrays, like, **lengths))
+    is_back = _is_back(derivation, left, right, flat(arrays)) if reverse is None else reverse
+    table = derivation.table.reverse() if is_back else derivation.table
+    return loaded(right, table.apply(arrays, like, **lengths))
 
 
 def _lengths(table: Table, options: Mapping[str, Any]) -> dict[str, int]:
@@ -62,15 +71,41 @@ def _lengths(table: Table, options: Mapping[str, Any]) -> dict[str, int]:
     return lengths
 
 
-def _facing(table: DerivedTable, names: Iterable[str]) -> DerivedTable:
-    """Return the Table in the direction of the arrays at hand: reversed where their names fit its right side alone."""
+def _fits(table: DerivedTable, names: Iterable[str]) -> bool:
+    """Tell whether arrays of these names are those of a Table's left side."""
+    matching = Matcher(table, {*names, *table.unread[0]}).match()
+    return not (matching.missing or matching.unexpected or matching.problems)
 
-    def fits(candidate: DerivedTable) -> bool:
-        matching = Matcher(candidate, {*names, *candidate.unread[0]}).match()
-        return not (matching.missing or matching.unexpected or matching.problems)
 
-    back = table.reverse()
-    return back if fits(back) and not fits(table) else table
+def _is_back(derivation: Derivation, left: Any, right: Any, names: Iterable[str]) -> bool:
+    """Tell whether weights go back: from a model with names of the right side alone, or else with its class.
+
+    Raises: UsageError where neither tells it, and both directions give other arrays.
+    """
+    table, back = derivation.table, derivation.table.reverse()
+    if not _fits(back, names) or not _fits(table, names):
+        return _fits(back, names)
+    if _are_alike(table, back):
+        return False
+    given = None if isinstance(left, Mapping) else class_of(left), class_of(right)
+    ways = [own for own in (derivation.classes, derivation.classes[::-1])
+            if all(name in (None, classes[""]) for name, classes in zip(given, own, strict=True))]  # fmt: skip
+    if len(ways) != 1:
+        what = "both models of the derivation have the same names, and give each other's weights another order"
+        raise UsageError(
+            f"{what}: state reverse=False to take them from what was the left one, reverse=True to go back"
+        )
+    return ways[0] is not derivation.classes
+
+
+def _are_alike(table: DerivedTable, back: DerivedTable) -> bool:
+    """Tell whether a Table and its reverse make the same of arrays."""
+    numbers = {name: np.arange(math.prod(shape)).reshape(shape) for name, shape in table.known.items()}
+    try:
+        one, other = moved(table, numbers), moved(back, numbers)
+    except TableError:  # of lengths that are not those of these arrays
+        return False
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def reasons(derivation: Derivation) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -474,6 +475,33 @@ def test_a_stack_is_run_from_its_end_in_models_of_any_depth():
     assert found.proven and "{l}.0.bias: c <-> b: -l c\n" in found.table.print(), str(found)
     state = {name: array.numpy() for name, array in mlp(5).state_dict().items()}
     assert np.array_equal(found.table.apply(state)["b"], np.stack([state[f"{k}.0.bias"] for k in (4, 3, 2, 1, 0)]))
+
+
+@pytest.mark.parametrize("is_scan", [True, False])
+def test_a_stack_of_two_layers_shows_a_reversal_only_where_code_reverses_it(is_scan: bool):
+    """A loop that begins with the second half of the layers is the same of two layers."""
+    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
+    jnp = jax.numpy
+
+    def mlp(depth: int) -> Any:
+        return torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(depth)))
+
+    def stack(p: Any, x: Any) -> Any:
+        if is_scan:
+            return jax.lax.scan(lambda x, p: (jnp.tanh(x @ p["w"] + p["b"]), None), x, p, reverse=True)[0]
+        for k in (1, 0):
+            x = jnp.tanh(x @ p["w"][k] + p["b"][k])
+        return x
+
+    given = {"w": np.ones((2, 4, 4), np.float32), "b": np.ones((2, 4), np.float32)}
+    found = parity.derive(mlp(2), (stack, given), (images(3, 4).astype("float32"),))
+    assert found.proven and "{l}.0.bias: c <-> b: -l c\n" in found.table.print(), str(found)
+    assert found.two_places == found.to_dict()["two_places"] == ([] if is_scan else ["w", "b"]), str(found)
+    with warnings.catch_warnings(record=True) as noted:
+        found.table.apply({name: array.numpy() for name, array in mlp(4).state_dict().items()})
+    assert ["two places alone, outside any proof: w, b: these lines" in str(each.message) for each in noted] == (
+        [] if is_scan else [True]
+    )
 
 
 def test_where_uses_agree_the_reason_is_that_of_the_lines():

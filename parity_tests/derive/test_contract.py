@@ -298,11 +298,44 @@ def test_transfer_by_a_derivation_takes_lengths_that_no_shape_shows():
     found = parity.derive(Flat(False, 20), Flat(True, 20), (images(3, 4, 5),))
     left, right, x = Flat(False, 42), Flat(True, 42), torch.from_numpy(images(3, 6, 7)).float()
     with pytest.raises(SizeError, match=r"give lengths \(c=\.\.\., from which p follows\)"):
-        parity.transfer(left, right, table=found)
-    moved = parity.transfer(left, right, table=found, c=6)
+        parity.transfer(left, right, table=found, reverse=False)
+    with pytest.raises(UsageError, match="state reverse=False to take them from what was the left one, reverse=True"):
+        parity.transfer(left, right, table=found, c=6)
+    moved = parity.transfer(left, right, table=found, c=6, reverse=False)
     assert torch.allclose(moved(x), left(x), atol=1e-6)  # rounding of float32 in sums of 42 products
+    back = parity.transfer(moved, left, table=found, c=6, reverse=True)
+    assert torch.allclose(back(x), left(x), atol=1e-6)
     with pytest.raises(UsageError, match="seconds: of no use with table=d"):
         parity.transfer(left, right, table=found, c=6, seconds=3)
+    with pytest.raises(UsageError, match="reverse: of use with table=d alone"):
+        parity.transfer(left, right, images(3, 6, 7), reverse=True)
+
+
+def test_classes_tell_the_direction_of_a_transfer_between_models_of_the_same_names():
+    needs("torch")
+    import torch
+
+    class Gated(torch.nn.Module):
+        order = (0, 1, 2)
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.fused, self.out = torch.nn.Linear(5, 3 * width), torch.nn.Linear(width, 2)
+
+        def forward(self, x: Any) -> Any:
+            parts = self.fused(x).chunk(3, -1)
+            a, b, c = (parts[k] for k in self.order)
+            return self.out(a.sigmoid() * b.tanh() + c.relu())
+
+    class Turned(Gated):
+        order = (1, 2, 0)
+
+    found = parity.derive(Gated(6), Turned(6), (x := images(4, 5),))
+    for left, right in ((Gated(9), Turned(9)), (Turned(9), Gated(9))):
+        moved = parity.transfer(left.double(), right.double(), table=found)
+        torch.testing.assert_close(moved(torch.from_numpy(x)), left(torch.from_numpy(x)))
+    arrays = {name: array.numpy() for name, array in left.state_dict().items()}  # the class of the right model tells it
+    assert torch.equal(parity.transfer(arrays, right, table=found).fused.weight, moved.fused.weight)
 
 
 def test_help_and_the_signature_of_derive_state_its_arguments():

@@ -435,3 +435,80 @@ def test_an_encoding_as_long_as_hidden_units_is_said_to_be_taken_for_equally_lon
     right = apart, {name: jax.numpy.ones(shape) for name, shape in shapes.items()}
     found = parity.derive(Beside(), right, (images(6, 2),))
     assert found.proven and found.assumed == ["b.weight"], str(found)
+
+
+class Places(torch.nn.Module):
+    """Tokens that are flattened into a head in an order. Args: order: (b, n, c) -> the same, moved."""
+
+    def __init__(self, count: int, order: Callable[[Any], Any] = lambda x: x) -> None:
+        super().__init__()
+        self.order, self.stem, self.head = order, torch.nn.Linear(3, 4), torch.nn.Linear(count * 4, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.order(torch.tanh(self.stem(x))).flatten(1))
+
+
+def in_turns(x: Any) -> Any:
+    """Return a grid of three columns, of which every second row runs backwards."""
+    rows = x.unflatten(1, (-1, 3)).unbind(1)
+    return torch.cat([row.flip(1) if k % 2 else row for k, row in enumerate(rows)], 1)
+
+
+PLACES = {
+    "columns first": (lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2), "(c y X)", "(y c X)", {"c": 2}),
+    "backwards": (lambda x: x.flip(1), "(-c P)", "(c P)", {}),
+    "neighbours": (lambda x: x.unflatten(1, (-1, 2)).flip(2).flatten(1, 2), "(c -y X)", "(c y X)", {"y": 2}),
+    "by one": (lambda x: torch.stack([x[:, k - 1] for k in range(x.shape[1])], 1), "(a+b)", "(b+a)", {"b": 4}),
+    "in turns": (in_turns, "(a=12+b=4+e=4+f=4)", "(a+f+e+b)", None),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_so_many_places_are_no_number_of_the_code(case: str):
+    """They have one length in every model, and another model has more of them."""
+    order, own, other, lengths = PLACES[case]
+    x = images(3, 12, 3)
+    found = parity.derive(Places(6), Places(6, order), (x[:, :6],))
+    text = found.table.print()
+    assert (
+        found.proven
+        and f"head.weight: o {own} <-> head.weight: o {other}\n" in text
+        and "whatever the width" not in text
+    ), text
+    assert "one length in every model" not in str(found)
+    larger = Places(12), Places(12, order)
+    if lengths is None:
+        assert "# for these lengths alone: (a=12" in text
+        with pytest.raises(TableError, match="is 24, not 48"):
+            converted(found, *larger, x)
+    else:
+        assert converted(found, *larger, x, **lengths) < F64
+
+
+@pytest.mark.parametrize(("case", "names"), [("backwards", []), ("by one", ["head.weight"])])
+def test_of_two_places_code_alone_shows_a_reversal(case: str, names: list[str]):
+    found = parity.derive(Places(2), Places(2, PLACES[case][0]), (images(3, 2, 3),))
+    assert found.proven and "head.weight: o (-c P) <-> head.weight: o (c P)\n" in found.table.print(), str(found)
+    assert found.two_places == names
+
+
+class Looped(torch.nn.Module):
+    """Parts of one projection, which a loop treats alike but for the first one. Args: order: of the loop."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        super().__init__()
+        self.order, self.wide = order, torch.nn.Linear(5, 4 * len(order))
+
+    def forward(self, x: Any) -> Any:
+        parts = self.wide(x).chunk(len(self.order), -1)
+        y = torch.sin(parts[self.order[0]])
+        for k in self.order[1:]:
+            y = torch.tanh(y * parts[k] + 1.0)
+        return y
+
+
+def test_steps_of_a_loop_are_no_number_of_the_code():
+    """It would be `(a=1+b=1+...)`, which takes any width that five parts divide."""
+    orders = range(5), (1, 0, 3, 2, 4)
+    text = (found := parity.derive(*map(Looped, orders), (images(4, 5),))).table.print()
+    assert found.proven and "=1" not in text and "whatever the width" not in text, text

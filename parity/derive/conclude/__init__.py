@@ -6,6 +6,7 @@ summands      orders terms of which only the sum counts, before the lines are wr
 rows          finds tables whose rows stand elsewhere in the other model, or are read in part
 verdict       proves the Table, or says why it is not proven
 chosen        lists partners that nothing confirms
+two_places    lists parameters whose order of axes is seen on two places alone
 unit_lengths  lists parameters whose order of axes no run shows
 unit_axes     tells what layouts do with axes of length 1, for this
 partings      lists where the models part, and gives uses there their differences

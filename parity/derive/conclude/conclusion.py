@@ -42,6 +42,7 @@ from specs.words import in_a_row
 
 from .chosen import chosen, repeated
 from .partings import divergences, marked, partings, uses_at
+from .two_places import two_places
 from .unit_lengths import unseen_orders
 from .verdict import judged
 from .writing import Written, of_one_number, unseen, without_unknown, written
@@ -196,6 +197,7 @@ def _matching(
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
+        two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,
     )
 

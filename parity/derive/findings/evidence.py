@@ -27,10 +27,10 @@ SHOWN = (  # what JSON has as it is
     "proven", "gradient", "error", "exact", "other_gradients", "unobservable", "untold", "idle_parts", "inferred",
     "in_rows", "doubtful", "chosen", "freedom", "untried", "fixed", "this_depth", "behind_lists", "unchecked",
     "exchanged", "reordered", "transposed", "dropped_ranges", "filled_ranges", "unshown", "kept", "correspondence",
-    "filled", "unseen_orders", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark", "missing",
-    "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum", "dropout",
-    "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants", "given_open",
-    "given_lengths", "check_given", "misordered", "complex_arrays", "search_limit",
+    "filled", "unseen_orders", "two_places", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark",
+    "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum",
+    "dropout", "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants",
+    "given_open", "given_lengths", "check_given", "misordered", "complex_arrays", "search_limit",
 )  # fmt: skip
 
 

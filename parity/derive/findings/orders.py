@@ -15,8 +15,9 @@ from specs.notation.lines import Line, Lines, Side
 from specs.notation.paths import normal
 
 EQUAL, FREE = "have one length in every model", "may differ in length"
-AGAIN = "derive again for a checkpoint with other numbers of heads or groups"
+AGAIN = "derive again for a checkpoint with other numbers of heads, groups or positions"
 FIXED = f"have these lengths alone: {AGAIN}"
+OPEN = "are places, of which other models may have more or fewer"
 
 Exchanges = dict[str, tuple[Dim, Dim]]  # path of a right array -> the first axis of its line that differs, of each side
 UNUSUAL = "the matrices are square, so that weights in the usual order would fit in shape too, at wrong places"
@@ -37,10 +38,10 @@ def order(table: Lines) -> str:
     """Say which parts lines exchange, in the words of these, and whether their lengths are free."""
     shown = dict[str, str]()  # what is said of the parts -> it with the first line that it is of
     for left, right in exchanged(table).values():
-        said = FIXED if is_fixed(left) else EQUAL if _is_equal(left) else FREE
+        said = FIXED if is_fixed(left) else OPEN if _is_open(left) else EQUAL if _is_equal(left) else FREE
         shown.setdefault(said, f"as {left} <-> {right}, whose parts {said}")
     what = "the models join the parts of an axis in different orders, and these lines exchange the parts"
-    return f"{what}, {'; '.join(shown[said] for said in (EQUAL, FREE, FIXED) if said in shown)}"
+    return f"{what}, {'; '.join(shown[said] for said in (EQUAL, FREE, OPEN, FIXED) if said in shown)}"
 
 
 def flattened(table: Lines) -> str:
@@ -58,13 +59,14 @@ def _found(table: Lines, dims_of: Callable[[Line], Iterator[tuple[Dim, Dim]]]) -
 
 
 def _swapped(line: Line) -> Iterator[tuple[Dim, Dim]]:
-    """Yield the axes whose parts stand in another order on the right: sums, and a stated number of parts in reverse."""
+    """Yield the axes whose parts stand in another order on the right: sums, parts in reverse, and lists of places."""
     for left in _dims(line.left):
         for right in _dims(line.right):
             pairs = ((one, other) for one in _sums(left) for other in _sums(right))
             if any(sorted(one) == sorted(other) and one != other for one, other in pairs):
                 yield left, right
-        names = {part.name for factor in left.factors for part in factor if part.backwards and part.length}
+        parts = [part for factor in left.factors for part in factor]
+        names = {part.name for part in parts if part.order or (part.backwards and len(left.factors) > 1)}
         others = (dim for dim in _dims(line.right) if names & {part.name for factor in dim.factors for part in factor})
         yield from ((left, right) for right in others)
 
@@ -91,8 +93,15 @@ def _sums(dim: Dim) -> list[list[str]]:
 
 
 def is_fixed(dim: Dim) -> bool:
-    """Tell whether parts have the lengths of these models alone: (a=1+b=1+e=1+f=5), with no letter beside them."""
+    """Tell whether parts have the lengths of these models alone: (a=1+b=1+e=1+f=5), or the order of a file."""
+    if any(part.order for factor in dim.factors for part in factor):
+        return True
     return len(dim.factors) == 1 and len(dim.factors[0]) > 1 and all(part.length for part in dim.factors[0])
+
+
+def _is_open(dim: Dim) -> bool:
+    """Tell whether so many parts run backwards as no line states: (-p i)."""
+    return any(part.backwards and not part.length for factor in dim.factors for part in factor)
 
 
 def _is_equal(dim: Dim) -> bool:

@@ -65,6 +65,7 @@ class Matching:
       filled: right parameters that lines set to zero, all or a part, as the left model has no such bias or rows.
       dropped: right parameters that lines drop.
       unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
+      two_places: those of which lines reverse an axis of two places, which no code is seen to reverse.
       search_limit: which limit ended the search for partners; "" if all was tried.
     """
 
@@ -80,6 +81,7 @@ class Matching:
     filled: Sequence[str] = ()
     dropped: Sequence[str] = ()
     unseen_orders: Sequence[str] = ()
+    two_places: Sequence[str] = ()
     search_limit: str = ""
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
-from specs.notation.claims import RANGES, UNSEEN
+from specs.notation.claims import RANGES, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
@@ -61,6 +61,10 @@ ONE_LONG = (
     "frame, half of a head of 2 channels, heads of queries for each of keys) at different places: where it is longer, "
     "other lines may be right: derive from models in which every such length is 2 or more, with heads of at least 4 "
     "channels"
+)
+REVERSED = (
+    "these lines reverse an axis of two places (blocks, positions), where any exchange is a reversal, and no code is "
+    "seen to reverse it: with more places, other lines may be right: derive from models in which it has 3 or more"
 )
 CUT_ALIKE = (
     "parts of these, side by side, have one length in both models, and no run shows that they have in others: a "
@@ -121,6 +125,7 @@ KINDS = (
     Kind("inferred_apart", "inferred, as values differ before it or no matched use reads all of it"),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
+    Kind("two_places", TWO_PLACES.strip("# :"), REVERSED, to_check=True, outside=True),
     Kind("filled_biases", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),
     Kind("filled_unsure", NONE_FOUND, NOT_FOUND, to_check=True),
     Kind("copied", "filled from one left array", ONE_ARRAY, noted=False),  # its lines show it

@@ -32,6 +32,7 @@ Lengths of parts:
     parts        tells which parts have one length in every model
     sources      tells which parameters and inputs they come from
     equal_parts  tells by a run whether parts, or axes of several parameters, have one length
+    part_roles   tells by a run whether code uses parts in different ways, so that every model has as many
     shown        gives a part the length of another array
 
 Numbered blocks:

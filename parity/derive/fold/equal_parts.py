@@ -117,7 +117,7 @@ def axes_met(program: Program, axes: Mapping[str, tuple[int, Array]]) -> list[li
         last += length
     if len(labels) < 2:
         return []
-    found = _Indices(program, labels)
+    found = Indices(program, labels)
     for _ in found.passed():
         pass
     if found.size > LARGE_ORIGINS:  # what is known of the first blocks alone would write the others in another way
@@ -152,7 +152,7 @@ def picked_parts(program: Program, name: str, axis: int, count: int, inner: int)
     Args:
       count: how many parts there are. inner: how many indices of the axis one step from part to part passes.
     """
-    found, picked = _indices(program, name, axis), set[int]()
+    found, picked = indices(program, name, axis), set[int]()
     for node in found.passed() if found else ():
         even = node.name in EVEN
         dropped = len(program.shapes[node.inputs[0]]) - len(program.shapes[node.output])
@@ -164,7 +164,7 @@ def picked_parts(program: Program, name: str, axis: int, count: int, inner: int)
 
 def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) -> bool:
     """Tell whether the code takes each part of an axis of a parameter by itself. Args: edges: of the parts, all in."""
-    found = _indices(program, name, axis)
+    found = indices(program, name, axis)
     if found is None:
         return False
     left = set(itertools.pairwise(edges))
@@ -175,17 +175,17 @@ def taken_apart(program: Program, name: str, axis: int, edges: Sequence[int]) ->
     return not left
 
 
-def _indices(program: Program, name: str, axis: int) -> _Indices | None:
+def indices(program: Program, name: str, axis: int) -> Indices | None:
     """Return the indices of an axis of a parameter, counted from 0; None where the tape does not have it."""
     value = program.tape.parameters.get(name)
-    return None if value is None else _Indices(program, _numbered(program, [value], axis - len(program.shapes[value])))
+    return None if value is None else Indices(program, _numbered(program, [value], axis - len(program.shapes[value])))
 
 
 def _cut(program: Program, name: str, axis: int, count: int) -> bool:
     """Tell whether the code cuts what an axis makes into so many equal parts, each of which is read by itself."""
     value = program.tape.parameters[name]
     width = program.shapes[value][axis] // count
-    found, pieces = _Indices(program, _numbered(program, [value], axis - len(program.shapes[value]))), set[float]()
+    found, pieces = Indices(program, _numbered(program, [value], axis - len(program.shapes[value]))), set[float]()
     for node in found.passed():
         if node.kind != "layout":
             continue
@@ -209,14 +209,14 @@ def _meet(program: Program, labels: dict[int, Array], met: Met, count: int) -> b
     Args:
       labels: numbers of indices at the elements of the values of which the parts are made.
     """
-    found = _Indices(program, labels)
+    found = Indices(program, labels)
     for node in found.passed(met.value):
         if (found.changed or node.output == met.value) and found.alike(met, count):
             return True
     return False
 
 
-class _Indices:
+class Indices:
     """The indices of axes that the elements of values belong to, and which of them meet.
 
     Args:

@@ -10,6 +10,7 @@ from parity.derive.trace.axis_roles import Labels, axis_roles, follows
 from parity.derive.trace.program import Program
 from specs.notation.paths import normal
 
+from .part_roles import have_roles
 from .related import Atom, Axes
 
 LETTERS = {
@@ -94,7 +95,7 @@ class Names:
         letters = self.letters(of, len(own))
         if len(own) == 3 and not own[0]:  # one table of positions for every example
             letters = "apc"
-        self._state_parts(axes, taken)
+        self._state_parts(axes, stacked, side, source, taken)
         self._name_roles(axes.source[stacked:], side, source, taken)
         own, other = _open(own), _open(other)
         for letter, atoms in zip(letters, own, strict=False):
@@ -116,16 +117,19 @@ class Names:
         for atom in (atom for atoms in (*axes.source, *axes.target) for atom in atoms if not atom.name):
             self.give(atom, next(name for name in SPARE if name not in taken), taken)
 
-    def _state_parts(self, axes: Axes, taken: set[str]) -> None:
+    def _state_parts(self, axes: Axes, stacked: int, side: int, source: str, taken: set[str]) -> None:
         """Name the pieces that run backwards inside an axis of both sides: parts of one value in another order.
 
-        The line states how many there are, (-p=2 c) <-> (p c): that is written in the models' code, whatever the width.
+        The line states how many there are, (-p=2 c) <-> (p c), where the models' code has this number, whatever the
+        width: it uses these parts in different ways. So many places are a size of the model, and (-p c) leaves it open.
         """
         composed = [[id(atom) for atoms in of if len(atoms) > 1 for atom in atoms] for of in (axes.source, axes.target)]
         for atom in (atom for atoms in axes.source for atom in atoms):
             if atom.backwards and not atom.name and all(id(atom) in own for own in composed):
-                atom.stated, atom.name = True, next(name for name in ("p", *SPARE) if name not in taken)
-                taken.add(atom.name)
+                where = source, atom.axis - stacked, atom.length, atom.inner
+                if not self.programs or (source and have_roles(self.programs[side], *where)):
+                    atom.stated, atom.name = True, next(name for name in ("p", *SPARE) if name not in taken)
+                    taken.add(atom.name)
 
     def _name_roles(self, own: Sequence[list[Atom]], side: int, source: str, taken: set[str]) -> None:
         """Name pieces by what the model uses them for: parts that its code takes apart, heads, and the size of a head.

@@ -12,6 +12,7 @@ from parity.derive.trace.tape import Array
 
 from .equal_parts import equal_parts
 from .names import SPARE, Names
+from .part_roles import have_roles
 from .parts import Origin, Part, origins, summed
 from .permuted import is_in_order, likely_orders
 from .related import Atom, Axes
@@ -27,7 +28,7 @@ class Swap:
     Args:
       own: the axis of the source, behind the stacked ones. at: the axis of the target.
       parts: in the source's order. order: of the target, as places among them.
-      equal: whether they have one length in every model: (a=1+b=1+e=1 c) <-> (b+e+a c).
+      equal: whether every model has as many of them, of one length: (a=1+b=1+e=1 c) <-> (b+e+a c).
     """
 
     own: int
@@ -72,9 +73,9 @@ def equal_in_order(
         order = _blocks(places)
         if axis < stacked or not 2 < len(order) <= MOST_PARTS or order == [*range(len(order))][::-1]:
             continue
-        is_equal = equal_parts(names.programs[side], name, axis - stacked, len(order))
-        if is_equal and is_in_order(numbers, shape, at, axis, places):
-            width = len(places) // len(order)
+        where, width = (names.programs[side], name, axis - stacked, len(order)), len(places) // len(order)
+        is_sure = equal_parts(*where) and have_roles(*where, width)
+        if is_sure and is_in_order(numbers, shape, at, axis, places):
             parts = [Part("", width, Origin())] * len(order)
             return np.take(numbers, np.argsort(places), at), [Swap(axis - stacked, at, parts, order, True)]
     return numbers, []

@@ -24,7 +24,7 @@ SAME = frozenset([
 
 ROWS_BY_MATRIX = (((1,), (1,)), ((), ())), (0,), (0,)  # axes of a ragged product: rows, each with one of the matrices
 CODED = {  # layouts that code asks for, and what they are called: of an axis of length 1, x[:, 0] is a squeeze in JAX
-    "reshape": "reshape", "tile": "tile", "stack": "stack", "concatenate": "concatenate", "squeeze": "select",
+    "reshape": "reshape", "rev": "rev", "tile": "tile", "stack": "stack", "concatenate": "concatenate", "squeeze": "select",
 }  # fmt: skip
 EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
 
@@ -108,8 +108,11 @@ class Reader:
         length, closed, steps = params["length"], params["jaxpr"], range(params["length"])
         constants = [self.tape.constant(array_of(c)) for c in closed.consts]
         carry, rows = inputs[fixed : fixed + carried], []
-        for t in reversed(steps) if params["reverse"] else steps:
-            xs = [self.tape.layout(value, itemgetter(t), site) for value in inputs[fixed + carried :]]
+        scanned = inputs[fixed + carried :]
+        if params["reverse"]:
+            scanned = [self.tape.record("layout", [value], np.flipud, site, call=Operation("rev")) for value in scanned]
+        for t in steps:
+            xs = [self.tape.layout(value, itemgetter(t), site) for value in scanned]
             results = self.read(closed.jaxpr, constants, [*inputs[:fixed], *carry, *xs], f"{site}[{t}]")
             carry = results[:carried]
             rows.append(results[carried:])

@@ -92,6 +92,12 @@ def is_model(model: Any) -> bool:
     return bool(library_of(model)) and not without_variables(model)
 
 
+def class_of(model: Any) -> str:
+    """Return the name of a model's class, or of its function."""
+    module = model[0] if isinstance(model, tuple) else model
+    return getattr(module, "__qualname__", type(module).__name__)
+
+
 def side(model: Any, call: Call) -> Side:
     """Return the side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
 
