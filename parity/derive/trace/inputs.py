@@ -55,9 +55,7 @@ def fresh(
     """
     rng = np.random.default_rng(seed)
     new_left, every = dict(left), related(left, right)
-    known = {name for pairs in every.values() for name, _ in pairs}
-    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    lone, tokens = tokens, tokens and not any(map(token_ids, alone))
+    lone, tokens = tokens, tokens and not lone_tokens(left, right)
     for name, array in left.items():
         if seed is None or not every[name] or (len(left) > 1 and of_mask(array)):
             continue
@@ -79,6 +77,14 @@ def related(left: Mapping[str, Array], right: Mapping[str, Array]) -> Ties:
         name: [(other, order) for other, order in pairs if other == name or (other not in own and name not in by_name)]
         for name, pairs in every.items()
     }
+
+
+def lone_tokens(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    """Tell whether one side alone is given some tokens, as those of a decoder that are the others, moved by a place."""
+    every = related(left, right)
+    known = {name for pairs in every.values() for name, _ in pairs}
+    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
+    return any(map(token_ids, alone))
 
 
 def ties(left: Mapping[str, Array], right: Mapping[str, Array]) -> list[Ties]:
