@@ -434,3 +434,32 @@ def test_a_table_of_either_side_alone_leaves_a_line_to_all_other_arrays():
     found = parity.derive(typed("distances"), typed("at"), TOKENS)
     assert found.missing == ["at.weight"] and found.reasons["at.weight"].startswith("the right adds at.weight")
     assert found.left_over == ["distances.weight"]
+
+
+def residual(*shortcuts: int) -> Net:
+    """Return three residual blocks of convolutions, those of these numbers with layers on their shortcuts."""
+
+    def conv(size: int) -> torch.nn.Conv2d:
+        return torch.nn.Conv2d(4, 4, size, padding=size // 2, bias=False)
+
+    def run(m: Any, x: Any) -> Any:
+        for k in range(3):
+            y = m.norms[k](m.convs[k](x))
+            x = torch.relu(y + (m.shorts[str(k)](x) if k in shortcuts else x))
+        return x
+
+    norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(4) for _ in range(3))
+    shorts = {str(k): torch.nn.Sequential(conv(1), torch.nn.BatchNorm2d(4)) for k in shortcuts}
+    return Net(run, convs=torch.nn.ModuleList(conv(3) for _ in range(3)), norms=norms,
+               shorts=torch.nn.ModuleDict(shorts))  # fmt: skip
+
+
+@pytest.mark.parametrize("shortcuts", [(1,), (0, 2)])
+def test_layers_on_shortcuts_of_one_side_are_named(shortcuts: tuple[int, ...]):
+    plain, more, given = residual(), residual(*shortcuts), (images(2, 4, 6, 6),)
+    found = parity.derive(plain, more, given)
+    assert len(found.missing) == 5 * len(shortcuts) and all(name.startswith("shorts.") for name in found.missing)
+    does = "applies a convolution and a norm on a shortcut, the {} does not, with shorts."
+    assert all(why.startswith(f"the right {does.format('left')}") for why in found.reasons.values()), found.reasons
+    other = parity.derive(more, plain, given)
+    assert other.verdict == "complete" and other.divergences[0].cause.startswith(f"the left {does.format('right')}")
