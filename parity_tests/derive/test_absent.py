@@ -227,3 +227,18 @@ def test_the_input_of_integers_is_named_beside_others():
     found = parity.derive(masked(0.0), masked(1e-30), (x, np.array([4, 2, 3])))
     said = "inputs with 0, which input 2, of shape [3], does not have: with it outputs of one model alone are infinite"
     assert found.proven and said in str(found), str(found)
+
+
+def test_tokens_that_one_side_alone_is_given_stay_those_of_the_others():
+    """A decoder reads the tokens after a first one; Flax is given these, torch makes them: no repeated one is tried."""
+
+    def moved(ids: Any) -> Any:
+        return torch.cat([torch.full_like(ids[:, :1], 19), ids[:, :-1]], 1)
+
+    def run(m: Any, ids: Any, others: Any = None) -> Any:
+        return m.head((m.embed(ids) * m.embed(moved(ids) if others is None else others)).tanh())
+
+    models = [Net(run, embed=torch.nn.Embedding(20, 6), head=linear(6, 3)) for _ in range(2)]
+    ids = np.random.default_rng(0).permutation(20).reshape(4, 5)
+    found = parity.derive(*models, (ids,), (ids, moved(torch.as_tensor(ids)).numpy()))
+    assert found.proven and not found.absent, found.absent

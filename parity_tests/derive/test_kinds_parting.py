@@ -390,3 +390,76 @@ def test_both_lines_of_a_layer_that_only_one_model_has_are_doubtful():
     right = Net(lambda m, x: m.head(m.mix(m.extra(m.a(x).tanh()).cumsum(1).sin())), **more, **own)
     found = parity.derive(left, right, (images(2, 5, 4),))
     assert found.doubtful == ["extra.weight", "extra.bias"] and found.agreeing < len(found.compared), found
+
+
+def typed(*tables: str, rows: str = "given") -> Net:
+    """Return a model that adds types of tokens, by rows that are given or by the first one, and reads other tables."""
+
+    def run(m: Any, ids: Any, kinds: Any) -> Any:
+        x = m.words(ids)
+        if "kinds" in tables:
+            x = x + m.kinds(kinds if rows == "given" else torch.zeros_like(kinds))
+        if "at" in tables:
+            x = x + m.at(torch.arange(ids.shape[1]))
+        x = m.norm(x)
+        q, k = m.q(x), m.k(x)
+        scores = q @ k.mT
+        if "distances" in tables:
+            far = torch.arange(5)[:, None] - torch.arange(5) + 4
+            scores = scores + torch.einsum("bld,lrd->blr", q, m.distances(far))
+        return m.head(torch.relu(m.up(x + scores.softmax(-1) @ x)))
+
+    lengths = {"words": 20, "kinds": 3, "at": 7, "distances": 9}
+    embeddings = {name: torch.nn.Embedding(lengths[name], 6) for name in ("words", *tables)}
+    dense = {name: linear(6, 6) for name in ("q", "k", "up", "head")}
+    return Net(run, **embeddings, norm=torch.nn.LayerNorm(6), **dense)
+
+
+TOKENS = np.random.default_rng(0).integers(0, 20, (2, 5)), np.random.default_rng(1).integers(0, 3, (2, 5))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_table_of_which_one_side_reads_other_rows_has_a_line_and_its_place_a_cause(turned: bool):
+    pair = typed("kinds"), typed("kinds", rows="first")
+    found = parity.derive(*(pair[::-1] if turned else pair), TOKENS)
+    assert found.verdict == "complete" and "kinds.weight: o i <-> kinds.weight: o i" in str(found.table)
+    rows = ("row 0", "the rows that an input states") if turned else ("the rows that an input states", "row 0")
+    assert [each.cause.partition(" (")[0] for each in found.divergences] == [
+        f"of kinds.weight, the left reads {rows[0]}, the right {rows[1]}"
+    ]
+
+
+def test_a_table_of_either_side_alone_leaves_a_line_to_all_other_arrays():
+    """As of positions in absolute terms, and of distances that scores read."""
+    found = parity.derive(typed("distances"), typed("at"), TOKENS)
+    assert found.missing == ["at.weight"] and found.reasons["at.weight"].startswith("the right adds at.weight")
+    assert found.left_over == ["distances.weight"]
+
+
+def residual(*shortcuts: int) -> Net:
+    """Return three residual blocks of convolutions, those of these numbers with layers on their shortcuts."""
+
+    def conv(size: int) -> torch.nn.Conv2d:
+        return torch.nn.Conv2d(4, 4, size, padding=size // 2, bias=False)
+
+    def run(m: Any, x: Any) -> Any:
+        for k in range(3):
+            y = m.norms[k](m.convs[k](x))
+            x = torch.relu(y + (m.shorts[str(k)](x) if k in shortcuts else x))
+        return x
+
+    norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(4) for _ in range(3))
+    shorts = {str(k): torch.nn.Sequential(conv(1), torch.nn.BatchNorm2d(4)) for k in shortcuts}
+    return Net(run, convs=torch.nn.ModuleList(conv(3) for _ in range(3)), norms=norms,
+               shorts=torch.nn.ModuleDict(shorts))  # fmt: skip
+
+
+@pytest.mark.parametrize("shortcuts", [(1,), (0, 2)])
+def test_layers_on_shortcuts_of_one_side_are_named(shortcuts: tuple[int, ...]):
+    plain, more, given = residual(), residual(*shortcuts), (images(2, 4, 6, 6),)
+    found = parity.derive(plain, more, given)
+    assert len(found.missing) == 5 * len(shortcuts) and all(name.startswith("shorts.") for name in found.missing)
+    does = "applies a convolution and a norm on a shortcut, the {} does not, with shorts."
+    assert all(why.startswith(f"the right {does.format('left')}") for why in found.reasons.values()), found.reasons
+    other = parity.derive(more, plain, given)
+    assert other.verdict == "complete" and other.divergences[0].cause.startswith(f"the left {does.format('right')}")

@@ -123,6 +123,39 @@ def test_a_mask_for_padding_stays_one(mask: Any):
     assert parity.derive(net(multiplied), net(by_length), (X, mask.astype(int))).proven
 
 
+class OfTwo(Net):
+    """A model that hides keys by one input, and values by another one; -1: it does not hide these."""
+
+    def __init__(self, keys: int, values: int) -> None:
+        super().__init__(None, a=linear(), b=linear(6, 3))
+        self.picked = keys, values
+
+    def forward(self, x: Any, *masks: Any, **named: Any) -> Any:
+        masks = (*masks, *named.values())
+        keys, values = (masks[k][..., None] if k >= 0 else 1 for k in self.picked)
+        return self.b((self.a(x).tanh() * keys).cumsum(1) * values)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["right", "left"])
+@pytest.mark.parametrize("names", [("", ""), ("mask", "other"), ("hidden", "mask")])
+def test_masks_of_equal_values_go_together_by_name_and_else_in_any_way(names: tuple[str, str], turned: bool):
+    """A second mask of one side alone is none of the other's, or the same: Flax asks for both of an encoder-decoder."""
+    ones = np.ones((2, 4), int)
+    own, two = [(X, ones), (X, ones, ones)] if not names[0] else [
+        parity.Call(X, mask=ones), parity.Call(X, **dict.fromkeys(names, ones))]  # fmt: skip
+    place = names.index("mask") if names[0] else 0
+
+    def found(first: int, second: int, keys: int, values: int) -> Any:
+        models, inputs = (OfTwo(first, second), OfTwo(keys, values)), (own, two)
+        models, inputs = (models[::-1], inputs[::-1]) if turned else (models, inputs)
+        return parity.derive(*models, *inputs)
+
+    assert found(0, -1, place, 1 - place).proven, "the second one hides nothing"
+    assert found(0, 0, place, 1 - place).proven, "the second one is the same"
+    differing = found(0, -1, 1 - place, 1 - place)
+    assert not differing.proven and "equal only for the given values of" in differing.incomparable
+
+
 COUNTED = {"zero": lambda mask: mask.cumsum(-1) * mask, "the one before": lambda mask: mask.cumsum(-1)}
 
 

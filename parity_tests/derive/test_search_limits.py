@@ -28,7 +28,7 @@ def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
     known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
     tape = SimpleNamespace(unread=list, nodes=[])
     given = edited.Tried(best, (tape, tape), SimpleNamespace(program=None))
-    edit = SimpleNamespace(side=0, text="", tapes=lambda *tapes: tapes)
+    edit = SimpleNamespace(side=0, kind="", text="", tapes=lambda *tapes: tapes)
     budget = edited.Budget(1, np.inf)
     monkeypatch.setattr(edited, "Program", lambda *_: None)
     for count, taken in ((1, False), (2, True)):

@@ -11,11 +11,14 @@ from .edit import Edit, Scope
 from .gates import behind_products, complemented
 from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
+from .shortcuts import without_shortcuts
 from .sums import beside_terms, earlier_terms, without_terms
 
 
 def rewirings(scope: Scope) -> Iterator[Edit]:
     """Yield edits of the norms, sums and parameters that follow certain operations."""
+    for side in (0, 1):
+        yield from without_shortcuts(scope, side)
     for side in (0, 1):
         yield from norm_edits(scope, side)
     yield from without_terms(scope)

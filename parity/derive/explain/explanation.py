@@ -22,6 +22,7 @@ from parity.derive.edits.edit import SIDES, Edit, Fault, Scope
 from parity.derive.edits.functions import MASK, without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import earlier_values, rearranged
+from parity.derive.edits.picked_rows import repicked
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.roots import moved
 from parity.derive.edits.scores import rescaled
@@ -262,7 +263,7 @@ def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     functions = itertools.chain(without_turns(scope), without_functions(scope))
     kinds = (
         reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope), retabled(scope), swaps(scope),
-        functions, plain_weights(scope),
+        functions, plain_weights(scope), repicked(scope),
     )  # fmt: skip
     for few in itertools.zip_longest(*kinds):
         yield from filter(None, few)

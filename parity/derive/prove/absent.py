@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from parity.derive.edits.edit import SIDES
-from parity.derive.trace.inputs import fresh, token_ids
+from parity.derive.trace.inputs import fresh, lone_tokens, token_ids
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, Tape
 from specs.words import in_a_row
@@ -69,8 +69,13 @@ def _without(trial: Trial) -> str:
 
 
 def _repeated(trial: Trial) -> str:
-    """Say that outputs differ where tokens equal those before them; "" if inputs have such ones, or outputs agree."""
-    if any((array[..., 1:] == array[..., :-1]).any() for array in trial.given[0].values() if token_ids(array)):
+    """Say that outputs differ where tokens equal those before them; "" if inputs have such ones, or outputs agree.
+
+    Where one side alone is given some tokens, these may be others at other places: nothing is tried then.
+    """
+    if lone_tokens(*trial.given) or any(
+        (array[..., 1:] == array[..., :-1]).any() for array in trial.given[0].values() if token_ids(array)
+    ):
         return ""
     apart = _apart(trial, lambda tokens: tokens[..., np.arange(tokens.shape[-1]) // 2 * 2])
     return f"tokens that equal those before them: with these, {differing(apart)}" if apart else ""

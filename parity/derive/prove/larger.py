@@ -60,7 +60,8 @@ def larger_weights(trial: Trial) -> str:
 def _inputs(trial: Trial, seed: int, factor: float, sign: int, masked: bool) -> Sequence[Mapping[str, Array]]:
     """Return larger inputs of both sides.
 
-    There are none if masks are to show one place, and there are no masks, or positions that one side alone counts.
+    There are none if masks are to show one place, and there are no masks, or positions that one side alone counts, or
+    if inputs may go together in several ways; see ties.
 
     Args:
       sign: of inputs that have negative numbers. masked: whether masks show one place.

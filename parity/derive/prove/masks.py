@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from parity.derive.trace.call import label
-from parity.derive.trace.inputs import carried, fresh, related
+from parity.derive.trace.inputs import Ties, carried, fresh, related, ties
 from parity.derive.trace.outputs import differ_by
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.tape import Array
@@ -38,7 +38,7 @@ def other_masks(trial: Trial) -> str:
     for change in (_with_another_edge, _moved):
         each = [trial.apart(moved, SEED) for moved in with_masks(trial.given, drawn, change)]
         if each and all(each) and min(each) < math.inf:  # else a row that is hidden whole: see rows_of_one_value
-            names = in_a_row(label(name) for name in _masks(trial.given, drawn))
+            names = in_a_row(label(name) for name in _masks(trial.given, drawn, related(*trial.given)))
             return Reason(f"{ONLY} {names}: with another one there they {differ_by(min(each))}", OTHER)
     return ""
 
@@ -49,7 +49,7 @@ def rows_of_one_value(trial: Trial) -> str:
     for k in (0, 1):
         each = [trial.unlike(moved, SEED) for moved in with_masks(trial.given, drawn, partial(_with_last, k))]
         if each and all(each):
-            names = in_a_row(label(name) for name in _masks(trial.given, drawn))
+            names = in_a_row(label(name) for name in _masks(trial.given, drawn, related(*trial.given)))
             return f"rows of one value in {names}, as where it hides all: with one, {each[0]}"
     return ""
 
@@ -57,25 +57,26 @@ def rows_of_one_value(trial: Trial) -> str:
 def with_masks(given: Given, drawn: Given, change: Change) -> list[Given]:
     """Return inputs of both sides with other masks, and integers that are all alike; none if nothing is another.
 
-    Where one side alone is given positions, the inputs whose positions follow the masks, in either way, come too: both
-    models agree if they do with one of these.
+    Each way in which inputs may go together has its own. Where one side alone is given positions, the inputs whose
+    positions follow the masks, in either way, come too: both models agree if they do with one of these.
     """
-    every = related(*given)
-    masks = _masks(given, drawn)
-    moved = {
-        name: change(array.copy().reshape(-1, array.shape[-1]), values).reshape(array.shape)
-        for name, (array, values) in masks.items()
-    }
-    if all(np.array_equal(array, masks[name][0]) for name, array in moved.items()):
-        return []
-    inputs = [{**drawn[0], **moved}, carried(moved, drawn[1], every)]
-    return [inputs, *_with_positions(given, inputs, moved)]
+    every = list[Given]()
+    for way in ties(*given):
+        masks = _masks(given, drawn, way)
+        moved = {
+            name: change(array.copy().reshape(-1, array.shape[-1]), values).reshape(array.shape)
+            for name, (array, values) in masks.items()
+        }
+        if any(not np.array_equal(array, masks[name][0]) for name, array in moved.items()):
+            inputs = [{**drawn[0], **moved}, carried(moved, drawn[1], way)]
+            every += [inputs, *_with_positions(given, inputs, moved)]
+    return every
 
 
-def _masks(given: Given, drawn: Given) -> dict[str, tuple[Array, Array]]:
+def _masks(given: Given, drawn: Given, way: Ties) -> dict[str, tuple[Array, Array]]:
     """Return the left inputs that keep their values in a proof, and have one of two values, with these values."""
     masks = dict[str, tuple[Array, Array]]()
-    for name, pairs in related(*given).items():
+    for name, pairs in way.items():
         array, values = drawn[0][name], np.unique(drawn[0][name])
         if not pairs or not np.array_equal(array, given[0][name]) or array.ndim < 1 or array.shape[-1] < 2:
             continue

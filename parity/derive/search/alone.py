@@ -42,13 +42,13 @@ def _spare(arrays: Mapping[str, Array], buffers: Collection[str], others: Mappin
     named: dict[tuple[int, ...], list[str]] = {}
     for name, array in arrays.items():
         if name in buffers and array.size and array.min() < array.max():
-            named.setdefault(_lengths(array), []).append(name)
-    counts = Counter(map(_lengths, arrays.values()))
-    counts.subtract(map(_lengths, others.values()))
+            named.setdefault(lengths_of(array), []).append(name)
+    counts = Counter(map(lengths_of, arrays.values()))
+    counts.subtract(map(lengths_of, others.values()))
     return [name for lengths, names in named.items() if len(names) <= counts[lengths] for name in names]
 
 
-def _lengths(array: Array) -> tuple[int, ...]:
+def lengths_of(array: Array) -> tuple[int, ...]:
     """Return an array's shape without what layouts change: the order of axes, and those of length 1."""
     return tuple(sorted(length for length in array.shape if length != 1))
 

@@ -14,6 +14,7 @@ from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
+from parity.derive.edits.picked_rows import repicked
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
 from parity.derive.edits.weights import plain_weights
@@ -26,6 +27,7 @@ from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Tape
 
+from .alone import lengths_of
 from .as_called import Matched
 from .candidates import Candidate, Left
 
@@ -98,7 +100,7 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
     best, lefts = given.best, known.elements
     tapes = edit.tapes(*given.tapes)
     budget.work -= CALL_WORK * len(tapes[edit.side].nodes)
-    if _too_few_read(tapes, given.tapes, (known.side, best.side), edit.side):
+    if _too_few_read(tapes, given.tapes, (known.side, best.side), edit):
         return None
     same = tapes[0] is given.tapes[0]
     try:
@@ -118,11 +120,21 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
     return Tried(best._replace(found=matched, programs=(own.program, target), left_out=left_out), tapes, own)
 
 
-def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edited: int) -> bool:
-    """Tell whether an edit leaves out a branch whose parameters the other side needs as partners of its own."""
+def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edit: Edit) -> bool:
+    """Tell whether an edit leaves out a branch whose parameters the other side needs as partners of its own.
+
+    Of parameters that are left out one by one only the other side's arrays of their lengths may be partners.
+    """
+    edited = edit.side
+    reads = [side.parameters.keys() - set(tape.unread())
+             for side, tape in ((sides[edited], before[edited]), *zip(sides, tapes, strict=True))]  # fmt: skip
+    gone = reads[0] - reads[1 + edited] if edit.kind == MISSING else ()
+    alike = {lengths_of(sides[edited].parameters[name]) for name in gone}
     sizes = [
-        sum(side.parameters[name].size for name in side.parameters.keys() - set(tape.unread()))
-        for side, tape in ((sides[edited], before[edited]), *zip(sides, tapes, strict=True))
+        sum(
+            array.size for array in (side.parameters[name] for name in names) if not alike or lengths_of(array) in alike
+        )
+        for side, names in zip((sides[edited], *sides), reads, strict=True)
     ]
     read_before, read = sizes[0], sizes[1:]
     return read[edited] < min(read_before, read[1 - edited])
@@ -144,7 +156,7 @@ def _edits(given: Tried) -> Iterator[Edit]:
         without_turns(scope),
         others(scope),
         itertools.chain.from_iterable(moved),
-        *(yields(scope) for yields in (retabled, reaxed, plain_weights)),
+        *(yields(scope) for yields in (retabled, repicked, reaxed, plain_weights)),
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
     yield from (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))

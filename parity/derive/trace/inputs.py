@@ -36,6 +36,7 @@ ALIKE = Reason(
     "equal only with inputs of one value each, by which a wrong order of positions would not show",
     "give inputs of several values, such as random tokens; then derive again",
 )
+Ties = dict[str, list[tuple[str, tuple[int, ...]]]]  # left input: right ones, and the order of its axes; see related
 ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
@@ -54,9 +55,7 @@ def fresh(
     """
     rng = np.random.default_rng(seed)
     new_left, every = dict(left), related(left, right)
-    known = {name for pairs in every.values() for name, _ in pairs}
-    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
-    lone, tokens = tokens, tokens and not any(map(token_ids, alone))
+    lone, tokens = tokens, tokens and not lone_tokens(left, right)
     for name, array in left.items():
         if seed is None or not every[name] or (len(left) > 1 and of_mask(array)):
             continue
@@ -67,22 +66,58 @@ def fresh(
     return new_left, carried(new_left, right, every)
 
 
-def related(left: Mapping[str, Array], right: Mapping[str, Array]) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+def related(left: Mapping[str, Array], right: Mapping[str, Array]) -> Ties:
     """Return for each left input the right ones that have its elements, with the order of its axes in which they do."""
-    every = {
-        name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
-    }
+    every = _of_equal_values(left, right)
     # One array may be given for several inputs, as queries, keys and values: each goes with that of its own name.
     own = {name for name, pairs in every.items() if name in dict(pairs)}
+    # All zeros or ones are no evidence that an input of another name is the same one.
+    by_name = {name for name in own if left[name].size and set(np.unique(left[name])) in ({0}, {1})}
     return {
-        name: [(other, order) for other, order in pairs if other == name or other not in own]
+        name: [(other, order) for other, order in pairs if other == name or (other not in own and name not in by_name)]
         for name, pairs in every.items()
     }
 
 
-def carried(
-    left: Mapping[str, Array], right: Mapping[str, Array], every: Mapping[str, list[tuple[str, tuple[int, ...]]]]
-) -> dict[str, Array]:
+def lone_tokens(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    """Tell whether one side alone is given some tokens, as those of a decoder that are the others, moved by a place."""
+    every = related(left, right)
+    known = {name for pairs in every.values() for name, _ in pairs}
+    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
+    return any(map(token_ids, alone))
+
+
+def ties(left: Mapping[str, Array], right: Mapping[str, Array]) -> list[Ties]:
+    """Return the ways in which inputs of both sides may go together, the likeliest first; see related.
+
+    Inputs of one name go together, and the others by their values. Where inputs of one side alone have such values,
+    several ways are possible: they may be none of the other side's inputs, or the same as one that has a partner.
+    """
+    every = _of_equal_values(left, right)
+    own = {name for name, pairs in every.items() if name in dict(pairs)}
+    others = {name: [pair for pair in pairs if pair[0] not in own] for name, pairs in every.items()}
+    apart = {name: [pair for pair in every[name] if pair[0] == name] if name in own else others[name] for name in every}
+    paired = {other for pairs in apart.values() for other, _ in pairs}
+    together = {
+        name: [pair for pair in pairs if pair in apart[name] or not apart[name] or pair[0] not in paired]
+        for name, pairs in every.items()
+    }
+    ways = [apart, together]
+    lone = [name for name, pairs in apart.items() if pairs and name not in own]
+    rights = {other for name in lone for other, _ in apart[name]}
+    if len(lone) == 1:  # the right side has several inputs of these values: one of them alone
+        ways += [{**apart, lone[0]: [pair]} for pair in apart[lone[0]]]
+    elif len(rights) == 1:
+        ways += [{**apart, **{other: [] for other in lone if other != name}} for name in lone]
+    return [way for k, way in enumerate(ways) if way not in ways[:k]]
+
+
+def _of_equal_values(left: Mapping[str, Array], right: Mapping[str, Array]) -> Ties:
+    """Return for each left input all right ones that have its elements; see related."""
+    return {name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()}
+
+
+def carried(left: Mapping[str, Array], right: Mapping[str, Array], every: Ties) -> dict[str, Array]:
     """Return the right inputs with the values of other left ones, as far as these are given.
 
     Args:
