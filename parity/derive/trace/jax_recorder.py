@@ -24,7 +24,8 @@ SAME = frozenset([
 
 ROWS_BY_MATRIX = (((1,), (1,)), ((), ())), (0,), (0,)  # axes of a ragged product: rows, each with one of the matrices
 CODED = {  # layouts that code asks for, and what they are called: of an axis of length 1, x[:, 0] is a squeeze in JAX
-    "reshape": "reshape", "rev": "rev", "tile": "tile", "stack": "stack", "concatenate": "concatenate", "squeeze": "select",
+    "reshape": "reshape", "rev": "rev", "tile": "tile", "stack": "stack", "concatenate": "concatenate",
+    "squeeze": "select",
 }  # fmt: skip
 EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
 
