@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from parity.derive.trace.program import Program
 from parity.derive.trace.sites import listed
+
+from .symbols import Use
 
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
 CONVOLUTION = "padding, stride, dilation, groups, a resize (nearest, bilinear), the axes and the scale of its input"
@@ -60,3 +63,13 @@ def feeds(kind: str, window: object = None) -> str:
 def compare(kind: str, window: object = None) -> str:
     """Advise what to compare before an operation."""
     return f"{feeds(kind, window)}; and the inputs"
+
+
+def in_norm(program: Program, use: Use) -> bool:
+    """Tell whether what a factor multiplies is computed in its own module, by no product and no sum of values."""
+    node = program.tape.nodes[use.node]
+    value = next((number for number in node.inputs if number in program.active), node.output)
+    maker = program.maker(program.before_layouts(value)[0])
+    if maker is None or maker.kind == "product" or maker.site != node.site:
+        return False
+    return maker.kind != "add" or sum(number in program.active for number in maker.inputs) < 2

@@ -17,7 +17,7 @@ from parity.derive.trace.sites import place
 from parity.derive.trace.tape import Array
 
 from . import uses
-from .advice import Stop, compare, operation
+from .advice import Stop, compare, in_norm, operation
 from .analogy import Analogy
 from .stepped import Stepped, stepped
 from .symbols import Elements, Partnered, Use, placed
@@ -344,18 +344,9 @@ class Choices:
         if use.kind == "add":  # sums are compared whole: one that reads the same values may have a mask beside them
             lacks = f"no sum on the left has the same other terms as its sum at {where}{of}"
         why = f"{lacks} (parameter of shape {shapes})"
-        if use.kind == "mul" and len(names) == 1 and not self._in_norm(use):
+        if use.kind == "mul" and len(names) == 1 and not in_norm(self.program, use):
             return Stop(tuple(names), why, compare("factor"), len(self.rights.shapes[names[0]]))
         return Stop(tuple(names), why, compare(use.kind, window))
-
-    def _in_norm(self, use: Use) -> bool:
-        """Tell whether what a factor multiplies is computed in its own module, by no product and no sum of values."""
-        program, node = self.program, self.program.tape.nodes[use.node]
-        value = next((number for number in node.inputs if number in program.active), node.output)
-        maker = program.maker(program.before_layouts(value)[0])
-        if maker is None or maker.kind == "product" or maker.site != node.site:
-            return False
-        return maker.kind != "add" or sum(number in program.active for number in maker.inputs) < 2
 
     def _read_shape(self, use: Use) -> list[int]:
         """Return the shape of the values that a use reads, with the most axes that layouts before it give them."""
