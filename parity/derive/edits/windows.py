@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from parity.derive.trace.tape import Array, Node, Replacement, Tape, Window, convolution
+from parity.derive.trace.products import Window, convolution
+from parity.derive.trace.tape import Array, Node, Replacement, Tape
 
 from .edit import Edit, two_sided
 

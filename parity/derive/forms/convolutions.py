@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.products import Window, patches
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Replacement, Tape, Window, identity, patches
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, identity
 
 MOST = 1 << 24  # elements of patches, about: bounds memory
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.products import convolution
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Replacement, Tape, convolution, elements, picked
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, elements, picked
 
 
 class Part(NamedTuple):

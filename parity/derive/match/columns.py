@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.derive.trace.tape import Array, Window, patches
+from parity.derive.trace.products import Window, patches
+from parity.derive.trace.tape import Array
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory

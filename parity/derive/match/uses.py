@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.derive.limits import LARGE_USE
+from parity.derive.trace.products import Window
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Window
+from parity.derive.trace.tape import Array
 
 from . import columns, roles
 from .stepped import stepped

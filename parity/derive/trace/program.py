@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .tape import Array, Node, Tape, Window, elements, tried
+from .products import Window
+from .tape import Array, Node, Tape, elements, tried
 
 T = TypeVar("T")
 

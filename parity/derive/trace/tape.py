@@ -19,19 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import LARGE_MATRIX
+from .products import Window, convolution, multiply_matrices, padded, spread_out
 
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
 
 SHORT = frozenset(["float16", "bfloat16"])  # dtypes whose rounding is as large as differences of models
-
-
-class Window(NamedTuple):
-    """How a convolution of x (n, c, *space), already padded, with w (o, c / groups, *taps) moves."""
-
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
 
 
 FOURIER = {  # a setting of torch's own operation, and what models call where it is false, and where it is true
@@ -282,7 +274,7 @@ class Tape:
 
     def product(self, x: int, w: int, site: str = "") -> int:
         """Multiply x[b, rows, k] @ w[b, k, o]."""
-        return self.record("product", [x, w], _multiply, site)
+        return self.record("product", [x, w], multiply_matrices, site)
 
     def add(self, x: int, y: int, site: str = "") -> int:
         return self.record("add", [x, y], np.add, site)
@@ -315,7 +307,7 @@ class Tape:
         spread = tuple(spread) or (1,) * len(tuple(stride))
         if any(p != (0, 0) for p in padding) or any(s != 1 for s in spread):
             call = Operation("zero padding", {"edges": [tuple(edges) for edges in padding]})
-            x = self.record("layout", [x], lambda a: _pad(_spread(a, spread), padding), site, call=call)
+            x = self.record("layout", [x], lambda a: padded(spread_out(a, spread), padding), site, call=call)
         window = Window(tuple(stride), tuple(dilation), groups)
         return self.record("product", [x, w], convolution(window), site, window)
 
@@ -356,64 +348,6 @@ def negative(x: Array) -> Array:
 def _reciprocal(x: Array) -> Array:
     """Return 1 / x; of integers too, whose numpy.reciprocal is an integer."""
     return np.divide(1.0, x)
-
-
-def _spread(x: Array, spread: Sequence[int]) -> Array:
-    space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
-    out: Array = np.zeros((*x.shape[:2], *space), x.dtype)
-    out[(..., *(slice(None, None, s) for s in spread))] = x
-    return out
-
-
-def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
-    """Pad the last dimensions with zeros; negative padding crops."""
-    x = np.pad(x, [(0, 0), (0, 0), *((max(a, 0), max(b, 0)) for a, b in padding)])
-    crop = (slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], padding, strict=True))
-    return x[(..., *crop)]
-
-
-def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
-    """Return a view (groups, c / groups, *taps, n, *positions) of what a convolution of these taps reads from x."""
-    extent = tuple((t - 1) * d + 1 for t, d in zip(taps, window.dilation, strict=True))
-    space = tuple(range(2, x.ndim))
-    if any(x.shape[axis] < length for axis, length in zip(space, extent, strict=True)):  # as JAX allows
-        axes = zip(x.shape[2:], extent, window.stride, strict=True)
-        counts = [max(0, (n - length) // stride + 1) for n, length, stride in axes]
-        return np.zeros((window.groups, x.shape[1] // window.groups, *taps, len(x), *counts), x.dtype)
-    view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=space)
-    steps = [slice(None, None, s) for s in (*window.stride, *window.dilation)]
-    view = view[(slice(None), slice(None), *steps)]
-    n, c, *rest = view.shape
-    view = view.reshape(n, window.groups, c // window.groups, *rest)
-    rank = len(space)
-    return view.transpose(1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
-
-
-def _multiply(x: Array, w: Array) -> Array:
-    """Multiply x[b, rows, k] @ w[b, k, o]; of a large matrix of float32, some rows at a time become float64."""
-    step = max(1, LARGE_MATRIX * w.shape[1] // max(x.size, w.size, 1))
-    if x.dtype == w.dtype or step >= w.shape[1]:
-        return np.matmul(x, w)
-    starts = range(0, w.shape[1], step)
-    return sum(np.matmul(x[:, :, at : at + step], w[:, at : at + step]) for at in starts)
-
-
-def convolution(window: Window) -> Callable[[Array, Array], Array]:
-    return lambda x, w: _convolve(x, w, window)
-
-
-def _convolve(x: Array, w: Array, window: Window) -> Array:
-    """Sum over taps, so that no patches are copied."""
-    n, o, groups = x.shape[0], w.shape[0], window.groups
-    taps = w.shape[2:]
-    view = patches(x, taps, window)
-    space = view.shape[3 + len(taps) :]
-    out: Array = 0.0
-    for tap in np.ndindex(*taps):
-        part = view[(slice(None), slice(None), *tap)].reshape(groups, w.shape[1], n * int(np.prod(space)))
-        factor = w[(slice(None), slice(None), *tap)].reshape(groups, o // groups, -1)
-        out = out + (factor * part if w.shape[1] == 1 else factor @ part)
-    return np.moveaxis(out.reshape(o, n, *space), 1, 0)
 
 
 def identity(value: Array) -> Array:
