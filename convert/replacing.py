@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from .errors import ConvertError, option
+from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.atomic import temporary_of
 from .files.sharded import KEY, PART, Index
@@ -63,7 +63,7 @@ class Text(NamedTuple):
     name: str
 
     def check(self, path: str) -> None:
-        """Check that a file at a target is of this kind, or empty. Raises: ConvertError for others, such as code."""
+        """Check that a file at a target is of this kind, or empty. Raises: UsageError for others, such as code."""
         if not os.path.isfile(path):
             return
         try:
@@ -73,7 +73,7 @@ class Text(NamedTuple):
             raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
         if first and not re.match(self.begins, first):
             remedy = "give another name, or move it away"
-            raise ConvertError(f"{path}: is no {self.name}, so {option('force')} does not replace it: {remedy}")
+            raise UsageError(f"{path}: is no {self.name}, so {option('force')} does not replace it: {remedy}")
 
 
 def outdated(out: str, names: list[str]) -> list[str]:

@@ -60,7 +60,7 @@ def test_only_a_file_of_the_kind_that_is_written_is_replaced(folder: Path, optio
     Path("m.py").write_text("raise AssertionError\n")
     Path("helper.py").write_text("# table 1\nWIDTH = 6\n")
     what = {"out": "Table", "report": r"page \(HTML\)"}[option]
-    with pytest.raises(ConvertError, match=rf"^helper\.py: is no {what}, so force=True does not replace it: give "):
+    with pytest.raises(UsageError, match=rf"^helper\.py: is no {what}, so force=True does not replace it: give "):
         run(*SIDES, **{"out": None, "as_json": False, "force": force, option: "helper.py"})
     assert Path("helper.py").read_text() == "# table 1\nWIDTH = 6\n"
 

@@ -348,6 +348,10 @@ def test_a_report_that_cannot_be_is_told_first(tmp_path: Path) -> None:
     done = parity("mlp_mixer", "--report", ".")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "python -m parity: .: is a folder: name a file in it\n"
+    page.write_text("mine")
+    done = parity("mlp_mixer", "--report", str(page), "--force")
+    assert (done.returncode, page.read_text()) == (2, "mine")
+    assert f"{page}: is no page (HTML), so --force does not replace it: give another name" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json")])
