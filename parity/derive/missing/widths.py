@@ -60,16 +60,16 @@ def resized(
     """
     shapes, sized = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
 
-    def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = ()) -> None:
+    def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = (), of_rows: bool = False) -> None:
         lengths = _lengths(shapes[0][left_name], shapes[1][right_name])
         if lengths and (not wanted or lengths in wanted):
-            joined = _joined(left_name, math.prod(shapes[1][right_name]), left, mapped)
+            joined = not of_rows and _joined(left_name, math.prod(shapes[1][right_name]), left, mapped)
             sized[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners, joined)
 
     for one, other in _reading(left, right, mapped):
         left_names, right_names = left.elements.owners(one.ids), right.elements.owners(other.ids)
         if len(left_names) == len(right_names) == 1:
-            add(left_names[0], right_names[0])
+            add(left_names[0], right_names[0], of_rows=other.kind == "place")  # all that reads these rows was counted
     for name in unfit:
         if name in partners:
             add(partners[name], name)
@@ -80,20 +80,9 @@ def resized(
 
 
 def _joined(name: str, size: int, left: Run, mapped: Mapped) -> bool:
-    """Tell whether a left parameter and those of its shape without a partner have this size together.
-
-    A table of which rows are read, and a matrix of a product, are not joined.
-    """
+    """Tell whether a left parameter and those of its shape without a partner have this size together."""
     owned, shapes = mapped.owned(left.elements), left.elements.shapes
-    kinds: dict[str, set[str]] = {}
-    for use in left.uses:
-        for owner in left.elements.owners(use.ids):
-            kinds.setdefault(owner, set()).add(use.kind)
-    own = kinds.get(name, set())
-    alike = [
-        other for other, shape in shapes.items()
-        if shape == shapes[name] and other != name and (not own or own & kinds.get(other, own))
-    ]  # fmt: skip
+    alike = [other for other, shape in shapes.items() if shape == shapes[name] and other != name]
     free = [other for other in alike if not left.elements.part(owned, other).any()]
     return bool(free) and (1 + len(free)) * math.prod(shapes[name]) == size
 
