@@ -75,6 +75,20 @@ def test_the_scale_of_a_branch_is_named_though_its_terms_are_compared_in_another
     assert found.confirmed
 
 
+def test_a_place_outside_of_modules_is_that_of_the_first_use_that_reads_it():
+    """`beside` is read next, and computes nothing of the activation."""
+
+    def net(function: Any) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            first = function(m.first(x))
+            return m.out(torch.cat([first, m.beside(x)], -1))
+
+        return Net(forward, first=linear(6, 8), beside=linear(6, 4), out=linear(12, 3))
+
+    (place,) = parity.derive(net(torch.tanh), net(torch.relu), (images(5, 6),)).divergences
+    assert place.what == "tanh on the left, ReLU on the right" and place.places == ("out",)
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_factor_before_a_norm_has_the_size_of_what_the_norm_reads(swapped: bool):
     """Behind the norm it shows by the epsilon alone: 2 and 1 differ by 1, or by a half, of the left model's values."""

@@ -267,13 +267,16 @@ class Recomputation:
         return self.pairs[at].left, self.pairs[at].right
 
     def _places(self, edit: Edit) -> tuple[str, ...]:
-        """Name the module of each difference that an edit removes; without one, that of the next use of a parameter."""
+        """Name the module of each difference that an edit removes; without one, that of the first use that reads it."""
         run = self.both[edit.side]
-        uses = [(use.node, run.site(use)) for use in run.uses]
-        return tuple(
-            shown(run.tape.nodes[at].site) or next((site for node, site in uses if node >= at), OWN)
-            for at in edit.counted_nodes(run.tape)
-        )
+        nodes, uses = run.tape.nodes, [(use.node, run.site(use)) for use in run.uses]
+
+        def reader(at: int) -> str:
+            reading = (site for node, site in uses if node >= at)
+            reads = (run.tape.depends([nodes[node].output], {nodes[at].output}) for node, _ in uses if node >= at)
+            return next(itertools.compress(reading, reads), OWN)
+
+        return tuple(shown(nodes[at].site) or reader(at) for at in edit.counted_nodes(run.tape))
 
     def _early(self, edit: Edit) -> float:
         """Return the difference where the sides part, of one that is run no further; 0 where that cannot be told."""
