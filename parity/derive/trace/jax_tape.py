@@ -180,12 +180,12 @@ class JaxSide:
         return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
     def _gradient_program(self, *arguments: Any) -> Any:
-        """Compile the gradient for arguments of these shapes, once, and give back the memory that this takes."""
+        """Compile the gradient for arguments of these shapes, once, and give back the memory that was freed before."""
         leaves, structure = jax.tree.flatten(arguments)
         key = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self._programs:
             self._programs[key] = self._gradient.lower(*arguments).compile()
-            trim()
+        trim()
         return self._programs[key]
 
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
