@@ -285,3 +285,19 @@ def test_lengths_behind_strides_are_found_in_every_framework():
 def test_one_example_and_one_place_are_tried(function: Any, said: str):
     found = parity.derive(net(lambda x: x), net(function), (images(2, 4, 6),))
     assert found.proven and found.absent.startswith(said) and bool(found.absent) == bool(said), found.absent
+
+
+@pytest.mark.parametrize(("runs", "sides"), [(100, [16, 15, 1]), (8, [16, 1])])
+def test_longer_images_are_tried_as_often_as_the_arithmetic_of_a_model_allows(
+    runs: int, sides: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    run = list[int]()
+    monkeypatch.setattr(longer, "affordable", lambda program: runs)
+    monkeypatch.setattr(longer.Trial, "unlike", lambda trial, inputs, *_, **__: run.append(*_sides(inputs[0])) or "")
+    net = Net(lambda m, x: m.a(x).mean((2, 3)), a=torch.nn.Conv2d(3, 6, 3, 2, 1))
+    assert parity.derive(net, net, (images(1, 3, 8, 8),)).proven
+    assert [side for side in run if side != 8] == sides
+
+
+def _sides(inputs: Any) -> set[int]:
+    return {length for array in inputs.values() for length in array.shape[2:]}

@@ -12,7 +12,7 @@ import pytest
 import parity
 from parity.derive.conclude import conclusion, writing
 from parity.derive.limits import FAINT_GRADIENTS, ROUNDED_GRADIENTS
-from parity.derive.match import choices, symbols
+from parity.derive.match import choices, symbols, walk
 from parity.derive.match.symbols import Elements, Packed
 from parity.derive.prove import freedom, gradients
 from parity.derive.prove.gradients import Gradients
@@ -29,7 +29,7 @@ from .test_proof import models
 
 
 def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
-    """Its values are of float32, its map is packed, and its gradients wait in a file: the same Table comes out."""
+    """Its values are of float32, its map is packed, its elements are stored by steps, and its gradients in a file."""
     needs("torch")
     left, right, x = models()
     small = parity.derive(left, right, (x,))
@@ -38,6 +38,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gradients, "LARGE_MODEL", 1)
     monkeypatch.setattr(symbols, "MANY", 1)
     monkeypatch.setattr(choices, "LISTED", 1)
+    monkeypatch.setattr(walk, "LARGE_MATRIX", 1)
     large = parity.derive(left, right, (x,))
     assert large.proven and large.gradient is not None
     assert str(large.table).partition("\n# ")[0] == str(small.table).partition("\n# ")[0]

@@ -278,7 +278,7 @@ class Choices:
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
-        right, left = (numbers.astype(np.int32, copy=False) for numbers in (right, left))
+        right, left = (np.asarray(numbers, np.int32) for numbers in (right, left))
         if right.size > LISTED and right.all() and left.all():
             there = placed(self.map, steps := stepped(right))
             if there is not None and not there.any():

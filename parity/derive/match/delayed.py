@@ -36,7 +36,10 @@ def layout(program: Program, node: Node, operands: list[Any]) -> Symbol:
         parts = tuple(part.moved(run) for part in symbols[0].parts)
     plain = all(s.plain for s in symbols)
     leaves = () if plain and ids is not None else tuple(r for s in symbols for r in s.roots())
-    out = Symbol(ids, lambda: node.run(*map(value_of, operands)), plain, symbols[0].join, parts, leaves)
+    values = [v.value if isinstance(v, Symbol) else v for v in operands]  # not the symbols, which have large numbers
+    out = Symbol(
+        ids, lambda: node.run(*(v() if callable(v) else v for v in values)), plain, symbols[0].join, parts, leaves
+    )
     reads = node.output in program.active and not program.active.intersection(
         n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)
     )

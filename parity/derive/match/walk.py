@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.derive.limits import CALL_WORK, WALKED_PRODUCT
+from parity.derive.limits import CALL_WORK, LARGE_MATRIX, WALKED_PRODUCT
 from parity.derive.trace.program import Program, computed
 from parity.derive.trace.tape import Array, Node, elements
 
 from . import batches, delayed
+from .stepped import stepped
 from .symbols import Elements, Part, Pending, Symbol, Use, moved
 
 NUMBERS = (np.ndarray, np.floating)
@@ -70,12 +71,24 @@ class Walk:
                 value = self._step(self.at, node, operands)
                 if isinstance(value, Pending) and self._forks(node.output):
                     value = self._settled(value)
+                value = self._by_steps(node.output, value)
                 self.values |= {**self._now, node.output: value}
                 for number in node.inputs:
                     if last[number] == self.at and number not in tape.outputs:
                         self.values.pop(number, None)
                 self.at += 1
             return [self._forced(-1, self._operand(number)) for number in tape.outputs]
+
+    def _by_steps(self, number: int, value: Any) -> Any:
+        """Return a large matrix that one product alone reads with its elements stored by their steps."""
+        reader = self.program.only_reader(number) if isinstance(value, Symbol) else None
+        if reader is None or value.ids is None or value.ids.size <= LARGE_MATRIX or len(value.ids) > 1:
+            return value
+        node = self.program.tape.nodes[reader[0]]
+        is_matrix = node.kind == "product" and not node.window and reader[1] == 1
+        if not is_matrix or node.inputs[0] not in self.program.active:
+            return value
+        return replace(value, ids=stepped(value.ids))
 
     def _forks(self, number: int) -> bool:
         """Tell whether several operations read a value, unless each takes another part of it."""

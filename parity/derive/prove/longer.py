@@ -30,7 +30,7 @@ ALIKE_WEIGHTS = "the weights are translated all the same; compare paddings, wind
 REDUCTIONS = {2.75: "mean", 11.0: "sum", 5.0: "maximum", 1.0: "minimum", 30.0: "product"}  # by what it makes of these
 MOST = 3  # lengths that are tried: those of channels are mostly refused
 REMAINDERS = 4  # of a length by a stride that are tried: equal paddings leave one or two in common
-SHARE = 2  # runs that a model allows for by its arithmetic, for one run of longer inputs
+SHARE = 2  # runs that a model allows for by its arithmetic, for one of both models on as many values
 STRIDES = "stride", "strides", "window_strides", "kernel_size"  # of poolings: torch's stride is empty for the window's
 OTHER = "another function"
 SHAPE = "give inputs of this shape, or make both models equal; then derive again"
@@ -90,19 +90,25 @@ def other_lengths(trial: Trial) -> str:
     strides, the length of a map has to be odd or even.
     """
     given = trial.given
-    cuts = [0, *_cuts(trial.programs)][: affordable(trial.programs[0]) // SHARE]
+    cuts, runs = [0, *_cuts(trial.programs)], affordable(trial.programs[0]) // SHARE
     for length in sorted({n for array in given[0].values() for n in array.shape[1:] if n > 1})[:MOST]:
         whole = _lengthened(given, length)
         if not whole:
             continue
         single = [_single(side, length) for side in fresh(*given, SEED)]
         pairs = [*zip(whole, given, strict=True)]
-        shorter = [[_shortened(*sides, cut) for sides in pairs] for cut in cuts if cut <= length]
+        most = max(1, runs * _size(given[0]) // _size(whole[0]))
+        shorter = [[_shortened(*sides, cut) for sides in pairs] for cut in cuts[:most] if cut <= length]
         for inputs in (*shorter, single):
             if said := trial.unlike(inputs, SEED, shapes=inputs is single):
                 shapes = in_a_row(f"{list(array.shape)}" for array in inputs[0].values())
                 return f"other lengths of axes, such as those of shape {shapes}: with these, {said}: {ALIKE_WEIGHTS}"
     return ""
+
+
+def _size(inputs: Mapping[str, Array]) -> int:
+    """Count the values of inputs: a model's arithmetic grows with them."""
+    return sum(array.size for array in inputs.values())
 
 
 def _cuts(programs: Sequence[Program]) -> list[int]:

@@ -15,16 +15,16 @@ import numpy as np
 from jax.extend import core
 
 from convert.errors import UsageError
-from parity.derive.limits import LARGE_DRAW
 from parity.running.ended import without_end
 from specs.words import in_a_row
 
+from .caches import trim
 from .call import WIDE, Call, flatten, rebuild
 from .cotangents import GradientSink, Take, cotangents
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
 from .jax_recorder import Reader
-from .jax_values import array_of
+from .jax_values import all_wide, array_of, copied, widest
 from .jax_wide import Seen, lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
 from .precision import numbers_of_float32
@@ -67,6 +67,7 @@ class JaxSide:
         self.extra: Sequence[str] = ()
         self.wide, self.named = True, Named()
         self._recorded: Any = None  # the jaxpr of the last tape
+        self._programs: dict[Any, Any] = {}  # gradients, compiled for arguments of some shapes
         self._kernels: dict[str, Any] = {}  # large ones, whose gradients are formed from those of these products
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
         self.parameters = {
@@ -128,7 +129,7 @@ class JaxSide:
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
         def outputs(parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
-            return by_groups(self._evaluated)({name: _widest(array) for name, array in parameters.items()}, inputs)
+            return by_groups(self._evaluated)({name: widest(array) for name, array in parameters.items()}, inputs)
 
         return jax.jit(outputs, compiler_options=QUICK)
 
@@ -149,7 +150,7 @@ class JaxSide:
         return [out.shape for out in made] == [out.aval.shape for out in closed.jaxpr.outvars]
 
     @cached_property
-    def _gradient(self) -> Callable[..., Any]:
+    def _gradient(self) -> Any:
         """Return the function that computes the gradients by parameters and by zeros, and the outputs without casts.
 
         Its arguments are parameters, zeros at the products of kernels, these kernels, and inputs; with the outputs it
@@ -178,22 +179,31 @@ class JaxSide:
         # the memory of what is donated becomes that of the gradients
         return jax.jit(gradient, compiler_options=QUICK_GRADIENTS, donate_argnums=0)
 
+    def _gradient_program(self, *arguments: Any) -> Any:
+        """Compile the gradient for arguments of these shapes, once, and give back the memory that was freed before."""
+        leaves, structure = jax.tree.flatten(arguments)
+        key = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in self._programs:
+            self._programs[key] = self._gradient.lower(*arguments).compile()
+        trim()
+        return self._programs[key]
+
     def _copies(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return arrays of JAX's own, the largest first: parameters in float64, integers as they are.
 
-        Large ones that are drawn in float32 are left so: see _wide.
+        Large ones that are drawn in float32 are left so: see all_wide.
         """
         kinds = {name: WIDE.get(array.dtype.kind, array.dtype) for name, array in self.others.items()}
         sizes = {name: array.size for name, array in self.parameters.items()}
         names = sorted(arrays, key=lambda name: -sizes.get(name, 0))
-        return {name: _copied(arrays, name, kinds.get(name, np.float64)) for name in names}
+        return {name: copied(arrays, name, kinds.get(name, np.float64)) for name in names}
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         if (outputs := self._replayed(parameters, inputs)) is not None:
             return outputs
         with jax.enable_x64(self.wide):
-            return _arrays(self._compiled(_wide(self._copies(parameters)), _device(inputs)))
+            return _arrays(self._compiled(all_wide(self._copies(parameters)), _device(inputs)))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
@@ -201,12 +211,13 @@ class JaxSide:
             copies, given = self._copies(parameters), _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
             written = _arrays(self._compiled(copies, given)) if self._rounds() else None
-            copies = _wide(copies)
+            copies = all_wide(copies)
             kernels = {name: copies.pop(name) for name in self._kernels}
             zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
             with GradientSink(take).from_model():
-                (grads, at), (outputs, operands) = self._gradient(copies, zeros, kernels, given)
-            del copies, kernels
+                arguments = copies, zeros, kernels, given
+                (grads, at), (outputs, operands) = self._gradient_program(*arguments)(*arguments)
+            del copies, kernels, arguments
             for name in list(grads):
                 take(name, np.asarray(grads.pop(name)))
             for name, eqn in self._kernels.items():
@@ -360,26 +371,6 @@ def path_name(path: Sequence[Any]) -> str:
 
 def _key(part: Any) -> str:
     return str(next(getattr(part, name) for name in ("key", "idx", "name") if hasattr(part, name)))
-
-
-def _copied(arrays: Mapping[str, Any], name: str, dtype: Any) -> Any:
-    """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
-    array = np.asarray(arrays[name], order="C")
-    late = array.size >= LARGE_DRAW and array.dtype == np.float32  # such ones JAX widens in less time and memory
-    array = array if late else array.astype(dtype, copy=False)
-    return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
-
-
-def _wide(copies: dict[str, Any]) -> dict[str, Any]:
-    """Widen arrays in place, the largest first: each is in memory twice meanwhile, when no others are wide."""
-    for name in copies:
-        copies[name] = jax.block_until_ready(_widest(copies[name]))
-    return copies
-
-
-def _widest(array: Any) -> Any:
-    """Return an array of real numbers in float64, or in float32 where 64 bits are off; others as they are."""
-    return array.astype(jnp.result_type(float)) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Evaluate jaxprs: equation by equation, or one equation on numpy arrays."""
+"""Evaluate jaxprs: equation by equation, or one equation on numpy arrays; make arrays of JAX."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+
+from parity.derive.limits import LARGE_DRAW
 
 LOW = ("float32", "bfloat16", "float16")
 DTYPES = ("dtype", "new_dtype", "preferred_element_type")  # parameters of equations that name the dtype of a result
@@ -84,6 +86,26 @@ def array_of(value: Any) -> Any:
         return value
     array = np.asarray(value)
     return array.astype(np.float64) if array.dtype.name in LOW else array
+
+
+def copied(arrays: Mapping[str, Any], name: str, dtype: Any) -> Any:
+    """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
+    array = np.asarray(arrays[name], order="C")
+    late = array.size >= LARGE_DRAW and array.dtype == np.float32  # such ones JAX widens in less time and memory
+    array = array if late else array.astype(dtype, copy=False)
+    return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
+
+
+def all_wide(copies: dict[str, Any]) -> dict[str, Any]:
+    """Widen arrays in place, the largest first: each is in memory twice meanwhile, when no others are wide."""
+    for name in copies:
+        copies[name] = jax.block_until_ready(widest(copies[name]))
+    return copies
+
+
+def widest(array: Any) -> Any:
+    """Return an array of real numbers in float64, or in float32 where 64 bits are off; others as they are."""
+    return array.astype(jnp.result_type(float)) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] | None:
