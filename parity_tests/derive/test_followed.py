@@ -178,3 +178,30 @@ def test_a_list_behind_one_whose_range_a_given_line_states_states_its_own():
     assert found.proven and found.behind_lists == ["b.{l=2|3} follows the list b.{l=0|1}"], str(found)
     with pytest.raises(TableError):
         found.table.apply(arrays_of(Flat(3)))
+
+
+def test_one_list_of_layers_is_stacked_in_two_arrays():
+    """As by two scans, with something of their own around each of them."""
+    import torch
+
+    from .test_kinds_matching import Net, linear
+
+    def scans(m: Any, x: Any) -> Any:
+        for kernel in (*m.first, *m.second):
+            x = x + (x @ kernel).tanh()
+        return x
+
+    def layers(m: Any, x: Any) -> Any:
+        for layer in m.layers:
+            x = x + layer(x).tanh()
+        return x
+
+    stacks = {"first": torch.nn.Parameter(torch.randn(2, 6, 6)), "second": torch.nn.Parameter(torch.randn(3, 6, 6))}
+    models = Net(layers, layers=torch.nn.ModuleList(linear(bias=False) for _ in range(5))), Net(scans, **stacks)
+    for left, right in (models, models[::-1]):
+        found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((4, 6)),))
+        assert found.proven and found.behind_lists == ["layers.{l=2..4} follows the list layers.{l=0|1}"], str(found)
+        text = (found.table if left is models[0] else found.table.reverse()).print()
+        assert "layers.{l=0|1}.weight: o i <-> first: l i o\nlayers.{l=2..4}.weight: o i <-> second: l i o" in text, (
+            text
+        )

@@ -31,6 +31,29 @@ def test_joined_inputs_that_other_products_read_too():
     assert np.array_equal(moved["rest.weight"], given["all.weight"][:, 6:])
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_nodes_of_a_graph_that_one_side_joins_in_pairs_and_the_other_multiplies_by_two_vectors(heads: int):
+    """As in graph attention, whose vector has a part for the source and one for the destination."""
+
+    def attend(m: Any, x: Any, joined: bool) -> Any:
+        h = m.nodes(x).unflatten(-1, (heads, -1))
+        one, other = h[:, :, None], h[:, None]
+        if joined:
+            pairs = torch.cat(torch.broadcast_tensors(one, other), -1)
+            scores = torch.einsum("bijhd,hd->bijh", pairs, m.both)
+        else:
+            scores = (one * m.source).sum(-1) + (other * m.destination).sum(-1)
+        mixed = torch.einsum("bijh,bjhd->bihd", torch.nn.functional.leaky_relu(scores, 0.2).softmax(2), h)
+        return m.out(mixed.flatten(2))
+
+    layers = [{"nodes": linear(5, heads * 4, False), "out": linear(heads * 4)} for _ in range(2)]
+    left = Net(lambda m, x: attend(m, x, True), both=weight(heads, 8), **layers[0])
+    right = Net(lambda m, x: attend(m, x, False), source=weight(heads, 4), destination=weight(heads, 4), **layers[1])
+    for models in ((left, right), (right, left)):
+        found = parity.derive(*models, (images(2, 6, 5),))
+        assert found.proven, str(found)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_vector_that_one_side_joins_to_all_positions_and_the_other_adds_as_a_product(bias: bool):
     """As in additive attention, whose decoder state meets all states of the encoder."""

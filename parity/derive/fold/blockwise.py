@@ -38,7 +38,7 @@ def alike(of: Target, write: Write) -> list[Row] | None:
     Args:
       of: its sources are the blocks. write: writes the lines of one block.
     """
-    path, places, counts = grid(of.parts) or ("", {}, {})
+    path, places, counts = grid(of.parts, of.sources.shapes) or ("", {}, {})
     for axis, length in enumerate(of.numbers.shape if tuple(counts) == COUNTING[:1] else ()):
         if length != len(of.parts):
             continue

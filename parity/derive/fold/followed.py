@@ -127,17 +127,20 @@ def stated(table: DerivedTable, kept: Collection[str] = ()) -> tuple[DerivedTabl
             wanted[line.number].add(variable)
     if not wanted:
         return table, set()
-    indices: dict[int, list[Index]] = defaultdict(list)
+    indices: dict[tuple[int, str], list[Index]] = defaultdict(list)
+    counted = dict[int, set[str]]()
     names: dict[int, set[str]] = defaultdict(set)
     for side, arrays in ((table, table.known), (table.reverse(), table.like)):
         for line, _, index, name in [match for match in _matches(side, arrays) if match[0].number in wanted]:
             names[line.number].add(normal(escaped(name)))
-            if side is table or not line.right.arrays:  # one that has no left array counts on the right
-                indices[line.number].append(index)
+            for variable in wanted[line.number] & index.keys():
+                if side is table or variable not in counted[line.number]:  # what no left path has counts on the right
+                    indices[line.number, variable].append(index)
+        counted = {line.number: {v for n, v in indices if n == line.number} for line in table.lines}
     lines, uneven = [], set[str]()
     for line in table.lines:
         for variable in sorted(wanted.get(line.number, ())) if str(line) not in kept else ():
-            count = _length(indices[line.number], variable)
+            count = _length(indices[line.number, variable], variable)
             if count and not _twice(line, variable):
                 line = _listed(line, variable, count)
             else:

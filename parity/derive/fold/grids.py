@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -13,19 +13,22 @@ COUNTING = ("l", "e")  # the hole that counts blocks, and that of what each bloc
 EXPERT = re.compile("expert", re.IGNORECASE)  # in the word before a number that counts these
 
 
-def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+def grid(names: Sequence[str], every: Collection[str] = ()) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
 
     Numbers count in {l}, a second one, or that of experts, in {e}; words are listed in {s=...} in the order of `names`.
+    Numbers are listed, too, where others of `every` name follow, as those of the layers of a second scan.
     """
     splits: list[list[list[str]]] = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
     for split in [*splits, [list(_around(name, names)) for name in names]]:
-        if len({len(words) for words in split}) == 1 and (found := _cells(names, split)):
+        if len({len(words) for words in split}) == 1 and (found := _cells(names, split, every)):
             return found
     return None
 
 
-def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+def _cells(
+    names: Sequence[str], split: Sequence[Sequence[str]], every: Collection[str]
+) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return what `grid` does for names that are split into words; None where a combination of words is no name."""
     spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
     for p, words in enumerate(list(dict.fromkeys(column)) for column in zip(*split, strict=True)):
@@ -39,7 +42,12 @@ def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, d
         counting = next((name for name in order if name not in counts), "") if even else ""
         if counting:
             words = list(map(str, numbers))
-        hole = Hole(counting, 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
+        followed = counting and "".join([*split[0][:p], str(numbers[-1] + 1), *split[0][p + 1 :]]) in every
+        hole = (
+            Hole(counting, 1, numbers[0])
+            if counting and not followed
+            else Hole(counting or next(spare), values=tuple(words))
+        )
         for name, part in zip(names, split, strict=True):
             cells[name] = cells[name] * len(words) + words.index(part[p])
         pieces[p], counts[hole.name] = str(hole), len(words)

@@ -67,7 +67,7 @@ def many_to_one(of: Target) -> list[Row] | None:
     if len(of.parts) > 1:
         first = {name: int(np.isin(of.numbers, of.sources.numbers(name)).argmax()) for name in of.parts}
         of = of._replace(parts=sorted(of.parts, key=first.__getitem__))
-    cells = grid(of.parts) if len({of.sources.shapes[name] for name in of.parts}) == 1 else None
+    cells = grid(of.parts, of.sources.shapes) if len({of.sources.shapes[name] for name in of.parts}) == 1 else None
     if cells and (rows := _stacked(of, cells)):
         return rows
     if of.whole and (rows := alike(of, _apart)):

@@ -2,7 +2,7 @@
 
 Additive attention is an example: one model joins a decoder's state to all positions, another adds two products. Columns
 of one number become terms, the number times a row of the matrix: the time of a differential equation, or a one that
-stands for a bias.
+stands for a bias. So do graph attentions, which join each node to each other one: columns of one value, of other rows.
 """
 
 from __future__ import annotations
@@ -35,14 +35,19 @@ def separated(program: Program) -> Tape:
 
 
 def _parts(program: Program, value: int) -> list[Array]:
-    """Return the columns of what a product reads, for each value that they come from."""
+    """Return the columns of what a product reads, for each value, or choice of its rows, that they come from."""
     if np.prod(program.shapes[value]) > LARGE_USE:
         return []
     known, starts = dict[int, Array](), [1]
     labels = _labels(program, value, known, starts)
-    if len(starts) < 3 or starts[-1] > LARGE_USE:
+    if starts[-1] > LARGE_USE:
         return []
     owners = np.searchsorted(starts, labels.reshape(-1, labels.shape[-1]), "right")  # 0 for zeros of padding
+    if len(starts) < 3:  # one value: graphs join each node to each other one
+        if starts[-1] > labels.size:
+            return []
+        base = next(n for n, own in known.items() if own.size == own.max(initial=0) == starts[-1] - 1)
+        owners = (labels.reshape(owners.shape) - 1) // (program.shapes[base] or (1,))[-1] + 1
     same = (owners == owners.max(0)) | (owners == 0)
     alike: dict[bytes, list[int]] = {}
     for k, column in enumerate(owners.T):
