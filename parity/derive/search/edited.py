@@ -12,10 +12,11 @@ from parity.derive.edits.activations import others
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
-from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
+from parity.derive.edits.functions import FUNCTION, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
+from parity.derive.edits.texts import MASK
 from parity.derive.edits.weights import plain_weights
 from parity.derive.limits import AGREEING_OUTPUTS, AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
 from parity.derive.match.choices import Step
