@@ -110,11 +110,11 @@ def constants(some: Iterable[tuple[str, int, str]]) -> list[str]:
 
 def _lengths(table: DerivedTable) -> str:
     """List the lengths that a conversion asks for, with the lines they are of: letters have others on other lines."""
-    lines, groups = table.open_lines(), dict[str, list[str]]()
+    lines, groups = (table.whole or table).open_lines(), dict[str, list[str]]()
     for name, length in table.sizes.items():
-        if name in lines or table.whole is not None:  # an incomplete Table's lines are not all there to ask for it
-            groups.setdefault(listed(lines.get(name, ())), []).append(f"{name}={length}")
-    return " ".join(f"{' '.join(some)}{f' ({where})' * bool(where)}" for where, some in groups.items())
+        if name in lines:
+            groups.setdefault(listed(lines[name]), []).append(f"{name}={length}")
+    return " ".join(f"{' '.join(some)} ({where})" for where, some in groups.items())
 
 
 def _stated_lengths(table: DerivedTable) -> list[str]:
