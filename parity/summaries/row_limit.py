@@ -15,9 +15,7 @@ def row_limit(results: Mapping[str, Result]) -> str:
     Args:
       results: of one model, check and dtype, by pair.
     """
-    limits = sorted(
-        r.tolerance for r in results.values() if r.tolerance is not None and (r.is_number or r.error is None)
-    )
+    limits = sorted(r.tolerance for r in results.values() if r.tolerance is not None and r.is_number)
     return Counter(map(limit, limits)).most_common(1)[0][0] if limits else "-"
 
 
