@@ -25,7 +25,6 @@ from .evidence import Evidence
 from .orders import AGAIN, is_fixed
 from .remarks import exceptions, remarks
 
-NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing
 MOST_LINES = 3  # that a remedy quotes
 ADD = "add the lines that are missing, and remove this comment"
 
@@ -95,9 +94,7 @@ def remedies(reasons: Mapping[str, str]) -> list[str]:
     Where a constant has the same effect as leaving each out, the remedy has the lines that set these.
     """
     alone = {name: why for name, why in reasons.items() if isinstance(why, OneSided)}
-    known = [
-        (name, why.rank, NEUTRAL[why.use]) for name, why in alone.items() if why.rank is not None and why.use in NEUTRAL
-    ]
+    known = [(name, why.rank, why.neutral) for name, why in alone.items() if why.rank is not None and why.neutral]
     lines = constants(known)
     exact = in_a_row(lines) if len(known) == len(alone) and len(lines) <= MOST_LINES else LINE
     return list(dict.fromkeys(remedy(why).replace(LINE, exact) for why in reasons.values()))
