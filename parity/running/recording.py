@@ -240,9 +240,11 @@ def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
         taps = r.taps or model.trace(inputs)
     except ConvertError:  # modules that cannot be taps; `layers` reports them
         return "", ""
-    before = ""
+    before = last = ""
     for tap in taps:
         if any(_any(is_bad, array) for array in tap.outputs):
+            if tap.name == OUTPUT and before:  # the model's own code, which is no module that has inputs
+                return f"{kind} in the model's own code, behind {last!r}, which returns finite values", ""
             where = f"{kind} in {tap.name!r}"
             if not all(_finite(array) for array in tap.inputs):
                 return f"{where}, whose inputs are not finite either{before}", ""
@@ -251,6 +253,7 @@ def _origin(r: Recording, model: Port | Own, inputs: Any) -> tuple[str, str]:
             bad = [name for name in bad if not _finite(weights[name])]
             holds = f"{_spelled_name(bad[0], model)} holds {_kind_of(weights[bad[0]])}" if bad else ""
             return f"{where}, whose inputs are finite" + f": {holds}" * bool(holds), holds
+        last = tap.name
         before = f", though what {tap.name!r} returned before is finite" if all(map(_finite, tap.outputs)) else ""
     return "", ""
 

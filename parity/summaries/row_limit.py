@@ -10,12 +10,12 @@ from specs.numbers import limit
 
 
 def row_limit(results: Mapping[str, Result]) -> str:
-    """Write the limit of most of a row's results, the smallest of several such; "-" for none.
+    """Write the limit of most of a row's results, the smallest of several such; "-" for none, as NaN has none.
 
     Args:
       results: of one model, check and dtype, by pair.
     """
-    limits = sorted(r.tolerance for r in results.values() if r.tolerance is not None)
+    limits = sorted(r.tolerance for r in results.values() if r.tolerance is not None and r.is_number)
     return Counter(map(limit, limits)).most_common(1)[0][0] if limits else "-"
 
 

@@ -112,6 +112,7 @@ def test_what_differs_within_attention_is_named_and_the_table_is_complete(left: 
     (place,) = found.divergences
     assert place.cause.startswith(f"{cause} (recomputed so") or place.cause.startswith(f"{cause} compute other"), place
     assert found.confirmed and (place.left, place.right) == ("out", "out")
+    assert place.kind == "mask" if cause.startswith(("masked places", "a mask")) else True, place
     state = {name: value.numpy() for name, value in left.state_dict().items()}
     for name, array in found.table.apply(state).items():
         assert np.array_equal(array, state[name]), name

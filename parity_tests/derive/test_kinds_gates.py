@@ -157,7 +157,9 @@ def test_another_activation_leaves_a_gate_and_its_value_in_their_places():
     assert "wide.{l}.weight: (s a) i <-> {s=up|gate}: l i a" in found.table.print(), found.table.print()
     (place,) = found.divergences
     assert place.cause.startswith("SiLU on the left, GELU by tanh on the right, and so in 1 more place"), str(found)
-    assert "8 of 10 uses of parameters agree to 1e-8 with what differs removed" in str(found)
+    assert "8 of 10 uses of parameters agree to 1e-8; the other 2 are where the models part, and agree with" in str(
+        found
+    )
 
 
 def test_functions_of_single_values_are_nearer_to_each_other_than_to_other_readers():

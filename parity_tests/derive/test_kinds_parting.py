@@ -360,6 +360,11 @@ def test_a_cause_marks_one_use_at_each_of_its_places():
     assert gaps(cause) == {"b.0.o.weight": 0.4}
     more = cause._replace(changed="right", more=1, places=("b.0", "b.1"))
     assert gaps(more) == {"b.0.o.weight": 0.4, "b.1.o.weight": 0.4}
+    tables = [Step("place", (f"e.{k}",), (f"t.{k}",), f"b.{k}.n", f"b.{k}.n", 0.0, 0, 1) for k in (0, 1)]
+    norms = [Step("add", (f"b.{k}.n.bias",), (f"b.{k}.n.bias",), f"b.{k}.n", f"b.{k}.n", 0.0, 0, 1) for k in (0, 1)]
+    read = cause._replace(left="b.0.n", right="b.0.n", use=("add", ("t.0",)), changed="right", more=1)
+    steps = [tables[0], norms[0], norms[1], tables[1]]
+    assert gaps(read._replace(places=("b.0.n", "b.1.n")), steps=steps) == {"t.0": 0.4, "t.1": 0.4}
 
 
 def test_a_use_with_a_difference_of_its_own_keeps_it():

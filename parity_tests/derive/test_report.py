@@ -186,17 +186,19 @@ def test_uses_that_all_agree_though_the_models_part_were_compared_with_what_diff
     placed = [USES[0], USES[1]._replace(by_place=True)]
     for found, removed in ((replace(DERIVED, uses=USES[:1]), True), (DERIVED, False), (apart, False)):
         assert found.removed is removed
-        assert ("1 of 1 use of parameters agrees to 1e-8 with what differs removed" in str(found)) is removed
-        assert ("1e-8, as the right model goes on with the left one's values" in str(found)) is (found is apart)
+        assert ("1 of 1 use of parameters agrees to 1e-8; compared with what differs removed" in str(found)) is removed
+        assert ("1e-8; as the right model goes on with the left one's values" in str(found)) is (found is apart)
         page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
-        assert ("compared with the differences removed" in page) is removed
+        assert ("compared with what differs removed" in page) is removed
         assert "a row has the difference of its card" not in page
     for found in (replace(DERIVED, uses=placed), replace(apart, uses=placed)):
-        why = "with what differs removed" if found.divergences == DERIVED.divergences else "as the right model goes on"
-        assert re.search(rf"1 of 2 uses of parameters agrees to 1e-8,? {why}", str(found)), str(found)
+        removed = found.divergences == DERIVED.divergences
+        why = "and agrees with what differs removed" if removed else "behind which the right one goes on with the left"
+        why = f"the other one is where the models part, {why}"
+        assert f"1 of 2 uses of parameters agrees to 1e-8; {why}" in str(found), str(found)
         page = " ".join(re.sub("<[^>]*>", " ", page_of(found, {})).split())
         assert "a row has the difference of its card" in page
-        assert ("as the right model goes on with the left one" in page) is (why == "as the right model goes on")
+        assert f"; {why}" in page
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():

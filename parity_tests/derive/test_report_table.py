@@ -11,8 +11,10 @@ import pytest
 
 from parity.derive.command import COMMAND, _print, _say, _summary
 from parity.derive.explain.divergence import Divergence
+from parity.derive.findings.comments import _lengths
 from parity.derive.findings.converting import converting
 from parity.derive.findings.derivation import Line
+from parity.derive.findings.orders import reordered
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.report import page as page_of
 from parity.derive.report.table import _with_axes
@@ -182,3 +184,30 @@ def test_what_the_comments_of_the_table_say_stands_nowhere_else(capsys):
     assert printed.count(note) == 1 and "another note\n" in printed
     _print(found, "x.table", quiet=False, table=False, report=None)
     assert capsys.readouterr().out.count(note) == 1
+
+
+def test_what_is_dangerous_is_a_remark_too_and_what_is_free_to_permute_is_one_alone():
+    """A Table may have a dozen lines of what is free: on the page they do not stand above its first line."""
+    free, unchecked = "free to permute: outputs of a with inputs of b", "not checked: h: no shape"
+    text = f"table 1\n# {free}\n# {unchecked}\na: (h d) i <-> b: (d h) i\n"
+    table = DerivedTable(Table.parse(text).lines, known={"a": (6, 4)}, like={"b": (6, 4)}, sizes={"h": 2, "d": 3})
+    found = replace(DERIVED, table=table, freedom=[free.partition(": ")[2]], inferred=["b"])
+    page = page_of(found, {})
+    listing, _, remarks = (unescape(re.sub("<[^>]*>", "", part)) for part in page.partition('id="remarks"'))
+    assert free not in listing and free[1:] in remarks and free in found.table.print()
+    assert unchecked in listing and unchecked[1:] in remarks
+    assert "nferred, as values differ" in remarks and 'doubted">' in page
+
+
+def test_lengths_of_an_incomplete_table_are_those_that_a_conversion_asks_for():
+    def lengths(line: str, left: dict[str, Any], right: dict[str, Any]) -> str:
+        table = DerivedTable(Table.parse(f"table 1\n{line}\n").lines, known=left, like=right, sizes={"o": 2, "h": 2})
+        return _lengths(replace(table, whole=table))
+
+    assert lengths("{s=k|v}: o i <-> kv: (s o) i", {"k": (2, 3), "v": (2, 3)}, {"kv": (4, 3)}) == ""
+    assert lengths("qkv: (h d) i <-> q: i h d", {"qkv": (6, 4)}, {"q": (4, 2, 3)}) == "h=2 (qkv)"
+
+
+def test_axes_of_parts_that_one_side_joins_are_in_another_order_too():
+    lines = "{s=k|v}.w: (h d) i <-> kv: (s d h) i\nqkv: (g s d) <-> {s=q|k|x}: (g d)\nq: (h d) <-> q: (d h)\n"
+    assert list(reordered(Table.parse(f"table 1\n{lines}"))) == ["kv", "q"]

@@ -296,6 +296,9 @@ def test_a_card_leads_to_the_row_of_its_place_that_differs():
     ]
     page = page_of(replace(DERIVED, uses=uses, divergences=[Divergence("l", "r", 1e-3)]), {})
     assert re.findall(r'id="place-0"[^>]*><td[^>]*title="([^"]*)"', page) == ["l.add"] and 'href="#place-0"' in page
+    uses.insert(0, Step("place", ("e.w",), ("emb/w",), "l", "r", 0.5, 0, 1))  # whose row is none of the module's
+    page = page_of(replace(DERIVED, uses=uses, divergences=[Divergence("l", "r", 0.5)]), {})
+    assert '<a href="#place-0" class="leads">→ the row of e.w</a>' in page
 
 
 def test_the_legend_explains_the_uses_that_occur():

@@ -10,6 +10,7 @@ import pytest
 
 import parity
 from parity.derive.missing.built import one_sided_weight_norms
+from specs.table import Table
 
 from ..conftest import needs
 from .pairs import images
@@ -266,3 +267,21 @@ def test_a_factor_at_which_the_matching_stops_is_told_from_a_norm(kind: str):
     lines = "next: if the left model lacks this factor, pass `<-> gate: a = 1` by --table FILE, which sets it to 1"
     assert (lines in str(found)) == (kind == "gate"), str(found)
     assert ("the norm that it belongs to" in str(found)) == (kind == "norm"), str(found)
+
+
+@pytest.mark.parametrize("act", [torch.tanh, torch.sigmoid])
+def test_the_lines_that_take_a_branch_away_are_written_out_where_zeros_do(act: Any):
+    def net(*names: str) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.fc(x).tanh()
+            return m.head(y + act(m.extra(y)) if names else y)
+
+        return Net(forward, fc=linear(), head=linear(), **{name: linear() for name in names})
+
+    left, right, inputs = net(), net("extra"), (images(4, 6),)
+    found = parity.derive(left, right, inputs)
+    lines = "<-> extra.weight: a b = 0", "<-> extra.bias: a = 0"
+    assert ("`{}` and `{}`".format(*lines) in str(found)) == (act is torch.tanh), str(found)
+    assert parity.derive(left, right, inputs, table=Table.parse("\n".join(["table 1", *lines]))).proven == (
+        act is torch.tanh
+    )

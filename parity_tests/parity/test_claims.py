@@ -55,6 +55,17 @@ def test_nan_in_both_models_is_one_verdict_that_names_its_origin(check: str) -> 
     assert "nothing is proven there" in result.cause
 
 
+def test_nan_that_the_own_code_of_a_model_makes_is_placed_behind_its_last_module_and_has_no_limit() -> None:
+    class Log(Net):
+        def forward(self, x: Any) -> Any:
+            return torch.log(super().forward(x))
+
+    report = parity.compare({"a": Net(), "b": Log()}, X.astype(np.float32))
+    text = " ".join(str(report).split())
+    assert "in b, NaN starts in the model's own code, behind 'fc', which returns finite values" in text, text
+    assert re.search(r"forward +- +NaN", str(report)), str(report)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_values_beside_nans_of_both_models_are_still_compared(dtype: str) -> None:
     other = spoiled()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.names import split
 from parity.derive.trace.program import Program
 
 FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, which agree by no chance
@@ -18,12 +19,17 @@ FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, w
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
+    The others of their modules, as a bias beside its weight, follow that choice: they are among them.
+
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
     names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right)
     confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
-    return [name for name in names if name not in confirmed]
+    found = {name for name in names if name not in confirmed}
+    modules = {path for path, _ in map(split, found) if path}
+    every = dict.fromkeys(name for step in steps for name in step.right if name not in confirmed)
+    return [name for name in every if name in found or split(name)[0] in modules]
 
 
 def repeated(

@@ -238,6 +238,7 @@ def uses_at(steps: Sequence[Step], card: Divergence) -> Iterator[list[int]]:
     same = sorted(alike, key=lambda k: (steps[k].gap != card.size, steps[k].kind != kind))  # stable
     if same:
         yield same[:1] if card.cause else [k for k in here if k >= same[0]]
+        kind = steps[same[0]].kind  # a table is read as it is, and added where the sum is read
     side = ("left", "right").index(card.changed) if card.changed else 0
     first, own = card.places[0] if card.places else "", (card.left, card.right)[side]
     for path in card.places[1:]:

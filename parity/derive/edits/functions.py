@@ -17,10 +17,10 @@ from specs.numbers import exact, measured
 from specs.words import in_a_row
 
 from .edit import SIDES, LeftOut, Scope
-from .texts import CLOSE, dropout, mask
+from .texts import CLOSE, MASK, dropout, mask
 from .texts import named as table_named
 
-FUNCTION, MASK, ORDER = "function", "mask", "reversal"  # the kinds of these edits
+FUNCTION, ORDER = "function", "reversal"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
 FEW = 3  # functions at one place that are left out one by one, as of queries, keys and values
 DIGITS, LONGEST = 6, 80  # of a number in a function that is written out; characters of the function

@@ -98,7 +98,7 @@ def swaps(scope: Scope) -> Iterator[Swap]:
             shapes = left.shapes[other.entry], right.shapes[node.entry]
             for words, run in _runs(other, node, shapes):
                 values = {node.node.output: node.slot}
-                swap = Swap(1, "operation", words.what, values, run, fault=words.fault, both=words.both)
+                swap = Swap(1, words.kind, words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
 
 

@@ -15,8 +15,9 @@ from parity.derive.trace.tape import Array, Tape
 from specs.words import in_a_row
 
 from .edit import Scope, Valued
-from .texts import difference, named, without_copies
+from .texts import MASK, difference, hides, named, without_copies
 
+TABLE = "table"  # the kind of most of these edits; those of masks have another
 SAME = 1e-12  # relative difference of tables that rounding explains
 DOUBLED = {"halves", "pairs"}
 ROWS = 128  # along an axis of a table, as of heads, up to which other orders are tried
@@ -94,7 +95,8 @@ def retabled(scope: Scope) -> Iterator[OtherTables]:
             text = difference(one.value.reshape(other.value.shape), other.value)
             texts.setdefault(text, next(n for n in values if every[n].is_like(other)))
         number, counted = len(texts), tuple(texts.values())
-        yield OtherTables(1, "table", in_a_row(texts), values, times=number, named=number, counted=counted)
+        kind = MASK if all(hides(one.value) or hides(other.value) for one, other in some) else TABLE
+        yield OtherTables(1, kind, in_a_row(texts), values, times=number, named=number, counted=counted)
     yield from _other_copies(own, others, every)
     yield from _exchanged(own, others, every)
     yield from _rearranged(own, others, every)
@@ -109,7 +111,7 @@ def _exchanged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, 
         values |= {n: table.filled(one) for n, table in every.items() if table.is_like(other)}
         names = dict.fromkeys(named(np.squeeze(core.value)) for core in (one, other))
         text = f"{in_a_row(names)} stand in one another's place on the right"
-        yield OtherTables(1, "table", text, values, times=len(values))
+        yield OtherTables(1, TABLE, text, values, times=len(values))
 
 
 def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
@@ -129,7 +131,7 @@ def _rearranged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int,
                     f"the left reads the table of {size} of the right with its rows along axis {axis} in the order "
                     f"{rows}, as where one side repeats each head of keys, and the other all of them in turn"
                 )
-                yield OtherTables(1, "table", text, values, counted=(next(iter(values)),))
+                yield OtherTables(1, TABLE, text, values, counted=(next(iter(values)),))
 
 
 def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:
@@ -145,7 +147,7 @@ def _other_copies(own: Sequence[Core], others: Sequence[Core], every: Mapping[in
         }
         one, other = some[0]
         text = f"the values of a table are repeated as {one.doubled} on the left, as {other.doubled} on the right"
-        yield OtherTables(1, "table", text, values, both=(one.doubled, other.doubled), counted=(next(iter(values)),))
+        yield OtherTables(1, TABLE, text, values, both=(one.doubled, other.doubled), counted=(next(iter(values)),))
 
 
 def _tables(program: Program) -> dict[int, Core]:

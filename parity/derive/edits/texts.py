@@ -53,12 +53,16 @@ class Place(NamedTuple):
         return re.sub(r"\breduce_(?!window)", "", self.called)
 
 
+MASK = "mask"  # the kind of edits of masks
+
+
 class Words(NamedTuple):
     """How both sides differ; see Edit for its fields."""
 
     what: str
     fault: str = ""
     both: tuple[str, ...] = ()
+    kind: str = "operation"
 
 
 def other_values(left: Place, right: Place) -> Words:
@@ -151,10 +155,10 @@ def dropout(run: Callable[[Array], Array], shape: tuple[int, ...]) -> str:
 def between(left: Mask, right: Mask) -> Words:
     """Say how two masks differ: by what they hide, or by the number that they put there."""
     if not np.array_equal(left.hidden, right.hidden):
-        return Words(f"a mask hides {_places(left.hidden, right.hidden)}")
+        return Words(f"a mask hides {_places(left.hidden, right.hidden)}", kind=MASK)
     numbers = apart(left.number, right.number)
     text = "masked places get"
-    return Words(f"{text} {two_sided(*numbers)}", both=(f"{text} {numbers[0]}", f"{text} {numbers[1]}"))
+    return Words(f"{text} {two_sided(*numbers)}", both=(f"{text} {numbers[0]}", f"{text} {numbers[1]}"), kind=MASK)
 
 
 def _places(left: Array, right: Array) -> str:

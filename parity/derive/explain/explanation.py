@@ -19,7 +19,7 @@ from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import SIDES, Edit, Fault, Scope
-from parity.derive.edits.functions import MASK, without_functions, without_turns
+from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
 from parity.derive.edits.outputs import earlier_values, rearranged
 from parity.derive.edits.picked_rows import repicked
@@ -29,6 +29,7 @@ from parity.derive.edits.scores import rescaled
 from parity.derive.edits.stretches import restretched
 from parity.derive.edits.swaps import swaps
 from parity.derive.edits.tables import retabled
+from parity.derive.edits.texts import MASK
 from parity.derive.edits.weights import plain_weights, shared
 from parity.derive.edits.windows import other_window
 from parity.derive.limits import CAUSE_WORK, CAUSES_WORK, RECOMPUTED

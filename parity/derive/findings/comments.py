@@ -25,7 +25,6 @@ from .evidence import Evidence
 from .orders import AGAIN, is_fixed
 from .remarks import exceptions, remarks
 
-NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing
 MOST_LINES = 3  # that a remedy quotes
 ADD = "add the lines that are missing, and remove this comment"
 
@@ -95,9 +94,7 @@ def remedies(reasons: Mapping[str, str]) -> list[str]:
     Where a constant has the same effect as leaving each out, the remedy has the lines that set these.
     """
     alone = {name: why for name, why in reasons.items() if isinstance(why, OneSided)}
-    known = [
-        (name, why.rank, NEUTRAL[why.use]) for name, why in alone.items() if why.rank is not None and why.use in NEUTRAL
-    ]
+    known = [(name, why.rank, why.neutral) for name, why in alone.items() if why.rank is not None and why.neutral]
     lines = constants(known)
     exact = in_a_row(lines) if len(known) == len(alone) and len(lines) <= MOST_LINES else LINE
     return list(dict.fromkeys(remedy(why).replace(LINE, exact) for why in reasons.values()))
@@ -110,11 +107,11 @@ def constants(some: Iterable[tuple[str, int, str]]) -> list[str]:
 
 def _lengths(table: DerivedTable) -> str:
     """List the lengths that a conversion asks for, with the lines they are of: letters have others on other lines."""
-    lines, groups = table.open_lines(), dict[str, list[str]]()
+    lines, groups = (table.whole or table).open_lines(), dict[str, list[str]]()
     for name, length in table.sizes.items():
-        if name in lines or table.whole is not None:  # an incomplete Table's lines are not all there to ask for it
-            groups.setdefault(listed(lines.get(name, ())), []).append(f"{name}={length}")
-    return " ".join(f"{' '.join(some)}{f' ({where})' * bool(where)}" for where, some in groups.items())
+        if name in lines:
+            groups.setdefault(listed(lines[name]), []).append(f"{name}={length}")
+    return " ".join(f"{' '.join(some)} ({where})" for where, some in groups.items())
 
 
 def _stated_lengths(table: DerivedTable) -> list[str]:

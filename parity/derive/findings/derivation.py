@@ -64,9 +64,11 @@ OWN_ORDER = (
 )
 ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
-REMOVED = " with what differs removed"
+REMOVED = "compared with what differs removed"
+WITHOUT = "where the models part, and {} with what differs removed"
 MOST_NAMED = 3  # differences after the first one that one line names
-CONTINUED = ", as the right model goes on with the left one's values behind a place where they part"
+CONTINUED = "as the right model goes on with the left one's values behind a place where they part"
+PARTING = "where the models part, behind which the right one goes on with the left one's values"
 
 
 class Line(NamedTuple):
@@ -218,13 +220,24 @@ class Derivation(Evidence):
 
     @property
     def matched_to(self) -> str:
-        """Say the same with the difference up to which uses agree, where any was compared.
-
-        Where all but the uses at which the models part agree, it says why: what differs was removed, as a factor that
-        all values have, or the right model went on with the left one's values.
-        """
-        why = REMOVED if self.removed else CONTINUED if self.continued else ""
+        """Say the same with the difference up to which uses agree, where any was compared, and why others do not."""
+        why = f"; {self.why_others_agree}" if self.why_others_agree else ""
         return self.matched + f" to {limit(PARTED_USES)}{why}" * bool(self.uses)
+
+    @property
+    def why_others_agree(self) -> str:
+        """Say why all but the uses at which the models part agree; "" where it is otherwise.
+
+        What differs was removed, as a factor that all values have, or the right model went on with the left one's
+        values.
+        """
+        if not (self.removed or self.continued):
+            return ""
+        others = len(self.compared) - self.agreeing
+        if not others:
+            return REMOVED if self.removed else CONTINUED
+        which, agree = ("the other one is", "agrees") if others == 1 else (f"the other {others:,} are", "agree")
+        return f"{which} {WITHOUT.format(agree) if self.removed else PARTING}"
 
     @property
     def continued(self) -> bool:

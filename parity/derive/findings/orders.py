@@ -5,6 +5,7 @@ One model concatenates the other way round, or uses a square matrix transposed, 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -72,9 +73,14 @@ def _swapped(line: Line) -> Iterator[tuple[Dim, Dim]]:
 
 
 def _turned(line: Line) -> Iterator[tuple[Dim, Dim]]:
-    """Yield the axes that are composed of the same pieces in different orders."""
-    pairs = ((left, right) for left in _dims(line.left) for right in _dims(line.right))
-    return ((a, b) for a, b in pairs if sorted(_pieces(a)) == sorted(_pieces(b)) and _pieces(a) != _pieces(b))
+    """Yield the axes in which two pieces or more, that both have, stand in different orders.
+
+    One side may join more, as parts that the other one has as arrays: (h d) beside (s d h).
+    """
+    for left, right in itertools.product(_dims(line.left), _dims(line.right)):
+        one, other = _pieces(left), _pieces(right)
+        if [name for name in one if name in other] != [name for name in other if name in one]:
+            yield left, right
 
 
 def _dims(side: Side) -> list[Dim]:

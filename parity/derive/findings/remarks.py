@@ -17,6 +17,7 @@ from .evidence import Evidence
 from .orders import UNUSUAL, flattened, order
 from .ranges import dropped_ranges
 
+FREE = "free to permute:"
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
 OTHER_UNITS = (
     "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell, and those that "
@@ -94,7 +95,7 @@ class Kind(NamedTuple):
       key: what lists them: an attribute of Evidence.
       before, after: the words around their names; the latter may be those of the Table.
       noted: whether the Table says it too, in a comment.
-      to_check: whether somebody should check the lines that it is of.
+      to_check: whether somebody should check the lines that it is of, or what they convert.
       outside: whether a proof does not cover all of them.
     """
 
@@ -122,7 +123,7 @@ KINDS = (
     ),
     Kind("untold", "not told in time whether an output depends on this, as its gradient is zero", outside=True),
     Kind("only_inferred", "inferred, as no matched use reads all of it", outside=True),
-    Kind("inferred_apart", "inferred, as values differ before it or no matched use reads all of it"),
+    Kind("inferred_apart", "inferred, as values differ before it or no matched use reads all of it", to_check=True),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("two_places", TWO_PLACES.strip("# :"), REVERSED, to_check=True, outside=True),
@@ -133,9 +134,9 @@ KINDS = (
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
-    Kind("unchecked", "not checked", UNCHECKED),
+    Kind("unchecked", "not checked", UNCHECKED, to_check=True),
     Kind("assumed", "taken for equally long", CUT_ALIKE),
-    Kind("this_depth", "for this depth alone", unlike_orders),
+    Kind("this_depth", "for this depth alone", unlike_orders, to_check=True),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),
     Kind("behind_lists", "fixed to lists of this length", ANOTHER_LENGTH),
@@ -178,7 +179,7 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     if pairs := _rotary_pairs(evidence):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     for k, text in enumerate(evidence.freedom, 1):
-        yield Remark(f"free to permute: {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
+        yield Remark(f"{FREE} {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
     yield from map(Remark, evidence.correspondence)
     if evidence.proven and evidence.constants:
         yield Remark(f"equal with {in_a_row(evidence.with_constants)}, as given lines state: {_read_back(evidence)}")

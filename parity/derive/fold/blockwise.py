@@ -55,7 +55,7 @@ def alike(of: Target, write: Write) -> list[Row] | None:
 
 
 def _of_all(row: Row, path: str, axis: int) -> Row:
-    """Write a line of one block as one of all blocks. Args: path: of the blocks. axis: of the array that stacks them."""
+    """Write a line of one block as one of all blocks. Args: path: of all. axis: of the array that stacks them."""
     ((name, axes),) = row.right
     texts = DIM.findall(axes or "")
     texts.insert(axis, COUNTING[0])

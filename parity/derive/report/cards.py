@@ -25,7 +25,7 @@ from specs.notation.paths import normal
 from specs.numbers import limit, short
 from specs.words import begun, count
 
-from .tree import STOPPED, alone_anchors, anchors, link, stopping
+from .tree import STOPPED, alone_anchors, anchors, link, parting_uses, stopping
 
 
 def cards(derivation: Derivation) -> Markup:
@@ -57,7 +57,10 @@ def _parting(derivation: Derivation, place: Divergence, address: str | None) -> 
     both, cause = _values(place)
     sides = _sides_table([*both, *modules, ("last that agrees", *_before(derivation, place))], len(both))
     rows = facts(_facts(derivation, place, most, cause), "" if both else "cause")
-    return tag("article", tag("h3", title, link(address)), sides, rows, class_=_class(derivation, place.size <= most))
+    use = parting_uses(derivation).get(address or "")
+    # a table that is read as it is has its row outside of the module that reads the result
+    row = link(address, f"the row of {', '.join(use.left)}") if use and use.kind == "place" else link(address)
+    return tag("article", tag("h3", title, row), sides, rows, class_=_class(derivation, place.size <= most))
 
 
 def _classes(derivation: Derivation, place: Divergence) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from parity.derive.findings.derivation import CONTINUED, Derivation, dropped_lines
+from parity.derive.findings.derivation import Derivation, dropped_lines
 from parity.derive.findings.remarks import exceptions, remarks, stated
 from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS, PARTED_USES, ROUNDED_GRADIENTS
 from parity.page.cards import models, provenance
@@ -19,7 +19,7 @@ from specs.table import Table
 from specs.words import begun, count
 
 from .cards import cards
-from .table import table
+from .table import as_shown, table
 from .trees import trees
 
 VERDICTS = {"proven": "Proven", "complete": "Complete, but not proven", "incomplete": "Incomplete"}
@@ -106,11 +106,14 @@ def _counts_blocks(table: Table) -> bool:
 def _remarks(derivation: Derivation) -> Markup:
     """List what is known beside the verdict, but for what the comments of the Table say above.
 
-    What somebody should check stands here as well, as its lines are marked, and what no proof covers.
+    What somebody should check stands here as well, and what no proof covers.
     """
-    whole = derivation.table
+    whole = as_shown(derivation.table)
     some = (each for each in remarks(derivation) if each.to_check or each.outside or not stated(whole, each.text))
-    rows = [begun(text) for text in (*(line.text for line in dropped_lines(whole)), *(each.text for each in some))]
+    rows = [
+        begun(text)
+        for text in (*(line.text for line in dropped_lines(derivation.table)), *(each.text for each in some))
+    ]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(f"{row}.")) for row in rows)), id="remarks")
@@ -149,9 +152,7 @@ def _measures(derivation: Derivation) -> Markup:
     rows = [*_outputs(derivation), *_gradients(derivation)]
     off = len(derivation.compared) > derivation.agreeing and not derivation.proven
     uses = derivation.matched.replace(" uses of parameters", "", 1)
-    note = "compared with the differences removed" if derivation.removed else ""
-    note = CONTINUED.removeprefix(", ") if derivation.continued and not note else note
-    rows.append(Measure("uses of parameters", uses, PARTED_USES, off, note, USES))
+    rows.append(Measure("uses of parameters", uses, PARTED_USES, off, derivation.why_others_agree, USES))
     listed = tag("dl", *(row.markup for row in rows))
     return tag("section", tag("h2", "Measured differences"), listed, class_="measures")
 

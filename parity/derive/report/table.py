@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from parity.derive.findings.converting import converting
 from parity.derive.findings.derivation import MEANT, Derivation
 from parity.derive.findings.evidence import copies
+from parity.derive.findings.remarks import FREE
 from parity.page.markup import MARKS, WHOLE, Markup, command, prose, tag, whole
 from specs.notation.lines import Line
 from specs.notation.paths import Hole, normal, spelt
@@ -32,10 +34,10 @@ def table(derivation: Derivation, out: str | None) -> Markup:
     Args:
       out: its file, which the commands name.
     """
-    to_check = [*derivation.doubtful, *derivation.chosen]
+    to_check = [*derivation.doubtful, *derivation.chosen, *derivation.inferred_apart]
     if not derivation.proven:
         to_check += [name for line in derivation.table.lines if copies(line) for name in _right_names(line)]
-    lines = _lines(derivation.table, set(map(normal, to_check)))
+    lines = _lines(as_shown(derivation.table), set(map(normal, to_check)))
     is_usable = derivation.table.lines and not derivation.missing
     commands = converting(derivation.table, out or "FILE.table") if is_usable else []
     converts = [tag("p", prose(f"{begun(what)}: "), command(line), class_="soft next") for what, line in commands]
@@ -48,6 +50,15 @@ def table(derivation: Derivation, out: str | None) -> Markup:
     left = max((len(side) for side in _left_sides(derivation.table) if len(side) <= MOST_ALIGNED), default=0)
     listing = tag("pre", *lines, class_="lines", style=f"--left: {left + 2 * marked}ch")  # a mark is as long as 2
     return tag("section", tag("h2", "Table: which array becomes which"), legend, listing, *converts)
+
+
+def as_shown(table: Table) -> Table:
+    """Return a Table without the comments on what is free to permute, which are among the remarks."""
+    if not table.lines:
+        return table
+    first, *others = table.lines
+    above = tuple(comment for comment in first.above if not comment.startswith(f"# {FREE}"))
+    return replace(table, lines=(replace(first, above=above), *others))
 
 
 def _left_sides(table: Table) -> list[str]:

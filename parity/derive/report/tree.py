@@ -158,6 +158,15 @@ def anchors(derivation: Derivation) -> dict[tuple[str, str], str]:
     return {spot: f"place-{k}" for k, spot in enumerate(spot for spot in places if spot in used)}
 
 
+def parting_uses(derivation: Derivation) -> dict[str, Step]:
+    """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
+    rows: dict[str, Step] = {}
+    for place, address in anchors(derivation).items():
+        uses = [use for use in derivation.compared if use.modules == place]
+        rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
+    return rows
+
+
 def stopping(derivation: Derivation) -> list[Unmatched]:
     """Return the uses on the right of the parameters at which matching stopped."""
     names = {*derivation.stop.names} if derivation.stop else set[str]()

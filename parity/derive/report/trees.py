@@ -17,7 +17,7 @@ from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
 
-from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, relative, stopping, tree
+from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, parting_uses, relative, stopping, tree
 
 NONE, ALONE = "none", "one side"  # words of cells: of a side without a partner, of a difference
 KINDS = {  # of uses: the word in a row, and its meaning
@@ -205,7 +205,7 @@ class Rated:
 
     def __init__(self, derivation: Derivation):
         self.found, self.alone, self.stop = derivation, alone_anchors(derivation), stopping(derivation)[:1]
-        self.addresses = {key(use): address for address, use in _parting(derivation).items()}
+        self.addresses = {key(use): address for address, use in parting_uses(derivation).items()}
         self.parting = "noted" if derivation.proven else "first"
         places = [use.modules for use in derivation.compared]
         parts = {*anchors(derivation), *_listed(derivation)}
@@ -224,15 +224,6 @@ class Rated:
         """Return "first" (or "noted" in a proof) where one of these uses parts the models, "follows", or ""."""
         off = [use.modules for use in uses if use.gap > PARTED_USES]
         return "" if not off else "follows" if self.follow.issuperset(off) else self.parting
-
-
-def _parting(derivation: Derivation) -> dict[str, Step]:
-    """Return the use whose row has an address: the first of its place that differs, or the first where none does."""
-    rows: dict[str, Step] = {}
-    for place, address in anchors(derivation).items():
-        uses = [use for use in derivation.compared if use.modules == place]
-        rows[address] = next((use for use in uses if use.gap > PARTED_USES), uses[0])
-    return rows
 
 
 def _listed(derivation: Derivation) -> Iterator[tuple[str, str]]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from parity.derive.edits.activations import others
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
-from parity.derive.edits.functions import FUNCTION, MASK, without_functions, without_turns
+from parity.derive.edits.functions import FUNCTION, without_functions, without_turns
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.picked_rows import repicked
 from parity.derive.edits.rewiring import rewirings
 from parity.derive.edits.tables import retabled
+from parity.derive.edits.texts import MASK
 from parity.derive.edits.weights import plain_weights
 from parity.derive.limits import AGREEING_OUTPUTS, AGREEING_SUMS, CALL_WORK, EDIT_WORK, EXACT, TRIAL_WORK
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match, Walked, match, walked
-from parity.derive.trace.outputs import difference
-from parity.derive.trace.program import Program
+from parity.derive.trace.outputs import difference, equal
+from parity.derive.trace.program import Program, replayed
 from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Tape
@@ -114,10 +117,19 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
     if not matched.failure and len(matched.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     gone = {*tapes[1].unread()} - {*given.tapes[1].unread()}
-    ranks = {name: best.side.parameters[name].ndim if edit.kind == MISSING else None for name in gone}
-    alone = {name: OneSided(edit.text, best.programs[1].use(name), rank) for name, rank in ranks.items()}
+    is_zero = bool(gone) and edit.kind != MISSING and _are_zeros_as_good(gone, given, target)
+    ranks = {name: best.side.parameters[name].ndim if edit.kind == MISSING or is_zero else None for name in gone}
+    alone = {name: OneSided(edit.text, best.programs[1].use(name), rank, is_zero) for name, rank in ranks.items()}
     left_out = {**best.left_out, **alone}
     return Tried(best._replace(found=matched, programs=(own.program, target), left_out=left_out), tapes, own)
+
+
+def _are_zeros_as_good(gone: Collection[str], given: Tried, without: Program) -> bool:
+    """Tell whether zeros in place of right parameters have the effect of an edit that leaves them out."""
+    best = given.best
+    zeros = {name: np.zeros_like(best.side.parameters[name]) for name in gone}
+    values = replayed(given.tapes[1], {**best.side.parameters, **zeros}, best.inputs)
+    return equal(values, without.outputs)
 
 
 def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edit: Edit) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing
 LINE = "`<-> NAME: c = 1` (or `= 0` for a term)"
 ONE_SIDED = (
     "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass by "
@@ -33,15 +34,22 @@ class OneSided(Reason):
     Args:
       use: the kind of the operation by which it uses the parameter, see tape.
       rank: the number of the parameter's axes, where a constant in its place has the same effect as leaving it out.
+      is_zero: whether that constant is 0, as of a branch that is added, for all of its parameters; else `use` tells.
     """
 
     use: str
     rank: int | None
+    is_zero: bool
 
-    def __new__(cls, text: str, use: str = "", rank: int | None = None) -> Self:
+    def __new__(cls, text: str, use: str = "", rank: int | None = None, is_zero: bool = False) -> Self:
         reason = super().__new__(cls, text, ONE_SIDED)
-        reason.use, reason.rank = use, rank
+        reason.use, reason.rank, reason.is_zero = use, rank, is_zero
         return reason
+
+    @property
+    def neutral(self) -> str:
+        """Return the constant that has the same effect as leaving the parameter out; "" where none is known."""
+        return "" if self.rank is None else "0" if self.is_zero else NEUTRAL.get(self.use, "")
 
 
 def remedy(reason: str) -> str:
