@@ -326,3 +326,27 @@ def test_queries_that_number_their_heads_within_groups_and_across_them(order: st
     found = parity.derive(Net(True), Net(False), (images(2, 4, 5),))
     assert found.proven and "=2" not in "".join(map(str, found.table.lines)), found.table.print()
     assert {"q", "K", "D"} <= {*found.unchecked}, str(found)
+
+
+def test_the_order_of_heads_and_groups_behind_a_product_of_jax_is_not_seen_where_one_is_one():
+    """The product returns the axis of length 1 of what it reads, which no reduction leaves."""
+    jnp = pytest.importorskip("jax").numpy
+    rng = np.random.default_rng(0)
+    arrays = {"q": rng.random((5, 12)), "k": rng.random((5, 12)), "v": rng.random((5, 12)), "out": rng.random((12, 2))}
+
+    def attention(across: bool) -> Callable[[Any, Any], Any]:
+        def run(p: Any, x: Any) -> Any:
+            shape = *x.shape[:2], 3
+            q, k, v = (
+                (x @ p["q"]).reshape(*shape, 1, 4),
+                (x @ p["k"]).reshape(*shape, 4),
+                (x @ p["v"]).reshape(*shape, 4),
+            )
+            y = jnp.einsum("bkrts,bskd->btkrd", jnp.tanh(jnp.einsum("btkrd,bskd->bkrts", q, k)), v)
+            return (y.swapaxes(2, 3) if across else y).reshape(*x.shape[:2], -1) @ p["out"]
+
+        return run
+
+    found = parity.derive((attention(False), arrays), (attention(True), arrays), (images(2, 3, 5),))
+    assert found.proven and "out" in found.unseen_orders, str(found)
+    assert not parity.derive((attention(True), arrays), (attention(True), arrays), (images(2, 3, 5),)).unseen_orders

@@ -355,7 +355,8 @@ def _is_reduced(program: Program, value: int) -> bool:
         before, after = program.shapes[made[0]], program.shapes[value]
         if node.kind == "layout":
             if after.count(1) > before.count(1) and not _is_reshape(node):
-                return True
+                maker = program.maker(made[0])  # of a product, the layout gives its operands' own axes back
+                return maker is None or maker.kind != "product"
         elif before != after:
             return False
         value = made[0]
