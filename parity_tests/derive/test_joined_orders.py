@@ -293,3 +293,60 @@ def test_columns_that_are_alike_at_the_first_step_are_ordered_by_the_next_one(va
     again = parity.derive(left, right, inputs, table=start)
     assert again.proven and not again.given_open and again.given_lengths == {"line 2 (cell.weight)": "a=2"}
     assert "as given: line 2 (cell.weight) with a=2: no shape shows" in str(again)
+
+
+@pytest.mark.parametrize("order", ["qkv", "vkq"])
+def test_queries_that_number_their_heads_within_groups_and_across_them(order: str):
+    """Heads of queries are a product of two lengths, which no part of a sum is, and two of a group are no pair."""
+    needs("torch")
+    import torch
+
+    groups, each, size = 4, 2, 3
+    heads = {"q": groups * each, "k": groups, "v": groups}
+
+    class Net(torch.nn.Module):
+        def __init__(self, fused: bool) -> None:
+            super().__init__()
+            rows = torch.randn(sum(heads.values()) * size, 5)
+            apart = {name: torch.randn(5, count, size) for name, count in heads.items()}
+            self.fused, self.arrays = fused, torch.nn.ParameterDict({"joined": rows} if fused else apart)
+            self.out = torch.nn.Linear(heads["q"] * size, 2)
+
+        def forward(self, x: Any) -> Any:
+            if self.fused:
+                parts = (x @ self.arrays["joined"].T).split([heads[name] * size for name in order], -1)
+                own = {name: part.unflatten(-1, (-1, size)) for name, part in zip(order, parts, strict=True)}
+                q = own["q"].unflatten(2, (groups, each))
+            else:
+                own = {name: torch.einsum("btw,whd->bthd", x, array) for name, array in self.arrays.items()}
+                q = own["q"].unflatten(2, (each, groups)).transpose(2, 3)
+            scores = torch.einsum("btkrd,bskd->bkrts", q, own["k"]).softmax(-1)
+            return self.out(torch.einsum("bkrts,bskd->btkrd", scores, own["v"]).flatten(2))
+
+    found = parity.derive(Net(True), Net(False), (images(2, 4, 5),))
+    assert found.proven and "=2" not in "".join(map(str, found.table.lines)), found.table.print()
+    assert {"q", "K", "D"} <= {*found.unchecked}, str(found)
+
+
+def test_the_order_of_heads_and_groups_behind_a_product_of_jax_is_not_seen_where_one_is_one():
+    """The product returns the axis of length 1 of what it reads, which no reduction leaves."""
+    jnp = pytest.importorskip("jax").numpy
+    rng = np.random.default_rng(0)
+    arrays = {"q": rng.random((5, 12)), "k": rng.random((5, 12)), "v": rng.random((5, 12)), "out": rng.random((12, 2))}
+
+    def attention(across: bool) -> Callable[[Any, Any], Any]:
+        def run(p: Any, x: Any) -> Any:
+            shape = *x.shape[:2], 3
+            q, k, v = (
+                (x @ p["q"]).reshape(*shape, 1, 4),
+                (x @ p["k"]).reshape(*shape, 4),
+                (x @ p["v"]).reshape(*shape, 4),
+            )
+            y = jnp.einsum("bkrts,bskd->btkrd", jnp.tanh(jnp.einsum("btkrd,bskd->bkrts", q, k)), v)
+            return (y.swapaxes(2, 3) if across else y).reshape(*x.shape[:2], -1) @ p["out"]
+
+        return run
+
+    found = parity.derive((attention(False), arrays), (attention(True), arrays), (images(2, 3, 5),))
+    assert found.proven and "out" in found.unseen_orders, str(found)
+    assert not parity.derive((attention(True), arrays), (attention(True), arrays), (images(2, 3, 5),)).unseen_orders

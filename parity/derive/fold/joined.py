@@ -224,19 +224,22 @@ def _composition(parts: Parts, split: Split, names: Names, side: int) -> str:
     groups, widths = ([axes.target[at] for axes in parts.values()] for at in (split.group, split.width))
     group, width = ([atom.name for atom in next(filter(None, pieces), ())] for pieces in (groups, widths))
     twos = [at for at, atom in enumerate(widths[0]) if atom.length == PAIR]
-    if len(width) > 1 and len(twos) == 1 and _are_pairs(parts, [atoms[twos[0]] for atoms in widths], names, side):
+    if len(width) > 1 and len(twos) == 1 and _are_pairs(parts, widths, twos[0], names, side):
         width[twos[0]] += f"={PAIR}"
     return f"({' '.join(filter(None, (*group, total, *width)))})"
 
 
-def _are_pairs(parts: Parts, pieces: Sequence[Atom], names: Names, side: int) -> bool:
+def _are_pairs(parts: Parts, widths: Sequence[Sequence[Atom]], at: int, names: Names, side: int) -> bool:
     """Tell whether a piece is of pairs of channels that rotary positions turn: one side has these as neighbours.
 
-    Heads may be neighbours, too: a run shows them.
+    Heads may be neighbours, too: a run shows them, and so does an array that has their channels as another axis.
 
     Args:
-      pieces: that of each part. names, side: see Target.
+      widths: the pieces of each part. at: which one. names, side: see Target.
     """
+    if any(len({atom.axis for atom in atoms}) > 1 for atoms in widths):
+        return False
+    pieces = [atoms[at] for atoms in widths]
     for name, atom in zip(parts, pieces, strict=True) if names.programs else ():
         if follows(axis_roles(names.programs[side], name, atom.axis).heads, atom.length, atom.inner):
             return False

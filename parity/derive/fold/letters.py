@@ -228,17 +228,22 @@ def _is_shown(row: Row, letter: str, side: int, opened: Collection[str]) -> bool
 
 
 def _apart(row: Row, new: Mapping[str, str]) -> dict[str, str]:
-    """Leave out new letters that the row has already, but for those of parts of one sum, as k in (h+k+k d)."""
+    """Leave out new letters that the row has already, but for those of parts of one sum, as k in (h+k+k d).
+
+    A part of a sum stays one letter: it is no product of several.
+    """
     arrays = [[{*NAME.findall(piece)} for dim in DIM.findall(axes) for piece in dim.split()] for axes in _axes(row)]
     pairs = (pair for pieces in arrays for pair in itertools.combinations(pieces, 2))
     crossed = {frozenset(letters) for pair in pairs for letters in itertools.product(*pair)}  # in two axes of one array
     letters = dict.fromkeys(NAME.findall(" ".join(_axes(row))))
+    parts = {name for axes in _axes(row) for piece in axes.split() if "+" in piece for name in NAME.findall(piece)}
     taken, out = {letter: {letter} for letter in letters if new.get(letter, letter) == letter}, dict[str, str]()
     for letter in (letter for letter in letters if letter not in taken):
         own = {*new[letter].split()}
         beside = [frozenset((letter, other)) for other, names in taken.items() if names & own]
         summed = all(any(both <= piece for pieces in arrays for piece in pieces) for both in beside)
         fits = not beside or (not row.parts and summed and crossed.isdisjoint(beside))
+        fits = fits and (len(own) == 1 or letter not in parts)
         taken[letter] = own if fits else {letter}
         out[letter] = new[letter] if fits else letter
     clash = any(taken[one] & taken[other] for one, other in itertools.combinations(taken, 2) if {one, other} in crossed)
