@@ -15,7 +15,19 @@ from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced, Scope
 from .resampling import pools
-from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike, without_copies
+from .texts import (
+    Mask,
+    Place,
+    Words,
+    between,
+    hides,
+    mask,
+    other_settings,
+    other_values,
+    over_axes,
+    unlike,
+    without_copies,
+)
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -143,7 +155,24 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
         return other_settings(right.at, settings)
+    axes = [joined_axes(side.run, shape) for side, shape in zip((left, right), shapes, strict=True)]
+    if shapes[0] == shapes[1] and all(axes) and axes[0] != axes[1]:
+        return over_axes(left.at, right.at, axes)
     return pools(left.run, right.run, shapes) or other_values(left.at, right.at)
+
+
+def joined_axes(run: Callable[[Array], Array], shape: tuple[int, ...]) -> list[int]:
+    """Return the axes along which an operation computes places from others, as a transform; [] of one without axes."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape)
+    value, axes = tried(run, x), list[int]()
+    for axis in range(x.ndim) if value is not None and np.shape(value) == shape else ():
+        other = np.moveaxis(x.copy(), axis, 0)
+        other[:1] = rng.standard_normal(other[:1].shape)
+        changed = tried(run, np.moveaxis(other, 0, axis))
+        if changed is not None and np.moveaxis(changed != value, axis, 0)[1:].any():
+            axes.append(axis)
+    return axes
 
 
 def _one_function(one: Unary, other: Unary) -> bool:
