@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -108,10 +109,18 @@ def swaps(scope: Scope) -> Iterator[Swap]:
         alike = {other.node.output: other.slot for other in every if _one_function(other, node)}
         for other in left_some[::-1][:MOST]:
             shapes = left.shapes[other.entry], right.shapes[node.entry]
+            if _resizes(left, other) != _resizes(right, node) and not pools(other.run, node.run, shapes):
+                continue  # an activation in place of a pooling: what it returns has all values of the pooled map
             for words, run in _runs(other, node, shapes):
                 values = {node.node.output: node.slot}
                 swap = Swap(1, "operation", words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
+
+
+def _resizes(program: Program, unary: Unary) -> bool:
+    """Tell whether an operation returns another number of elements than it reads."""
+    sizes = [math.prod(program.shapes[number]) for number in (unary.entry, unary.node.output)]
+    return sizes[0] != sizes[1]
 
 
 def _runs(
