@@ -522,3 +522,16 @@ def test_where_uses_agree_the_reason_is_that_of_the_lines():
     assert "none has a partner" not in str(found)
     missing = "missing: b: no line was found, though all its values were matched, to 0.0.bias and "
     assert missing in str(found), str(found)
+
+
+def test_arrays_that_were_matched_to_the_same_values_are_named_as_the_reason():
+    """A kernel of 1 x 1 on a shortcut met values of the kernel of 3 x 3 beside it."""
+    a = Elements({"conv": np.zeros((2, 2, 3, 3))}, known=True)
+    b = Elements({"main": np.zeros((2, 2, 3, 3)), "side": np.zeros((2, 2))}, known=False)
+    numbers = a.numbers("conv").astype(int)
+    found = np.zeros(len(b), np.int64)
+    found[b.numbers("main").astype(int)] = numbers
+    found[b.numbers("side").astype(int)] = np.random.default_rng(0).permutation(numbers.ravel())[:4].reshape(2, 2)
+    _, missing = fold(Facts(a, b, found, np.zeros_like(found), ("torch", "paddle")))
+    said = "no line was found: main and side were matched to the same values, of conv"
+    assert missing == {"main": said, "side": said}

@@ -354,3 +354,32 @@ def test_means_over_other_axes_of_groups_end_in_a_verdict(own: tuple[int, int]):
 
     found = parity.derive(net(own, -2), net(own[::-1], -1), (images(4, 5),))
     assert not found.failure and not found.missing, str(found)
+
+
+@pytest.mark.parametrize("framework", ["jax", "paddle"])
+def test_the_axes_of_a_transform_are_named_across_frameworks(framework: str):
+    """A transform over all axes, the batch too, is one over fewer in another framework, under another name."""
+    left = Net(lambda m, x: m.b(torch.fft.fftn(m.a(x), dim=(1, 2)).real), a=linear(), b=linear())
+    if framework == "jax":
+        import jax.numpy as jnp
+
+        shapes = {"a": (6, 6), "b": (6,), "c": (6, 6), "d": (6,)}
+        right: Any = (
+            lambda p, x: jnp.fft.fftn(x @ p["a"] + p["b"]).real @ p["c"] + p["d"],
+            {name: np.zeros(shape) for name, shape in shapes.items()},
+        )
+    else:
+        needs("paddle")
+        import paddle
+
+        class Transformed(paddle.nn.Layer):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b = paddle.nn.Linear(6, 6), paddle.nn.Linear(6, 6)
+
+            def forward(self, x: Any) -> Any:
+                return self.b(paddle.fft.fftn(self.a(x)).real())
+
+        right = Transformed()
+    (place,) = parity.derive(left, right, (images(2, 4, 6),)).divergences
+    assert "over axes 1, 2 on the left, " in place.what and "over axes 0, 1, 2 on the right" in place.what, place.what

@@ -111,3 +111,25 @@ def test_copies_of_each_value_are_told_from_a_resize_that_a_model_computes_by_it
     (place,) = found.divergences
     text = "each value repeated 2 times (nearest) on the left, a linear resize on the right (recomputed so"
     assert place.cause.startswith(text) and found.confirmed, found
+
+
+def test_an_activation_and_the_edges_of_a_pooling_are_two_causes():
+    """A map that is not pooled has all values of the pooled one: that is no reason for the difference."""
+
+    def net(relu: bool, edges: tuple[int, int]) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            x = m.norm(m.conv(x))
+            x = f.pad(torch.relu(x) if relu else x, edges * 2, value=-np.inf)
+            x = f.max_pool2d(x, 3, 2)
+            x = torch.cat([x, m.inner(torch.relu(m.first(x)))], 1)
+            return m.head(torch.relu(m.second(x)))
+
+        norms = {name: torch.nn.BatchNorm2d(n) for name, n in (("norm", 6), ("first", 6), ("second", 10))}
+        convs = {"conv": torch.nn.Conv2d(3, 6, 3, padding=1, bias=False), "inner": torch.nn.Conv2d(6, 4, 1)}
+        return Net(run, **convs, **norms, head=torch.nn.Conv2d(10, 5, 1))
+
+    found = parity.derive(net(True, (1, 0)), net(False, (0, 1)), (images(2, 3, 12, 12),))
+    assert [place.what for place in found.divergences] == [
+        "constant_pad_nd: pad [1, 0, 1, 0] on the left, [0, 1, 0, 1] on the right",
+        "ReLU on the left, no activation on the right",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,19 @@ from parity.derive.trace.tape import Array, Node, tried
 
 from .edit import Replaced, Scope
 from .resampling import pools
-from .texts import Mask, Place, Words, between, hides, mask, other_settings, other_values, unlike, without_copies
+from .texts import (
+    Mask,
+    Place,
+    Words,
+    between,
+    hides,
+    mask,
+    other_settings,
+    other_values,
+    over_axes,
+    unlike,
+    without_copies,
+)
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
@@ -96,10 +109,18 @@ def swaps(scope: Scope) -> Iterator[Swap]:
         alike = {other.node.output: other.slot for other in every if _one_function(other, node)}
         for other in left_some[::-1][:MOST]:
             shapes = left.shapes[other.entry], right.shapes[node.entry]
+            if _resizes(left, other) != _resizes(right, node) and not pools(other.run, node.run, shapes):
+                continue  # an activation in place of a pooling: what it returns has all values of the pooled map
             for words, run in _runs(other, node, shapes):
                 values = {node.node.output: node.slot}
                 swap = Swap(1, words.kind, words.what, values, run, fault=words.fault, both=words.both)
                 yield swap.everywhere(alike)
+
+
+def _resizes(program: Program, unary: Unary) -> bool:
+    """Tell whether an operation returns another number of elements than it reads."""
+    sizes = [math.prod(program.shapes[number]) for number in (unary.entry, unary.node.output)]
+    return sizes[0] != sizes[1]
 
 
 def _runs(
@@ -143,7 +164,24 @@ def _difference(left: Unary, right: Unary, shapes: tuple[tuple[int, ...], tuple[
             return between(one, other)
     if left.node.call and right.node.call and (settings := unlike(left.node.call, right.node.call)):
         return other_settings(right.at, settings)
+    axes = [joined_axes(side.run, shape) for side, shape in zip((left, right), shapes, strict=True)]
+    if shapes[0] == shapes[1] and all(axes) and axes[0] != axes[1]:
+        return over_axes(left.at, right.at, axes)
     return pools(left.run, right.run, shapes) or other_values(left.at, right.at)
+
+
+def joined_axes(run: Callable[[Array], Array], shape: tuple[int, ...]) -> list[int]:
+    """Return the axes along which an operation computes places from others, as a transform; [] of one without axes."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape)
+    value, axes = tried(run, x), list[int]()
+    for axis in range(x.ndim) if value is not None and np.shape(value) == shape else ():
+        other = np.moveaxis(x.copy(), axis, 0)
+        other[:1] = rng.standard_normal(other[:1].shape)
+        changed = tried(run, np.moveaxis(other, 0, axis))
+        if changed is not None and np.moveaxis(changed != value, axis, 0)[1:].any():
+            axes.append(axis)
+    return axes
 
 
 def _one_function(one: Unary, other: Unary) -> bool:

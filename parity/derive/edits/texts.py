@@ -90,6 +90,18 @@ def other_settings(at: Place, settings: Sequence[Setting]) -> Words:
     return Words(f"{at.name}: {text}", f"{at.bare.name}: {text}", (left, right))
 
 
+def over_axes(left: Place, right: Place, axes: Sequence[Sequence[int]]) -> Words:
+    """Say over which axes operations compute: "fft over axes 1, 2 on the left, fft_r2c over axes 0, 1, 2 on the right".
+
+    Args:
+      axes: of the left and of the right one; axis 0 is the batch.
+    """
+    texts = [f"{at.operation or 'an operation'} over {'axes' if len(some) > 1 else 'axis'} {', '.join(map(str, some))}"
+             for at, some in zip((left, right), axes, strict=True)]  # fmt: skip
+    text = two_sided(*texts)
+    return Words(f"{left.site}: {text}" if left.site else text, text, (texts[0], texts[1]))
+
+
 def _names_differ(left: Place, right: Place) -> bool:
     """Tell whether operations have other names, which then say how they differ."""
     return bool(left.called and right.called) and left.operation != right.operation

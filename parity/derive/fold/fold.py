@@ -17,6 +17,7 @@ from specs.notation.lines import Line, Misfit
 from specs.notation.paths import escaped, match, normal
 from specs.numbers import exact
 from specs.table import Table, TableError
+from specs.words import in_a_row
 
 from .blocks import folded
 from .equal_parts import picked_parts
@@ -149,9 +150,18 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
 
 def _unwritten(facts: Facts, left_names: Sequence[str], right_names: Sequence[str]) -> dict[str, str]:
     """Return {right parameter: why no line says of which left ones it is made}."""
-    partly = {name for name in right_names if (facts.rights.part(facts.found, name) == 0).any()}
+    parts = {name: np.unique(facts.rights.part(facts.found, name)) for name in right_names}
+    partly = {name for name, part in parts.items() if (part == 0).any()}
     others, of = BESIDE_PARTS if partly else NO_LINE, " and ".join(left_names)
+    twice = [name for name, part in parts.items() if np.isin(part, _of_others(parts, name)).any()]
+    if not partly and len(twice) > 1:
+        others = f"no line was found: {in_a_row(twice)} were matched to the same values, of"
     return {name: f"{PARTLY if name in partly else others} {of}" if of else UNMATCHED for name in right_names}
+
+
+def _of_others(parts: Mapping[str, Array], name: str) -> Array:
+    """Return the left elements of all right parameters but one."""
+    return np.concatenate([np.zeros(0, np.int64), *(part for other, part in parts.items() if other != name)])
 
 
 def _fitting(
