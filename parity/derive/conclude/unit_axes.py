@@ -124,7 +124,8 @@ def is_reduced(program: Program, value: int) -> bool:
         before, after = program.shapes[made[0]], program.shapes[value]
         if node.kind == "layout":
             if after.count(1) > before.count(1) and not is_reshape(node):
-                return not joins_one(node)
+                maker = program.maker(made[0])  # of a product, the layout gives its operands' own axes back
+                return not joins_one(node) and (maker is None or maker.kind != "product")
         elif before != after:
             return False
         value = made[0]
