@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from torch.nn import functional as f
 
 import parity
 from parity.derive.edits.numbers import Change
+from parity.derive.edits.stretches import restretched
 from parity.derive.report import page
 from parity.derive.search import edited
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Tape
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -176,3 +180,17 @@ def test_the_last_step_in_place_of_a_mean_is_named_where_one_side_reads_all_inpu
     (place,) = found.divergences
     assert "mean" in place.what or "reduce_sum" in place.what, place  # JAX writes a mean as a sum and a factor
     assert place.right in ("head", "head/kernel") and found.confirmed and not found.missing, found
+
+
+@pytest.mark.parametrize(("at", "count"), [(0, 0), (1, 1)])
+def test_one_position_in_another_order_is_no_cause(at: int, count: int):
+    """Channels (h p) and (p h) of one step are what the lines of the Table have to say."""
+    programs, values = [], []
+    for run in (lambda x: x[:, 0].reshape(2, 2, 4), lambda x: x[:, at].reshape(2, 4, 2).swapaxes(1, 2)):
+        tape = Tape()
+        tape.inputs.append(tape.number())
+        values.append(tape.layout(tape.inputs[0], run))
+        tape.outputs.append(tape.record("other", values[-1:], np.tanh))
+        programs.append(Program(tape, {}, [images(2, 6, 8)]))
+    scope: Any = SimpleNamespace(programs=programs)
+    assert len(list(restretched(scope, (values[0], values[1])))) == count

@@ -34,13 +34,21 @@ def selected(program: Program, stretch: Stretch) -> Array | None:
     return places if (places >= 0).all() and (places < size).all() else None
 
 
+def position(places: Array, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return (a position, of how many) if a selection takes all of it, in any order; None for others."""
+    every, taken = np.arange(math.prod(shape)).reshape(shape), np.sort(places, axis=None)
+    for axis, length in enumerate(shape):
+        for at in range(length) if length > 1 else ():
+            if np.array_equal(taken, np.sort(every.take(at, axis), axis=None)):
+                return at, length
+    return None
+
+
 def described(places: Array, shape: tuple[int, ...]) -> str:
     """Name a selection from an array of a shape: "position 0 of 10", "a nearest resize, 2 x 2"."""
     every = np.arange(math.prod(shape)).reshape(shape)
-    for axis, length in enumerate(shape):
-        for at in range(length) if length > 1 else ():
-            if np.array_equal(places.ravel(), every.take(at, axis).ravel()):
-                return f"position {at} of {length}"
+    if one := position(places, shape):
+        return f"position {one[0]} of {one[1]}"
     if places.size > every.size and places.ndim == every.ndim:
         for order in itertools.permutations(range(places.ndim)) if places.ndim < 6 else ():
             turned = places.transpose(order)

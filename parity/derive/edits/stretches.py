@@ -14,7 +14,7 @@ from specs.words import in_a_row
 
 from .edit import Other, Scope, two_sided
 from .resampling import pools, resize
-from .selections import described, reduced, selected
+from .selections import described, position, reduced, selected
 from .swaps import orders, turned
 from .texts import Place, Words, other_settings, other_values, unlike
 
@@ -68,7 +68,8 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
         (a, b, signature)
         for a, of_left in own
         for b, signature in others
-        if (of_left != signature or _sizes(left, a) != _sizes(right, b))
+        if not (of_left[:1] == signature[:1] == ("takes",) and _take_one_position(scope.programs, (a, b)))
+        and (of_left != signature or _sizes(left, a) != _sizes(right, b))
         and (len(a.nodes) + len(b.nodes) > 2 or any(stretch.nodes[0].kind == "layout" for stretch in (a, b)))
     ]
     pairs.sort(key=lambda pair: len(pair[0].nodes) + len(pair[1].nodes))
@@ -85,6 +86,15 @@ def restretched(scope: Scope, uses: tuple[int, int]) -> Iterator[Other]:
         kind = "selection" if signature[0] == "takes" or selected(left, a) is not None else "operation"
         edit = Other(1, kind, words.what, {b.result: b.entry}, run, fault=words.fault, both=words.both)
         yield edit.everywhere(alike)
+
+
+def _take_one_position(programs: Sequence[Program], stretches: tuple[Stretch, Stretch]) -> bool:
+    """Tell whether both sides take the same position, in other orders of its elements: lines write orders, no cause."""
+    one, other = (
+        None if (places := selected(program, stretch)) is None else position(places, program.shapes[stretch.entry])
+        for program, stretch in zip(programs, stretches, strict=True)
+    )
+    return one is not None and one == other
 
 
 def _computed(stretch: Stretch) -> tuple[int, int]:
