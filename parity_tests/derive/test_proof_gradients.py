@@ -260,3 +260,25 @@ def test_small_gradients_of_what_no_output_depends_on_are_rounding():
     assert grads.noise == ["norm.bias"] and grads.error > 1e-6 and grads.shows("norm.bias")
     grads.leave_out(["norm.bias"])
     assert not grads.error and not grads.shows("norm.bias") and grads.shows("norm.weight")
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_gradients_of_lower_precision_have_a_wider_limit_and_say_so(cast: bool):
+    """One model cuts a share of 1e-5: beside a cast to float32, in both, rounding may be as large."""
+    needs("torch")
+    import torch
+
+    class Cut(torch.nn.Module):
+        def __init__(self, share: float):
+            super().__init__()
+            self.share, self.up, self.down = share, torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+
+        def forward(self, x: Any) -> Any:
+            y = torch.tanh(self.up(x))
+            y = y.detach() * self.share + y * (1 - self.share)
+            return self.down(torch.tanh(y.float().to(x.dtype) if cast else y))
+
+    found = parity.derive(Cut(0.0), Cut(1e-5), (np.random.default_rng(0).standard_normal((3, 8)),))
+    assert found.proven == cast and found.gradient is not None and 1e-6 < found.gradient < ROUNDED_GRADIENTS
+    said = ", as the models compute, partly in lower precision"
+    assert (said in str(found.table)) == cast and (said in str(found).splitlines()[0]) == cast

@@ -12,7 +12,7 @@ from convert.folding import listed
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.buffers import VALUED, Partner
 from parity.derive.fold.rows import DerivedTable, constant, missing_lines
-from parity.derive.limits import EQUAL_OUTPUTS
+from parity.derive.limits import EQUAL_GRADIENTS, EQUAL_OUTPUTS
 from parity.derive.trace.outputs import differ_by
 from parity.derive.trace.reason import LINE, OneSided, remedy
 from parity.derive.trace.sides import Side
@@ -59,6 +59,16 @@ def untranslated(left: Side, right: Side, partners: Mapping[str, Partner]) -> li
 
 def agreeing(error: float) -> str:
     return f"agree to {short(error)}" if error else "are equal"
+
+
+def agreeing_gradients(gradient: float, lower: bool = False) -> str:
+    """Say how far gradients of a proof agree, and that they are those of lower precision where rounding shows.
+
+    Args:
+      gradient: their difference. lower: whether a model is known to compute in lower precision.
+    """
+    lower = lower or gradient > EQUAL_GRADIENTS
+    return f"gradients {agreeing(gradient)}{', as the models compute, partly in lower precision' * lower}"
 
 
 def commented(evidence: Evidence, why: str, notes: Sequence[str]) -> DerivedTable:
@@ -136,8 +146,7 @@ def _verdict(evidence: Evidence) -> str:
     if evidence.proven:
         how = f", no gradients ({evidence.remark})"
         if evidence.gradient is not None:
-            how = f", gradients {agreeing(evidence.gradient)}"
-            how += ", as the models compute, partly in lower precision" * bool(evidence.lower)
+            how = f", {agreeing_gradients(evidence.gradient, bool(evidence.lower))}"
         return f"{PROVEN} outputs {agreeing(evidence.exact)} in float64{how}, on two other draws"
     equal = evidence.error <= EQUAL_OUTPUTS
     how = agreeing(evidence.error) if equal else differ_by(evidence.error)

@@ -24,7 +24,7 @@ from specs.numbers import limit, short
 from specs.table import Table
 from specs.words import count, in_a_row, in_words
 
-from .comments import agreeing, constants, remedies
+from .comments import agreeing, agreeing_gradients, constants, remedies
 from .evidence import Evidence
 from .remarks import exceptions, remarks
 
@@ -347,7 +347,7 @@ class Derivation(Evidence):
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched_to}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         alike = None if self.rounded or not self.proven else self.gradient
-        gradients = "" if alike is None else f", gradients {agreeing(alike)}"
+        gradients = "" if alike is None else f", {agreeing_gradients(alike)}"
         kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{gradients}{uses}", kind)]
         lines += [Line(f"{what}: {how}", "head") for what, how in self.unlike]
