@@ -339,8 +339,7 @@ def beside(dialect: Dialect | None, config: Any) -> list[Stored]:
 
 
 def _placed(dialect: Dialect, layers: Iterable[Layer]) -> list[Stored]:
-    plainly = Dialect(dialect.framework)
-    every = (place(parameter, plainly) for layer in layers for parameter in layer.parameters())
+    every = (place(parameter, Dialect(dialect.framework)) for layer in layers for parameter in layer.parameters())
     return [one for one in every if one is not None]
 
 

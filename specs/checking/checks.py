@@ -132,11 +132,9 @@ def _of_extras(dialect: Dialect, config: Any) -> Iterator[Fault]:
 
 
 def _of_computed(dialect: Dialect, config: Any) -> Iterator[Fault]:
-    if dialect.computed is None:
-        return
     import numpy as np
 
-    values = dialect.computed(config)
+    values = dialect.computed(config) if dialect.computed else {}
     if not isinstance(values, Mapping):
         yield Fault(f"returned {with_article(type(values).__name__)}, not a mapping of paths to numpy arrays")
         return

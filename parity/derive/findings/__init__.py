@@ -3,6 +3,7 @@
     records           what was given, matched and judged, and what differs
     evidence          all four records, and what follows from them
     derivation        the verdict, where the models part, and what to do next
+    next_steps        what may be advised, in words
     remarks           what a reader should know beside the verdict
     comments          the comments above the lines of the Table
     converting        the commands that convert by the Table
