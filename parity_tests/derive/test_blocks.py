@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -453,55 +452,6 @@ def test_both_biases_of_all_layers_are_added_in_one_order():
     own = {name: array.numpy() for name, array in Left(3).state_dict().items()}
     moved = found.table.apply(own)["params/OptimizedLSTMCell_2/hg/bias"]
     assert np.array_equal(moved, (own["rnn.bias_ih_l2"] + own["rnn.bias_hh_l2"])[16:24])
-
-
-def test_a_stack_is_run_from_its_end_in_models_of_any_depth():
-    """A scan with reverse=True does so."""
-    needs("torch")
-    import torch
-
-    jnp = pytest.importorskip("jax").numpy
-
-    def mlp(depth: int) -> Any:
-        return torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(depth)))
-
-    def stack(p: Any, x: Any) -> Any:
-        for k in range(len(p["w"]))[::-1]:
-            x = jnp.tanh(x @ p["w"][k] + p["b"][k])
-        return x
-
-    given = {"w": np.ones((3, 4, 4), np.float32), "b": np.ones((3, 4), np.float32)}
-    found = parity.derive(mlp(3), (stack, given), (images(3, 4),))
-    assert found.proven and "{l}.0.bias: c <-> b: -l c\n" in found.table.print(), str(found)
-    state = {name: array.numpy() for name, array in mlp(5).state_dict().items()}
-    assert np.array_equal(found.table.apply(state)["b"], np.stack([state[f"{k}.0.bias"] for k in (4, 3, 2, 1, 0)]))
-
-
-@pytest.mark.parametrize("is_scan", [True, False])
-def test_a_stack_of_two_layers_shows_a_reversal_only_where_code_reverses_it(is_scan: bool):
-    """A loop that begins with the second half of the layers is the same of two layers."""
-    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
-    jnp = jax.numpy
-
-    def mlp(depth: int) -> Any:
-        return torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()) for _ in range(depth)))
-
-    def stack(p: Any, x: Any) -> Any:
-        if is_scan:
-            return jax.lax.scan(lambda x, p: (jnp.tanh(x @ p["w"] + p["b"]), None), x, p, reverse=True)[0]
-        for k in (1, 0):
-            x = jnp.tanh(x @ p["w"][k] + p["b"][k])
-        return x
-
-    given = {"w": np.ones((2, 4, 4), np.float32), "b": np.ones((2, 4), np.float32)}
-    found = parity.derive(mlp(2), (stack, given), (images(3, 4).astype("float32"),))
-    assert found.proven and "{l}.0.bias: c <-> b: -l c\n" in found.table.print(), str(found)
-    assert found.two_places == found.to_dict()["two_places"] == ([] if is_scan else ["w", "b"]), str(found)
-    with warnings.catch_warnings(record=True) as noted:
-        found.table.apply({name: array.numpy() for name, array in mlp(4).state_dict().items()})
-    assert ["two places alone, outside any proof: w, b: these lines" in str(each.message) for each in noted] == (
-        [] if is_scan else [True]
-    )
 
 
 def test_where_uses_agree_the_reason_is_that_of_the_lines():

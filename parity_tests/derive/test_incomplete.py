@@ -496,6 +496,5 @@ def test_where_a_product_agrees_the_sum_behind_it_is_to_be_compared(monkeypatch:
     monkeypatch.setattr(explanation, "CAUSE_WORK", 0)  # no cause is tried
     found = parity.derive(Block(False), Block(True), (np.random.default_rng(0).standard_normal((4, 6)),))
     assert (place := found.divergences[0]).right == "down" and place.behind and place.late and not place.cause
-    assert found.following.startswith(
-        "compare the sums behind the products of down <-> down, which agree: which values"
-    )
+    said = "compare the sums behind the products of down <-> down, which agree: which values"
+    assert found.following.startswith(said)
