@@ -55,9 +55,7 @@ def _is_reversed(program: Program, name: str, axis: int) -> bool:
     found, value = indices(program, name, axis), program.tape.parameters.get(name)
     if found is None or value is None:
         return False
-    if _is_taps(
-        program, value, found.labels[value]
-    ):  # a convolution and a transposed one read them the other way round
+    if _is_taps(program, value, found.labels[value]):  # a transposed convolution reads them the other way round
         return True
     if any(_flips(program, node, found.labels.get(node.inputs[0])) for node in found.passed()):
         return True
