@@ -190,11 +190,12 @@ class Listed(torch.nn.Module):
         return self.head(x)
 
 
-def test_a_list_that_is_longer_than_stacked_layers_has_no_line_for_them():
+def test_a_line_for_stacked_layers_lists_those_of_a_longer_list():
     """A line for {l} would take the third block too, which no layer of the other side is."""
     found = parity.derive(Listed(3), Stacked(2, 3), (images(3, 6),), seconds=5)
-    line = "blocks.{l}.weight: o i <-> layers: l i o"
-    assert found.reasons["layers"] == f"{line} does not fit the right model's arrays", str(found)
+    assert "blocks.{l=0|1}.weight: o i <-> layers: l i o\n" in found.table.print(), found.table.print()
+    assert not found.proven and "dropped: blocks.2.weight on the left" in str(found), str(found)
+    assert "fixed to lists of this length: blocks.2 follows the list blocks.{l=0|1}" in str(found)
 
 
 def test_an_array_of_which_nothing_shows_a_part_is_not_said_to_be_in_an_order_that_no_line_writes():
@@ -219,7 +220,7 @@ def test_gates_in_one_matrix_are_no_other_size():
     own = torch.nn.Parameter(torch.randn(4))
     left = Net(gates, reset=linear(4, 4), new=linear(4, 4), mix=linear(4, 4), own=own, head=linear(4, 3))
     found = parity.derive(left, Net(in_one, gates=linear(4, 12), head=linear(4, 3)), images(5, 4))
-    assert not found.proven and not found.sizes and (found.missing or found.chosen == ["gates.weight"])
+    assert not found.proven and not found.sizes and (found.missing or found.chosen == ["gates.weight", "gates.bias"])
 
 
 def test_layers_that_only_one_side_has_are_not_dropped():

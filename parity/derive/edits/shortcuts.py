@@ -59,7 +59,7 @@ def _shortcuts(program: Program) -> Iterator[Shortcut]:
 
 
 def _shortcut(program: Program, value: int, branch: int) -> Shortcut | None:
-    """Return the operations to a value from the last one before a product of which the branch depends; None without."""
+    """Return the operations to a value from one of which the branch is computed, with a product; None without such."""
     nodes, number, products = list[Node](), value, 0
     while (node := program.maker(number)) is not None:
         active = program.active.intersection(node.inputs)
@@ -68,7 +68,8 @@ def _shortcut(program: Program, value: int, branch: int) -> Shortcut | None:
         nodes.append(node)
         products += node.kind == "product"
         (number,) = active
-        if products and program.shapes[number] == program.shapes[value] and program.tape.depends([branch], [number]):
+        alike = program.shapes[number] == program.shapes[value] and program.before_layouts(branch)[0] != number
+        if products and alike and program.tape.depends([branch], [number]):
             return Shortcut(number, nodes[::-1])
     return None
 
