@@ -99,7 +99,7 @@ class Translation(NamedTuple):
         return (*map(promise, layout.checks), *computed)
 
 
-Pair = tuple[Stored | None, Stored | None, Constant | None]  # see bind
+Pair = tuple[Stored | None, Stored | None, Constant | None]  # source, target and constant of specs.dialects.bind
 
 
 class Paired(NamedTuple):
@@ -155,11 +155,11 @@ def translate(
     pairs += [(source, target, UNUSED) for source, target in unused]
     taken = {source.name for source, _, _ in pairs if source is not None}
     pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
-    made = computed(other, config)
     pairs += [(one, None, None) for one, _ in known]
+    added = computed(other, config)
     counts = {one.source.name for one in arrays if one.source and one.is_counter}
     bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
-    dropped = (env for k, (one, _) in enumerate(made, len(pairs) + 1) if (env := bind(None, one, None, k)) is not None)
+    dropped = (env for k, (one, _) in enumerate(added, len(pairs) + 1) if (env := bind(None, one, None, k)) is not None)
     return Translation(
         Table(tuple(env.line for env in (*bound, *dropped)), (reading.dialect, dst), name=f"{reading.dialect}2{dst}"),
         bound,
@@ -173,7 +173,7 @@ def translate(
         zeros=tuple(target.name for source, target in unused if source is None),
         absent=tuple(name for one in arrays for name in one.absent),
         known={one.name: values for one, values in known},
-        computed={one.name: values for one, values in made},
+        computed={one.name: values for one, values in added},
     )
 
 
