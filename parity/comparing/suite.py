@@ -162,7 +162,7 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
         name = f"{target.architecture}:{target.variant}"
         fields = {
             "settings": _unlike(target.settings_with_origins(), usual[target.architecture]),
-            "images": [str([batch, *specs.get(target.architecture).input_shape(target.config())])],
+            "images": [_images(target, batch)],
         }
         for label, texts in fields.items():
             if texts:
@@ -175,6 +175,13 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
     ]
     about["settings"] = "; ".join(filter(None, [*shared, about.get("settings")]))
     return {"models": "; ".join(listed)} | about
+
+
+def _images(target: Target, batch: int) -> str:
+    """Write the shape of the images that a model is run on: "[2, 3, 224, 224]"."""
+    config = target.config()
+    shape = [batch, *specs.get(target.architecture).input_shape(config)]
+    return f"{shape}{' (assumed, as no size is stated)' * (getattr(config, 'image', 0) is None)}"
 
 
 def _usual(chosen: list[Target]) -> dict[str, dict[str, str]]:

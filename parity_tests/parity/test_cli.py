@@ -162,9 +162,9 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert facts["command"].endswith(f"--check layers --report {page}")
     name = re.fullmatch(r"mlp_mixer:(model[.]safetensors.*)", facts["models"])[1]
     assert facts["settings"].startswith(f"mlp_mixer:{name}: ") and "patch=" in facts["settings"]
-    assert "None" not in facts["settings"] and re.fullmatch(
-        rf"mlp_mixer:{re.escape(name)}: \[2, 3(, \d+){{2}}\]", facts["images"]
-    )
+    assert "None" not in facts["settings"]
+    size = r"\[2, 3(, \d+){2}\] \(assumed, as no size is stated\)"  # the file shows the number of patches alone
+    assert re.fullmatch(rf"mlp_mixer:{re.escape(name)}: {size}", facts["images"])
     assert (facts["seed"], facts["batch"]) == ("0 (images)", "2 images")
     assert "random" not in html
     assert done.stdout.startswith(
@@ -391,6 +391,8 @@ def test_settings_that_most_models_share_are_stated_once() -> None:
     assert stated["mlp_mixer:tiny L/32"] == "depth=2, width=19, token_hidden=8"
     assert stated["mlp_mixer:tiny headless"].endswith("norm_eps=1e-5, image=None")
     assert "mlp_mixer:tiny S/32" not in stated and "width=768" in stated["convmixer:768/32"]
+    assumed = [text for text in about["images"].split("; ") if "no size is stated" in text]
+    assert assumed == ["mlp_mixer:tiny headless: [2, 1, 8, 6] (assumed, as no size is stated)"]
     page = re.sub("<wbr>", "", Report([], about).to_html())
     assert page.count("<div>mlp_mixer:") == 9  # a line each
     assert page.count("<dt>mlp_mixer:") == 9 + 8  # images and settings
@@ -402,9 +404,8 @@ def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
 
     about = _models([Target("mlp_mixer", "S/16", assumed=("gelu",))], 2)
     assert about["settings"].count("(assumed)") == 1
-    assert (
-        re.search(r"gelu=\w+ \(assumed\)", about["settings"]) and about["images"] == "mlp_mixer:S/16: [2, 3, 224, 224]"
-    )
+    assert re.search(r"gelu=\w+ \(assumed\)", about["settings"])
+    assert about["images"] == "mlp_mixer:S/16: [2, 3, 224, 224] (assumed, as no size is stated)"
 
 
 def test_settings_that_neither_arrays_nor_a_record_show_are_marked_by_what_states_or_suggests_them(

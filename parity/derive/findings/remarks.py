@@ -178,18 +178,22 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
         yield Remark(f"not checked: {in_a_row(evidence.by_chance)}: {BY_CHANCE}", to_check=True)
     if pairs := _rotary_pairs(evidence):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
-    for k, text in enumerate(evidence.freedom, 1):
-        yield Remark(f"{FREE} {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
     yield from map(Remark, evidence.correspondence)
     if evidence.proven and evidence.constants:
         yield Remark(f"equal with {in_a_row(evidence.with_constants)}, as given lines state: {_read_back(evidence)}")
     yield from (Remark(f"kept in the proof: {text}") for text in evidence.kept)
-    if evidence.untried:
-        yield Remark(evidence.untried)
     if evidence.fills:
         yield Remark(evidence.fills)
-    if not evidence.proven:
-        return
+    if evidence.proven:
+        yield from _of_the_proof(evidence)
+    for k, text in enumerate(evidence.freedom, 1):
+        yield Remark(f"{FREE} {text}{OTHER_UNITS if k == len(evidence.freedom) else ''}")
+    if evidence.untried:
+        yield Remark(evidence.untried)
+
+
+def _of_the_proof(evidence: Evidence) -> Iterator[Remark]:
+    """Yield what a proof did not compare, and what it was tested with."""
     if evidence.momentum:
         yield Remark(f"not compared: momentum of BatchNorm ({evidence.momentum}), which evaluation does not use")
     if evidence.dropout:
