@@ -437,7 +437,7 @@ def test_arrays_that_a_network_never_uses(seed, run, tmp_path):
     assert all(np.array_equal(held[name], kept[name]) for name in held)
     assert kept["mixer_block_1.norm1.weight"].dtype == np.float64
     _, _, err = run("seed2torch", seed, "-o", tmp_path / "b.safetensors")
-    reason = "in this dialect's files, and no part of the model"
+    reason = "in this dialect's files, and no weight of the model"
     assert "set aside mixer_block_1." in err and err.count(reason) == 1, err
     assert re.search(r" and \d+ more, which inspect lists \(12 arrays of [\d,]+ elements; ", err), err
     _, _, err = run("torch2seed", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors")

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
 BLOCK = 256
 LINE = 128  # bytes between rows
+COMPUTED = (
+    "{} is not what {} computes of this configuration: {:,} of {:,} elements differ: if it belongs to another "
+    "configuration, state that one (--set, --config); if the code differs, correct its page"
+)
 ROUNDED = 8  # roundings of the largest element by which libraries may compute sines and powers otherwise
 
 
@@ -173,8 +177,8 @@ def _check_computed(plan: Steps, promise: Promise) -> None:
         eps = 2.0**-7 if tensor.dtype == "bfloat16" else float(np.finfo(tensor.dtype).eps)
         differ = ~(np.abs(values - wanted) <= ROUNDED * eps * np.abs(wanted).max(initial=0))
     if differ.any():
-        what = f"{promise.name} is not what {promise.where} computes of this configuration"
-        raise ConvertError(f"{plan.reader.path}: {what}: {differ.sum():,} of {differ.size:,} elements differ")
+        what = COMPUTED.format(promise.name, promise.where, differ.sum(), differ.size)
+        raise ConvertError(f"{plan.reader.path}: {what}")
 
 
 def _stored(value: float, dtype: str) -> float:
