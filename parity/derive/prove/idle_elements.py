@@ -11,10 +11,11 @@ import numpy as np
 
 from parity.derive.limits import LARGE_MODEL
 from parity.derive.trace.cotangents import NoGradients
-from parity.derive.trace.draws import Altered, Drawn
+from parity.derive.trace.draws import Altered, Drawn, drawn
 from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outer import Outer
 from parity.derive.trace.outputs import equal
+from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Array
 
 from .trial import Trial
@@ -41,7 +42,7 @@ def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[st
       zeros: which elements of left parameters have no gradient in the proof. known: right parameters that are not
         looked at, as it is known that nothing reads all of them.
     """
-    (lefts, rights), (side, _) = trial.elements, trial.sides
+    lefts, rights = trial.elements
     if not zeros or len(lefts) > LARGE_MODEL:
         return []
     names = [name for name in rights.names if name not in known]
@@ -55,16 +56,27 @@ def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[st
     left = {name: where for name, where in zeros.items() if (where & lefts.part(owned, name).ravel()).any()}
     for seed in range(SEED, SEED + RUNS):
         left = _still(trial, left, seed) if left else {}
-    drawn, others, inputs = Drawn(side, SEED), Drawn(side, SEED + RUNS), side.call.arrays()
     idle = np.zeros(len(lefts), bool)
-    usual = side.run(drawn, inputs) if left else []
-    for name, where in left.items():
-        changed = Altered(
-            drawn, [name], lambda key, array: np.where(left[key].reshape(array.shape), others[key], array)
-        )
-        if equal(usual, side.run(changed, inputs)):  # no code cuts their gradients
-            lefts.part(idle, name)[...] = where.reshape(lefts.shapes[name])
+    for name in _idle(trial.left, left) if left else ():
+        lefts.part(idle, name)[...] = left[name].reshape(lefts.shapes[name])
     return [name for name in names if any(idle[part].any() for part in parts(name))]
+
+
+def _idle(side: Side, places: Mapping[str, Array]) -> list[str]:
+    """List the parameters of which other values of some elements change no output: code may cut their gradients.
+
+    All are changed at once, and one by one where that has an effect, as on a unit that its ReLU has kept at zero.
+    """
+    usual, others, inputs = drawn(side, SEED), Drawn(side, SEED + RUNS), side.call.arrays()
+    outputs = side.run(usual, inputs)
+
+    def change(name: str, array: Array) -> Array:
+        return np.where(places[name].reshape(array.shape), others[name], array)
+
+    def silent(*names: str) -> bool:
+        return equal(outputs, side.run(Altered(usual, names, change), inputs))
+
+    return [*places] if silent(*places) else [name for name in places if silent(name)]
 
 
 def _still(trial: Trial, zeros: Mapping[str, Array], seed: int) -> dict[str, Array]:
