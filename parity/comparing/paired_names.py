@@ -22,6 +22,7 @@ from specs.applied.moves import Move
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
+from specs.solving.heads import clashes
 from specs.solving.sizes import SizeError, dims
 from specs.table import Table
 
@@ -123,8 +124,9 @@ def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]
 def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, Lengths, tuple[str, ...]]:
     """Return the layout of a Table, the lengths taken that no shape shows, and those of them that stay open.
 
-    They are those of the models that the Table was derived from, if all that follows from them is as in those. For an
-    open one, 1 is taken: which array becomes which is the same whatever the lengths, and 1 divides any.
+    They are those of the models that the Table was derived from, if all that follows from them is as in those, and no
+    other array of a module shows another number of heads. For an open one, 1 is taken: which array becomes which is the
+    same whatever the lengths, and 1 divides any.
     Raises: UsageError for a Table that does not fit.
     """
     try:
@@ -136,7 +138,8 @@ def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tup
             with suppress(TableError):
                 layout = table.layout(left, right, lengths)
                 axes = [(name, layout.sizes[number][name]) for number, names in error.axes.items() for name in names]
-                if all(known.get(name) == length for name, length in axes):
+                alike = all(known.get(name) == length for name, length in axes)
+                if alike and not any(clashes(layout.bound, lengths)):
                     return layout, lengths, ()
             ones = dict.fromkeys(error.remedy.enough, 1)
             return table.layout(left, right, ones), ones, error.remedy.enough
