@@ -75,6 +75,10 @@ def gated(inside: bool) -> Any:
     return run
 
 
+def combined(operation: Any) -> Any:
+    return lambda m, x: m["norm"](x + operation(torch.tanh(m["gate"](x)), mlp(m, x)))
+
+
 MOVED = "the {0} normalizes before it multiplies by a scale, the {1} after that"
 EARLIER = (
     "the {0} adds a branch to the value from which it is computed, the {1} to an earlier value of the residual stream, "
@@ -106,6 +110,12 @@ CASES = {
     "a residual beside a gate": (
         gated(False), gated(True), "the left multiplies by a gate before it adds the input of blocks.0.gate, the right "
         "after that", "two products in another place"),
+    "a gate that is added": (
+        combined(torch.mul), combined(torch.add),
+        "a product of two values on the left, a sum of two values on the right", "two operations"),
+    "the larger of two values": (
+        combined(torch.mul), combined(torch.maximum),
+        "a product of two values on the left, a maximum of two values on the right", "two operations"),
 }  # fmt: skip
 
 

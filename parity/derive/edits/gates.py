@@ -1,4 +1,7 @@
-"""Multiply by a gate behind a product, as GRUs differ in their reset gate, or exchange a gate and one minus it."""
+"""Multiply by a gate behind a product, as GRUs differ in their reset gate, exchange a gate and one minus it, or add it.
+
+What adds a value where the other side multiplies by it is one edit, and so is any other operation of two values.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Replacement, Tape, tried
 from specs.words import in_a_row
 
-from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, widened, with_names
+from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, two_sided, widened, with_names
 
 MOST = 4  # matrices, or gates, of a side that are tried
 STEPS = 3  # operations at most that compute one minus a gate
 VALUES = np.linspace(-2, 2, 9)  # at which that is told
+NOUNS = {"add": "sum", "mul": "product"}  # of kinds of operations
+OPERATION = "operation"  # the kind of edits that combine values otherwise
 MOVED = f"gate {ELSEWHERE}"  # the kind of these edits
 
 
@@ -57,6 +62,45 @@ class Complement(Replaced):
 
     def instead(self, node: Node) -> Node:
         return node._replace(kind="other", run=lambda *operands: 1 - node.run(*operands))
+
+
+@dataclass(frozen=True)
+class Combined(Replaced):
+    """Compute values from two others by an operation of the other side."""
+
+    by: Node
+
+    def instead(self, node: Node) -> Node:
+        return node._replace(kind=self.by.kind, run=self.by.run, call=self.by.call)
+
+
+def combined(scope: Scope) -> Iterator[Edit]:
+    """Yield edits by which the right side combines two values as the left one does: a product in place of a sum."""
+    lefts, rights = (list(_of_two(program)) for program in scope.programs)
+    others = {node.title: node for node in scope.nearest(0, lefts, lambda node: node.output, MOST)}
+    for node in scope.nearest(1, rights, lambda node: node.output, MOST):
+        every = [other for other in rights if other.title == node.title]
+        for other in (other for title, other in others.items() if title != node.title):
+            sets = repeats(node, every, lambda one: one.site)
+            yield widened(_combined(some, other) for some in sets)
+
+
+def _of_two(program: Program) -> Iterator[Node]:
+    """Yield the operations that combine two values of one shape, place by place."""
+    for node in program.tape.nodes:
+        if node.kind not in ("add", "mul", "other") or len(node.inputs) != 2:
+            continue
+        shapes = {program.shapes[number] for number in (*node.inputs, node.output)}
+        if len(shapes) == 1 and program.active.issuperset(node.inputs):
+            yield node
+
+
+def _combined(nodes: Sequence[Node], by: Node) -> Combined:
+    one, other = (f"a {NOUNS.get(node.kind, node.title)} of two values" for node in (by, nodes[0]))
+    does, sites = two_sided(one, other), shown_once(site for node in nodes if (site := node.site))
+    values = {node.output: node for node in nodes}
+    what = does + with_names(sites)
+    return Combined(1, OPERATION, what, values, by, fault=does, times=len(nodes), named=len(nodes))
 
 
 def behind_products(scope: Scope, side: int) -> Iterator[Behind]:

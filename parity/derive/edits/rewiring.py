@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from .activated_sums import moved_activations
 from .affine import exchanged, without_chains
 from .edit import Edit, Scope
-from .gates import behind_products, complemented
+from .gates import behind_products, combined, complemented
 from .norms import norm_edits, retaken
 from .reduced_norms import behind_reductions
 from .shortcuts import without_shortcuts
@@ -27,5 +27,6 @@ def rewirings(scope: Scope) -> Iterator[Edit]:
         beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products,
         without_chains,
     )  # fmt: skip  # in the order in which they are tried
+    yield from combined(scope)
     for side, edits in itertools.product((0, 1), of_one_side):
         yield from edits(scope, side)
