@@ -235,6 +235,8 @@ def test_layers_of_a_block_and_modules_with_numbers_are_no_lists_of_blocks():
         )
     head = {f"Head_0/Mlp_0/Dense_{k}/{leaf}": np.zeros(4) for k in range(2) for leaf in ("kernel", "bias")}
     assert not differing(three, inside("Encoder_0", 3) | head)
+    stem = {f"stem.{leaf}": np.zeros(4) for leaf in leaves}  # a block that the other model counts in its list
+    assert not differing(three, inside("Encoder_0", 2) | stem | {"extra.bias": np.zeros(4)})
 
 
 def test_a_forward_that_reads_another_copy_of_its_module_is_explained():
