@@ -201,7 +201,7 @@ def test_lists_of_blocks_of_different_lengths_are_named():
     def shapes(**arrays: tuple[int, ...]) -> dict[str, Any]:
         return {name: SimpleNamespace(shape=shape) for name, shape in arrays.items()}
 
-    stacked = {"layers/fc/kernel": (3, 4, 5), "layers/fc/bias": (3, 5), "layers/norm": (3, 4), "head/kernel": (5, 5)}
+    stacked = {"layers/fc/kernel": (3, 4, 5), "layers/fc/bias": (3, 5), "layers/norm": (3, 4), "head/kernel": (9, 5)}
     blocks = {f"encoder.{i}.{leaf}": (4, 5) for i in range(2) for leaf in ("weight", "bias")}
     text = differing(shapes(**stacked), shapes(**blocks))
     assert text.startswith("the left model has 3 blocks in layers, the right one 2 in encoder")

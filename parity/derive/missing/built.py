@@ -40,7 +40,7 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     if any(_as_large(*side) != side[0] for side in sides):  # a stem, where the blocks themselves are unlike
         return ""
     blocks = [_elements(arrays, place) / length for lists, arrays, *_ in sides for place, length in lists.items()]
-    if abs(_elements(left) - _elements(right)) < min(blocks):  # one model counts a stem among the blocks of a list
+    if 2 * abs(_elements(left) - _elements(right)) < min(blocks):  # one model counts a stem among the blocks of a list
         return ""
     remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
     return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
