@@ -243,7 +243,7 @@ def test_widths_that_differ_are_named_where_nothing_has_a_partner_and_no_table_i
 
 def test_one_block_against_two_is_named():
     def blocks(count: int, of: str) -> dict[str, torch.Tensor]:
-        return {f"{of}.{k}.{leaf}": torch.zeros(2, 2) for k in range(count) for leaf in ("a", "b", "c")}
+        return {f"{of}.{k}.{leaf}": torch.zeros(4, 4) for k in range(count) for leaf in ("a", "b", "c")}
 
     left, right = blocks(1, "layers") | {"head.0.weight": torch.zeros(2), "head.0.bias": torch.zeros(2)}, blocks(2, "x")
     assert differing(left, right).startswith("the left model has 1 block in layers, the right one 2 in x")
