@@ -161,6 +161,20 @@ def test_paddle_counts_the_same(twin):
     assert held == expected(twin, "paddle")
 
 
+@pytest.mark.parametrize("twin", TRAINED, ids=IDS)
+def test_paddle_exports_a_port_for_inference(twin, tmp_path):
+    """As paddle.jit.save does it, which reads the code of each forward and takes no zip(..., strict=True)."""
+    needs_port(twin[0], "paddle")
+    import paddle
+
+    port = ports.build(twin[0], specs.get(twin[0]).tiny[twin[1]], "paddle", seed=1, init="random", dtype="float64")
+    x = paddle.to_tensor(images(port.spec, port.config))
+    port.model.eval()
+    paddle.jit.save(port.model, str(tmp_path / "port"), input_spec=[paddle.static.InputSpec(x.shape, "float64")])
+    exported = paddle.jit.load(str(tmp_path / "port"))(x)
+    assert relative_error(exported.numpy(), port.model(x).numpy()) < 1e-6  # an exported program has float32 constants
+
+
 def counted(spec, variant):
     """Trained parameters of a variant, as the original counts them if that is known."""
     return spec.published.get(variant) or count(list(spec.layers(spec.variants[variant])))

@@ -1,5 +1,6 @@
 """Define what PaddlePaddle lacks, or spells differently from its twins."""
 
+import math
 import re
 
 import numpy as np
@@ -60,7 +61,7 @@ def rearrange_rows(x: Tensor, pattern: str, *, o: int, **sizes: int) -> Tensor:
     """
     left, right = (re.sub(r"\bo\b", "", side) for side in pattern.split("->"))
     axes = [*x.shape[:-1], x.shape[-1] // o]
-    numbers = rearrange(np.arange(x.size // o).reshape(axes), f"{left}->{right}", **sizes)
+    numbers = rearrange(np.arange(math.prod(axes)).reshape(axes), f"{left}->{right}", **sizes)
     rows = paddle.gather(x.reshape([-1, o]), paddle.to_tensor(numbers.ravel()))
     return rows.reshape([*numbers.shape[:-1], numbers.shape[-1] * o])
 
@@ -70,7 +71,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[
     b, h, w, c = x.shape
     if (h, w) == tuple(size):
         return x
-    rows, columns = (paddle.to_tensor(bicubic_matrix(*sides), x.dtype) for sides in zip(size, (h, w), strict=True))
+    rows, columns = (paddle.to_tensor(bicubic_matrix(*sides), x.dtype) for sides in ((size[0], h), (size[1], w)))
     x = paddle.matmul(rows, paddle.matmul(columns, x).reshape([b, h, -1]))
     return x.reshape([b, *size, c])
 

@@ -136,7 +136,7 @@ class DyReLU(nn.Layer):
         if theta is None:
             return x
         a, b = theta.chunk(2, axis=-1)  # (b c k)
-        pieces = [affine(x, a_i, b_i) for a_i, b_i in zip(a.unbind(-1), b.unbind(-1), strict=True)]
+        pieces = [affine(x, a_i, b_i) for a_i, b_i in zip(a.unbind(-1), b.unbind(-1))]  # noqa: B905 (paddle.jit fails)
         return reduce(paddle.maximum, pieces)
 
 

@@ -150,7 +150,7 @@ class RaftMlp(nn.Layer):
         maps = [rearrange(images, "b c h w -> b h w c")]
         for level in self.levels:
             maps.append(level(maps[-1]))
-        *shortcuts, x = [head(x) for head, x in zip(self.heads, maps[-len(self.heads) :], strict=True)]
+        *shortcuts, x = [head(x) for head, x in zip(self.heads, maps[-len(self.heads) :])]  # noqa: B905 (paddle.jit fails)
         for scale_and_shift in reversed(shortcuts):
             scale, shift = scale_and_shift.chunk(2, axis=1)
             x = scale * x + shift
