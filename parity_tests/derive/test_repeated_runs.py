@@ -109,11 +109,27 @@ def test_freed_memory_is_given_back_once_the_process_has_grown(monkeypatch: pyte
     trimmed = []
     monkeypatch.setattr(caches.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
     monkeypatch.setattr(caches, "_least", float("inf"))
+    monkeypatch.setattr(caches, "_next", 0.0)
+    now = [1.0]
+    monkeypatch.setattr(caches.time, "perf_counter", lambda: now[0])
     large = caches.GROWN + 1
     for resident, times in ((5, 0), (large, 0), (3, 0), (3 + large, 1), (3 + large, 1), (2, 1), (2 + large, 2)):
         monkeypatch.setattr(caches, "_resident", lambda resident=resident: resident)
         caches.trim()
         assert len(trimmed) == times, resident
+
+    walks = []
+
+    def resident() -> int:
+        now[0] += 1  # a walk takes a second
+        walks.append(now[0])
+        return 0
+
+    monkeypatch.setattr(caches, "_resident", resident)
+    for after, times in ((0, 1), (0, 1), (caches.SPACED - 2, 1), (1, 2)):
+        now[0] += after
+        caches.trim()
+        assert len(walks) == times, after
 
 
 def test_the_memory_of_a_process_is_read():
