@@ -11,11 +11,13 @@ import pytest
 
 import parity
 from parity import Call
+from parity.derive.match.operations import SINGLE, mixing
 from parity.derive.prove import trial
 from parity.derive.prove.translated import TranslatedWeights
 from parity.derive.trace import caches, draws
-from parity.derive.trace.program import Refused
+from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.sides import side
+from parity.derive.trace.tape import Node, Tape
 from specs.covering import proof
 
 from ..conftest import needs
@@ -102,6 +104,24 @@ def test_inputs_of_other_shapes_run_on_a_tape_but_16_bits_are_compiled(monkeypat
 
     monkeypatch.setattr(jax_tape, "Program", refuses)
     assert run(dense, 5, 4) == ([], 1)
+
+
+def test_what_an_operation_mixes_is_computed_once_for_all_tapes_with_the_same_constants():
+    runs = []
+
+    def run(x: Any, weight: Any) -> Any:
+        runs.append(weight)
+        return x * weight + x.sum(-1, keepdims=True) * (weight == 0)
+
+    def mixed(weight: Any) -> tuple[int | None, bool]:
+        node = Node("other", (0, 1), 2, run, "")
+        program = Program(Tape([node], inputs=[0], constants={1: weight}, outputs=[2], size=3), {}, [images(2, 3)])
+        before = len(runs)
+        return mixing(program, node, 0), len(runs) > before
+
+    zero, one = np.zeros(1), np.ones(1)
+    expected = [(1, True), (SINGLE, True), (1, False), (SINGLE, False)]
+    assert [mixed(weight) for weight in (zero, one, zero, one)] == expected
 
 
 def test_freed_memory_is_given_back_once_the_process_has_grown(monkeypatch: pytest.MonkeyPatch):
