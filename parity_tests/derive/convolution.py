@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .pairs import Pair, images
+from .pairs import Pair, images, initial
 
 
 def torch_torch_patches() -> Pair:
@@ -80,7 +80,6 @@ def torch_paddle_grouped() -> Pair:
 def torch_linen_statistics() -> Pair:
     """Batch norms with their running statistics in a collection of their own, and average pooling."""
     import flax.linen as nn
-    import jax
     import torch
 
     class Right(nn.Module):
@@ -95,7 +94,7 @@ def torch_linen_statistics() -> Pair:
     blocks = [a.Sequential(a.Conv2d(n, 4, 3, padding=1, bias=False), a.BatchNorm2d(4), a.ReLU()) for n in (3, 4)]
     left = a.Sequential(*blocks, a.AvgPool2d(2), a.AdaptiveAvgPool2d(1), a.Flatten(), a.Linear(4, 3))
     module = Right()
-    variables = module.init(jax.random.key(0), np.zeros((1, 4, 6, 3), np.float32))
+    variables = initial(module, np.zeros((1, 4, 6, 3), np.float32))
     return Pair(left, (module, variables), (images(2, 3, 4, 6),), """
         {i}.0.weight: o i1 h w <-> params/conv{i}/kernel: h w i1 o
         {i}.1.{s=weight|bias}: c <-> params/bn{i}/{s=scale|bias}: c

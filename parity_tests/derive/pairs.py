@@ -27,10 +27,24 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape)
 
 
+def initial(module: Any, *inputs: Any) -> Any:
+    """Return variables of a linen module, drawn by numpy: JAX takes seconds to compile each draw and layer."""
+    import jax
+
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
+    random = np.random.default_rng(0)
+
+    def drawn(path: Any, leaf: Any) -> Any:
+        is_statistic = path[0].key != "params"  # a variance is positive
+        values = random.uniform(0.5, 1.5, leaf.shape) if is_statistic else random.normal(0, 0.3, leaf.shape)
+        return jax.numpy.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(drawn, shapes)
+
+
 def torch_linen() -> Pair:
     """A vision transformer: fused against split projections, heads as axes, square kernels, other nesting."""
     import flax.linen as nn
-    import jax
     import jax.numpy as jnp
     import torch
 
@@ -75,7 +89,7 @@ def torch_linen() -> Pair:
 
     module = Right()
     x = images(2, 3, 8, 8)
-    variables = module.init(jax.random.key(0), jnp.asarray(x.transpose(0, 2, 3, 1), jnp.float32))
+    variables = initial(module, jnp.asarray(x.transpose(0, 2, 3, 1), jnp.float32))
     return Pair(Left(), (module, variables), (x,), """
         patch.weight: o i h w <-> params/Conv_0/kernel: h w i o
         patch.bias: c <-> params/Conv_0/bias: c
@@ -200,7 +214,6 @@ def torch_paddle() -> Pair:
 def linen_nnx() -> Pair:
     """Layers under nn.scan against a list, a kernel as einsum against a dense layer."""
     import flax.linen as nn
-    import jax
     import jax.numpy as jnp
     from flax import nnx
 
@@ -241,7 +254,7 @@ def linen_nnx() -> Pair:
             return self.final(x)
 
     module, x = Left(), images(2, 5, 6)
-    variables = module.init(jax.random.key(0), jnp.asarray(x))  # float64 where x64 is on
+    variables = initial(module, jnp.asarray(x))  # float64 where x64 is on
     return Pair((module, variables), Right(nnx.Rngs(0)), (x,), """
         params/blocks/RMSNorm_0/scale: l c <-> layers/{l}/norm/scale: c
         params/blocks/gate_up: l s i o <-> layers/{l}/{s=gate|up}/kernel: i o

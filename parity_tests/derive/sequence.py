@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .pairs import Pair, images
+from .pairs import Pair, images, initial
 
 TOKENS = np.array([[1, 5, 2, 8, 0, 3], [4, 10, 9, 6, 7, 6]])
 
@@ -73,7 +73,6 @@ def jax_jax_stacked() -> Pair:
 def linen_nnx_nested() -> Pair:
     """Linen's automatic names against nnx's attributes, in another order."""
     import flax.linen as nn
-    import jax
     from flax import nnx
 
     class Left(nn.Module):
@@ -92,7 +91,7 @@ def linen_nnx_nested() -> Pair:
             return x + self.a_second(nnx.tanh(self.b_first(self.norm(x))))
 
     module = Left()
-    variables = module.init(jax.random.key(0), np.zeros((1, 4), np.float32))
+    variables = initial(module, np.zeros((1, 4), np.float32))
     return Pair((module, variables), nnx.Sequential(Block(nnx.Rngs(0)), Block(nnx.Rngs(1))), (images(5, 4),), """
         params/LayerNorm_{i}/{s=scale|bias}: c <-> layers/{i}/norm/{s=scale|bias}: c
         params/Dense_{2*i}/{s=kernel}: a b <-> layers/{i}/a_second/{s=kernel}: a b

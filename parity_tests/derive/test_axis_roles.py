@@ -12,7 +12,7 @@ from flax import linen as nn
 import parity
 from specs.notation.lines import TableError
 
-from .pairs import images
+from .pairs import images, initial
 from .test_joined_orders import F64, converted
 from .test_kinds_matching import Net, linear
 
@@ -162,7 +162,7 @@ def test_another_number_of_heads_is_named_where_layers_are_stacked_and_scanned()
 
     def scanned(heads: int) -> Any:
         every = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)(heads)
-        return every, every.init(jax.random.key(0), x)
+        return every, initial(every, x)
 
     x = images(3, 5, 8)
     found = parity.derive(scanned(2), scanned(4), (x,), seconds=5)

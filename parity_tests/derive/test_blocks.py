@@ -23,7 +23,7 @@ from specs.notation.paths import Hole
 from specs.table import Table, TableError
 
 from ..conftest import needs
-from .pairs import images
+from .pairs import images, initial
 
 Pairs = list[tuple[str, str]]
 
@@ -426,7 +426,6 @@ def test_both_biases_of_all_layers_are_added_in_one_order():
     for package in ("torch", "flax"):
         needs(package)
     import flax.linen as nn
-    import jax
     import torch
 
     class Left(torch.nn.Module):
@@ -445,7 +444,7 @@ def test_both_biases_of_all_layers_are_added_in_one_order():
             return x
 
     x = images(2, 4, 6).astype("float32")  # of the dtype with which the cell begins, where JAX has float64, too
-    found = parity.derive(Left(2), (Right(), Right().init(jax.random.key(0), x)), (x,))
+    found = parity.derive(Left(2), (Right(), initial(Right(), x)), (x,))
     cell = "params/OptimizedLSTMCell_{i}"
     line = f"rnn.bias_ih_l{{i}}: (s c) + rnn.bias_hh_l{{i}}: (s c) -> {cell}/{{s=hi|hf|hg|ho}}/bias: c"
     assert found.proven and line in found.table.print(), found.table.print()

@@ -13,7 +13,7 @@ import torch
 import parity
 from parity.derive.edits.texts import _buckets
 from parity_tests.conftest import needs
-from parity_tests.derive.pairs import images
+from parity_tests.derive.pairs import images, initial
 from parity_tests.derive.test_kinds_matching import Net, linear
 
 ONE = "a norm over 1 group of channels on the left, the channels of each position on the right"
@@ -34,7 +34,6 @@ def grouped(groups: int) -> Net:
 def of_jax(framework: str, groups: int) -> Any:
     """Return the same in linen or nnx, whose norms multiply deviations with scales first."""
     import flax.linen as nn
-    import jax
     from flax import nnx
 
     class Linen(nn.Module):
@@ -56,7 +55,7 @@ def of_jax(framework: str, groups: int) -> Any:
     if framework == "nnx":
         return Nnx()
     module = Linen()
-    return module, module.init(jax.random.key(0), np.zeros((2, 8, 8, 3), np.float32))
+    return module, initial(module, np.zeros((2, 8, 8, 3), np.float32))
 
 
 @pytest.mark.parametrize(("framework", "groups", "text"), [
@@ -266,7 +265,7 @@ def normalized_of_jax(norm: str) -> Any:
                 x = x + jax.numpy.tanh(nn.Dense(8)(made(x)))
             return nn.Dense(3)(x)
 
-    return Linen(), Linen().init(jax.random.key(0), images(3, 5, 6))
+    return Linen(), initial(Linen(), images(3, 5, 6))
 
 
 @pytest.mark.parametrize("framework", ["torch", "linen"])

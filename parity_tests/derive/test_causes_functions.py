@@ -13,7 +13,7 @@ from torch.nn import functional as f
 import parity
 from parity.derive.edits.texts import difference
 from parity_tests.conftest import needs
-from parity_tests.derive.pairs import images
+from parity_tests.derive.pairs import images, initial
 from parity_tests.derive.test_kinds_matching import Net, linear
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
@@ -314,7 +314,6 @@ def test_several_operations_of_one_framework_are_one_of_another():
     """What torch computes at once, JAX writes as several operations; and so do two calls of JAX."""
     needs("flax")
     import flax.linen as nn
-    import jax
     import jax.numpy as jnp
 
     class Pooled(nn.Module):
@@ -333,7 +332,7 @@ def test_several_operations_of_one_framework_are_one_of_another():
     last = x.transpose(0, 2, 3, 1)
 
     def linen(function: Any) -> Any:
-        return Pooled(function), Pooled(function).init(jax.random.key(0), last)
+        return Pooled(function), initial(Pooled(function), last)
 
     def largest(padding: str) -> Any:
         return linen(lambda x: nn.max_pool(x, (3, 3), (2, 2), padding))

@@ -14,7 +14,7 @@ from parity.derive.edits.resampling import pools
 from parity.derive.search import edited
 
 from ..conftest import needs
-from .pairs import images
+from .pairs import images, initial
 from .test_kinds_matching import Net, linear, tokens
 
 
@@ -277,7 +277,7 @@ def test_a_pooling_to_another_size_is_the_last_cause_that_is_told():
                stem=torch.nn.Conv2d(3, 4, 3), next=torch.nn.Conv2d(4, 4, 1))  # fmt: skip
     x = images(2, 3, 9, 7)
     turned = x.transpose(0, 2, 3, 1)
-    found = parity.derive(left, (Linen(), Linen().init(jax.random.key(0), turned)), (x,), (turned,))
+    found = parity.derive(left, (Linen(), initial(Linen(), turned)), (x,), (turned,))
     (place,) = found.divergences
     edges = "(0, 0) places beyond the edges on the left, (0, 1) places beyond the edges on the right"
     assert place.what == f"max pooling with {edges}"

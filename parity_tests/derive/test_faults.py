@@ -11,7 +11,7 @@ import pytest
 import parity
 
 from ..conftest import needs
-from .pairs import images
+from .pairs import images, initial
 
 
 class Fault(NamedTuple):
@@ -293,7 +293,7 @@ def test_a_pooling_with_other_settings_is_named_in_any_layout():
 
     x = images(2, 3, 8, 6)
     turned = x.transpose(0, 2, 3, 1)
-    linen = Linen(), Linen().init(jax.random.key(0), turned.astype("f4"))
+    linen = Linen(), initial(Linen(), turned.astype("f4"))
     mean, largest = functools.partial(torch.nn.AvgPool2d, 3, 2, 1), torch.nn.MaxPool2d(3, 2, 1)
     other = "pool (avg_pool2d): count_include_pad True on the left, False on the right (recomputed so"
     both = "window 3 and (1, 0) places beyond the edges on the left, window 2 and (0, 0) places beyond the edges on the"

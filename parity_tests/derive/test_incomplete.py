@@ -29,6 +29,7 @@ from parity.derive.trace.reason import OneSided
 from specs.table import Table, TableError
 
 from ..conftest import needs
+from .pairs import initial
 from .test_report import DERIVED, page_of
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
@@ -467,12 +468,11 @@ def test_inputs_with_nan_are_refused():
 
 def test_linen_parameters_without_their_collection_are_named():
     needs("flax")
-    import jax
     from flax import linen
 
     x = np.random.default_rng(0).standard_normal((4, 6))
     for module, names in ((linen.Dense(3), "bias and kernel"), (linen.Sequential([linen.Dense(3)]), "layers_0")):
-        variables = module.init(jax.random.key(0), x)
+        variables = initial(module, x)
         said = f"the left model gets variables without 'params', but with {names}: return (module, variables) as"
         with pytest.raises(UsageError, match=re.escape(said)):
             parity.derive((module, variables["params"]), (module, variables), (x,))

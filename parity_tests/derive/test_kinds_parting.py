@@ -17,7 +17,7 @@ from parity.derive.explain.divergence import Divergence
 from parity.derive.match.analogy import Analogy
 from parity.derive.match.choices import Step
 
-from .pairs import images
+from .pairs import images, initial
 from .test_kinds_matching import Net, linear, numbers
 
 
@@ -128,7 +128,6 @@ def test_a_table_that_tokens_read_alike_is_found_where_masks_join_the_sum_elsewh
 
 def test_the_scale_of_another_grouped_norm_is_no_element_of_a_kernel():
     """The scales that linen applies with the statistics meet near values among the many of the kernels."""
-    import jax
     from flax import linen as nn
 
     class Left(nn.Module):
@@ -151,7 +150,7 @@ def test_the_scale_of_another_grouped_norm_is_no_element_of_a_kernel():
 
     given = images(2, 9, 6)
     module = Left()
-    variables = jax.jit(module.init)(jax.random.key(0), given)
+    variables = initial(module, given)
     parts = {name: torch.nn.GroupNorm(2, 16, 1e-6) for name in ("a0", "b0", "a1", "b1", "last")}
     for k in range(2):
         parts |= {f"qkv{k}": linear(16, 48), f"out{k}": linear(16, 16), f"mlp{k}": linear(16, 16)}
@@ -287,8 +286,7 @@ def _unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parity.derive.edits.rewiring.earlier_terms", lambda *_: iter(()))
 
 
-@pytest.mark.parametrize("names", ["abcd", "efgh"])
-@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("names", "swapped"), [("abcd", False), ("efgh", True)])
 @pytest.mark.usefixtures("_unexplained")
 def test_a_residual_that_skips_leaves_the_names_of_both_sides_together(names: str, swapped: bool):
     sides = [blocks(False), blocks(True, (names, names))][:: -1 if swapped else 1]

@@ -17,6 +17,7 @@ from specs.notation.lines import TableError
 from specs.solving.sizes import SizeError
 
 from ..conftest import needs
+from .pairs import initial
 
 
 def written(shape: tuple[int, ...], numbers: Any, sides: tuple[str, str] = ("linen", "torch")) -> str:
@@ -72,7 +73,6 @@ def test_the_height_of_patches_is_no_number_of_heads():
 def models(heads: int, width: int) -> tuple[Any, Any, tuple[Any, ...]]:
     """Return an attention in linen and in torch, where matrices are convolutions, after two joined inputs."""
     import flax.linen as nn
-    import jax
     import jax.numpy as jnp
     import torch
 
@@ -98,7 +98,7 @@ def models(heads: int, width: int) -> tuple[Any, Any, tuple[Any, ...]]:
 
     x = np.random.default_rng(0).standard_normal((2, 5, width))
     module = Left()
-    return (module, module.init(jax.random.key(0), jnp.zeros((1, 5, width)))), Right(), (x,)
+    return (module, initial(module, jnp.zeros((1, 5, width)))), Right(), (x,)
 
 
 def test_one_letter_counts_the_heads_of_an_attention_and_none_the_parts():
@@ -303,7 +303,6 @@ def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bo
     for package in ("flax", "torch"):
         needs(package)
     import flax.linen as nn
-    import jax
     import jax.numpy as jnp
     import torch
 
@@ -358,7 +357,7 @@ def staged(width: int, depth: int, heads: int, stem: int, high: int, scanned: bo
             return x
 
     x, module = np.random.default_rng(0).standard_normal((2, 7, high)), Left()
-    return (module, module.init(jax.random.key(0), jnp.asarray(x))), Right(), (x,)
+    return (module, initial(module, jnp.asarray(x))), Right(), (x,)
 
 
 def applied(module: Any) -> Any:

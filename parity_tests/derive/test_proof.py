@@ -21,6 +21,7 @@ from parity.derive.trace.program import Program
 from parity.derive.trace.sides import Side, side
 
 from ..conftest import needs
+from .pairs import initial
 
 Change = Callable[[dict[str, np.ndarray]], None]
 
@@ -327,7 +328,7 @@ def test_the_order_of_axes_of_the_right_input_is_named():
     left = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Tanh())
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     right = Net()
-    found = parity.derive(left, (right, right.init(jax.random.key(0), x.transpose(0, 2, 3, 1))), x)
+    found = parity.derive(left, (right, initial(right, x.transpose(0, 2, 3, 1))), x)
     assert found.proven and found.correspondence == (
         "the right input is the left one with its axes in the order (0, 2, 3, 1): [2, 3, 8, 8] on the left is "
         "[2, 8, 8, 3] on the right",

@@ -11,11 +11,13 @@ import pytest
 
 import parity
 from parity import Call
+from parity.derive.match.operations import SINGLE, mixing
 from parity.derive.prove import trial
 from parity.derive.prove.translated import TranslatedWeights
 from parity.derive.trace import caches, draws
-from parity.derive.trace.program import Refused
+from parity.derive.trace.program import Program, Refused
 from parity.derive.trace.sides import side
+from parity.derive.trace.tape import Node, Tape
 from specs.covering import proof
 
 from ..conftest import needs
@@ -104,16 +106,50 @@ def test_inputs_of_other_shapes_run_on_a_tape_but_16_bits_are_compiled(monkeypat
     assert run(dense, 5, 4) == ([], 1)
 
 
+def test_what_an_operation_mixes_is_computed_once_for_all_tapes_with_the_same_constants():
+    runs = []
+
+    def run(x: Any, weight: Any) -> Any:
+        runs.append(weight)
+        return x * weight + x.sum(-1, keepdims=True) * (weight == 0)
+
+    def mixed(weight: Any) -> tuple[int | None, bool]:
+        node = Node("other", (0, 1), 2, run, "")
+        program = Program(Tape([node], inputs=[0], constants={1: weight}, outputs=[2], size=3), {}, [images(2, 3)])
+        before = len(runs)
+        return mixing(program, node, 0), len(runs) > before
+
+    zero, one = np.zeros(1), np.ones(1)
+    expected = [(1, True), (SINGLE, True), (1, False), (SINGLE, False)]
+    assert [mixed(weight) for weight in (zero, one, zero, one)] == expected
+
+
 def test_freed_memory_is_given_back_once_the_process_has_grown(monkeypatch: pytest.MonkeyPatch):
     """Not after each run: to walk the heap of a large process takes milliseconds."""
     trimmed = []
     monkeypatch.setattr(caches.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
     monkeypatch.setattr(caches, "_least", float("inf"))
+    monkeypatch.setattr(caches, "_next", 0.0)
+    now = [1.0]
+    monkeypatch.setattr(caches.time, "perf_counter", lambda: now[0])
     large = caches.GROWN + 1
     for resident, times in ((5, 0), (large, 0), (3, 0), (3 + large, 1), (3 + large, 1), (2, 1), (2 + large, 2)):
         monkeypatch.setattr(caches, "_resident", lambda resident=resident: resident)
         caches.trim()
         assert len(trimmed) == times, resident
+
+    walks = []
+
+    def resident() -> int:
+        now[0] += 1  # a walk takes a second
+        walks.append(now[0])
+        return 0
+
+    monkeypatch.setattr(caches, "_resident", resident)
+    for after, times in ((0, 1), (0, 1), (caches.SPACED - 2, 1), (1, 2)):
+        now[0] += after
+        caches.trim()
+        assert len(walks) == times, after
 
 
 def test_the_memory_of_a_process_is_read():

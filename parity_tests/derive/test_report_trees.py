@@ -22,6 +22,7 @@ from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OWN, module_of
 
 from ..conftest import needs
+from .pairs import initial
 from .test_report import DERIVED, USES, rows
 
 
@@ -349,7 +350,6 @@ def test_every_place_of_a_cause_is_marked():
 
 def test_a_card_names_the_classes_of_both_modules():
     torch, linen = pytest.importorskip("torch"), pytest.importorskip("flax.linen")
-    jax = pytest.importorskip("jax")
 
     class Net(linen.Module):
         @linen.compact
@@ -358,7 +358,7 @@ def test_a_card_names_the_classes_of_both_modules():
 
     x = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
     left = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.GELU(), torch.nn.Linear(5, 3))
-    found = parity.derive(left, (Net(), Net().init(jax.random.key(0), x)), (x,))
+    found = parity.derive(left, (Net(), initial(Net(), x)), (x,))
     text = re.sub("<[^>]*>", " ", page_of(found, {}).replace("<wbr>", ""))
     assert re.search(r"module\s+2\s+Net/head\s+class\s+Linear\s+Dense\s+last that agrees", text), found
     assert found.classes[0]["0"] == "Linear" and found.classes[1]["Net"] == "Net"

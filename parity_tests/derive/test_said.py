@@ -13,7 +13,7 @@ from parity.derive.missing.built import one_sided_weight_norms
 from specs.table import Table
 
 from ..conftest import needs
-from .pairs import images
+from .pairs import images, initial
 from .test_kinds_matching import Net, linear
 from .test_report import DERIVED
 
@@ -211,10 +211,9 @@ def test_another_rate_of_dropout_is_said_as_no_proof_tests_it(right: str):
             return nnx.Sequential(nnx.Linear(3, 3, rngs=nnx.Rngs(0)), dropout)
         if right == "linen":
             import flax.linen as nn
-            import jax
 
             module = nn.Sequential([nn.Dense(3), nn.Dropout(rate, deterministic=True)])
-            return module, module.init(jax.random.key(0), x)
+            return module, initial(module, x)
         return torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(rate))
 
     left, x = torch.nn.Sequential(torch.nn.Linear(3, 3)), np.ones((4, 3), "f4")

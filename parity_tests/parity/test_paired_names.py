@@ -15,6 +15,7 @@ from convert.errors import UsageError
 from convert.table.file import load
 from parity.comparing.paired_names import _rows, paired
 from parity_tests.conftest import needs
+from parity_tests.derive.pairs import initial
 from specs.solving.sizes import SizeError
 from specs.table import Table
 
@@ -67,7 +68,7 @@ def linen_net() -> Any:
                 x = x + nn.Dense(8, name=f"down_{i}")(jnp.tanh(nn.Dense(16, name=f"up_{i}")(x)))
             return nn.Dense(5, name="classes")(x.mean(1))
 
-    return Net(), Net().init(jax.random.key(0), X.transpose(0, 2, 3, 1))
+    return Net(), initial(Net(), X.transpose(0, 2, 3, 1))
 
 
 @functools.cache

@@ -70,7 +70,7 @@ def _agreeing(steps: Sequence[Step]) -> tuple[set[str], int]:
 
 def _confirmed(program: Program, agreeing: set[str], end: int) -> set[str]:
     """Return the parameters from which values are computed that are multiplied by some others before an operation."""
-    weights, bits = program.weights(), {name: 1 << k for k, name in enumerate(program.tape.parameters)}
+    weights, bits = program.weights, {name: 1 << k for k, name in enumerate(program.tape.parameters)}
     behind = {number: bits[name] for name, number in program.tape.parameters.items()}  # parameters as bits: many nodes
     confirmed = 0
     for node in program.tape.nodes[:end]:

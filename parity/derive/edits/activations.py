@@ -19,7 +19,7 @@ from .functions import is_scaled, named
 
 KIND = "activation"
 VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
-KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
+KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items() if name != NONE}
 KINDS = "mul", "other"  # of the last operation of an activation function
 MOST = 24  # such operations whose results are looked at, the last first
 FEW = 3  # unknown functions of a side that are tried in place of activation functions
@@ -123,10 +123,15 @@ def _written_as(program: Program, one: Activation) -> dict[int, int]:
 
 def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
-    for stretch, first in _of_single_values(program, result):
-        for name, values in KNOWN.items():
-            if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
-                return Activation(name, stretch)
+    return program.once(_activation, program.makers[result.output])
+
+
+def _activation(program: Program, at: int) -> Activation | None:
+    known, names = np.stack([*KNOWN.values()]), [*KNOWN]
+    for stretch, first in _of_single_values(program, program.tape.nodes[at]):
+        close = (np.abs(known - first) <= ROUNDED_FUNCTIONS).all(1)  # of finite values
+        if close.any():
+            return Activation(names[close.argmax()], stretch)
     return None
 
 

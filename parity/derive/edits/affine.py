@@ -52,7 +52,7 @@ def applied(program: Program, numbers: bool = False) -> Iterator[Applied]:
     Args:
       numbers: whether those that multiply it by one number count too.
     """
-    weights = program.weights()
+    weights = program.weights
     for node in program.tape.nodes:
         values = [number for number in node.inputs if number in program.active]
         names = tuple(name for number in node.inputs for name in weights.get(number, ()))

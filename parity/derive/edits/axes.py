@@ -151,7 +151,11 @@ def _outermost(every: Iterable[Normalized | None]) -> list[Normalized]:
 
 def _normalized(program: Program, result: Node) -> Normalized | None:
     """Return what normalizes up to a value, from the first value of which this is so; None where nothing does."""
-    normalized, weights = None, program.weights()
+    return program.once(_normalized_at, program.makers[result.output])
+
+
+def _normalized_at(program: Program, at: int) -> Normalized | None:
+    normalized, weights, result = None, program.weights, program.tape.nodes[at]
     for entry, nodes in program.regions(result.output, DEPTH) if result.output in program.active else ():
         if any(number in weights for node in nodes for number in node.inputs):
             break

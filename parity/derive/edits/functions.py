@@ -109,7 +109,7 @@ def _to_output(program: Program, value: int) -> str:
 
 def _by_signature(program: Program) -> dict[Signature, list[Stretch]]:
     """List the functions of a program by what they compute: from one value to another of its shape."""
-    weights, groups = program.weights(), defaultdict[Signature, list[Stretch]](list)
+    weights, groups = program.weights, defaultdict[Signature, list[Stretch]](list)
     for result in program.tape.nodes:
         if result.output not in program.active or (result.kind == "layout" and len(result.inputs) < 2):
             continue

@@ -107,7 +107,7 @@ def behind_products(scope: Scope, side: int) -> Iterator[Behind]:
     """Yield edits that multiply by a gate behind all products with a matrix."""
     groups = defaultdict[tuple[str, ...], list[tuple[Gated, Gated]]](list)
     program = scope.programs[side]
-    weights = program.weights()
+    weights = program.weights
     for node in program.tape.nodes[scope.firsts[side] :]:
         names = weights.get(node.inputs[1]) if node.kind == "product" and not node.window else None
         if names and (gated := _gated(program, node)):

@@ -121,7 +121,7 @@ def _in_own_shape(program: Program, value: int) -> int:
 
 def _before(program: Program, value: int, near: Collection[int]) -> Iterator[int]:
     """Yield the values of a value's shape from which it is computed, without parameters on the way, the last first."""
-    weights, waiting, seen = program.weights(), {program.makers.get(value, -1)}, 0
+    weights, waiting, seen = program.weights, {program.makers.get(value, -1)}, 0
     while waiting and seen < STEPS:
         at = max(waiting)
         waiting.remove(at)

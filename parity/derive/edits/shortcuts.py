@@ -75,13 +75,13 @@ def _shortcut(program: Program, value: int, branch: int) -> Shortcut | None:
 
 
 def _parameters(program: Program, shortcut: Shortcut) -> list[str]:
-    weights = program.weights()
+    weights = program.weights
     return [name for node in shortcut.nodes for number in node.inputs for name in weights.get(number, ())]
 
 
 def _layers(program: Program, shortcut: Shortcut) -> str:
     """Name the layers: "a convolution and a norm"."""
-    weights, words = program.weights(), dict[str, None]()
+    weights, words = program.weights, dict[str, None]()
     for node in shortcut.nodes:
         if node.kind == "product":
             words["a convolution" if node.window else "a dense layer"] = None

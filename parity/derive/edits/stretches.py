@@ -159,7 +159,7 @@ def _joined(program: Program, value: int) -> list[int]:
 
 def _summands(program: Program, value: int) -> list[int]:
     """Return what is added to a value ahead of any other operation, as a coarser image in a pyramid, and no weights."""
-    weights, terms = program.weights(), list[int]()
+    weights, terms = program.weights, list[int]()
     for node in program.tape.nodes:  # in the order in which they run
         if node.kind == "add" and value in node.inputs:
             terms += [number for number in node.inputs if number != value and number not in weights]
@@ -169,7 +169,7 @@ def _summands(program: Program, value: int) -> list[int]:
 
 def _stretches(program: Program, value: int) -> list[Stretch]:
     """List the stretches on the way back from a value: of activations alone, or of one parameter."""
-    weights, is_active = program.weights(), value in program.active
+    weights, is_active = program.weights, value in program.active
     chain = [(value, list[Node]()), *program.regions(value, DEPTH, None if is_active else weights)]
     stretches = []
     for k, (_, behind) in enumerate(chain):

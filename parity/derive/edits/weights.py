@@ -37,7 +37,7 @@ def plain_weights(scope: Scope) -> Iterator[Edit]:
 
 def _functions(program: Program) -> dict[int, str]:
     """Return what operations compute of parameters before activations meet it, each with the parameter of its shape."""
-    weights, functions = program.weights(), dict[int, str]()
+    weights, functions = program.weights, dict[int, str]()
     for node in program.tape.nodes:
         for number in node.inputs if not program.active.isdisjoint([*node.inputs, node.output]) else ():
             value = program.before_layouts(number)[0]

@@ -306,7 +306,7 @@ def _beside(trial: Recomputation, near: Sequence[Collection[int]]) -> Iterator[t
     """Yield values of both sides that one parameter alone has been made into, and that meet activations near there."""
     some = [list[int](), list[int]()]
     for side, run in enumerate(trial.both):
-        weights = run.program.weights()
+        weights = run.program.weights
         for node in (run.tape.nodes[at] for at in sorted(near[side])):
             if node.kind in ("add", "mul") and not run.program.active.isdisjoint(node.inputs):
                 some[side] += [number for number in node.inputs if len(weights.get(number, ())) == 1]

@@ -56,7 +56,7 @@ def origins_of(program: Program, number: int) -> tuple[list[int], list[int]]:
 
 def outputs_of(program: Program, name: str, length: int) -> int | None:
     """Return the axis of this length along which a parameter's product with an activation has its results, if any."""
-    value, weights = program.tape.parameters.get(name), program.weights()
+    value, weights = program.tape.parameters.get(name), program.weights
     products = (set(node.inputs) for node in program.tape.nodes if node.kind == "product")
     own = {number for number, names in weights.items() if names == (name,)}
     if value is None or not any(inputs & own and inputs & program.active for inputs in products):
@@ -86,7 +86,7 @@ class Met(NamedTuple):
 
 def _met(program: Program, value: int, labels: Array) -> Met | None:
     """Return what an axis of a parameter meets first. Args: labels: of the parameter's elements."""
-    weights = program.weights()
+    weights = program.weights
     for at, slot in program.readers(value):
         node = program.tape.nodes[at]
         others = [number for k, number in enumerate(node.inputs) if k != slot]
@@ -157,7 +157,7 @@ class _Finder:
 
     def __init__(self, program: Program):
         self.program, self.sets = program, [frozenset[str]()]
-        self.weights = program.weights()
+        self.weights = program.weights
         self.variable = program.active.union(self.weights)  # values that no constants alone make
         self.names = {number: name for name, number in program.tape.parameters.items()}
         self.left = LARGE_ORIGINS

@@ -55,7 +55,7 @@ class Forms(NamedTuple):
 def gathered(program: Program) -> Tape:
     """Return the tape with results of all experts, some of which are chosen; the same one where there are none."""
     forms = Forms(program, {}, {}, {})
-    parameters = program.weights()
+    parameters = program.weights
 
     def instead(at: int, node: Node, new: Replacement) -> list[Node]:
         if node.kind == "layout" and node.inputs[0] in parameters and len(node.inputs) == 2:

@@ -88,7 +88,7 @@ def _separate(node: Node, parts: list[Array], new: Replacement) -> list[Node]:
 def with_terms(program: Program) -> Tape:
     """Return the tape with such columns as terms; the same one where there are none."""
     marks = dict[int, Array]()  # of what layouts join of constants and other values: NaN for these
-    parameters = program.weights()
+    parameters = program.weights
     tape = replace(program.tape, constants=dict(program.tape.constants))
 
     def instead(_: int, node: Node, new: Replacement) -> list[Node]:

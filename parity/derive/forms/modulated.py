@@ -48,7 +48,7 @@ def modulated(program: Program) -> Tape:
 
 def _scales_first(program: Program) -> bool:
     """Tell whether a matrix is scaled before it is multiplied, as for the norm that its result is divided by."""
-    weights, scaled = program.weights(), set[str]()
+    weights, scaled = program.weights, set[str]()
     for node in program.tape.nodes:
         names = {name for number in node.inputs for name in weights.get(number, ())}
         if node.kind == "product" and not scaled.isdisjoint(names):

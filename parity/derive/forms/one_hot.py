@@ -17,7 +17,7 @@ LARGE = 1 << 24  # elements of a value of inputs alone from which on it is no ro
 
 def looked_up(program: Program) -> Tape:
     """Return the tape with such products as lookups; the same one where there are none."""
-    weights, values = program.weights(), {**program.tape.constants, **program.inputs}
+    weights, values = program.weights, {**program.tape.constants, **program.inputs}
 
     def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         for slot in (0, 1) if node.kind == "product" and not node.window else ():

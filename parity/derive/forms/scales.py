@@ -194,7 +194,7 @@ class Scale(NamedTuple):
 
 def scaled_behind(program: Program) -> Tape:
     """Return the tape with such factors behind the products; the same one where there are none."""
-    tape, weights = program.tape, program.weights()
+    tape, weights = program.tape, program.weights
     scales = [scale for at in range(len(tape.nodes)) if (scale := _scale(program, at, weights)) is not None]
     renamed = dict[int, int]()  # the result of a multiplication that moves -> what it multiplied
     for scale in scales:

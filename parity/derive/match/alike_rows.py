@@ -28,7 +28,7 @@ class AlikeRows:
     def __init__(self, program: Program, rights: Elements):
         self._program, self._rights = program, rights
         self._alike = dict[tuple[int, ...], Array]()  # matrix -> which of its rows no product tells apart so far
-        weights, self._last = program.weights(), dict[str, int]()  # parameter -> the last product that reads it
+        weights, self._last = program.weights, dict[str, int]()  # parameter -> the last product that reads it
         for at, node in enumerate(program.tape.nodes):
             if node.kind == "product" and node.output in program.active:
                 self._last |= dict.fromkeys((name for number in node.inputs for name in weights.get(number, ())), at)

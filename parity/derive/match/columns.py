@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -279,37 +280,58 @@ class Values:
 
     def __init__(self, columns: Array):
         self.columns = columns
-        order = np.argsort(columns, axis=None)
-        self.sorted, self.owners = columns.ravel()[order], order // columns.shape[1]
 
-    def holding(self, columns: Array) -> tuple[Array, float] | None:
+    @cached_property
+    def _order(self) -> Array:
+        return np.argsort(self.columns, axis=None)
+
+    @cached_property
+    def sorted(self) -> Array:
+        """Return all values in their order."""
+        return self.columns.ravel()[self._order]
+
+    @cached_property
+    def owners(self) -> Array:
+        """Return the column of each of the sorted values."""
+        return self._order // self.columns.shape[1]
+
+    @cached_property
+    def probes(self) -> Array:
+        """Return the largest values of each column: zeros are no evidence."""
+        large = np.argsort(-np.abs(self.columns), axis=1)[:, :PROBES]
+        return np.take_along_axis(self.columns, large, 1)
+
+    @cached_property
+    def empty(self) -> Array:
+        """Return the columns of zeros alone."""
+        return np.flatnonzero(~self.columns.any(1))
+
+    def holding(self, others: Values) -> tuple[Array, float] | None:
         """Return (the column that has the values of each of others, their distance); None if two of them are alike.
 
         A column of zeros alone is the one that is left over, if there is just one.
         """
-        index, gaps, sure = self._nearest(columns)
-        empty = np.flatnonzero(~columns.any(1))
-        if len(empty) == 1:
+        index, sure, gaps = self._nearest(others)
+        if len(empty := others.empty) == 1:
             rest = np.setdiff1d(np.arange(len(self.columns)), np.delete(index, empty))
             index[empty], sure[empty] = rest[0], True
-        return (index, float(gaps.mean())) if sure.all() and len(set(index)) == len(index) else None
+        return (index, float(gaps().mean())) if sure.all() and len(set(index)) == len(index) else None
 
-    def among(self, columns: Array, limit: float) -> Array | None:
-        """Map each column to the one of `columns` that has a part of its values; None unless the map is one to one.
+    def among(self, others: Values, limit: float) -> Array | None:
+        """Map each column to the one of others that has a part of its values; None unless the map is one to one.
 
         Args:
           limit: the distance from which on a column has none of the values.
         """
-        index, gaps, sure = self._nearest(columns)
-        some = np.flatnonzero(sure & (gaps < limit))
+        index, sure, gaps = self._nearest(others)
+        some = np.flatnonzero(sure & (gaps() < limit))
         if len(some) != len(self.columns) or len(set(index[some])) != len(some):
             return None
         return some[np.argsort(index[some])]
 
-    def _nearest(self, columns: Array) -> tuple[Array, Array, Array]:
-        """Return the column that has the values of each of others, their distance, and whether most of them say so."""
-        large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
-        probes = np.take_along_axis(columns, large, 1)
+    def _nearest(self, others: Values) -> tuple[Array, Array, Callable[[], Array]]:
+        """Return the column that has the values of each of others, whether most of them say so, and their distance."""
+        probes = others.probes
         after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)
         near = after - (probes - self.sorted[after - 1] < self.sorted[after] - probes)
         owners = self.owners[near]
@@ -317,8 +339,12 @@ class Values:
         votes = ((owners[:, :, None] == owners[:, None]) & here[:, None]).sum(2) * here
         best = votes.argmax(1)
         index = np.take_along_axis(owners, best[:, None], 1)[:, 0]
-        scale = np.sqrt((probes**2).mean()) or 1.0
-        return index, _medians(np.abs(self.sorted[near] - probes), here) / scale, 2 * votes.max(1) > here.sum(1)
+
+        def gaps() -> Array:
+            scale = np.sqrt((probes**2).mean()) or 1.0
+            return _medians(np.abs(self.sorted[near] - probes), here) / scale
+
+        return index, 2 * votes.max(1) > here.sum(1), gaps
 
 
 def _medians(values: Array, which: Array) -> Array:

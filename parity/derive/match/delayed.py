@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node
+from parity.derive.trace.tape import Array, Node, spread
 
 from .symbols import Pending, Symbol, moved
 
@@ -72,7 +72,7 @@ def pending_layout(program: Program, node: Node, operands: list[Any], bare: Mapp
         values = list[Array]()
         for number, v in zip(node.inputs, operands, strict=True):
             known = others or number in program.indices
-            values.append(np.broadcast_to(array, shape) if v is pending else v if known else np.zeros(np.shape(v)))
+            values.append(spread(array, shape) if v is pending else v if known else np.zeros(np.shape(v)))
         return node.run(*values)
 
     parts = tuple(part._replace(symbol=part.symbol.moved(run)) for part in pending.parts)

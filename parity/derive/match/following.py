@@ -65,7 +65,7 @@ class Following(Choices):
     @cached_property
     def _own_kernels(self) -> set[int]:
         """Return the products with parameters."""
-        weights = self.program.weights().keys()
+        weights = self.program.weights.keys()
         return {at for at in self._own_products if not weights.isdisjoint(self.program.tape.nodes[at].inputs)}
 
     def _followers(self, use: Use, pool: Iterable[uses.Seen], near: bool = False) -> list[uses.Seen]:

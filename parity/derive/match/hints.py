@@ -227,7 +227,7 @@ def _to_check(given: Hint, table: Table, name: str) -> str:
 
 def _first_uses(program: Program) -> dict[str, int]:
     """Return the number of the first operation by which each parameter meets an activation, in this order."""
-    first, weights = dict[str, int](), program.weights()
+    first, weights = dict[str, int](), program.weights
     for at, node in enumerate(program.tape.nodes):
         for number in node.inputs if node.output in program.active else ():
             for name in weights.get(number, ()):
@@ -237,7 +237,7 @@ def _first_uses(program: Program) -> dict[str, int]:
 
 def _read_before(program: Program, end: int, agreeing: Container[str]) -> set[str]:
     """Return the parameters that lead to an operation, -1 for the outputs, from the uses before it that agree."""
-    weights, found, done = program.weights(), set[str](), set[int]()
+    weights, found, done = program.weights, set[str](), set[int]()
     waiting = [program.makers.get(number, -1) for number in program.tape.outputs] if end < 0 else [end]
     while waiting:
         at = waiting.pop()

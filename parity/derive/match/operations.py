@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,6 +14,10 @@ from parity.derive.trace.tape import Array, Node
 
 T = TypeVar("T")
 SINGLE = -1  # in place of an axis: a function of single values mixes none
+
+# The axes of operations, by operand, shapes and constants, which live as long as their ids are in a key: tapes share
+# operations with those that were edited.
+_axes = WeakKeyDictionary[Callable[..., Array], dict[tuple[Any, ...], tuple[int | None, list[Array]]]]()
 
 
 def _once(compute: Callable[[Program, Node, int], T]) -> Callable[[Program, Node, int], T]:
@@ -40,8 +44,27 @@ def function(program: Program, node: Node, slot: int) -> Callable[[Array], Array
 @_once
 def mixing(program: Program, node: Node, slot: int) -> int | None:
     """Return the axis along which the function of an operand mixes values; see `mixed`. None if it is no function."""
-    run = function(program, node, slot)
-    return None if run is None else mixed(run, program.shapes[node.inputs[slot]])
+    return None if function(program, node, slot) is None else _axis(program, node, slot)
+
+
+def _axis(program: Program, node: Node, slot: int) -> int | None:
+    """Return the axis along which an operation mixes values of one operand; others that are not known are drawn.
+
+    It is computed once for all programs that have the operation, unless one of the others is computed from inputs.
+    """
+    shapes = tuple(program.shapes[number] for number in node.inputs)
+    others = {k: program.known(number) for k, number in enumerate(node.inputs) if k != slot}
+    known = {k: value for k, value in others.items() if value is not None}
+    try:
+        results = _axes.setdefault(node.run, {}) if all(node.inputs[k] in program.tape.constants for k in known) else {}
+    except TypeError:  # no weak reference to a function of numpy exists
+        results = {}
+    key = slot, shapes, tuple((k, id(value)) for k, value in known.items())
+    if key not in results:
+        values = {k: known[k] if k in known else _drawn(shapes[k]) for k in others}
+        axis = mixed(lambda x: node.run(*(values.get(k, x) for k in range(len(shapes)))), shapes[slot])
+        results[key] = axis, [*known.values()]
+    return results[key][0]
 
 
 def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
@@ -76,12 +99,7 @@ def keeps_places(program: Program, node: Node, slot: int) -> bool:
     """Tell whether each element of an operation's result is computed from one operand's element at its place alone."""
     if node.kind != "other":
         return node.kind in ("add", "mul")
-    values = {k: program.known(number) for k, number in enumerate(node.inputs) if k != slot}
-    drawn = {k: _drawn(program.shapes[node.inputs[k]]) if v is None else v for k, v in values.items()}
-    axis = mixed(
-        lambda x: node.run(*(drawn.get(k, x) for k in range(len(node.inputs)))), program.shapes[node.inputs[slot]]
-    )
-    return axis == SINGLE
+    return _axis(program, node, slot) == SINGLE
 
 
 def _drawn(shape: tuple[int, ...]) -> Array:

@@ -82,7 +82,7 @@ class Regrouping(Factors):
             rows = (
                 columns.matched(seen.statistics if window else seen.beside(uses.rows(use, self.program)), found, taps)
                 if seen not in steps
-                else seen.values.among(uses.raw(use), uses.PARTIAL)
+                else seen.values.among(columns.Values(uses.raw(use)), uses.PARTIAL)
             )
             if rows is not None and left[rows].all():
                 left[rows] = False
@@ -104,7 +104,7 @@ class Regrouping(Factors):
         for seen in self._joined:
             more = len(seen.use.ids) == len(use.ids) == 1 and seen.use.ids.shape[1] > use.ids.shape[1]
             if more and seen.window is None and uses.longer(use, seen.use):
-                rows = here.among(uses.raw(seen.use), uses.PARTIAL)
+                rows = here.among(seen.values, uses.PARTIAL)
                 if rows is not None:
                     found[seen] = rows, 0.0
         return found

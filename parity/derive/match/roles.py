@@ -279,6 +279,9 @@ def _places(reader: Reader, columns: Array) -> tuple[Array, Array]:
 
 def _ranks(labels: Array, axes: Sequence[Array], columns: Array) -> Array:
     """Rank the mean place of each column along some axes; those along which all are alike are left out."""
+    axes = [axis for axis in axes if axis.size > 1] if len(columns) > 1 else []
+    if not axes:
+        return np.zeros((len(columns), 0), np.int64)
     flat = labels.astype(np.int64).ravel()
     top = int(flat.max()) + 1
     count = np.maximum(np.bincount(flat, minlength=top), 1)

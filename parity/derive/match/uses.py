@@ -296,15 +296,15 @@ def in_steps(one: Use, other: Use) -> bool:
 def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:
     """Return (columns, distance) of uses of which one side takes some rows alone, as one step of time."""
     found = dict[Seen, tuple[Array, float]]()
-    here = columns.Values(raw(use)) if pool else None  # which sorts all values
+    here = columns.Values(raw(use)) if pool else None
     if here is None or not here.columns.size:
         return found
     for seen in pool:
         if seen.program.tape.nodes[seen.use.node].window or seen.values.columns.shape[0] != here.columns.shape[0]:
             continue
-        fewer = len(here.sorted) < len(seen.values.sorted)
+        fewer = here.columns.size < seen.values.columns.size
         some, every = (here, seen.values) if fewer else (seen.values, here)
-        within = every.holding(some.columns)
+        within = every.holding(some)
         if within is not None and within[1] < PARTIAL:
             found[seen] = (within[0] if fewer else np.argsort(within[0]), within[1])
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.derive.limits import CALL_WORK, LARGE_MATRIX, WALKED_PRODUCT
 from parity.derive.trace.program import Program, computed
-from parity.derive.trace.tape import Array, Node, elements
+from parity.derive.trace.tape import Array, Node, elements, spread
 
 from . import batches, delayed
 from .stepped import stepped
@@ -204,14 +204,14 @@ class Walk:
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.numbers) for part in pending.parts))
         if 0 in shape:  # an empty part, as of a shift by nothing
             return np.zeros(shape)
-        x = np.broadcast_to(pending.x, shape)
-        bare = None if pending.bare is None else np.broadcast_to(pending.bare, shape)
+        x = spread(pending.x, shape)
+        bare = None if pending.bare is None else spread(pending.bare, shape)
         operation = np.multiply if pending.kind == "mul" else np.add
         self._joins += 1
         for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
-            spread = replace(symbol, ids=np.broadcast_to(symbol.numbers, shape))
+            whole = replace(symbol, ids=np.broadcast_to(symbol.numbers, shape))
             group = (self.at, self._joins, len(pending.parts) - k - 1)
-            other = self._meet(Use(pending.kind, at, x, spread, group=group, beside=beside, bare=bare))
+            other = self._meet(Use(pending.kind, at, x, whole, group=group, beside=beside, bare=bare))
             x = x if other is None else other
         out = x
         for part in pending.parts:

@@ -120,7 +120,7 @@ def _exchanged(tokens: Array, instead: Mapping[int, int]) -> Array:
 
 def _lengths(program: Program, tokens: Array) -> Iterator[int]:
     """Yield the lengths of tables of which tokens, these values, pick rows."""
-    weights = program.weights()
+    weights = program.weights
     for node in program.tape.nodes:
         if node.kind != "layout" or len(node.inputs) != 2 or node.inputs[0] not in weights:
             continue

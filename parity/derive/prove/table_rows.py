@@ -50,7 +50,7 @@ def _with_other_rows(program: Program, stored: Array) -> Iterator[Tape]:
 
     Other constants may have some of these values, as kinds of tokens have the first one of positions.
     """
-    tape, weights = program.tape, program.weights()
+    tape, weights = program.tape, program.weights
     picking: dict[bytes, list[Node]] = {}
     for node in tape.nodes:
         if node.kind != "layout" or len(node.inputs) != 2 or node.inputs[0] not in weights:

@@ -183,7 +183,7 @@ def _idle(given: Tried) -> Callable[[Edit], bool]:
     ended = target.tape.nodes[found.at].inputs if found.at < len(target.tape.nodes) else None
     firm = [step for step in found.steps if step.kind == "product" and step.gap <= EXACT]
     nodes = {seen.names: seen.use.node for seen in reversed(given.uses.seen) if seen.use.kind == "product"}
-    names, weights = {step.right for step in firm}, target.weights()
+    names, weights = {step.right for step in firm}, target.weights
     read = (
         {n for step in firm if step.left in nodes for n in given.uses.program.tape.nodes[nodes[step.left]].inputs},
         {
@@ -253,6 +253,6 @@ def _further(after: Candidate, before: Match, edit: Edit) -> bool:
     if edit.kind == MISSING:  # no value is taken from elsewhere
         return len(agreeing) > 1
     names, program = {step.right for step in agreeing if step.kind != "add"}, after.programs[1]
-    weights = program.weights()
+    weights = program.weights
     nodes = (node for node in program.tape.nodes if node.kind in ("product", "mul"))
     return program.tape.is_chained([node for node in nodes if any(weights.get(n) in names for n in node.inputs)])

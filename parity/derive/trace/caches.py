@@ -6,12 +6,15 @@ import contextlib
 import ctypes
 import math
 import mmap
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-GROWN = 1 << 24  # bytes: to walk the heap takes milliseconds, a quarter of the time of deriving from small models
+GROWN = 1 << 24  # bytes
+SPACED = 50  # times what it takes to walk the heap pass before it is walked again: in a large process 20 ms, thus 2%
 
 _least: float = -math.inf  # unused bytes when the heap was trimmed, or fewer since
+_next: float = -math.inf  # when the heap may be walked again, by time.perf_counter
 
 
 @contextlib.contextmanager
@@ -48,8 +51,12 @@ def _same_objects(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
 
 def trim() -> None:
     """Give freed memory back to the system if GROWN more of it than at the last time is kept by the C library."""
-    global _least
-    if (unused := _unused()) <= _least + GROWN:
+    global _least, _next
+    if (began := time.perf_counter()) < _next:
+        return
+    unused = _unused()
+    _next = began + (time.perf_counter() - began) * SPACED
+    if unused <= _least + GROWN:
         _least = min(_least, unused)
         return
     with contextlib.suppress(OSError, AttributeError, TypeError):  # libraries that have no such function

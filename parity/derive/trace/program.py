@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .products import Window
-from .tape import Array, Node, Tape, elements, tried
+from .tape import Array, Node, Tape, elements, spread, tried
 
 T = TypeVar("T")
+INTEGERS = frozenset("iub")  # kinds of dtypes, with truth values
 
 
 class Stretch(NamedTuple):
@@ -152,7 +153,7 @@ class Program:
 
         Places in what a layout joins do not count, so that heads of a loop are used alike. Parameters do.
         """
-        numbers, weights = dict[object, int](), self.weights()
+        numbers, weights = dict[object, int](), self.weights
         uses: dict[int, list[Fate]] = {value: [("output", k)] for k, value in enumerate(self.tape.outputs)}
         every = list[list[Fate]]()
         for node in reversed(self.tape.nodes):
@@ -252,7 +253,7 @@ class Program:
         Elements of other operands have the label 0. Functions keep the labels.
         """
         if node.kind != "layout":
-            return np.broadcast_to(labels, self.shapes[node.output]) if node.kind in ("add", "mul") else labels
+            return spread(labels, self.shapes[node.output]) if node.kind in ("add", "mul") else labels
 
         def operand(k: int, number: int) -> Array:
             return labels if k == slot else self.indices.get(number, np.zeros(self.shapes[number]))
@@ -305,6 +306,7 @@ class Program:
             if len(frontier) == 1:
                 yield Stretch(next(iter(frontier)), nodes[::-1])
 
+    @cached_property
     def weights(self) -> dict[int, tuple[str, ...]]:
         """Return for each value that is computed from parameters alone their names."""
         weights: dict[int, tuple[str, ...]] = {number: (name,) for name, number in self.tape.parameters.items()}
@@ -345,5 +347,5 @@ class Program:
 
     def _note(self, number: int, value: Array) -> None:
         self.shapes[number] = np.shape(value)
-        if getattr(getattr(value, "dtype", None), "kind", "") in tuple("iub"):  # keys of random numbers have no kind
+        if getattr(getattr(value, "dtype", None), "kind", None) in INTEGERS:  # keys of random numbers have no kind
             self.indices[number] = value

@@ -365,6 +365,12 @@ def elements(shape: Sequence[int]) -> Array:
     return np.arange(1.0, math.prod(shape) + 1).reshape(shape)
 
 
+def spread(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array broadcast to a shape: itself if it has it, as the view of numpy takes time and is read-only."""
+    same = isinstance(array, np.ndarray) and array.shape == shape
+    return array if same else np.broadcast_to(array, shape)
+
+
 def along(values: Array, axis: int, rank: int) -> Array:
     """Return a list of values as an array of a rank that has them along an axis."""
     return np.reshape(values, [-1 if d == axis else 1 for d in range(rank)])

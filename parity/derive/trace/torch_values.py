@@ -37,12 +37,10 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
         again, named = given(tensors)
         if clone:
             again[0] = again[0].clone()
-        others = [tensor.shape[0] for tensor in tensors if tensor.ndim]
-        changed = {} if others == rows else {a: b for a, b in zip(rows, others, strict=False) if a != b}
-        if changed:
+        if shapes and (others := [array.shape[0] for array in arrays if array.ndim]) != rows:
+            changed = {a: b for a, b in zip(rows, others, strict=False) if a != b}
             again = [_with_rows(value, changed) if at in shapes else value for at, value in enumerate(again)]
-        with torch.no_grad():
-            out = func(*again, **named)
+        out = func(*again, **named)  # of tensors that need no gradients
         wide = all(array.dtype != np.float32 for array in arrays)  # weights of large models, moved before their use
         return numpy_of(out if single else results_of(out)[k], copied=False, wide=wide)
 
@@ -74,8 +72,10 @@ def _with_rows(shape: Sequence[int], rows: Mapping[int, int]) -> list[int]:
 
 def numpy_of(tensor: torch.Tensor, copied: bool = True, wide: bool = True) -> np.ndarray:
     """Return a tensor's values; those of a precision below float32, or of float32 if `wide`, in float64."""
-    tensor = tensor.detach()
-    if (tensor.is_floating_point() and tensor.itemsize < 4) or (wide and tensor.dtype == torch.float32):
+    tensor, dtype = tensor.detach(), tensor.dtype
+    if dtype != torch.float64 and (
+        (dtype.is_floating_point and dtype.itemsize < 4) or (wide and dtype == torch.float32)
+    ):
         tensor = tensor.double()
     array = tensor.resolve_conj().resolve_neg().numpy()
     return array.copy() if copied else array
