@@ -68,6 +68,26 @@ def test_a_note_states_the_lengths_of_the_models_that_a_table_was_derived_from(t
     assert f"note: given, as no shape shows it: {said}\n" in error, error
 
 
+def test_another_split_than_in_the_models_of_the_derivation_is_noted_and_stays_in_view(tmp_path, capsys):
+    """A grid of 4 x 4 that is read as 2 x 8 fits all shapes: its axis is as long as in the models of the Table."""
+    table, a, b, back = (tmp_path / name for name in ("x.table", "a.npz", "b.npz", "c.npz"))
+    lengths = "# lengths in the models that it was derived from: c=4 y=4 (head)"
+    table.write_text(f"table 1: torch <-> torch\n{lengths}\nhead: o (c y I) <-> head: o (y c I)\nx: I <-> x: I\n")
+    save(a, {"head": np.arange(96.0).reshape(2, 48), "x": np.ones(3)})
+    words = ["--table", table, a, "-o", b, "--force", "--set"]
+    otherwise = "and (c y I) of head was as long there: check what was given"
+    assert otherwise in run(capsys, *words, "c=2", "--set", "y=8")[2] and otherwise in run(capsys, *words, "c=8")[2]
+    assert "was as long there" not in run(capsys, *words, "c=4")[2]
+    run(capsys, *words, "c=2", "--set", "y=8")
+    said = "its axes have the lengths that its conversion was given: c=2 and y=8; no shape shows them"
+    assert f"note: {said}" in run(capsys, "verify", b)[2] and said in run(capsys, "inspect", b)[1]
+    for lines in ([table, "--set", "c=2"], [f"{b}.json"]):
+        code, _, error = run(capsys, "diff", "--table", lines[0], a, b, *lines[1:])
+        assert code == 0 and f"note: {b}: {said}" in error, error
+    assert f"{b}.json: {said}" in run(capsys, "--table", f"{b}.json", b, "-o", back, "--reverse")[2]
+    assert any(said in note for note in json.loads((tmp_path / "c.npz.json").read_text())["notes"])
+
+
 def test_a_kernels_height_does_not_contradict_a_number_of_heads(tmp_path, capsys):
     """They are two axes of one letter, as nothing composes both with the same other axis."""
     lines = "kernel: o i h w <-> kernel: h w i o\nqkv: (s h d) i <-> qkv: (h s d) i\nproj: o (h d) <-> proj: h d o\n"

@@ -214,14 +214,14 @@ def verify(arguments: Namespace) -> int:
 def _verified(file: str, arguments: Namespace, several: bool) -> dict[str, Any]:
     """Compare a file with its record, print the result for people, and return what --json prints of it."""
     from convert.records.verification import verify
-    from convert.table.file import unproven_note
+    from convert.table.file import doubts
 
     location = look(file, arguments.step)
     problems, arrays, same = verify(location.path)
     notes = list(location.notes)
     if not problems:  # else the file may not be readable
         stored = record.at(location.path)
-        notes += [*filter(None, [unproven_note(stored.content)]), *altered.notes(stored.place, stored.content)]
+        notes += [*doubts(stored.content), *altered.notes(stored.place, stored.content)]
     if not arguments.json:
         for note in notes:
             say_note(f"{location.path}: {note}" if several and location.path not in note else note)

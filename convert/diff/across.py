@@ -15,7 +15,7 @@ from convert.errors import OpenLengths
 from convert.files import open_checkpoint
 from convert.records import record
 from convert.table import by_table
-from convert.table.file import load
+from convert.table.file import given_lengths, load
 from convert.table.laying_out import read_like
 from convert.table.lengths import check_record
 from convert.table.misfit import StateAlone, strange
@@ -67,8 +67,10 @@ def across(
             raise error.by_lengths() from None
         payload.check_steps(left)
         stored = stack.enter_context(open_checkpoint(b))
-        check_record(b, record.read(stored), left.table, left.layout.sizes)
-        return _of_both_sides(left, turned, as_it_is(stored, of_b, left.table.reverse()), tolerance)
+        check_record(b, of_file := record.read(stored), left.table, left.layout.sizes)
+        right = as_it_is(stored, of_b, left.table.reverse())
+        given = [] if of_file.damage or of_file.change else given_lengths(of_file.content)
+        return _of_both_sides(left, turned, replace(right, notes=(*right.notes, *given)), tolerance)
 
 
 def _of_both_sides(left: TablePlan, turned: TablePlan | None, right: Arrays, tolerance: Tolerance) -> Compared:

@@ -153,11 +153,11 @@ def _recorded(record: Record) -> list[str]:
     table, source = (record.content.get(key) for key in ("table", "source"))
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
-    from convert.table.file import unproven_note
+    from convert.table.file import doubts
 
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
     line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
-    return [line, *filter(None, [unproven_note(record.content)])]
+    return [line, *doubts(record.content)]
 
 
 def _used(record: Record, known: bool) -> list[str]:

@@ -12,6 +12,9 @@ from convert.files import is_named_as_checkpoint
 from convert.records import altered, record
 from specs.notation.claims import MISSING, UNFINISHED, claim
 from specs.table import Table, TableError
+from specs.words import in_a_row
+
+UNSHOWN = "no shape shows them, so that wrong ones do not show either"
 
 
 def load(path: str) -> Table:
@@ -83,11 +86,20 @@ def check_complete(table: Table) -> None:
         raise ConvertError(f"{table.name} is incomplete, as its comment says: {why}", missing)
 
 
-def unproven_note(content: Mapping[str, Any]) -> str:
-    """Return what the record of a conversion by a Table says against that Table; "" for nothing."""
+def doubts(content: Mapping[str, Any]) -> list[str]:
+    """Return what the record of a conversion by a Table says against the file: no proof, lengths that a user gave."""
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
-    return f"its Table was derived and not proven: {str(difference)[:200]}" if difference else ""
+    unproven = f"its Table was derived and not proven: {str(difference)[:200]}"
+    return [*([unproven] if difference else []), *given_lengths(content)]
+
+
+def given_lengths(content: Mapping[str, Any]) -> list[str]:
+    """Return a note on the lengths of axes that a record states as given; [] where it states none."""
+    table = content.get("table")
+    given = table.get("given") if isinstance(table, dict) else None
+    lengths = in_a_row(f"{name}={length}" for name, length in given.items()) if isinstance(given, dict) else ""
+    return [f"its axes have the lengths that its conversion was given: {lengths[:200]}; {UNSHOWN}"] if lengths else []
 
 
 def record_problems(stored: record.Record) -> list[str]:
@@ -96,4 +108,5 @@ def record_problems(stored: record.Record) -> list[str]:
     change = [f"{stored.changed}; it is ignored"] if stored.change else []
     sample = [f"{stored.place} {stored.sample}"] if stored.sample and not stored.change else []
     losses = [] if stored.damage or stored.change else stored.losses()
-    return [*damage, *change, *sample, *altered.notes(stored.place, stored.content), *losses]
+    given = [] if stored.damage or stored.change else [f"{stored.place}: {n}" for n in given_lengths(stored.content)]
+    return [*damage, *change, *sample, *altered.notes(stored.place, stored.content), *losses, *given]

@@ -280,7 +280,7 @@ def test_heads_in_groups_have_one_pair_of_letters_in_queries_and_output():
     found = parity.derive(*(Ordered(2, 3, 4, by_group) for by_group in (True, False)), (x,))
     lines = [line for line in str(found.table).splitlines() if line.startswith(("q.weight", "out.weight"))]
     assert lines == ["q.weight: (h s d) i <-> q.weight: (s h d) i", "out.weight: o (h s d) <-> out.weight: o (s h d)"]
-    assert found.proven and found.unchecked == ["h", "s"]
+    assert found.proven and found.unchecked == ["h", "s"] and "nor d, which follows from them" in str(found)
     left, right = (Ordered(4, 2, 6, by_group).double() for by_group in (True, False))
     arrays = found.table.apply({name: array.numpy() for name, array in left.state_dict().items()}, h=4, s=2)
     right.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})

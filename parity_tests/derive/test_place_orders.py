@@ -57,6 +57,8 @@ def test_so_many_places_are_no_number_of_the_code(case: str):
         and "whatever the width" not in text
     ), text
     assert "one length in every model" not in str(found)
+    if case == "columns first":  # another c is the length of a bias, which shows nothing of this one
+        assert found.unchecked == ["c", "y"] and "# not checked: c, y: no shape of either side" in text
     larger = Places(12), Places(12, order)
     if lengths is None:
         assert "# for these lengths alone: (a=12" in text

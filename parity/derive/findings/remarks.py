@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
+from parity.derive.fold.rows import DerivedTable
 from specs.notation.claims import RANGES, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
@@ -23,7 +24,7 @@ OTHER_UNITS = (
     "; not looked for: units of one parameter alone, as in a fused projection or a recurrent cell, and those that "
     "several read, as with squeeze-and-excitation"
 )
-UNCHECKED = "no shape of either side shows these lengths, so a conversion, with --reverse too, takes any that you give"
+UNCHECKED = "no shape of either side shows these lengths{}, so a conversion, with --reverse too, takes any you give"
 WIDER = (
     "one of them may be 2 in every model, as the number of channels that rotary positions turn together: derive from "
     "models in which nothing else is 2, with rotary positions from 3 heads of keys or more, and heads of 8 channels or "
@@ -88,6 +89,13 @@ UNREACHED = "limits, paddings and windows that these do not reach are not tested
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
 
+def _unchecked(table: DerivedTable) -> str:
+    """Say that nothing shows lengths, and which others follow from them."""
+    others = table.following()
+    then = f", nor {in_a_row(others)}, which follow{'s' * (len(others) == 1)} from them" if others else ""
+    return UNCHECKED.format(then)
+
+
 class Kind(NamedTuple):
     """A kind of remark about parameters, blocks or lengths.
 
@@ -101,7 +109,7 @@ class Kind(NamedTuple):
 
     key: str
     before: str
-    after: str | Callable[[Table], str] = ""
+    after: str | Callable[[DerivedTable], str] = ""
     noted: bool = True
     to_check: bool = False
     outside: bool = False
@@ -134,7 +142,7 @@ KINDS = (
     Kind("summed", "sums of several arrays", NO_STATE),
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
-    Kind("unchecked", "not checked", UNCHECKED, to_check=True),
+    Kind("unchecked", "not checked", _unchecked, to_check=True),
     Kind("assumed", "taken for equally long", CUT_ALIKE),
     Kind("this_depth", "for this depth alone", unlike_orders, to_check=True),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from convert.folding import by_reason, fold
 from specs.applied.arrays import flat, translate
 from specs.applied.layout import Layout
+from specs.notation.axes import Dim
 from specs.notation.lines import Line
 from specs.notation.paths import escaped
 from specs.notation.signature import Signature
-from specs.solving.heads import follows_shown
+from specs.solving.heads import follows_shown, names_in
 from specs.solving.sizes import SizeError
 from specs.table import Table, TableError
 from specs.words import in_a_row
@@ -182,14 +183,39 @@ class DerivedTable(Table):
 
     def unchecked(self) -> tuple[str, ...]:
         """Name the axes whose lengths no shape of either side shows, such as a and b of (a+b) <-> (b+a)."""
-        errors = [error for error in (self._open(), self.reverse()._open()) if error and error.remedy.enough]
-        if self.whole is not None or len(errors) < 2:
-            return ()
-        arrays = [array for line in self.lines for array in line.arrays]
-        shown = {hole.name for array in arrays for hole in array.holes} | _whole(arrays)
+        errors = self._open_both_ways()
         asked = dict.fromkeys(name for error in errors for name in error.remedy.enough)
-        compared = {name for name in asked if all(self._are_compared(name, error) for error in errors)}
-        return tuple(name for name in asked if name not in shown | compared)
+        return tuple(name for name in asked if not self._is_shown(name, errors))
+
+    def following(self) -> tuple[str, ...]:
+        """Name the axes that no shape shows either, and whose lengths follow from those of `unchecked`."""
+        if not (unchecked := self.unchecked()):
+            return ()
+        errors = self._open_both_ways()
+        sides = [{name for names in error.axes.values() for name in names} for error in errors]
+        names = set[str].intersection(*sides).difference(unchecked)
+        return tuple(sorted(name for name in names if not self._is_shown(name, errors)))
+
+    def _open_both_ways(self) -> list[SizeError]:
+        """Return which lengths a checkpoint of either side leaves open, where those of both sides do."""
+        errors = [error for error in (self._open(), self.reverse()._open()) if error and error.remedy.enough]
+        return errors if self.whole is None and len(errors) == 2 else []
+
+    def _is_shown(self, name: str, errors: Sequence[SizeError]) -> bool:
+        """Tell whether a conversion compares a length with another line: one that is alike, or of the same module.
+
+        Lines are alike that have it as a whole axis, and another one that is composed with it where it is open; a
+        letter alone may stand for another length on each line.
+        """
+        if any(name == hole.name for line in self.lines for array in line.arrays for hole in array.holes):
+            return True
+        asked = [line for line in self.lines if any(name in error.axes.get(line.number, ()) for error in errors)]
+        beside = set[str]().union(*(names_in(d) for line in asked for d in _dims(line) if name in names_in(d))) - {name}
+        for line in self.lines:
+            own = set[str]().union(*map(names_in, _dims(line)))
+            if name in _whole(line.arrays) and (name[0].isupper() or beside & own):
+                return True
+        return all(self._are_compared(name, error) for error in errors)
 
     def _are_compared(self, name: str, error: SizeError) -> bool:
         """Tell whether a conversion compares a length with a shape on a line that leaves it open."""
@@ -238,6 +264,11 @@ def _composed(line: Line) -> set[str]:
     sides = [side.arrays for side in (line.left, line.right) if side.arrays]
     whole = [_whole(array for array in arrays if not array.windowed) for arrays in sides]
     return {part.name for array in line.arrays for part in array.parts()} - set[str].intersection(*whole)
+
+
+def _dims(line: Line) -> Iterator[Dim]:
+    """Yield each dimension of a line's arrays."""
+    return (dim for array in line.arrays for dim in array.axes or ())
 
 
 def _whole(arrays: Iterable[Signature]) -> set[str]:
