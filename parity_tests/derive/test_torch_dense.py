@@ -70,7 +70,10 @@ def test_the_gradient_of_a_weight_that_one_layer_reads_is_a_product(case, monkey
     for large in (1 << 20, 1):
         monkeypatch.setattr("parity.derive.trace.torch_tape.LARGE_GRADIENT", large)
         found.append({})
+        before = {name: tensor.data_ptr() for name, tensor in of.model.named_parameters()}
         of.gradients(weights, of.call.arrays(), found[-1].__setitem__)
+    dropped = {name for name, tensor in of.model.named_parameters() if tensor.data_ptr() != before[name]}
+    assert dropped == products  # their memory is free for what comes before them
     one, other = found
     assert {name for name, gradient in other.items() if isinstance(gradient, Outer)} == products
     assert one.keys() == other.keys() == weights.keys()

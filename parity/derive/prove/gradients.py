@@ -68,7 +68,7 @@ class Gradients:
       maps: the left element of each right one, and a second one that is added to it; see Match.
       sizes: the largest left gradient of each parameter; apart: its largest difference from the sum of the gradients of
         the elements that it became. Gradients that are not finite are in neither.
-      zeros: which elements of left parameters have no gradient, where some have one.
+      zeros: which elements of left parameters have no gradient, where some have one; not of large models.
       infinite: the parameters of each side whose gradient is not finite.
     """
 
@@ -195,7 +195,7 @@ class Gradients:
         if not _is_finite(gradient):
             self.infinite[0].add(name)
             return
-        if (zeros := zeros_of(gradient)) is not None:
+        if len(self.lefts) <= LARGE_MODEL and (zeros := zeros_of(gradient)) is not None:
             self.zeros[name] = zeros
         if isinstance(gradient, Outer) and (apart := self._in_parts(name, gradient)) is not None:
             self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(LARGE_PIECE))), apart

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from parity.derive.limits import LARGE_MODEL
 from parity.derive.trace.cotangents import NoGradients
 from parity.derive.trace.draws import Altered, Drawn, drawn
 from parity.derive.trace.inputs import fresh
@@ -43,7 +42,7 @@ def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[st
         looked at, as it is known that nothing reads all of them.
     """
     lefts, rights = trial.elements
-    if not zeros or len(lefts) > LARGE_MODEL:
+    if not zeros:
         return []
     names = [name for name in rights.names if name not in known]
 

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
-from parity.derive.limits import LARGE_COPY
+from parity.derive.limits import LARGE_COPY, LARGE_GRADIENT
 from ports.runners.paddle import in_dtype
 
 from .caches import forgotten
@@ -19,6 +19,7 @@ from .call import Call
 from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
+from .paddle_dense import LinearGradients
 from .paddle_recorder import Recorder
 from .paddle_values import numpy_of
 from .precision import numbers_of_float32
@@ -85,8 +86,10 @@ class PaddleSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
-        sink = GradientSink(take)
-        with self._alone(), self._recurrent_in_training():
+        state, sink = self._state(), GradientSink(take)
+        wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
+        dense = LinearGradients({name: t for name, t in wanted.items() if t.ndim == 2 and t.size >= LARGE_GRADIENT})
+        with self._alone(), self._recurrent_in_training(), dense.installed():
             tensors = self._tensors(inputs)
             for tensor in tensors.values():
                 tensor.stop_gradient = "float" not in str(tensor.dtype)
@@ -96,15 +99,14 @@ class PaddleSide(ModuleSide):
                 outputs = self._run(inner)
             weights = zip(outputs, cotangents(outputs, lambda t: np.isfinite(numpy_of(t))), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
-        state = self._state()
-        wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
         # of the inputs too: without that, paddle's own code of PReLU's gradient ends the process
         leaves = [tensor for tensor in tensors.values() if not tensor.stop_gradient]
         with sink.from_model():
             grads = paddle.grad(total, [*wanted.values(), *leaves], allow_unused=True)
         for name, tensor in wanted.items():
             grad = grads.pop(0)
-            sink(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))
+            grad = dense.gradient(name, None if grad is None else np.from_dlpack(grad.detach()))
+            sink(name, np.zeros(tensor.shape) if grad is None else grad)
             del grad
         arrays = [t.detach().numpy() for t in outputs]
         return Outputs(arrays, arrays)

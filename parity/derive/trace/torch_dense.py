@@ -54,9 +54,10 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         *_, by_x, _, by_bias = (*ctx.needs_input_grad, False)[:5]
         flat, rows = gradient.reshape(-1, len(weight)), x.detach().reshape(-1, weight.shape[1])
-        own = None
+        by_input, own = gradient @ weight if by_x else None, None
         if ctx.found.reads[ctx.name] == 1 and isinstance(product := outer(flat.numpy(), rows.numpy()), Outer):
             ctx.found.take(ctx.name, product)
+            weight.data = torch.empty_like(weight)  # nothing reads it again: convolutions before it need the memory
         else:
             own = flat.T @ rows
-        return None, None, gradient @ weight if by_x else None, own, flat.sum(0) if by_bias else None
+        return None, None, by_input, own, flat.sum(0) if by_bias else None
