@@ -77,25 +77,6 @@ def test_the_shapes_that_were_tested_are_said():
     assert found.to_dict()["tested"] == [[4, 3]]
 
 
-class Switched(torch.nn.Module):
-    """A layer whose code asks for a flag and a word, which no proof gives other values."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc = torch.nn.Linear(3, 3)
-
-    def forward(self, x: torch.Tensor, causal: bool = False, mode: str = "") -> torch.Tensor:
-        return self.fc(x) if causal else x
-
-
-def test_flags_and_words_that_the_models_were_called_with_are_said():
-    calls = [parity.Call(X, causal=True, **more) for more in ({}, {"mode": "a"})]
-    found = parity.derive(Switched(), Switched(), *calls)
-    assert found.proven and found.options == ["causal=True", "mode=a on the right"]
-    said = "tested with: inputs of shape [4, 3]; called with causal=True and mode=a on the right; limits"
-    assert said in str(found) and "called with" not in str(parity.derive(Skip(True), Skip(True), (X,)))
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_models_that_compute_in_float32_are_proven_in_float64_alone(side: str):
     class Low(torch.nn.Linear):

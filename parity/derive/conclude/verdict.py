@@ -25,7 +25,6 @@ from parity.derive.prove.unreached import Limited, unreached
 from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.inputs import ALIKE, ONE_STEP, SEVERAL_STEPS, only_one_step, only_one_value
 from parity.derive.trace.reason import Reason
-from parity.derive.trace.sides import Side
 from parity.derive.trace.tape import Tape
 from specs.words import count, in_a_row
 
@@ -76,18 +75,10 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(
         **vars(proof), proven=proven, unshown=unshown, reads_numbers=numbers or proof.incomparable == UNLIKE,
-        tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], options=_options(trial.sides),
-        absent=absent, over_one=longer.over_one, fills=fills, lower=_lower(proof, trial.tapes), freedom=free,
-        untried=untried, notes=stored.notes,
+        tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
+        over_one=longer.over_one, fills=fills, lower=_lower(proof, trial.tapes), freedom=free, untried=untried,
+        notes=stored.notes,
     )  # fmt: skip
-
-
-def _options(sides: Sequence[Side]) -> list[str]:
-    """List the flags and words that both models, or the one of a side, were called with."""
-    left, right = (side.call.options() for side in sides)
-    alone = {"left": [one for one in left if one not in right], "right": [one for one in right if one not in left]}
-    own = [f"{', '.join(some)} on the {which}" for which, some in alone.items() if some]
-    return [*(one for one in left if one in right), *own]
 
 
 def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:

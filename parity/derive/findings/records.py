@@ -96,7 +96,6 @@ class Judgement(Proof):
       reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
         those of one run, so that places where the models part are not known. The proof runs the models themselves.
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
-      options: the flags and words that the models were called with, as each was given: "train=False on the right".
       absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
       fills: what masked places get on each side, where that differs, and with which scores outputs are equal.
@@ -110,7 +109,6 @@ class Judgement(Proof):
     unshown: Sequence[str] = ()
     reads_numbers: bool = False
     tested: Sequence[tuple[int, ...]] = ()
-    options: Sequence[str] = ()
     absent: str = ""
     over_one: str = ""
     fills: str = ""

@@ -217,8 +217,7 @@ def _of_the_proof(evidence: Evidence) -> Iterator[Remark]:
     if evidence.tested:
         shapes = in_a_row(f"{list(shape)}" for shape in evidence.tested)
         alone = all(shape[:1] == (1,) for shape in evidence.tested)
-        options = f"; called with {in_a_row(evidence.options)}" if evidence.options else ""
-        yield Remark(f"tested with: inputs of shape {shapes}{options}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
+        yield Remark(f"tested with: inputs of shape {shapes}; {UNREACHED}{ONE_EXAMPLE * alone}", False)
 
 
 def _read_back(evidence: Evidence) -> str:

@@ -50,11 +50,6 @@ class Call:
         leaves = flatten((list(self.args), dict(self.kwargs)))
         return [label(path) for path, leaf in leaves if type(leaf) in (int, float)]
 
-    def options(self) -> list[str]:
-        """Return the arguments that are flags or words: ["train=False"]."""
-        leaves = flatten((list(self.args), dict(self.kwargs)))
-        return [f"{label(path)}={leaf}" for path, leaf in leaves if isinstance(leaf, (bool, str))]
-
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with these arrays in place of their own."""
         args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)
