@@ -58,7 +58,12 @@ def test_tokens_that_are_made_from_the_other_sides_are_named():
     ]
 
 
-def test_plain_numbers_are_named():
+class Moded(torch.nn.Linear):
+    def forward(self, x: Any, mode: Any = None, causal: bool = False) -> Any:
+        return super().forward(x)
+
+
+def test_plain_numbers_and_settings_are_named():
     class Scaled(torch.nn.Linear):
         def forward(self, x: Any, scale: float = 1.0, causal: bool = False, step: int = 0) -> Any:
             return super().forward(x) * scale + step
@@ -68,6 +73,11 @@ def test_plain_numbers_are_named():
     said = "as plain numbers are not drawn: give arrays of one element to vary them"
     both = "on the left and the right"
     assert found.proven and found.kept == [f"the given values of scale {both}, step {both}, {said}"]
+    assert "# proven for causal=True alone: flags, texts and None are never varied\n" in found.table.print()
+    given = parity.Call(x, mode="plain"), (x, None, False)
+    found = parity.derive(Moded(6, 5), Moded(6, 5), *given)
+    assert found.settings == "mode=plain on the left, input 2=None and input 3=False on the right", str(found)
+    assert not parity.derive(Moded(6, 5), Moded(6, 5), (x,), given[1]).settings  # one side has no choice
 
 
 def test_tokens_that_are_drawn_are_not_named():

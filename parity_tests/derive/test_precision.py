@@ -71,3 +71,53 @@ def test_the_epsilon_of_a_dtype_in_paddle_is_that_of_float32():
 
     found = parity.derive(normalized(lambda x: FLOAT32), Layer(), (X,))
     assert found.exact < 1e-7 and not found.divergences, str(found)  # paddle takes numbers as float32
+
+
+def of_its_dtype(library: str, in_float32: bool, dtype: str = "float32") -> Any:
+    """Return a model that applies tanh in place of a sigmoid in float64, or in float32 as well."""
+
+    def squashed(lib: Any, sigmoid: Any, y: Any) -> Any:
+        return lib.tanh(y) if in_float32 and y.dtype == lib.float32 else sigmoid(y)
+
+    if library == "torch":
+        net = Net(lambda m, x: m.out(squashed(torch, torch.sigmoid, m.inner(x))), inner=linear(6, 5), out=linear(5, 3))
+        return net.to(getattr(torch, dtype))
+    if library == "jax":
+        jax = pytest.importorskip("jax")
+        tree = {name: np.ones(size, dtype) for name, size in {"w": (6, 5), "b": 5, "v": (5, 3), "c": 3}.items()}
+
+        def run(p: Any, x: Any) -> Any:
+            return squashed(jax.numpy, jax.nn.sigmoid, x @ p["w"] + p["b"]) @ p["v"] + p["c"]
+
+        return run, tree
+    paddle = pytest.importorskip("paddle")
+
+    class Layer(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.out = paddle.nn.Linear(6, 5), paddle.nn.Linear(5, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(squashed(paddle, paddle.nn.functional.sigmoid, self.inner(x)))
+
+    return Layer()
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "paddle"])
+def test_what_code_does_in_float32_alone_is_marked(library: str):
+    said = "# equal in float64 alone, and not in the dtypes of the given weights: there outputs differ by "
+    for in_float32 in (False, True):
+        found = parity.derive(of_its_dtype("torch", False), of_its_dtype(library, in_float32), (X,))
+        assert found.proven and (said in found.table.print()) == in_float32, str(found)
+        assert bool(found.as_given) == in_float32 and not found.not_as_given
+
+
+def test_models_that_are_not_run_in_the_dtypes_of_their_weights_are_named():
+    """Weights of float64 alone have no other dtype, and 16 bits round too much."""
+    both = (of_its_dtype("torch", trick, "float64") for trick in (False, True))
+    assert not (found := parity.derive(*both, (X,))).as_given and not found.not_as_given and found.proven
+    half = of_its_dtype("torch", False)
+    half.out.bfloat16()
+    found = parity.derive(of_its_dtype("torch", True), half, (X,))
+    said = "not compared in the dtypes of the given weights: the right model has weights of 16 bits"
+    assert found.proven and said in str(found) and f"# {said}" in found.table.print(), str(found)

@@ -159,7 +159,16 @@ def _given(left: Left, best: Candidate, lines: Written) -> Given:
         given_lengths=lengths,
         branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],
         voided=[name for name, side in zip(SIDES, sides, strict=True) if side.voided],
+        settings=_settings(*(side.call.settings() for side in sides)),
     )
+
+
+def _settings(left: Sequence[str], right: Sequence[str]) -> str:
+    """Name the arguments of both sides that are never varied: "causal=True"; "" if one side has none."""
+    both = in_a_row(left), in_a_row(right)
+    if not all(both) or both[0] == both[1]:
+        return both[0] if all(both) else ""
+    return f"{both[0]} on the left, {both[1]} on the right"
 
 
 def _constants(best: Candidate, lines: Written) -> dict[str, float]:

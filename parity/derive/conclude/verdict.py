@@ -11,6 +11,7 @@ from parity.derive.edits.edit import SIDES
 from parity.derive.findings.records import Judgement
 from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
+from parity.derive.prove.as_given import AsGiven, as_given
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
 from parity.derive.prove.larger import larger_weights
 from parity.derive.prove.longer import Examples, Longer, longer_inputs, more_examples, one_example, other_lengths
@@ -32,6 +33,7 @@ from .writing import Written
 
 MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 FURTHER_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on other weights and inputs
+LARGE = "models are not run on further weights from 8 billion multiplications on"
 DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
 NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
@@ -71,13 +73,14 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     if proven and quick and not absent:
         absent = negative_inputs(trial) or rows_of_zeros(trial)
         absent = absent or rows_of_one_value(trial) or one_example(trial) or other_lengths(trial)
+    given = as_given(trial) if proven and quick else AsGiven(skipped=LARGE * proven)
     fills = unlike_fills(trial) if holds and quick and not unshown else ""
     free, untried = _free(left, lines) if proven else ([], "")
     return Judgement(
         **vars(proof), proven=proven, unshown=unshown, reads_numbers=numbers or proof.incomparable == UNLIKE,
         tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
-        over_one=longer.over_one, fills=fills, lower=_lower(proof, trial.tapes), freedom=free, untried=untried,
-        notes=stored.notes,
+        over_one=longer.over_one, as_given=given.apart, not_as_given=given.skipped, fills=fills,
+        lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
     )  # fmt: skip
 
 

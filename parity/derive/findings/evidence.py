@@ -30,7 +30,8 @@ SHOWN = (  # what JSON has as it is
     "filled", "unseen_orders", "two_places", "assumed", "by_chance", "drawn", "reads_numbers", "branches", "remark",
     "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum",
     "dropout", "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants",
-    "given_open", "given_lengths", "check_given", "misordered", "complex_arrays", "search_limit",
+    "as_given", "not_as_given", "settings", "given_open", "given_lengths", "check_given", "misordered",
+    "complex_arrays", "search_limit",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class Given:
       given_lengths: those of them that say what was found, with the only lengths with which they do: "a=5 and b=8".
       branches: sides whose code takes numbers out of values in float, which the proof covers as far as these inputs go.
       voided: the sides whose code takes no float64 beside its casts to lower precision: these were void in every run.
+      settings: the arguments that are flags, texts or None, where both sides have such; "" where they do not.
       momentum: of the batch norms of both sides where these differ; "" where they do not. No proof tests it.
       dropout: rates of both sides, likewise.
     """
@@ -45,6 +46,7 @@ class Given:
     given_lengths: Mapping[str, str] = field(default_factory=dict)
     branches: Sequence[str] = ()
     voided: Sequence[str] = ()
+    settings: str = ""
     momentum: str = ""
     dropout: str = ""
 
@@ -98,6 +100,8 @@ class Judgement(Proof):
       tested: shapes of the left model's inputs; where these are one example, also of two that the proof has run.
       absent: tokens that no input has, and with which the models differ; "" where there are none.
       over_one: how the models differ beyond one value, if no outputs can be compared there; "" elsewhere.
+      as_given: how the models differ in the dtypes of their given weights; "" where they do not. not_as_given: why they
+        were not run so.
       fills: what masked places get on each side, where that differs, and with which scores outputs are equal.
       lower: the dtypes of lower precision in which the models compute, where their outputs differ by that alone.
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
@@ -111,6 +115,8 @@ class Judgement(Proof):
     tested: Sequence[tuple[int, ...]] = ()
     absent: str = ""
     over_one: str = ""
+    as_given: str = ""
+    not_as_given: str = ""
     fills: str = ""
     lower: Sequence[str] = ()
     freedom: Sequence[str] = ()

@@ -202,6 +202,8 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
 
 def _of_the_proof(evidence: Evidence) -> Iterator[Remark]:
     """Yield what a proof did not compare, and what it was tested with."""
+    if evidence.settings:
+        yield Remark(f"proven for {evidence.settings} alone: flags, texts and None are never varied")
     if evidence.momentum:
         yield Remark(f"not compared: momentum of BatchNorm ({evidence.momentum}), which evaluation does not use")
     if evidence.dropout:
@@ -212,6 +214,8 @@ def _of_the_proof(evidence: Evidence) -> Iterator[Remark]:
         yield Remark(BRANCHES.format(in_a_row([f"the {side} model" for side in evidence.branches])))
     if evidence.voided:
         yield Remark(VOIDED.format(in_a_row([f"the {side} model" for side in evidence.voided])))
+    if evidence.not_as_given:
+        yield Remark(f"not compared in the dtypes of the given weights: {evidence.not_as_given}")
     if evidence.remark:  # the Table's first comment has it
         yield Remark(f"gradients were not compared: {evidence.remark}", False)
     if evidence.tested:
@@ -231,7 +235,11 @@ def exceptions(evidence: Evidence) -> list[str]:
     """Say for which inputs the models differ though they are proven equal; [] if for none that was tried."""
     if not evidence.proven:
         return []
-    known = {"not equal for inputs with": evidence.absent, "equal only for one value along an axis:": evidence.over_one}
+    known = {
+        "not equal for inputs with": evidence.absent,
+        "equal only for one value along an axis:": evidence.over_one,
+        "equal in float64 alone, and not in the dtypes of the given weights: there": evidence.as_given,
+    }
     return [f"{what} {which}" for what, which in known.items() if which]
 
 

@@ -13,6 +13,7 @@ from convert.errors import UsageError
 from .tape import identity
 
 WIDE = {"f": np.float64, "c": np.complex128}  # what arrays are computed in, by the kind of their dtype
+SHORT_WEIGHTS = "has weights of 16 bits, which round too much"
 KEY = "key<"  # how the dtypes of JAX's keys for random numbers begin: these stay as they are given
 
 
@@ -50,10 +51,21 @@ class Call:
         leaves = flatten((list(self.args), dict(self.kwargs)))
         return [label(path) for path, leaf in leaves if type(leaf) in (int, float)]
 
+    def settings(self) -> list[str]:
+        """Return the arguments that are flags, texts or None, with their values: "causal=True"."""
+        leaves = flatten((list(self.args), dict(self.kwargs)))
+        return [f"{label(path)}={leaf}" for path, leaf in leaves if leaf is None or isinstance(leaf, (bool, str))]
+
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with these arrays in place of their own."""
         args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)
         return args, kwargs
+
+
+def as_float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays with floats of 32 bits, and complex numbers of twice as many; others as they are."""
+    dtypes = {"f": np.float32, "c": np.complex64}
+    return {name: array.astype(dtypes.get(array.dtype.kind, array.dtype)) for name, array in arrays.items()}
 
 
 def as_array(leaf: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ from parity.running.ended import without_end
 from specs.words import in_a_row
 
 from .caches import trim
-from .call import WIDE, Call, flatten, rebuild
+from .call import SHORT_WEIGHTS, WIDE, Call, as_float32, flatten, rebuild
 from .cotangents import GradientSink, Take, cotangents
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
@@ -76,6 +76,7 @@ class JaxSide:
             if jnp.issubdtype(a.dtype, jnp.floating)
         }
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
+        self._has_short = any(arrays[name].dtype.itemsize < 4 for name in self.parameters)
         self.complex: Sequence[str] = [k for k, a in self.others.items() if a.dtype.kind == "c" and k not in buffers]
         self._of_jax = {
             k for k, a in parameters.items() if isinstance(a, jax.Array)
@@ -86,9 +87,10 @@ class JaxSide:
         kept = {name: self.parameters.pop(name).astype(np.float64) for name in names}
         self.others |= kept
 
-    def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+    def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any], wide: bool = True) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
-        others = {name: array.astype(WIDE.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
+        dtypes = WIDE if wide else {}
+        others = {name: array.astype(dtypes.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         others = {name: jnp.asarray(array) if name in self._of_jax else array for name, array in others.items()}
         with without_end(), numbers_of_float32(jnp, self.parameters):
             result = self.call.output(self.function({**others, **parameters}, args, kwargs))
@@ -204,6 +206,18 @@ class JaxSide:
             return outputs
         with jax.enable_x64(self.wide):
             return _arrays(self._compiled(all_wide(self._copies(parameters)), _device(inputs)))
+
+    def run_as_given(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of what the code traces for given dtypes, which takes no compiling; see Side.
+
+        They are computed in float64: what the code asks of a dtype, it asks while it is traced.
+        """
+        if self._has_short:
+            raise UsageError(SHORT_WEIGHTS)
+        shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in self.parameters.items()}
+        given = as_float32(inputs)
+        closed = jax.make_jaxpr(lambda own, arrays: self._outputs(own, arrays, wide=False))(shapes, _device(given))
+        return Program(_tape_of(closed, parameters, given), parameters, list(given.values())).outputs
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""

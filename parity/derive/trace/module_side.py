@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from convert.errors import UsageError
 from parity.running.ended import without_end
 
-from .call import Call
+from .call import Call, as_float32
 from .frames import message
 from .outputs import Named, listed
 from .tape import Array, Tape
@@ -32,6 +33,7 @@ class ModuleSide(ABC):
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
         self.model, self.call, self.named = model, call, Named()
+        self.given: Any = None  # the user's own model
         self.extra: Sequence[str] = ()
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, Array] = {}
@@ -82,6 +84,25 @@ class ModuleSide(ABC):
     @abstractmethod
     def _tensor(self, array: Array) -> Any:
         """Return a tensor with an array's values."""
+
+    @abstractmethod
+    def _as_given(self) -> Any:
+        """Return a copy of the user's model in its own dtypes. Raises: UsageError; see Side.run_as_given."""
+
+    @abstractmethod
+    def _plain(self, tensor: Any) -> Array:
+        """Return the values of a tensor in float64."""
+
+    def run_as_given(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs of the user's own code for weights of their given dtypes; see Side."""
+        own = copy.copy(self)
+        own.model = self._as_given()
+        own._set(parameters)
+        return [own._plain(tensor) for tensor in own._run(own._tensors(as_float32(inputs)))]
+
+    @abstractmethod
+    def _set(self, parameters: Mapping[str, Array]) -> None:
+        """Copy values to parameters of the model, whose dtypes stay."""
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""

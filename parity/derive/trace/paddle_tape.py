@@ -11,11 +11,12 @@ import numpy as np
 import paddle
 from paddle.nn.layer.rnn import RNNBase
 
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_COPY, LARGE_GRADIENT
 from ports.runners.paddle import in_dtype
 
 from .caches import forgotten
-from .call import Call
+from .call import SHORT_WEIGHTS, Call
 from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
@@ -39,6 +40,7 @@ class PaddleSide(ModuleSide):
         copied.eval()
         self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
         super().__init__(copied, call, model.state_dict(), dict(model.named_parameters()))
+        self.given = model
 
     def _floats(self, tensor: Any) -> np.ndarray | None:
         if "float" not in str(tensor.dtype):
@@ -57,6 +59,22 @@ class PaddleSide(ModuleSide):
                 self._share(name, state[name], wide.reshape(state[name].shape))
             else:
                 state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
+
+    def _as_given(self) -> paddle.nn.Layer:
+        if any(str(t.dtype).endswith("float16") for t in self.given.state_dict().values()):
+            raise UsageError(SHORT_WEIGHTS)
+        with copying("paddle", self.given):
+            own = copy.deepcopy(self.given)
+        own.eval()
+        return own
+
+    def _plain(self, tensor: Any) -> np.ndarray:
+        return numpy_of(tensor.detach())
+
+    def _set(self, parameters: Mapping[str, np.ndarray]) -> None:
+        state = self._state()
+        for name, array in parameters.items():
+            state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
 
     def _share(self, name: str, tensor: Any, array: np.ndarray) -> None:
         """Let a tensor read an array without copying it."""

@@ -53,6 +53,12 @@ class Side(Protocol):
     def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
         """Return the outputs as the user's own code computes them."""
 
+    def run_as_given(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs of the user's own code for weights of their given dtypes, of which some is float32.
+
+        Raises: UsageError for weights of 16 bits, which round too much; whatever the code raises.
+        """
+
     def gradients(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradient of their sum, weighted by `cotangents`, by each parameter.
 

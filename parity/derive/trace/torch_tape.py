@@ -18,7 +18,7 @@ from ports.runners.torch import in_dtype
 from ports.runners.torch_ties import computed, copied, memory
 
 from .caches import forgotten
-from .call import Call
+from .call import SHORT_WEIGHTS, Call
 from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
@@ -46,6 +46,7 @@ class TorchSide(ModuleSide):
         own = in_dtype(_hollow(model), "float64").train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(own, call, _tensors_of(model), trained)
+        self.given = model
         self.extra = _extra_states(model)
         self._lowers: frozenset[str] = frozenset()  # of the last tape
 
@@ -76,6 +77,21 @@ class TorchSide(ModuleSide):
                 else:
                     plain = array.flags.carray  # torch reads no negative steps, and warns of what it must not write to
                     state[name].copy_(torch.from_numpy(array if plain else np.array(array)).reshape(state[name].shape))
+
+    def _as_given(self) -> torch.nn.Module:
+        if any(t.is_floating_point() and t.itemsize < 4 for t in _tensors_of(self.given).values()):
+            raise UsageError(SHORT_WEIGHTS)
+        with copying("torch", self.given):
+            return copied(self.given).train().eval()
+
+    def _plain(self, tensor: torch.Tensor) -> np.ndarray:
+        return numpy_of(tensor)
+
+    def _set(self, parameters: Mapping[str, np.ndarray]) -> None:
+        state = self._state()
+        with torch.no_grad():
+            for name, array in parameters.items():
+                state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
 
     def release(self) -> None:
         """Drop the large arrays that the last run left in the model."""
