@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert.errors import UsageError
 from convert.table.misfit import fits
@@ -22,7 +22,7 @@ from specs.applied.moves import Move
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
-from specs.solving.heads import clashes
+from specs.solving.heads import clashes, follows_shown
 from specs.solving.sizes import SizeError, dims
 from specs.table import Table
 
@@ -46,7 +46,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
         raise UsageError(f"a Table names the modules of two models, not of {len(models)}")
     table: Table = getattr(given, "table", given)
     sides = [_Side.of(model) for model in models.values()]
-    layout, lengths, is_open = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
+    layout, lengths, is_open, unseen = _layout(table, sides[0].shapes, sides[1].shapes, list(models))
     pairs, stacked, alone = _pairs(layout, *sides)
     if not pairs and check in ("layers", "single-step") and all(side.home != "function" for side in sides):
         raise UsageError("names: the Table pairs no module of one model with one of the other: leave names out")
@@ -64,7 +64,7 @@ def paired(given: Any, models: Mapping[str, Any], check: str) -> dict[str, Paire
             f"check={check!r} lays out arrays by it: write them into its lines, as in {_with_length(table, is_open[0])}"
         )
     for k, module_names in enumerate(names):
-        module_names.open, module_names.lengths = is_open, lengths
+        module_names.open, module_names.lengths = is_open, unseen
         module_names.arrays = None if is_open else OneSide(_arrays(table, layout, lengths, *sides), k)
     return dict(zip(models, names, strict=True))
 
@@ -121,28 +121,43 @@ def _order(derived: Sequence[int], left: _Side, right: _Side) -> tuple[int, ...]
     return () if taken == axes else tuple(taken)
 
 
-def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> tuple[Layout, Lengths, tuple[str, ...]]:
-    """Return the layout of a Table, the lengths taken that no shape shows, and those of them that stay open.
+class _LaidOut(NamedTuple):
+    """The layout of a Table for two models.
 
-    They are those of the models that the Table was derived from, if all that follows from them is as in those, and no
-    other array of a module shows another number of heads. For an open one, 1 is taken: which array becomes which is the
-    same whatever the lengths, and 1 divides any.
+    Args:
+      lengths: that are taken where an array does not show them. open: names of those that nothing shows.
+      unseen: of those that are taken, which no shape shows: others of their modules do, as slopes show how many heads.
+    """
+
+    layout: Layout
+    lengths: Lengths
+    open: tuple[str, ...]
+    unseen: Lengths
+
+
+def _layout(table: Table, left: Shapes, right: Shapes, labels: list[str]) -> _LaidOut:
+    """Return the layout of a Table for two models, with lengths of the models that it was derived from.
+
+    They are taken if all that follows from them is as in those, and no shape of a module contradicts them on heads. For
+    an open one, 1 is taken: which array becomes which is the same whatever the lengths, and 1 divides any.
     Raises: UsageError for a Table that does not fit.
     """
     try:
         try:
-            return table.layout(left, right), {}, ()
+            return _LaidOut(table.layout(left, right), {}, (), {})
         except SizeError as error:
             known = {name: int(length) for name, length in derived_lengths(table).items()}
             lengths = {name: known[name] for name in error.remedy.enough if name in known}
             with suppress(TableError):
                 layout = table.layout(left, right, lengths)
                 axes = [(name, layout.sizes[number][name]) for number, names in error.axes.items() for name in names]
-                alike = all(known.get(name) == length for name, length in axes)
-                if alike and not any(clashes(layout.bound, lengths)):
-                    return layout, lengths, ()
+                clash = next(clashes(layout.bound, lengths), "")
+                if all(known.get(name) == length for name, length in axes) and not clash:
+                    asked = [line for line in table.lines if line.number in error.axes]
+                    seen = {n for line in asked for n in lengths if follows_shown(line, n, error.shown)}
+                    return _LaidOut(layout, lengths, (), {n: lengths[n] for n in lengths if n not in seen})
             ones = dict.fromkeys(error.remedy.enough, 1)
-            return table.layout(left, right, ones), ones, error.remedy.enough
+            return _LaidOut(table.layout(left, right, ones), ones, error.remedy.enough, ones)
     except TableError as error:
         if fits(table.reverse(), left, right):
             raise UsageError(

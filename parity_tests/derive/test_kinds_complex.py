@@ -149,6 +149,29 @@ def test_arrays_of_complex_numbers_are_named_with_the_remedy(both: bool):
     assert found.following.startswith("store real numbers in both models")
 
 
+@pytest.mark.parametrize(
+    ("used", "is_equal"),
+    [(lambda c: c, True), (lambda c: 1 / c.conj(), True), (lambda c: c[1] ** torch.arange(5.0)[:, None], False)],
+)
+def test_other_values_of_stored_complex_numbers_are_tried(used: Any, is_equal: bool):
+    """Rotations by steps: their inverse is their conjugate, and a power of the first one is the step alone."""
+
+    def rotated(use: Any) -> Net:
+        steps = torch.arange(5.0)[:, None] * torch.tensor([1.0, 0.1])
+
+        def run(m: Any, x: Any) -> Any:
+            turned = torch.view_as_complex(m.f(x).unflatten(-1, (2, 2))) * use(m.steps)
+            return m.g(torch.view_as_real(turned).flatten(-2).tanh())
+
+        net = Net(run, f=linear(3, 4), g=linear(4, 2))
+        net.register_buffer("steps", torch.polar(torch.ones_like(steps), steps))
+        return net
+
+    found = parity.derive(rotated(lambda c: c), rotated(used), (images(2, 5, 3),))
+    assert found.proven == is_equal, str(found)
+    assert ("equal only with these values of steps: with others, outputs differ by " in str(found)) != is_equal
+
+
 def test_tables_of_complex_numbers_are_no_cause():
     table = torch.randn(3, 4, dtype=torch.cfloat)
 

@@ -244,27 +244,6 @@ def test_lengths_that_no_shape_shows_are_not_needed_to_name_modules():
     assert set(paired(table, {"one": one, "other": other}, "layers")["other"]) == {"x", "y"}
 
 
-@pytest.mark.parametrize(("heads", "taken"), [(2, True), (4, False)])
-def test_lengths_of_the_small_models_are_not_taken_where_a_module_shows_others(heads: int, taken: bool):
-    needs("torch")
-    import torch
-
-    def model(name: str) -> Any:
-        attention = torch.nn.Linear(8, 8)
-        attention.slopes = torch.nn.Parameter(torch.ones(5, heads))
-        return torch.nn.ModuleDict({name: attention})
-
-    lines = (
-        "# lengths in the models that it was derived from: h=2 d=4 (x.weight)",
-        "a.weight: (h d) i <-> x.weight: (d h) i",
-        "a.slopes: p h <-> x.slopes: p h",
-        "a.bias: c <-> x.bias: c",
-    )
-    table = Table.parse("\n".join(["table 1: torch <-> torch", *lines]))
-    names = paired(table, {"one": model("a"), "other": model("x")}, "forward")["other"]
-    assert (names.arrays is not None, bool(names.open)) == (taken, not taken)
-
-
 def test_each_problem_of_a_table_of_other_models_has_a_line():
     needs("torch")
     table = Table.parse("table 1: torch <-> torch\na.weight: o i <-> x.weight: o i")

@@ -13,11 +13,11 @@ from parity_tests.conftest import needs
 from parity_tests.parity.test_paired_arrays import compared, linen_net, torch_net
 from specs.table import Table
 
+torch = pytest.importorskip("torch")
+
 
 def changed(model: Any) -> Any:
     """Add 1/512 to an element of a kernel whose largest element is 1/4."""
-    import torch
-
     weight = model.blocks[1].fc.weight
     with torch.no_grad():
         weight.clamp_(-0.25, 0.25)[0, 0] = 0.25
@@ -70,8 +70,6 @@ def test_equal_weights_are_no_fact() -> None:
 
 
 def test_weights_with_lengths_that_the_table_leaves_open_are_not_compared_which_a_note_says() -> None:
-    import torch
-
     models = {"a": torch.nn.Linear(4, 4).double(), "b": torch.nn.Linear(4, 4).double()}
     table = Table.parse("table 1: torch <-> torch\nweight: (h d) i <-> weight: (d h) i\nbias: i <-> bias: i\n")
     (result,) = parity.compare(models, np.ones((2, 4)), names=table).results
@@ -81,8 +79,6 @@ def test_weights_with_lengths_that_the_table_leaves_open_are_not_compared_which_
 
 def test_weights_are_compared_by_the_lengths_that_a_table_was_derived_with() -> None:
     """Where all lengths of the models are so, those that follow, too."""
-    import torch
-
     lines = "weight: (h d) i <-> weight: (d h) i\nbias: i <-> bias: i\n"
     a, b = torch.nn.Linear(4, 6).double(), torch.nn.Linear(4, 6).double()
     b.load_state_dict({"weight": a.weight.unflatten(0, (2, 3)).swapaxes(0, 1).flatten(0, 1), "bias": a.bias})
@@ -95,6 +91,31 @@ def test_weights_are_compared_by_the_lengths_that_a_table_was_derived_with() -> 
     table = Table.parse(f"table 1\n# lengths in the models that it was derived from: h=3 d=2\n{lines}")
     (result,) = parity.compare({"a": a, "b": b}, np.ones((2, 4)), names=table).results
     assert str(result.weights).startswith("1 of 2 arrays, `weight` by ") and "with h=3, as in" in result.cause
+
+
+class Heads(torch.nn.Module):
+    """A projection whose heads have a slope each. Args: turned: whether channels come before heads."""
+
+    def __init__(self, heads: int, turned: bool = False):
+        super().__init__()
+        self.q, self.slope, self.turned = torch.nn.Linear(4, 6), torch.nn.Parameter(torch.ones(heads)), turned
+
+    def forward(self, x: Any) -> Any:
+        sizes = (-1, len(self.slope)) if self.turned else (len(self.slope), -1)
+        return self.q(x).unflatten(-1, sizes).sum(-2 if self.turned else -1) * self.slope
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+def test_lengths_of_a_derived_table_are_compared_with_the_heads_of_each_module(heads: int) -> None:
+    """Two heads of three channels are as long as three of two: the slopes of a module show which it has."""
+    lines = "q.weight: (h d) i <-> q.weight: (d h) i\nq.bias: (h d) <-> q.bias: (d h)\nslope: h <-> slope: h\n"
+    table = Table.parse(f"table 1\n# lengths in the models that it was derived from: h=2 d=3 (q.weight)\n{lines}")
+    a, b = Heads(heads), Heads(heads, turned=True)
+    own = {name: array.numpy() for name, array in a.state_dict().items()}
+    b.load_state_dict({name: torch.tensor(array) for name, array in table.apply(own, h=heads).items()})
+    (result,) = parity.compare({"a": a.double(), "b": b.double()}, np.ones((2, 4)), names=table).results
+    assert result.weights is None and "no shape shows it" not in result.cause, result
+    assert ("not compared, as the Table leaves lengths open: h" in result.cause) == (heads == 3), result.cause
 
 
 def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None:
@@ -110,7 +131,6 @@ def test_the_order_of_models_counts_nor_does_a_counter_or_a_shared_nan() -> None
 
 def test_weights_that_differ_are_listed_in_the_order_of_torch_as_jax_sorts_names() -> None:
     needs("flax")
-    import torch
 
     def run(w: Any, x: Any) -> Any:
         return (x @ w["stem"]) @ w["fc"] + w["bias"]
@@ -126,7 +146,6 @@ def test_weights_that_differ_are_listed_in_the_order_of_torch_as_jax_sorts_names
 @pytest.mark.parametrize(("framework", "name"), [("torch", "dense.weight"), ("flax", "dense.kernel (weight in a)")])
 def test_a_layer_that_differs_lists_its_unequal_arrays(framework: str, name: str) -> None:
     needs(framework)
-    import torch
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -166,8 +185,6 @@ def _in_linen(net: Any) -> Any:
 
 
 def test_what_differs_behind_a_layer_that_is_equal_to_the_last_bit_is_code_of_its_own() -> None:
-    import torch
-
     class Cube(torch.nn.Module):
         def __init__(self, by: float) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Run both models with other integers and flags in place of those that both store, as orders from 0 on and masks.
+"""Run both models with other integers, flags and complex numbers in place of those that both store.
 
 The proof draws no such values, and those of a new model show little: an order from 0 on is its own inverse, and
 squares of 0 and 1 are the same again.
@@ -29,6 +29,7 @@ AXES = 4  # that one array of indices has as its last axis, as JAX stacks them
 FURTHER = 100  # beyond the largest number at most: code may count up to it
 FEW = 16  # arrays that are changed one by one, where all of them together are refused or differ
 KINDS = "iub"
+SAME_SIZE = 1e-5  # difference of sizes of complex numbers, beside the largest, that rounding to float32 explains
 ONLY = "equal only with these values of {}: with others, {}"
 Change = Callable[[np.random.Generator, Array], Array]
 REMEDY = "let both models use these values alike, or derive from models that have those of the checkpoint"
@@ -74,8 +75,8 @@ def other_values(trial: Trial, lefts: Sequence[str], rights: Sequence[str]) -> t
       lefts, rights: the arrays of each side that its model reads.
     """
     both = OtherValues(trial)
-    integers = [name for name in lefts if trial.left.others[name].dtype.kind in KINDS]
-    names = [name for name in integers if not both.changed([name], following)[1].keys().isdisjoint(rights)]
+    stored = [name for name in lefts if trial.left.others[name].dtype.kind in f"{KINDS}c"]
+    names = [name for name in stored if not both.changed([name], following)[1].keys().isdisjoint(rights)]
     if not names:
         return "", []
     try:
@@ -98,7 +99,7 @@ def _tried(both: OtherValues, names: Sequence[str]) -> tuple[float, list[str]]:
     """
     lefts = both.trial.left.others
     orders = [name for name in names if name in both.indices and len(np.unique(lefts[name])) == lefts[name].size > 1]
-    loose = [name for name in names if name not in orders and lefts[name].dtype.kind != "b"]
+    loose = [name for name in names if name not in orders and lefts[name].dtype.kind not in "bc"]
     beyond = [name for name in loose if name not in both.indices]
     changes = [(another, names)] * SHUFFLES + [(larger, beyond)] * DRAWS + [(within, loose)] * DRAWS
     accepted = set[Change]()
@@ -147,6 +148,8 @@ def another(rng: np.random.Generator, array: Array) -> Array:
     Those of one value become, at random, that value and the next one. A mask of several rows keeps the first of the
     places that have each of its two values in a row: code may hide none of its rows whole.
     """
+    if array.dtype.kind == "c":
+        return turned(rng, array)
     if array.size == 1:
         return following(array)
     values = np.unique(array)
@@ -158,6 +161,15 @@ def another(rng: np.random.Generator, array: Array) -> Array:
     if of_one_value(array):
         return (array.astype(np.int64) + rng.integers(0, 2, array.shape)).astype(array.dtype)
     return rng.permutation(array.ravel()).reshape(array.shape)
+
+
+def turned(rng: np.random.Generator, array: Array) -> Array:
+    """Return other complex numbers: of other sizes, but where all have one, as rotations do, which code relies on."""
+    new = rng.standard_normal(array.shape) + 1j * rng.standard_normal(array.shape)
+    sizes = np.abs(array)
+    if np.ptp(sizes) <= SAME_SIZE * sizes.max():
+        new = new / np.abs(new) * sizes
+    return new.astype(array.dtype)
 
 
 def larger(rng: np.random.Generator, array: Array) -> Array:
@@ -181,4 +193,6 @@ def _drawn(rng: np.random.Generator, array: Array, least: int, most: int) -> Arr
 
 def following(array: Array, by: int = 1) -> Array:
     """Return numbers that count once more, or flags that are turned."""
+    if array.dtype.kind == "c":
+        return array + by
     return ~array if array.dtype.kind == "b" else (array.astype(np.int64) + by).astype(array.dtype)

@@ -23,7 +23,7 @@ from .cotangents import GradientSink, Take, cotangents
 from .module_side import ModuleSide, copying
 from .outputs import Outputs
 from .precision import numbers_of_float32
-from .tape import SHORT, Tape
+from .tape import Tape
 from .torch_dense import LinearGradients
 from .torch_norms import norms_of_own_epsilon
 from .torch_recorder import Lifted, Recorder
@@ -139,7 +139,7 @@ class TorchSide(ModuleSide):
             name: tensor for name, tensor in wanted.items() if tensor.ndim == 2 and tensor.numel() >= LARGE_GRADIENT
         }
         dense = LinearGradients(large, given) if large else contextlib.nullcontext()
-        written = self._in_16_bits(inputs) if SHORT & self._lowers and not self.voided else None
+        written = self._without_casts(inputs) if self._lowers and not self.voided else None
         with sink.from_model(), self._alone(), dense, Lifted() if written else contextlib.nullcontext():
             outputs = self._written(inputs)
         weights = map(torch.from_numpy, map(np.asarray, cotangents(outputs, lambda t: np.isfinite(numpy_of(t)))))
@@ -160,7 +160,7 @@ class TorchSide(ModuleSide):
         arrays = [numpy_of(t, copied=False) for t in outputs]
         return Outputs(written or arrays, arrays)
 
-    def _in_16_bits(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def _without_casts(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as written, if the user's code computes by the same operations without its casts too."""
         tensors, names = list[list[torch.Tensor]](), list[list[str]]()
         for mode in (Lifted(), Lifted(void=False)):
