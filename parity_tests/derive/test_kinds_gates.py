@@ -177,3 +177,69 @@ def test_a_stacked_layer_behind_where_the_models_part_confirms_no_choice():
         uses = zip(nodes, ("gate", "up", "down"), (0.0, 0.0, gap), (2, 2, 1), strict=True)
         steps = [Step("product", (name,), (name,), "", "", gap, 0, many, at) for at, name, gap, many in uses]
         assert chosen(program, steps) == names
+
+
+def test_the_gates_behind_one_norm_stand_in_any_order():
+    """All gates have the statistics of the norm in common: these do not tell one from another."""
+
+    def cell(order: str) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            gates = dict(zip(order, m.norm(m.w(x)).chunk(4, -1), strict=True))
+            state = gates["f"].sigmoid() * x + gates["i"].sigmoid() * gates["g"].tanh()
+            return m.head(gates["o"].sigmoid() * state.tanh())
+
+        return Net(run, w=linear(6, 24), norm=torch.nn.LayerNorm(24), head=linear(6, 4))
+
+    found = parity.derive(cell("ifgo"), cell("fiog"), images(2, 4, 6))
+    assert found.proven, str(found)
+    assert "norm.weight: (a=1+b=1+e=1+f=1 c) <-> norm.weight: (b+a+f+e c)" in found.table.print()
+
+
+def test_the_scale_of_a_norm_in_jax_multiplies_its_statistics():
+    def normed(p: Any, x: Any) -> Any:
+        y = x - x.mean(-1, keepdims=True)
+        return y * (jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + 1e-5) * p["scale"]) + p["bias"]
+
+    def cell(order: str) -> Any:
+        def run(p: Any, x: Any) -> Any:
+            gates = dict(zip(order, jax.numpy.split(normed(p, x @ p["w"]), 3, -1), strict=True))
+            return (jax.nn.sigmoid(gates["i"]) * jax.numpy.tanh(gates["g"]) + gates["o"]) @ p["head"]
+
+        shapes = {"w": (6, 18), "scale": (18,), "bias": (18,), "head": (6, 4)}
+        return run, {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+
+    found = parity.derive(cell("igo"), cell("goi"), images(2, 4, 6))
+    assert found.proven, str(found)
+
+
+def recurrent(order: str, stacked: bool) -> Net:
+    """A GRU whose gates have an axis of their own, or share one."""
+
+    def gates(x: Any, w: Any) -> dict[str, Any]:
+        parts = torch.einsum("ni,gio->gno", x, w) if stacked else (x @ w.mT).chunk(3, -1)
+        return dict(zip(order, parts, strict=True))
+
+    def run(m: Any, x: Any) -> Any:
+        state = torch.zeros_like(x[:, 0])
+        for now in x.unbind(1):
+            a, b = gates(now, m.w), gates(state, m.u)
+            z = (a["z"] + b["z"]).sigmoid()
+            state = (1 - z) * (a["n"] + (a["r"] + b["r"]).sigmoid() * b["n"]).tanh() + z * state
+        return m.head(state)
+
+    shape = (3, 6, 6) if stacked else (18, 6)
+    kernels = {name: torch.nn.Parameter(torch.randn(shape) / 2) for name in "wu"}
+    return Net(run, head=linear(6, 4), **kernels)
+
+
+@pytest.mark.parametrize(
+    ("stacked", "line"),
+    [
+        (False, "w: (a=1+b=1+e=1 o) i <-> w: (b+e+a) i o"),
+        (True, "w: (a=1+b=1+e=1) i d <-> w: (b+e+a d) i"),
+    ],
+)
+def test_stacked_gates_stand_in_any_order_beside_gates_of_one_axis(stacked: bool, line: str):
+    found = parity.derive(recurrent("rzn", stacked), recurrent("znr", not stacked), images(2, 3, 6))
+    assert found.proven and line in found.table.print(), str(found)
+    assert "whose parts have one length in every model" in str(found) and "these lengths alone" not in str(found)

@@ -39,7 +39,15 @@ def order(table: Lines) -> str:
     """Say which parts lines exchange, in the words of these, and whether their lengths are free."""
     shown = dict[str, str]()  # what is said of the parts -> it with the first line that it is of
     for left, right in exchanged(table).values():
-        said = FIXED if is_fixed(left) else OPEN if _is_open(left) else EQUAL if _is_equal(left) else FREE
+        said = (
+            FIXED
+            if is_fixed(left) or is_fixed(right)
+            else OPEN
+            if _is_open(left)
+            else EQUAL
+            if _is_equal(left)
+            else FREE
+        )
         shown.setdefault(said, f"as {left} <-> {right}, whose parts {said}")
     what = "the models join the parts of an axis in different orders, and these lines exchange the parts"
     return f"{what}, {'; '.join(shown[said] for said in (EQUAL, FREE, OPEN, FIXED) if said in shown)}"
@@ -61,15 +69,15 @@ def _found(table: Lines, dims_of: Callable[[Line], Iterator[tuple[Dim, Dim]]]) -
 
 def _swapped(line: Line) -> Iterator[tuple[Dim, Dim]]:
     """Yield the axes whose parts stand in another order on the right: sums, parts in reverse, and lists of places."""
-    for left in _dims(line.left):
-        for right in _dims(line.right):
-            pairs = ((one, other) for one in _sums(left) for other in _sums(right))
-            if any(sorted(one) == sorted(other) and one != other for one, other in pairs):
-                yield left, right
-        parts = [part for factor in left.factors for part in factor]
-        names = {part.name for part in parts if part.order or (part.backwards and len(left.factors) > 1)}
-        others = (dim for dim in _dims(line.right) if names & {part.name for factor in dim.factors for part in factor})
-        yield from ((left, right) for right in others)
+    for left, right in itertools.product(_dims(line.left), _dims(line.right)):
+        pairs = ((one, other) for one in _sums(left) for other in _sums(right))
+        own, others = ([part for factor in dim.factors for part in factor] for dim in (left, right))
+        moved = {part.name for part in own if part.backwards and len(left.factors) > 1}
+        moved |= {part.name for part in (*own, *others) if part.order}
+        if any(sorted(one) == sorted(other) and one != other for one, other in pairs) or (
+            moved & {part.name for part in own} & {part.name for part in others}
+        ):
+            yield left, right
 
 
 def _turned(line: Line) -> Iterator[tuple[Dim, Dim]]:
@@ -99,10 +107,14 @@ def _sums(dim: Dim) -> list[list[str]]:
 
 
 def is_fixed(dim: Dim) -> bool:
-    """Tell whether parts have the lengths of these models alone: (a=1+b=1+e=1+f=5), or the order of a file."""
+    """Tell whether parts have the lengths of these models alone: (a=1+b=1+e=1+f=5), or the order of a file.
+
+    Gates in an order of their own, (a=1+b=1+e=1), have the width that the other side's axis has beside them.
+    """
     if any(part.order for factor in dim.factors for part in factor):
         return True
-    return len(dim.factors) == 1 and len(dim.factors[0]) > 1 and all(part.length for part in dim.factors[0])
+    lengths = [part.length or 0 for part in dim.factors[0]] if len(dim.factors) == 1 else []
+    return len(lengths) > 1 and all(lengths) and max(lengths) > 1
 
 
 def _is_open(dim: Dim) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from parity.derive.trace.tape import Array, along
 from specs.notation.paths import escaped
 
 from .facts import Target
-from .names import composed
+from .names import Names, composed
 from .related import Axes, relate
-from .rows import Row
+from .rows import DIM, Row
 
 
 def listed(of: Target) -> Row | None:
@@ -25,6 +26,40 @@ def listed(of: Target) -> Row | None:
         left[own] += f"[@{of.names.order([int(n) for n in places])}]"
         return Row(((escaped(of.parts[0]), " ".join(left)),), ((escaped(of.name), " ".join(right)),))
     return None
+
+
+def listed_parts(of: Target, write: Callable[[Target], Row | None]) -> Row | None:
+    """Write `a: a[@order.txt] i, b: b i <-> target: (a+b) i`, where some parts of an axis are in orders of their own.
+
+    Args:
+      write: writes the line of sources that are in order.
+    """
+    for axis, length in enumerate(of.numbers.shape):
+        owner = np.searchsorted(of.sources.starts, np.moveaxis(of.numbers, axis, 0).reshape(length, -1), "right")
+        edges = np.flatnonzero(np.diff(owner[:, 0])) + 1
+        if (owner != owner[:, :1]).any() or len(edges) != len(of.parts) - 1:
+            continue
+        parts, orders = list[Array](), dict[str, tuple[int, Array]]()
+        for part in np.split(of.numbers, edges, axis):
+            (name,) = of.sources.owners(part)
+            numbers, shape = part - of.sources.first(name), of.sources.shapes[name]
+            found = None if relate(numbers, shape) else next(_in_order(shape, numbers), None)
+            if found is not None:
+                orders[escaped(name)] = found[1:]
+            parts.append(part if found is None else np.take(part, np.argsort(found[2]), axis))
+        row = write(of._replace(numbers=np.concatenate(parts, axis)))
+        return row and _with_orders(row, orders, of.names)
+    return None
+
+
+def _with_orders(row: Row, orders: Mapping[str, tuple[int, Array]], names: Names) -> Row | None:
+    """Write orders into a line: {path: (axis of the source, its positions)}; None where an axis has several pieces."""
+    sources = {path: DIM.findall(axes or "") for path, axes in row.left}
+    for path, (own, places) in orders.items():
+        if not sources[path][own].isalnum():
+            return None
+        sources[path][own] += f"[@{names.order(places.tolist())}]"
+    return replace(row, left=tuple((path, " ".join(axes)) for path, axes in sources.items()))
 
 
 def _in_order(shape: tuple[int, ...], numbers: Array) -> Iterator[tuple[Axes, int, Array]]:

@@ -74,6 +74,8 @@ def _whole(row: Row, own: str, axis: int, count: int, size: int) -> Row | None:
         return None
     range_ = blocks(numbers[0], count - numbers[-1] - 1)
     texts, hole = DIM.findall(axes), f"{found[2]}={len(numbers)}" if found[2] else "1"
+    if size > 1 and "+" in texts[axis]:  # the lengths of its parts fit one size alone
+        return None
     if size > 1:
         texts[axis] = f"({hole}{range_} {texts[axis].strip('()')})"
     else:

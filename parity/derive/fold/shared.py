@@ -22,7 +22,7 @@ from .grids import COUNTING, grid
 from .joined import joined
 from .names import Names, composed
 from .parted import parted
-from .permuted import listed
+from .permuted import listed, listed_parts
 from .pieces import in_pieces
 from .ranges import block, even, left_over, window
 from .related import Atom, Axes, relate
@@ -80,7 +80,12 @@ def many_to_one(of: Target) -> list[Row] | None:
     of.names.lengths = before  # what no line uses is free
     if not of.whole:  # no line has several ranges of one array
         return apart(of)
-    return _alone(joined(of) or of_blocks(of) or segmented(of)) or apart(of) or _beside_one(of)
+    return (
+        _alone(joined(of) or of_blocks(of) or segmented(of))
+        or apart(of)
+        or _beside_one(of)
+        or _alone(listed_parts(of, joined))
+    )
 
 
 def _apart(of: Target) -> list[Row] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 
 from .equal_parts import equal_parts
@@ -69,16 +71,44 @@ def equal_in_order(
       numbers: for each element of the target, the place in the flat source, from 0.
       shape: of the source. side, name, stacked: see exchanged.
     """
-    for at, axis, places in likely_orders(numbers, shape) if names.programs else ():
+    if not names.programs:
+        return numbers, []
+    for at, axis, places in likely_orders(numbers, shape):
         order = _blocks(places)
-        if axis < stacked or not 2 < len(order) <= MOST_PARTS or order == [*range(len(order))][::-1]:
-            continue
-        where, width = (names.programs[side], name, axis - stacked, len(order)), len(places) // len(order)
-        is_sure = equal_parts(*where) and have_roles(*where, width)
+        is_sure = _are_parts(order, (names.programs[side], name, axis - stacked), len(places)) and axis >= stacked
         if is_sure and is_in_order(numbers, shape, at, axis, places):
-            parts = [Part("", width, Origin())] * len(order)
+            parts = [Part("", len(places) // len(order), Origin())] * len(order)
             return np.take(numbers, np.argsort(places), at), [Swap(axis - stacked, at, parts, order, True)]
+    for at, axis, order in _orders_of_stacks(numbers, shape):
+        if axis >= stacked and _are_parts(order, (names.programs[side], name, axis - stacked), shape[axis]):
+            parts, width = [Part("", shape[axis] // len(order), Origin())] * len(order), numbers.shape[at] // len(order)
+            places = (np.argsort(order)[:, None] * width + np.arange(width)).ravel()
+            return np.take(numbers, places, at), [Swap(axis - stacked, at, parts, order, True)]
     return numbers, []
+
+
+def _are_parts(order: list[int], where: tuple[Program, str, int], length: int) -> bool:
+    """Tell whether so many parts of an axis are a number of the code, and in an order that has to be written out."""
+    if not 2 < len(order) <= MOST_PARTS or order == [*range(len(order))][::-1]:
+        return False
+    return equal_parts(*where, len(order)) and have_roles(*where, len(order), length // len(order))
+
+
+def _orders_of_stacks(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield (axis, axis of the source, order of its parts) where one side has the parts as an axis, as gates.
+
+    Args:
+      numbers, shape: see equal_in_order.
+    """
+    for (at, length), (own, other) in itertools.product(enumerate(numbers.shape), enumerate(shape)):
+        count = min(length, other)
+        if length == other or count <= 2 or max(length, other) % count:
+            continue
+        row = numbers[tuple(slice(None) if k == at else 0 for k in range(numbers.ndim))]
+        parts = (row // math.prod(shape[own + 1 :]) % other // (other // count)).reshape(count, -1)
+        order = parts[:, 0].astype(int).tolist()
+        if (parts == parts[:, :1]).all() and sorted(order) == [*range(count)] != order:
+            yield at, own, order
 
 
 def _blocks(places: Array) -> list[int]:
@@ -102,9 +132,7 @@ def with_letters(source: list[str], target: list[str], found: Sequence[Swap]) ->
         letters = [part.letter for part in named]
         others = [letters[k] for k in swap.order]
         if swap.equal:
-            inner = source[swap.own]
-            source[swap.own] = f"({'+'.join(f'{letter}=1' for letter in letters)} {inner})"
-            target[swap.at] = f"({'+'.join(others)} {inner})"
+            source[swap.own], target[swap.at] = _in_parts(source[swap.own], target[swap.at], letters, others)
         else:
             source[swap.own], target[swap.at] = summed(letters), summed(others)
             every += named
@@ -116,11 +144,19 @@ def in_other_order(row: Row, swap: Swap) -> Row:
     sources, target = [(path, DIM.findall(axes or "")) for path, axes in row.left], DIM.findall(row.right[0][1] or "")
     text = " ".join(itertools.chain(target, *(axes for _, axes in sources)))
     letters = [letter for letter in SPARE if letter not in text][: len(swap.order)]
+    others, to = [letters[k] for k in swap.order], target[swap.at]
     for _, axes in sources:
-        axes[swap.own] = f"({'+'.join(f'{letter}=1' for letter in letters)} {axes[swap.own]})"
-    target[swap.at] = f"({'+'.join(letters[k] for k in swap.order)} {target[swap.at]})"
+        axes[swap.own], target[swap.at] = _in_parts(axes[swap.own], to, letters, others)
     left = tuple((path, " ".join(axes)) for path, axes in sources)
     return replace(row, left=left, right=((row.right[0][0], " ".join(target)),))
+
+
+def _in_parts(own: str, other: str, letters: Sequence[str], others: Sequence[str]) -> tuple[str, str]:
+    """Write the parts of an axis, in the order of each side: (a=1+b=1 c) and (b+a c), or (b+a) where it has no more."""
+    stated, is_stack = "+".join(f"{letter}=1" for letter in letters), own.startswith("(") != other.startswith("(")
+    pieces = [text.strip("()").split(" ")[is_stack:] for text in (own, other)]
+    first, second = (" ".join([parts, *rest]) for parts, rest in zip((stated, "+".join(others)), pieces, strict=True))
+    return f"({first})", f"({second})"
 
 
 def _same_atoms(atoms: Sequence[Atom], others: Sequence[Atom]) -> bool:

@@ -190,12 +190,37 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                     biased[some.astype(np.int64)] = True
                 waiting.append((node.output, wide, summed))
                 continue
+            if node.kind in ("add", "mul") and _is_one_for_all(program, node.inputs[1 - slot], wide):
+                waiting.append((node.output, wide, summed))
+                continue
             found.append(_reader(program, node, slot, labels))
             if node.kind == "add" and not summed:
                 waiting.append((node.output, wide, True))
             elif beyond and (node.kind == "mul" or mixing(program, node, slot) == SINGLE):
                 waiting.append((node.output, wide, summed))
     return found
+
+
+def _is_one_for_all(program: Program, number: int, labels: Array) -> bool:
+    """Tell whether an operand has the same values for all columns, but for parameters, as a norm's statistics have."""
+    shape = program.shapes[number]
+    lengths = (1,) * (labels.ndim - len(shape)) + shape
+    varying = [axis for axis in range(labels.ndim) if np.diff(labels, axis=axis).any()]
+    if number not in program.active or all(lengths[axis] == 1 for axis in varying):
+        return True
+    node = program.maker(number)
+    if node is None or not (node.kind == "mul" or _broadcasts(program, node)):
+        return False
+    return all(_is_one_for_all(program, operand, labels) for operand in node.inputs)
+
+
+def _broadcasts(program: Program, node: Node) -> bool:
+    """Tell whether a layout only repeats its operand along axes of length 1."""
+    if node.kind != "layout" or len(node.inputs) != 1:
+        return False
+    numbers, shape = elements(program.shapes[node.inputs[0]]), program.shapes[node.output]
+    is_wider = numbers.ndim == len(shape) and all(n in (1, m) for n, m in zip(numbers.shape, shape, strict=True))
+    return is_wider and np.array_equal(node.run(numbers), np.broadcast_to(numbers, shape))
 
 
 def _middle(labels: Array) -> list[float]:
