@@ -137,7 +137,7 @@ def distance(a: Array, b: Array) -> float:
 
 def between(a: Array, b: Array, scale: float) -> float:
     """Tell how far two sets of sorted statistics are apart, relative to a scale."""
-    return float(np.abs(a - b).mean(0).max() / scale) if scale else 0.0
+    return float(np.abs(a - b).sum(0).max() / len(a) / scale) if scale else 0.0  # mean() takes twice as long
 
 
 def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:

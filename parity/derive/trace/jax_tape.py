@@ -140,6 +140,7 @@ class JaxSide:
         leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
         return widened(self._recorded.jaxpr, self._recorded.consts, leaves, seen)
 
+    @cached_property
     def _rounds(self) -> bool:
         """Tell whether the model casts to lower precision, and can run without that."""
         closed = self._recorded if self.wide else None
@@ -160,7 +161,7 @@ class JaxSide:
         """
 
         def evaluated(parameters: Any, zeros: Any, inputs: Any) -> Any:
-            if not zeros and not self._rounds():
+            if not zeros and not self._rounds:
                 return self._evaluated(parameters, inputs), {}
             operands = {}
 
@@ -224,7 +225,7 @@ class JaxSide:
         with jax.enable_x64(self.wide):
             copies, given = self._copies(parameters), _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
-            written = _arrays(self._compiled(copies, given)) if self._rounds() else None
+            written = _arrays(self._compiled(copies, given)) if self._rounds else None
             copies = all_wide(copies)
             kernels = {name: copies.pop(name) for name in self._kernels}
             zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
@@ -267,6 +268,7 @@ class JaxSide:
             self.wide = False  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
             closed = self._traced_loops(parameters, inputs)
         self._recorded = closed
+        vars(self).pop("_rounds", None)  # which is computed of the last tape
         formable = self.wide and may_widen(closed.jaxpr)
         self._kernels = (
             dense_kernels(closed.jaxpr, dict(zip(closed.jaxpr.invars, sorted(parameters), strict=False)))

@@ -21,7 +21,9 @@ class Window(NamedTuple):
 
 
 def spread_out(x: Array, spread: Sequence[int]) -> Array:
-    """Put zeros between the elements of x (n, c, *space), which are then this far apart."""
+    """Put zeros between the elements of x (n, c, *space), which are then this far apart; return x itself for 1."""
+    if max(spread, default=1) == 1:
+        return x
     space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
     out: Array = np.zeros((*x.shape[:2], *space), x.dtype)
     out[(..., *(slice(None, None, s) for s in spread))] = x
@@ -76,5 +78,5 @@ def _convolve(x: Array, w: Array, window: Window) -> Array:
     for tap in np.ndindex(*taps):
         part = view[(slice(None), slice(None), *tap)].reshape(groups, w.shape[1], n * int(np.prod(space)))
         factor = w[(slice(None), slice(None), *tap)].reshape(groups, o // groups, -1)
-        out = out + (factor * part if w.shape[1] == 1 else factor @ part)
+        out += factor * part if w.shape[1] == 1 else factor @ part
     return np.moveaxis(out.reshape(o, n, *space), 1, 0)
