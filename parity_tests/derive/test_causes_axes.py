@@ -75,6 +75,28 @@ def test_the_numbers_of_groups_of_a_norm_are_named(framework: str, groups: tuple
     assert found.confirmed and found.explained == "one norm" and not found.missing and not found.doubtful, found
 
 
+@pytest.mark.parametrize(("groups", "affine", "text"), [
+    ((6, 2), True, "the positions of each channel on the left, 2 groups of channels on the right"),
+    ((6, 2), False, "axis -1 on the left, 2 groups of channels on the right"),  # nothing tells the axis of channels
+    ((0, 2), True, "the channels of each position on the left, 2 groups of channels on the right"),
+    ((0, 6), True, "the channels of each position on the left, the positions of each channel on the right"),
+])  # fmt: skip
+def test_a_norm_over_the_last_of_three_axes_is_named_by_the_axis_of_its_parameters(
+    groups: Any, affine: bool, text: str
+):
+    def net(groups: int) -> Net:
+        norm = torch.nn.GroupNorm(groups, 6, affine=affine) if groups else torch.nn.LayerNorm(6)
+
+        def run(m: Any, x: Any) -> Any:
+            y = m.conv(x)
+            return m.head(torch.tanh(m.norm(y) if groups else m.norm(y.mT).mT).mT)
+
+        return Net(run, conv=torch.nn.Conv1d(3, 6, 3), norm=norm, head=linear(6, 3))
+
+    (place,) = parity.derive(net(groups[0]), net(groups[1]), (images(2, 3, 12),)).divergences
+    assert place.cause.startswith(f"a norm over {text} (recomputed so"), place
+
+
 def test_other_groups_of_several_norms_are_one_cause():
     def net(groups: int) -> Net:
         norms = {f"norm{k}": torch.nn.GroupNorm(groups, 8) for k in range(3)}

@@ -24,14 +24,17 @@ SOFTMAX, NORM = "softmax", "norm"  # the kinds of these edits
 DEPTH = 24  # operations of a softmax or a norm at most, as frameworks write them out
 REDUCES = re.compile(r"softmax|mean|var|sum")  # names of operations of which one at least is among them
 LARGEST = 1e-1  # epsilon
-EACH = 0  # in the place of a number of groups: the channels of each position are normalized by themselves
+# in the place of a number of groups: what is normalized by itself
+EACH, POSITIONS = 0, -1
+NAMES = {EACH: "the channels of each position", POSITIONS: "the positions of each channel"}
 
 
 class Over(NamedTuple):
     """What is normalized together: along an axis by a softmax; groups along an axis of channels by a norm.
 
     Args:
-      axis: counted from the last one, which is -1. groups: of channels with all their positions, or EACH.
+      axis: counted from the last one, which is -1. groups: of channels with all their positions, EACH, or, in words
+        alone, POSITIONS.
       centred: whether a norm subtracts the mean.
     """
 
@@ -43,7 +46,7 @@ class Over(NamedTuple):
     def text(self) -> str:
         if self.groups is None:
             return f"axis {self.axis}"
-        return f"{count(self.groups, 'group')} of channels" if self.groups else "the channels of each position"
+        return NAMES.get(self.groups) or f"{count(self.groups, 'group')} of channels"
 
     def is_like(self, other: Over) -> bool:
         """Tell whether both are the same axis, or as many groups, whichever axis has the channels."""
@@ -99,20 +102,48 @@ def reaxed(scope: Scope) -> Iterator[OtherAxes]:
         for (kind, own), places in groups.items():
             rank = len(program.shapes[places[0].entry])
             for other in dict.fromkeys(place.over for place in others if place.kind == kind):
-                if own.is_like(other):
+                both = (own, other) if side == 0 else (other, own)
+                shown = [_shown(*each, kind) for each in zip(scope.programs, both, normalized, strict=True)]
+                if own.is_like(other) and {over.groups for over in shown} != {EACH, POSITIONS}:
                     continue
-                words = _words(kind, *((own, other) if side == 0 else (other, own)))
+                words = _words(kind, both, shown)
                 for new in _turned(own, other, rank):
                     yield _edit(program, side, words, places, new)
 
 
-def _words(kind: str, left: Over, right: Over) -> Words:
+def _shown(program: Program, over: Over, normalized: Sequence[Normalized], kind: str) -> Over:
+    """Return what norms have in common in the terms of channels: these lie along the axis of their parameters.
+
+    Of an array (n, c, l), the positions of each channel are normalized like the channels of each position of (n, l, c).
+    Without parameters, nothing tells which axis has the channels, and the axis itself is returned.
+    """
+    if over.groups != EACH:
+        return over
+    places = [place for place in normalized if (place.kind, place.over) == (kind, over)]
+    weights, axes = program.weights(), set[int]()
+    for node in (node for place in places for node in program.reading(place.result.output)):
+        shapes = [program.shapes[n] for n in node.inputs if n in weights] if node.kind in ("add", "mul") else []
+        axes |= {axis for shape in shapes for axis in range(-len(shape), 0) if shape[axis] > 1}
+    if axes == {over.axis}:
+        return over
+    is_line = len(axes) == 1 and len(program.shapes[places[0].entry]) == 3
+    return over._replace(groups=POSITIONS if is_line else None)
+
+
+def _words(kind: str, overs: Sequence[Over], shown: Sequence[Over]) -> Words:
+    """Say how both sides normalize. Args: overs: of the left and the right. shown: these in the terms of channels."""
+    left, right = overs
     if left.groups == right.groups and left.centred != right.centred:
-        said = ["a norm that subtracts the mean" if over.centred else "an RMSNorm" for over in (left, right)]
+        said = ["a norm that subtracts the mean" if over.centred else "an RMSNorm" for over in overs]
         return Words(two_sided(*said), both=(said[0], said[1]))
-    numbers = [over.axis if over.groups is None else over.groups for over in (left, right)]
-    second = right.text if EACH in numbers else str(numbers[1])
-    return Words(f"{'a ' * (kind == NORM)}{kind} over {two_sided(left.text, second)}", both=(left.text, right.text))
+    texts = [over.text for over in shown]
+    one, other = (over.groups for over in shown)
+    second = texts[1]
+    if one is None and other is None:
+        second = str(right.axis)
+    elif one and other and min(one, other) > 0:
+        second = str(other)
+    return Words(f"{'a ' * (kind == NORM)}{kind} over {two_sided(texts[0], second)}", both=(texts[0], texts[1]))
 
 
 def _turned(own: Over, other: Over, rank: int) -> Iterator[Over]:
