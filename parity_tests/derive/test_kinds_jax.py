@@ -405,3 +405,42 @@ def test_the_softplus_of_a_parameter_is_one_function_of_it(shape: tuple[int, ...
     assert found.proven and not found.missing, str(found)
     decay = np.arange(6.0).reshape(shape)
     assert np.array_equal(found.table.apply({"w": np.ones((5, 6)), "decay": decay})["rate"], decay)
+
+
+def test_the_last_slice_of_a_stack_that_nothing_reads_is_that_of_the_last_block():
+    needs("flax")
+    import jax
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.scale = torch.nn.Linear(5, 5, bias=False), torch.nn.Parameter(torch.ones(5))
+
+        def forward(self, h: Any, e: Any) -> Any:
+            return h + torch.tanh(self.up(h) + e), e * self.scale  # nobody reads the last `e`
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList([Block(), Block()])
+
+        def forward(self, h: Any, e: Any) -> Any:
+            for layer in self.layers:
+                h, e = layer(h, e)
+            return h
+
+    def block(carry: Any, layer: Any) -> Any:
+        h, e = carry
+        return (h + jax.numpy.tanh(h @ layer["kernel"] + e), e * layer["scale"]), None
+
+    def stacked(weights: Any, h: Any, e: Any) -> Any:
+        return jax.lax.scan(block, (h, e), weights)[0][0]
+
+    models = Net(), (stacked, {"kernel": images(2, 5, 5), "scale": images(2, 5)})
+    for left, right, line in (
+        (*models, "layers.{l}.scale: c <-> scale: l c"),
+        (*reversed(models), "scale: l c <-> layers.{l}.scale: c"),
+    ):
+        found = parity.derive(left, right, (images(3, 5), images(3, 5)))
+        assert found.proven and line in str(found.table).splitlines(), str(found)
+        assert [*found.unobservable, *found.idle_parts] == ["layers.1.scale"], str(found)

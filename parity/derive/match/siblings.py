@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,81 @@ def as_counterpart(name: str, found: Array, lefts: Elements, rights: Elements) -
     return None
 
 
+def as_rows(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+    """Complete slices of a right parameter that stacks those of left blocks; None if no other stack tells which.
+
+    An example is `norm/scale: l c` of a scan of blocks of which the last one returns a normalized value that nobody
+    reads: beside it, `kernel: l i o` stacks `layers.0.weight` and `layers.1.weight`.
+    """
+    part = rights.part(found, name)
+    for axis in range(part.ndim):
+        rows = np.moveaxis(part, axis, 0)
+        flat = rows.reshape(len(rows), -1)
+        known, unknown = np.flatnonzero((flat > 0).all(1)), np.flatnonzero((flat == 0).all(1))
+        if not len(known) or not len(unknown) or len(known) + len(unknown) < len(rows):
+            continue
+        first, filled = int(known[0]), rows.copy()
+        for at in unknown:
+            for changes in _between_rows(axis, len(rows), (first, int(at)), found, lefts, rights):
+                moved = _moved(rows[first], lefts.owners(rows[first]), changes, lefts)
+                if moved is not None and not np.isin(moved, found).any():
+                    filled[at] = moved
+                    break
+        if filled[unknown].any():
+            return np.moveaxis(filled, 0, axis)
+    return None
+
+
+def _between_rows(
+    axis: int, length: int, places: Sequence[int], found: Array, lefts: Elements, rights: Elements
+) -> Iterator[Changes]:
+    """Yield how numbers change on the left between two slices of right parameters that stack blocks on one axis."""
+    for beside in rights.names:
+        if rights.shapes[beside][axis : axis + 1] == (length,):
+            there, here = (rights.part(found, beside).take(at, axis) for at in places)
+            if changes := _changes_between(there, here, lefts):
+                yield changes
+
+
+class Slice(NamedTuple):
+    """A whole slice of a left parameter, across one of its axes."""
+
+    owner: str
+    axis: int
+    place: int
+
+
+def as_slice(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+    """Return a free slice of a left parameter that stacks blocks for a right one of which nothing was seen.
+
+    It is as far from the slice of a sibling in another block as those of other parameters of both blocks are.
+    """
+    for other in _known_siblings(name, found, rights)[:FEW]:
+        part = rights.part(found, other)
+        for (one, two), own in itertools.product(_twins(other, name, rights), _slices(part, lefts)):
+            olds, news = (_slices(rights.part(found, beside), lefts) for beside in (one, two))
+            for old, new in itertools.product(olds, news):
+                shapes = lefts.shapes[own.owner], lefts.shapes[new.owner]
+                alike = old.owner == new.owner and old[1:] == own[1:] and new.axis == own.axis
+                if alike and shapes[0][own.axis] == shapes[1][own.axis]:
+                    moved = part + (new.place - own.place) * int(np.prod(shapes[0][own.axis + 1 :]))
+                    if not np.isin(moved, found).any():
+                        return moved
+    return None
+
+
+def _slices(part: Array, lefts: Elements) -> list[Slice]:
+    """Return the slices of a left parameter, at most one across each axis, of which elements are a permutation."""
+    if (part <= 0).any() or len(owners := lefts.owners(part)) != 1:
+        return []
+    numbers, shape = lefts.numbers(owners[0]), lefts.shapes[owners[0]]
+    at = np.unravel_index(int(part.min()) - lefts.first(owners[0]), shape)
+    axes = [axis for axis, length in enumerate(shape) if numbers.size == part.size * length and length > 1]
+    ordered = np.sort(part, None)
+    slices = (Slice(owners[0], axis, int(at[axis])) for axis in axes)
+    return [one for one in slices if np.array_equal(numbers.take(one.place, one.axis).ravel(), ordered)]
+
+
 def _known_siblings(name: str, found: Array, rights: Elements) -> list[str]:
     """Return the right parameters of the same shape and of names with other numbers of which all elements are known."""
     shape, plain = rights.shapes[name], normal(name)
@@ -65,20 +141,30 @@ def _blocks(name: str, found: Array, lefts: Elements, rights: Elements) -> Itera
     """Yield (sibling, how numbers change on the left from its block to that of a right parameter)."""
     siblings = sorted(_known_siblings(name, found, rights), key=lambda other: len(_changes(other, name)))[:FEW]
     for other in siblings:
-        back = {place: (new, old) for place, (old, new) in _changes(other, name).items()}
-        for beside in rights.names:
-            twin = _renumbered(beside, back)
-            known = twin != beside and twin in rights.shapes
-            if known and (changes := _left_changes(twin, beside, found, lefts, rights)):
+        for twin, beside in _twins(other, name, rights):
+            if changes := _left_changes(twin, beside, found, lefts, rights):
                 yield other, changes
     continued = list(_numbers_continued(name, siblings, found, lefts, rights))
     if len({(place, new) for _, changes in continued for place, (_, new) in changes.items()}) == 1:
         yield continued[0]
 
 
+def _twins(one: str, other: str, rights: Elements) -> Iterator[tuple[str, str]]:
+    """Yield right parameters whose names differ as those of two siblings do: one of each of their blocks."""
+    back = {place: (new, old) for place, (old, new) in _changes(one, other).items()}
+    for beside in rights.names:
+        twin = _renumbered(beside, back)
+        if twin != beside and twin in rights.shapes:
+            yield twin, beside
+
+
 def _left_changes(one: str, other: str, found: Array, lefts: Elements, rights: Elements) -> Changes | None:
     """Return how numbers change between the left parameters of two right ones; None if these are not alike."""
-    there, here = rights.part(found, one), rights.part(found, other)
+    return _changes_between(rights.part(found, one), rights.part(found, other), lefts)
+
+
+def _changes_between(there: Array, here: Array, lefts: Elements) -> Changes | None:
+    """Return how numbers change between the left parameters of elements; None if these are not alike."""
     olds, news = (lefts.owners(np.maximum(part, 0)) for part in (there, here))
     if (there <= 0).any() or len(olds) != 1 or len(news) != 1 or normal(olds[0]) != normal(news[0]):
         return None
