@@ -23,7 +23,7 @@ from convert.reading.spelling import out_of_modules
 from convert.records import altered, checked
 from convert.records.record import Record
 from specs.applied.layout import Entry, Equal, Layout
-from specs.notation.claims import unproven, unseen
+from specs.notation.claims import not_covered, unproven
 from specs.notation.dtype_kinds import kind
 from specs.solving.matching import Matcher
 from specs.table import Table
@@ -164,7 +164,7 @@ def _remarks(
       own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
-    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *unseen(lines)) if doubt)
+    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *not_covered(lines)) if doubt)
     yield from supplied(lines, planned.given, layout.sizes, without)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)

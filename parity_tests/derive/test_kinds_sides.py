@@ -41,8 +41,34 @@ def test_a_parameter_that_the_other_side_computes_keeps_its_values():
     found = parity.derive(Positions("parameter"), Positions("computed"), (images(2, 6, 8),))
     assert found.proven, (found.error, found.divergences)
     assert "positions -> drop" in found.table.print() and "# kept" in found.table.print()
+    said = "positions on the left (a trained table that is dropped)"
+    assert str(found).startswith(f"proven in float64, but for {said}: outputs are equal;"), str(found)
+    assert "# trained and dropped, outside any proof: positions on the left: " in found.table.print()
+    with pytest.warns(UserWarning, match="trained and dropped, outside any proof: positions on the left"):
+        found.table.apply({name: array.detach().numpy() for name, array in Positions("parameter").state_dict().items()})
     back = parity.derive(Positions("computed"), Positions("parameter"), (images(2, 6, 8),))
-    assert back.proven and not back.missing
+    assert back.proven and not back.missing and back.to_dict()["trained_tables"] == ["positions on the right"]
+
+
+def test_a_frozen_table_that_the_other_side_computes_is_dropped_without_remark():
+    frozen = Positions("parameter")
+    frozen.positions.requires_grad_(False)
+    found = parity.derive(frozen, Positions("computed"), (images(2, 6, 8),))
+    assert str(found).startswith("proven in float64: ") and "trained" not in found.table.print()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_jax_table_that_gradients_reach_is_trained(cut: bool):
+    needs("flax")
+    import jax
+
+    def model(p: Any, x: Any) -> Any:
+        table = jax.lax.stop_gradient(p["table"]) if cut and "table" in p else p.get("table", np.sin(STEPS))
+        return jax.numpy.tanh((x * table) @ p["w"])
+
+    left = model, {"table": np.sin(STEPS), "w": np.ones((8, 8))}
+    found = parity.derive(left, (model, {"w": np.ones((8, 8))}), (images(2, 6, 8),))
+    assert found.proven and found.trained_tables == ([] if cut else ["table on the left"]), str(found)
 
 
 class Turned(torch.nn.Module):

@@ -12,6 +12,8 @@ from torch.nn import functional
 import parity
 from convert.errors import UsageError
 from parity.derive.conclude.partings import _rounded
+from parity.derive.edits.tables import Core
+from parity.derive.edits.texts import difference
 from parity.derive.trace.precomputed import RoundedTable
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_causes_functions import Scores, attention
@@ -113,6 +115,37 @@ def test_all_places_of_a_rounded_number_are_listed():
     first = found.divergences[0]
     assert first.cause == "one number is rounded: 0.7 on the left, 0.6999999881 on the right, and so in 5 more places"
     assert first.places == tuple(f"n{k}" for k in range(6)) and first.to_dict()["places"] == list(first.places)
+
+
+QUARTERS = np.pi / 2 * np.array([[1, 3], [3, 1], [1, 1], [5, 3], [3, 5], [1, 5]])
+
+
+def quarter_turns(dtype: Any, cosine: float = 0.0) -> Scores:
+    """Turn by odd multiples of pi / 2: cosines are zero up to rounding; `cosine` is added to them."""
+    cos, sin = (torch.from_numpy(function(QUARTERS.astype(dtype))) for function in (np.cos, np.sin))
+    return lambda x: turned(x, cos + cosine, sin)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_tables_of_zeros_up_to_rounding_are_equal(first: bool):
+    sides = [attention(turn=quarter_turns(dtype)) for dtype in (np.float32, np.float64)]
+    found = parity.derive(*(sides if first else sides[::-1]), (images(2, 6, 8),))
+    lower = f"the {'left' if first else 'right'} model computes partly in lower precision"
+    assert found.proven and found.exact <= 1e-15 and found.divergences[-1].cause == lower, str(found)
+
+
+def test_a_table_that_is_zero_on_one_side_alone_is_a_difference_and_no_multiple():
+    sides = [attention(turn=quarter_turns(np.float64, cosine)) for cosine in (0.0, 3e-7)]
+    found = parity.derive(*sides, (images(2, 6, 8),))
+    assert not found.proven and found.exact > 1e-9 and "times as large" not in str(found), str(found)
+    zeros = [at * QUARTERS for at in (6e-17, -4e-8)]
+    assert not any("times as large" in difference(one, other) for one, other in (zeros, zeros[::-1]))
+
+
+def test_small_values_of_tables_are_compared_with_the_largest():
+    values = np.cos(np.pi / 4 * np.arange(12)).reshape(3, 4)
+    one, off, less = (Core.of(values + by * (abs(values) < 1e-9)) for by in (0, 1e-16, 1e-9))
+    assert one.is_like(off) and not one.is_like(less)
 
 
 @pytest.mark.parametrize("other", [joined, longer, in_complex])

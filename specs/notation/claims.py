@@ -16,6 +16,7 @@ UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not 
 REASON = "# why:"  # begins the one that says why
 UNSEEN = "# order not seen, outside any proof:"  # names axes that larger models may flatten in another order
 TWO_PLACES = "# order seen on two places alone, outside any proof:"  # names axes that larger models may not reverse
+TRAINED = "# trained and dropped, outside any proof:"  # names parameters that one model computes
 PROVEN = "# derived and proven:"
 RANGES = "# dropped, outside any proof, as the right model has no place for it:"  # lists ranges of left arrays
 LENGTHS = "# lengths in the models that it was derived from:"
@@ -52,16 +53,17 @@ def unproven(table: Lines) -> str:
     return difference and f"the Table was derived and not proven: {difference}"
 
 
-def unseen(table: Lines) -> list[str]:
-    """Say which axes may stand in another order in larger models; [] where a Table does not say so."""
-    return [f"{mark.removeprefix('# ')} {axes}" for mark in (UNSEEN, TWO_PLACES) if (axes := claim(table, mark))]
+def not_covered(table: Lines) -> list[str]:
+    """Say which trained arrays are dropped, and which axes larger models may have in another order; [] if none."""
+    marks = TRAINED, UNSEEN, TWO_PLACES
+    return [f"{mark.removeprefix('# ')} {names}" for mark in marks if (names := claim(table, mark))]
 
 
 def warn(table: Lines) -> None:
-    """Warn who applies a Table that is incomplete, was not proven, or may have axes in another order."""
+    """Warn who applies a Table that is incomplete, was not proven, drops trained arrays, or may reorder axes."""
     if missing := claim(table, UNFINISHED):
         warnings.warn(f"{table.name} is incomplete: {missing}", stacklevel=3)
-    for doubt in filter(None, (unproven(table), *unseen(table))):
+    for doubt in filter(None, (unproven(table), *not_covered(table))):
         warnings.warn(f"{table.name}: {doubt}", stacklevel=3)
 
 
@@ -70,7 +72,7 @@ def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
     marks = tuple(
         f"{mark} {text}"
         for part in parts
-        for mark in (UNFINISHED, UNPROVEN, UNSEEN, TWO_PLACES, RANGES)
+        for mark in (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, RANGES)
         if (text := claim(part, mark))
     )
     if not marks or not composed.lines:
@@ -84,5 +86,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, UNSEEN, TWO_PLACES, RANGES, REASON, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, RANGES, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others

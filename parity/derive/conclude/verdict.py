@@ -19,7 +19,7 @@ from parity.derive.prove.masks import other_masks, rows_of_one_value
 from parity.derive.prove.numbers import unlike_fills, unlike_number
 from parity.derive.prove.other_inputs import negative_inputs, only_positive, only_positive_inputs, rows_of_zeros
 from parity.derive.prove.prove import UNLIKE, Proof, prove, reads_numbers
-from parity.derive.prove.stored import Stored, stored_alone
+from parity.derive.prove.stored import Stored, stored_alone, trained_tables
 from parity.derive.prove.trial import Trial
 from parity.derive.prove.unproven import stored_orders, unproven, wide_integers
 from parity.derive.prove.unreached import Limited, unreached
@@ -81,6 +81,7 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
         tested=[*(array.shape for array in trial.given[0].values()), *examples.shapes], absent=absent,
         over_one=longer.over_one, as_given=given.apart, not_as_given=given.skipped, fills=fills,
         lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
+        trained_tables=trained_tables(trial) if proven else [],
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _shown(program: Program, over: Over, normalized: Sequence[Normalized], kind:
     if over.groups != EACH:
         return over
     places = [place for place in normalized if (place.kind, place.over) == (kind, over)]
-    weights, axes = program.weights(), set[int]()
+    weights, axes = program.weights, set[int]()
     for node in (node for place in places for node in program.reading(place.result.output)):
         shapes = [program.shapes[n] for n in node.inputs if n in weights] if node.kind in ("add", "mul") else []
         axes |= {axis for shape in shapes for axis in range(-len(shape), 0) if shape[axis] > 1}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.limits import HIDING
 from parity.derive.trace.precomputed import tables, with_tables
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Tape
@@ -18,7 +19,7 @@ from .edit import Scope, Valued
 from .texts import MASK, difference, hides, named, without_copies
 
 TABLE = "table"  # the kind of most of these edits; those of masks have another
-SAME = 1e-12  # relative difference of tables that rounding explains
+SAME = 1e-12  # difference of tables, relative to a value or to the largest one, that rounding explains
 DOUBLED = {"halves", "pairs"}
 ROWS = 128  # along an axis of a table, as of heads, up to which other orders are tried
 SHOWN = 8  # rows whose order is written
@@ -60,7 +61,8 @@ class Core(NamedTuple):
         """Tell whether two tables are the same but for copies."""
         if self.form != other.form:
             return False
-        return bool(np.allclose(self.value.ravel(), other.value.ravel(), SAME, 0, equal_nan=True))
+        largest = np.abs(self.value[np.abs(self.value) < -HIDING]).max(initial=0)
+        return bool(np.allclose(self.value.ravel(), other.value.ravel(), SAME, SAME * largest, equal_nan=True))
 
     def filled(self, other: Core) -> Array:
         """Return another table of these lengths, with this one's copies."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity.derive.limits import HIDING
+from parity.derive.limits import EQUAL_TABLES, HIDING
 from parity.derive.trace.sites import OWN
 from parity.derive.trace.tape import Array, Operation, tried
 from specs.numbers import apart, exact, measured
@@ -337,7 +337,8 @@ def _order(table: Array) -> str:
 def _multiples(left: Array, right: Array) -> str:
     """Tell tables of which one is a multiple of the other."""
     at = np.unravel_index(np.abs(left).argmax(), left.shape)
-    ratio = float(right[at] / left[at]) if left[at] else 0.0
+    zero = any(np.abs(side).max() <= EQUAL_TABLES for side in (left, right))  # up to rounding
+    ratio = 0.0 if zero else float(right[at] / left[at])
     if not ratio or not np.allclose(right, ratio * left, 1e-9, 0):
         return ""
     return f"a table that is {measured(ratio, 6)} times as large on the right"

@@ -31,7 +31,7 @@ SHOWN = (  # what JSON has as it is
     "missing", "reasons", "left_over", "failure", "incomparable", "depths", "sizes", "strides", "heads", "momentum",
     "dropout", "seconds", "tested", "absent", "over_one", "fills", "lower", "voided", "weight_norms", "constants",
     "as_given", "not_as_given", "settings", "given_open", "given_lengths", "check_given", "misordered",
-    "complex_arrays", "search_limit",
+    "complex_arrays", "search_limit", "trained_tables",
 )  # fmt: skip
 
 
@@ -76,6 +76,9 @@ class Evidence(Given, Matching, Judgement, Differences):
         how = " in float64" * self.rounded + " by outputs alone" * (self.gradient is None)
         how += f" with {in_a_row(self.with_constants)}" if self.constants else ""
         but = [f"{count(idle, 'array')} on which no output depends"] if idle else []
+        if self.trained_tables:
+            what = "trained tables that are" if len(self.trained_tables) > 1 else "a trained table that is"
+            but.append(f"{', '.join(fold(self.trained_tables))} ({what} dropped)")
         but += filter(None, (together(dropped_ranges(self.table), "dropped"),
                              together(filled_ranges(self.table), "filled with 0")))  # fmt: skip
         return how + f", but for {in_a_row(but)}" * bool(but)

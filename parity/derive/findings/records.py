@@ -107,6 +107,7 @@ class Judgement(Proof):
       freedom: what may be permuted without effect: the table keeps the order as it is written. untried: what was not
         tried of that, "" if all was.
       notes: on numbers that one model alone stores, for the comments of the Table.
+      trained_tables: trained parameters that lines drop, as the other model computes their values: "pos on the left".
     """
 
     proven: bool
@@ -122,6 +123,7 @@ class Judgement(Proof):
     freedom: Sequence[str] = ()
     untried: str = ""
     notes: Sequence[str] = ()
+    trained_tables: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
 from parity.derive.fold.rows import DerivedTable
-from specs.notation.claims import RANGES, TWO_PLACES, UNSEEN
+from specs.notation.claims import RANGES, TRAINED, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
@@ -72,6 +72,10 @@ CUT_ALIKE = (
     "parts of these, side by side, have one length in both models, and no run shows that they have in others: a "
     "conversion with --like refuses other lengths; where they differ, derive from models in which they do"
 )
+COMPUTED = (
+    "the other model computes the values of a new model in their place, so that both are equal with these alone: what "
+    "training has changed there is lost"
+)
 CHECKED = "--reverse refuses a checkpoint with other values"
 DROPPED = (
     "--reverse drops other values, and the left model then computes something else: write <-> in place of `drop <-`, "
@@ -133,6 +137,7 @@ KINDS = (
     Kind("only_inferred", "inferred, as no matched use reads all of it", outside=True),
     Kind("inferred_apart", "inferred, as values differ before it or no matched use reads all of it", to_check=True),
     Kind("rows_of", "only some rows are read with these inputs, and the others follow them", outside=True),
+    Kind("trained_tables", TRAINED.strip("# :"), COMPUTED, to_check=True, outside=True),
     Kind("unseen_orders", UNSEEN.strip("# :"), ONE_LONG, to_check=True, outside=True),
     Kind("two_places", TWO_PLACES.strip("# :"), REVERSED, to_check=True, outside=True),
     Kind("filled_biases", "filled with 0, all or a part, as the left model has no such bias", NO_WAY_BACK),

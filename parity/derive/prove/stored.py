@@ -1,12 +1,13 @@
-"""Find integers and flags of new models that one model alone stores and reads: steps, orders from 0 on, full masks.
+"""Find what one model alone stores and reads: integers and flags of new models, and trained tables.
 
-Those that the other model has in its code are constants, even if they are 0, as are integers that pick rows of
-parameters alone.
+Steps, orders from 0 on and full masks are such integers and flags. Those that the other model has in its code are
+constants, even if they are 0, as are integers that pick rows of parameters alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from parity.derive.edits.edit import SIDES
 from parity.derive.fold.rows import moved
+from parity.derive.trace.cotangents import NoGradients
+from parity.derive.trace.draws import draw
 from parity.derive.trace.outputs import equal
 from parity.derive.trace.reason import Reason
 from parity.derive.trace.sides import Side
@@ -67,6 +70,32 @@ def stored_alone(trial: Trial) -> Stored:
         if unset:
             new.append(f"{in_a_row(unset)} on the {SIDES[k]}")
     return Stored(Reason(f"{FIRST}: {'; '.join(new)}", REMEDY) if new else "", notes)
+
+
+def trained_tables(trial: Trial) -> list[str]:
+    """List trained tables that keep the models' own values, as the other model computes these: "pos on the left".
+
+    Gradients of the outputs reach them, so that training changes them. None is listed of a model without gradients.
+    """
+    return [f"{name} on the {which}" for side, which in zip(trial.sides, SIDES, strict=True) for name in _trained(side)]
+
+
+def _trained(side: Side) -> list[str]:
+    tables = {name: a for name, a in side.others.items() if a.dtype.kind == "f" and name not in side.buffers}
+    reached = list[str]()
+    if not tables:
+        return reached
+
+    def take(name: str, gradient: Array) -> None:
+        if name in tables and gradient.any():
+            reached.append(name)
+
+    try:
+        with suppress(NoGradients):
+            side.gradients({**draw(side, 0), **tables}, side.call.arrays(), take)
+    finally:
+        side.release()
+    return reached
 
 
 def _alone(trial: Trial) -> tuple[list[str], list[str]]:

@@ -161,7 +161,7 @@ class JaxSide:
         """
 
         def evaluated(parameters: Any, zeros: Any, inputs: Any) -> Any:
-            if not zeros and not self._rounds:
+            if not zeros and not (self._rounds and parameters.keys() == self.parameters.keys()):
                 return self._evaluated(parameters, inputs), {}
             operands = {}
 
@@ -227,15 +227,16 @@ class JaxSide:
             # in a program of their own: together with the gradients they would take twice the memory
             written = _arrays(self._compiled(copies, given)) if self._rounds else None
             copies = all_wide(copies)
-            kernels = {name: copies.pop(name) for name in self._kernels}
-            zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
+            products = self._kernels if parameters.keys() == self.parameters.keys() else {}
+            kernels = {name: copies.pop(name) for name in products}
+            zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in products.items()}
             with GradientSink(take).from_model():
                 arguments = copies, zeros, kernels, given
                 (grads, at), (outputs, operands) = self._gradient_program(*arguments)(*arguments)
             del copies, kernels, arguments
             for name in list(grads):
                 take(name, np.asarray(grads.pop(name)))
-            for name, eqn in self._kernels.items():
+            for name, eqn in products.items():
                 take(name, formed(eqn, np.asarray(operands[name]), np.asarray(at[name])))
             exact = _arrays(outputs)
             return Outputs(exact if written is None else written, exact)

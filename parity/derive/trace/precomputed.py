@@ -167,6 +167,8 @@ class Known(NamedTuple):
         finite = np.isfinite(numbers)
         if np.squeeze(self.numbers).shape == np.squeeze(numbers).shape and numbers.size > 1:
             same = self.numbers.reshape(numbers.shape)
+            if _are_zero(same[finite], numbers[finite]):
+                scale = np.ones_like(scale)
             gap = _gap(same[finite], numbers[finite], scale)
             if gap <= MERGED and np.array_equal(same[~finite], numbers[~finite], equal_nan=True):
                 return same[finite], gap
@@ -174,6 +176,12 @@ class Known(NamedTuple):
         gap = _gap(near, numbers[finite], scale)
         likely = gap <= EQUAL_TABLES or (gap <= ROUNDED_TABLES and _rounds(numbers[finite], self.distinct))
         return near, gap if likely else np.inf
+
+
+def _are_zero(*tables: Array) -> bool:
+    """Tell whether two tables are zero up to rounding, as cosines of pi / 2 are: one to float64, both to float32."""
+    low, high = sorted(np.abs(table).max(initial=0) for table in tables)
+    return bool(low <= EQUAL_TABLES and high <= MERGED)
 
 
 def _gap(values: Array, others: Array, scale: Array) -> float:
