@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -78,6 +79,11 @@ def test_another_split_than_in_the_models_of_the_derivation_is_noted_and_stays_i
     otherwise = "and (c y I) of head was as long there: check what was given"
     assert otherwise in run(capsys, *words, "c=2", "--set", "y=8")[2] and otherwise in run(capsys, *words, "c=8")[2]
     assert "was as long there" not in run(capsys, *words, "c=4")[2]
+    arrays = dict(np.load(a))
+    with pytest.warns(UserWarning, match="was as long there: check what was given"):
+        Table.load(table).apply(arrays, c=2)
+    with warnings.catch_warnings(action="error"):
+        Table.load(table).apply(arrays, c=4)
     run(capsys, *words, "c=2", "--set", "y=8")
     said = "its axes have the lengths that its conversion was given: c=2 and y=8; no shape shows them"
     assert f"note: {said}" in run(capsys, "verify", b)[2] and said in run(capsys, "inspect", b)[1]

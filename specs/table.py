@@ -13,6 +13,7 @@ Lines read in both directions. Comments begin with # at the start of a line or a
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -126,13 +127,15 @@ class Table(Lines):
         Raises: TableError, also where tied arrays differ, one declared constant holds another value, lengths that are
           given contradict each other on heads, or terms of a sum are no floating-point arrays of one dtype.
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
-        arrays that it drops though it states other values for them.
+        arrays that it drops though it states other values for them; and where lengths that are given divide an axis
+        otherwise than in the models that it was derived from, of which it is as long.
         """
         from specs.applied.arrays import as_arrays, flat, translate, warn_of_dropped
         from specs.covering.cut import check_derived
         from specs.notation.claims import warn
         from specs.solving.heads import clashes
         from specs.solving.sizes import SizeError
+        from specs.solving.stating import divided_otherwise
         from specs.solving.wrapped import wrapped
 
         warn(self)
@@ -153,6 +156,8 @@ class Table(Lines):
             raise
         for clash in clashes(layout.bound, sizes):
             raise TableError(clash)
+        if otherwise := divided_otherwise(self, sizes, layout.sizes):
+            warnings.warn(f"{self.name}: of the models that it was derived from, {otherwise}", stacklevel=2)
         if like is None:
             try:
                 check_derived(self, layout.cut, shapes(arrays), sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -11,11 +10,11 @@ from convert.records.record import Record
 from specs.applied.layout import Bound
 from specs.applied.moves import Shape
 from specs.covering.cut import check_derived
-from specs.notation.axes import extent, parts
+from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
 from specs.solving.heads import GRID, clashes, follows_shown, module_of, names_in
 from specs.solving.sizes import SizeError
-from specs.solving.stating import without_lengths
+from specs.solving.stating import divided_otherwise, without_lengths
 from specs.table import Table
 from specs.words import in_a_row
 
@@ -67,26 +66,9 @@ def supplied(
     derived, names = derived_lengths(lines), dict.fromkeys([*taken, *(name for name, _ in following)])
     others = in_a_row(f"{name}={derived[name]}" for name in names if name in derived)
     models = f"; the Table was derived from models with {others}" if others else ""
-    if models and (unlike := _as_derived(lines, derived, sizes)):
+    if models and (unlike := divided_otherwise(lines, taken, sizes)):
         models += f", and {unlike}"
     return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{follow}{models}"]
-
-
-def _as_derived(lines: Table, derived: Mapping[str, str], sizes: Mapping[int, Mapping[str, int]]) -> str:
-    """Say which axis is as long as in the models of the derivation, but composed of other lengths; "" for none.
-
-    Args:
-      derived: lengths in those models. sizes: lengths here, by line number.
-    """
-    for line in lines.lines:
-        own = sizes.get(line.number, {})
-        others = {name: int(derived[name]) for name in own.keys() & derived.keys() - line.lengths.keys()}
-        for array, dim in ((one, dim) for one in line.arrays for dim in one.axes or ()):
-            unlike = any(own[name] != others[name] for name in names_in(dim) & others.keys())
-            here, there = (math.prod(extent(f, {**own, **some}) or 0 for f in dim.factors) for some in ({}, others))
-            if unlike and here and here == there:
-                return f"{dim} of {array.label} was as long there: check what was given"
-    return ""
 
 
 def _compared(lines: Table, name: str, without: OpenLengths) -> bool:

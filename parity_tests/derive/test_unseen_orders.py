@@ -125,6 +125,23 @@ def test_one_position_does_not_show_which_of_its_axes_comes_first(own: str, othe
     assert found.proven and found.unseen_orders == ([] if alike else ["f.weight"]), str(found)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2)])
+def test_places_of_one_row_that_code_picks_in_turn_do_not_show_the_order_of_a_map(shape: tuple[int, int]):
+    """Columns first, and rows of which every second one runs backwards, are rows in turn there."""
+
+    def picked(places: Any) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.c(x).tanh()
+            return m.f(torch.cat([y[:, :, i, j] for i, j in places], 1))
+
+        return Net(run, c=torch.nn.Conv2d(3, 4, 2, 2), f=linear(4 * len(places), 3))
+
+    rows = [(i, j) for i in range(shape[0]) for j in range(shape[1])]
+    columns = sorted(rows, key=lambda at: at[::-1])
+    found = parity.derive(picked(rows), picked(columns), (images(2, 3, 2 * shape[0], 2 * shape[1]),))
+    assert found.proven and found.unseen_orders == ["f.weight"] * (1 in shape), str(found)
+
+
 def test_one_place_that_jax_picks_by_its_index_does_not_show_the_order():
     """JAX records neither the index nor a concatenation of one array, but for an axis that is left out."""
     for function in (FLATTENED["chw"], FLATTENED["one by one"]):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from specs.applied.moves import Shape
-from specs.notation.axes import Dim, Part
+from specs.notation.axes import Dim, Part, extent
+from specs.notation.claims import derived_lengths
 from specs.notation.lines import Line, Lines, TableError
 from specs.notation.signature import Signature
 
 from .binding import bind
+from .heads import names_in
 from .matching import Matcher
 from .open_axes import linked
 from .sizes import SizeError
@@ -122,3 +125,22 @@ def _changed(line: Line, change: Callable[[Part], Part], dims: Collection[Dim] |
 
 def _map(dim: Dim, part: Callable[[Part], Part]) -> Dim:
     return dim._replace(factors=tuple(tuple(map(part, factor)) for factor in dim.factors))
+
+
+def divided_otherwise(table: Lines, given: Mapping[str, int], lengths: Lengths) -> str:
+    """Say which axis is as long as in the models of a derivation, but divided otherwise as given; "" for none.
+
+    Args:
+      lengths: of the axes of each line.
+    """
+    derived = {name: int(length) for name, length in derived_lengths(table).items()}
+    for line in table.lines:
+        own = lengths.get(line.number, {})
+        others = {name: derived[name] for name in own.keys() & derived.keys() - line.lengths.keys()}
+        for array, dim in ((one, dim) for one in line.arrays for dim in one.axes or ()):
+            names = names_in(dim)
+            unlike = names & given.keys() and any(own[name] != others[name] for name in names & others.keys())
+            here, there = (math.prod(extent(f, {**own, **some}) or 0 for f in dim.factors) for some in ({}, others))
+            if unlike and here and here == there:
+                return f"{dim} of {array.label} was as long there: check what was given"
+    return ""

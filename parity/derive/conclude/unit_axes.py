@@ -49,6 +49,15 @@ def picks_one(program: Program, node: Node) -> bool:
     return not any(joins_one(program.tape.nodes[at]) for at in (reading.layouts if reading else ()))
 
 
+def picks_each(program: Program, node: Node) -> bool:
+    """Tell whether code joins places that it picks one by one, by indices on axes of which one has length 1."""
+    picked = [program.before_layouts(number) for number in node.inputs]
+    if len({value for value, _ in picked}) != 1 or any(is_reshape(step) for _, steps in picked for step in steps):
+        return False
+    whole, shapes = program.shapes[picked[0][0]], [program.shapes[number] for number in node.inputs]
+    return all(whole[1:].count(1) > shape[1:].count(1) and len(whole) > len(shape) + 1 for shape in shapes)
+
+
 def joins_one(node: Node) -> bool:
     """Tell whether an operation joins a list that has one value in this model."""
     return node.name in JOINS and len(node.inputs) == 1

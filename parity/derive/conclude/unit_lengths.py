@@ -26,6 +26,7 @@ from specs.notation.paths import escaped, normal
 
 from .unit_axes import (
     CUTS,
+    JOINS,
     TILES,
     axis_of,
     doubled,
@@ -38,6 +39,7 @@ from .unit_axes import (
     joins_one,
     moves_alone,
     order_of_units,
+    picks_each,
     picks_one,
     spread,
 )
@@ -264,6 +266,9 @@ def _joins(program: Program, node: Node, labels: Array) -> Iterator[Place]:
             yield frozenset([object()])  # no run shows the order of two axes
         if node.name != "stack":
             yield _beside(np.moveaxis(labels, axis_of(node), -1), True)
+        return
+    if node.name in JOINS and picks_each(program, node):
+        yield frozenset([object()])  # as of rows and columns, in a map of one row
         return
     large = max(map(math.prod, (*shapes, labels.shape))) > LARGE_PIECE
     if large or len({len(shape) for shape in shapes}) > 1 or not program.indices.keys().isdisjoint(node.inputs):

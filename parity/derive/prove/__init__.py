@@ -19,7 +19,8 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     numbers      scores for which other fills of masks show, and one side with a number of the other
     masks        other values of masks, and of integers that are all the same
     longer       longer and shorter inputs, twice as many examples, and one
-    other_values other integers and flags than both sides store
+    as_given     the dtypes of the given weights, as float32
+    other_values other integers, flags and complex numbers than both sides store
     stored       integers and flags that one side alone stores
     in_code      tells whether the other side has these in its code
     table_rows   tells whether they pick rows of parameters alone
