@@ -405,3 +405,19 @@ def test_the_softplus_of_a_parameter_is_one_function_of_it(shape: tuple[int, ...
     assert found.proven and not found.missing, str(found)
     decay = np.arange(6.0).reshape(shape)
     assert np.array_equal(found.table.apply({"w": np.ones((5, 6)), "decay": decay})["rate"], decay)
+
+
+def test_arrays_that_jax_still_computes_are_waited_for_before_a_model_is_recorded(monkeypatch):
+    needs("flax")
+    import jax
+
+    events, wait = list[Any](), jax.block_until_ready
+
+    def waited(arrays: Any) -> Any:
+        events.append(arrays)
+        return wait(arrays)
+
+    monkeypatch.setattr(jax, "block_until_ready", waited)
+    left, right = torch.nn.Linear(3, 2), (lambda p, x: x @ p["w"] + p["b"], {"w": np.ones((3, 2)), "b": np.ones(2)})
+    assert parity.derive(left, right, images(4, 3), say=events.append).proven
+    assert events[0] == (left, right) and events[1] == "recording left"
