@@ -9,6 +9,8 @@ weights and inputs, and explained where the models differ (conclusion).
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +75,7 @@ def derive(
     stop, began = time.thread_time() + seconds, time.process_time()
     start = None if table is None else replace(table, lines=without_claims(table))
     rounds = Rounds(say)
+    _wait_for_arrays(left, right)
 
     def matched(fixed: Alone) -> Matched:
         """Match both models, with buffers of either side at the model's own values."""
@@ -94,6 +97,13 @@ def derive(
     classes = {"": class_of(left), **matched_left.side.classes}, {"": class_of(right), **candidate.side.classes}
     derivation = replace(derivation, classes=classes)
     return _with_training_settings(derivation, left, right)
+
+
+def _wait_for_arrays(*models: Any) -> None:
+    """Wait until JAX has computed the arrays of models: what it takes for that adds to the memory of matching."""
+    if jax := sys.modules.get("jax"):
+        with contextlib.suppress(Exception):  # which the sides raise, with what to do, where they read the arrays
+            jax.block_until_ready(models)
 
 
 def _with_buffers(matched: Callable[[Alone], Matched]) -> Matched:

@@ -444,3 +444,19 @@ def test_the_last_slice_of_a_stack_that_nothing_reads_is_that_of_the_last_block(
         found = parity.derive(left, right, (images(3, 5), images(3, 5)))
         assert found.proven and line in str(found.table).splitlines(), str(found)
         assert [*found.unobservable, *found.idle_parts] == ["layers.1.scale"], str(found)
+
+
+def test_arrays_that_jax_still_computes_are_waited_for_before_a_model_is_recorded(monkeypatch):
+    needs("flax")
+    import jax
+
+    events, wait = list[Any](), jax.block_until_ready
+
+    def waited(arrays: Any) -> Any:
+        events.append(arrays)
+        return wait(arrays)
+
+    monkeypatch.setattr(jax, "block_until_ready", waited)
+    left, right = torch.nn.Linear(3, 2), (lambda p, x: x @ p["w"] + p["b"], {"w": np.ones((3, 2)), "b": np.ones(2)})
+    assert parity.derive(left, right, images(4, 3), say=events.append).proven
+    assert events[0] == (left, right) and events[1] == "recording left"

@@ -13,7 +13,6 @@ What it cannot show, trial tries with other runs of both models, or looks up in 
     trial        runs both on other weights or inputs, and tells parameters that no output depends on
     other_inputs other signs of what the proof draws positive, and an example of zeros
     larger       larger weights and inputs
-    as_given     weights and inputs of float32, for which code may ask
     unreached    values beyond the limits of one side
     absent       tokens that no input has
     numbers      scores for which other fills of masks show, and one side with a number of the other
