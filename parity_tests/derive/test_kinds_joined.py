@@ -31,8 +31,10 @@ def test_joined_inputs_that_other_products_read_too():
     assert np.array_equal(moved["rest.weight"], given["all.weight"][:, 6:])
 
 
-@pytest.mark.parametrize("heads", [1, 3])
-def test_nodes_of_a_graph_that_one_side_joins_in_pairs_and_the_other_multiplies_by_two_vectors(heads: int):
+@pytest.mark.parametrize(("heads", "einsum"), [(1, True), (3, True), (1, False), (3, False)])
+def test_nodes_of_a_graph_that_one_side_joins_in_pairs_and_the_other_multiplies_by_two_vectors(
+    heads: int, einsum: bool
+):
     """As in graph attention, whose vector has a part for the source and one for the destination."""
 
     def attend(m: Any, x: Any, joined: bool) -> Any:
@@ -40,7 +42,7 @@ def test_nodes_of_a_graph_that_one_side_joins_in_pairs_and_the_other_multiplies_
         one, other = h[:, :, None], h[:, None]
         if joined:
             pairs = torch.cat(torch.broadcast_tensors(one, other), -1)
-            scores = torch.einsum("bijhd,hd->bijh", pairs, m.both)
+            scores = torch.einsum("bijhd,hd->bijh", pairs, m.both) if einsum else (pairs * m.both).sum(-1)
         else:
             scores = (one * m.source).sum(-1) + (other * m.destination).sum(-1)
         mixed = torch.einsum("bijh,bjhd->bihd", torch.nn.functional.leaky_relu(scores, 0.2).softmax(2), h)

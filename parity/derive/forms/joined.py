@@ -1,4 +1,4 @@
-"""Split products that read values joined of several: [x, y] w = x w1 + y w2.
+"""Split products that read values joined of several: [x, y] w = x w1 + y w2, and factors of such values.
 
 Additive attention is an example: one model joins a decoder's state to all positions, another adds two products. Columns
 of one number become terms, the number times a row of the matrix: the time of a differential equation, or a one that
@@ -22,16 +22,24 @@ COLUMNS = 2  # columns of one number: more are a state that begins with it
 
 
 def separated(program: Program) -> Tape:
-    """Return the tape with a product for each value that is joined; the same one where none are."""
+    """Return the tape with a product, or factors, for each value that is joined; the same one where none are."""
 
     def instead(_: int, node: Node, new: Replacement) -> list[Node]:
-        x, w = node.inputs[0], node.inputs[-1]
-        if node.kind != "product" or node.window or x not in program.active or w in program.active:
+        read = [number for number in node.inputs if number in program.active]
+        is_product = node.kind == "product" and not node.window and read == [node.inputs[0]]
+        is_scaled = node.kind == "mul" and len(read) == 1 and _is_by_parameters(program, node, read[0])
+        parts = _parts(program, read[0]) if is_product or is_scaled else []
+        if not 1 < len(parts) <= MOST:
             return [node]
-        parts = _parts(program, x)
-        return _separate(node, parts, new) if 1 < len(parts) <= MOST else [node]
+        return _separate(node, parts, new) if is_product else _by_parts(node, parts, program.shapes[node.output], new)
 
     return program.tape.rewritten(instead)
+
+
+def _is_by_parameters(program: Program, node: Node, value: int) -> bool:
+    """Tell whether an operation multiplies each element of a value by what is computed of parameters."""
+    shape, known = program.shapes[value], map(program.known, node.inputs)
+    return shape == program.shapes[node.output] != () and all(number is None for number in known)
 
 
 def _parts(program: Program, value: int) -> list[Array]:
@@ -82,6 +90,19 @@ def _separate(node: Node, parts: list[Array], new: Replacement) -> list[Node]:
         rows = new.layout(w, lambda a, part=part: a[:, part])  # type: ignore[misc]
         results.append(new.record("product", (some, rows), node.run))
     new.sum(results)
+    return new.nodes
+
+
+def _by_parts(node: Node, parts: list[Array], shape: Shape, new: Replacement) -> list[Node]:
+    """Return the operation on each part of the columns, and what joins the results."""
+
+    def some(value: int, part: Array) -> int:
+        return new.layout(value, lambda a: np.broadcast_to(a, shape)[..., part])
+
+    results, order = list[int](), np.argsort(np.concatenate(parts))
+    for part in parts:
+        results.append(new.record(node.kind, tuple(some(value, part) for value in node.inputs), node.run))
+    new.record("layout", tuple(results), lambda *values: np.concatenate(values, -1)[..., order])
     return new.nodes
 
 
