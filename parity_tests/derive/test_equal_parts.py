@@ -12,11 +12,15 @@ import pytest
 
 import parity
 from parity.derive.fold.equal_parts import axes_met
+from parity.derive.fold.letters import own_letters
+from parity.derive.fold.parts import Origin, Part
 from parity.derive.fold.permuted import orders
+from parity.derive.fold.rows import Row
 from parity.derive.fold.sources import first_met, fitted
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Tape, elements
 from specs.notation.lines import TableError
+from specs.table import Table
 
 from ..conftest import needs
 from .pairs import images
@@ -74,6 +78,37 @@ def test_gates_in_another_order_need_no_lengths(step: Any, orders: Sequence[str]
     found = parity.derive(*(Cell(8, order, step) for order in orders), (x,))
     assert found.proven and not found.unchecked and f"x.weight: {line}" in found.table.print(), found.table.print()
     assert converted(found, *(Cell(5, order, step) for order in orders), x) < F64
+
+
+class Fed(torch.nn.Module):
+    """A recurrent layer behind a product with three inputs, which are joined, or have a matrix each."""
+
+    def __init__(self, order: str, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.first, self.cell = torch.nn.Linear(3, 5, bias=False), Cell(8, order, gru)
+        self.net = torch.nn.ModuleList(torch.nn.Linear(width, 6, bias=False) for width in widths)
+
+    def forward(self, x: Any, y: Any) -> Any:
+        parts = [self.first(x), self.first(x).sin(), y]
+        parts = parts if len(self.net) > 1 else [torch.cat(parts, -1)]
+        return self.cell(sum(layer(part) for layer, part in zip(self.net, parts, strict=True)).tanh())
+
+
+def test_numbers_of_parts_have_letters_that_no_length_of_another_line_has():
+    """Else the order of gates would take e for the width that another line has as (O+O+e)."""
+    models, inputs = (Fed("rzn", [14]), Fed("zrn", [5, 5, 4])), (images(4, 3, 3), images(4, 3, 4))
+    found = parity.derive(*models, inputs)
+    line = "cell.x.weight: (a=1+b=1+e=1 o) i <-> cell.x.weight: (b+a+e o) i"
+    assert found.proven and line in str(found.table).splitlines(), str(found)
+    gates = [text for text in str(found.table).splitlines() if text.startswith("cell.") and "a=1" in text]
+    again = parity.derive(*models, inputs, table=Table.parse("\n".join(["table 1", *gates, ""])))
+    assert again.proven and line in str(again.table).splitlines(), str(again)
+    assert not any("net.0.weight: o (O+O+e)" in str(table) for table in (found.table, again.table))
+    row = Row((("one", "(e+u) i"),), (("two", "(u+e) i"),), parts=(Part("e", 2, Origin()), Part("u", 3, Origin())))
+    order = Row((("cell", "(a=1+b=1+e=1 o)"),), (("wide", "(b+a+e o)"),))
+    lengths = dict[str, int]()
+    assert [*map(str, own_letters([row, order], lengths))] == ["one: (e2+u) i <-> two: (u+e2) i", str(order)]
+    assert lengths == {"e2": 2, "u": 3}
 
 
 class Halves(torch.nn.Module):

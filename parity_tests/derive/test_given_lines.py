@@ -10,6 +10,8 @@ import pytest
 
 import parity
 from convert.errors import UsageError
+from parity.derive.fold.rows import table_of
+from parity.derive.match.hints import Hint, check_lines
 from specs.table import Table
 
 from ..conftest import needs
@@ -179,6 +181,12 @@ def test_lines_that_contradict_what_was_found_are_quoted():
     with pytest.raises(UsageError, match=r"start\.table: its lines contradict what the models compute") as raised:
         parity.derive(*models, (X,), table=wrong)
     assert any('by "1.weight: c <-> 1.bias: c" and "1.weight: c <-> ' in line for line in raised.value.problems)
+    text, shapes = "table 1\na: (r=1+z=1 d) <-> a: (z+r d)\n", {"a": (6,)}
+    given = Hint(Table.parse(text, name="x.table"), np.zeros((2, 7)), ("a",), ("a",))
+    table = replace(table_of(given.table.lines, ("torch", "torch"), {}, shapes, shapes, {}), sizes={"r": 3})
+    with pytest.raises(UsageError, match=r"x\.table: letters of its lines have other lengths in lines") as raised:
+        check_lines(given, table, shapes, shapes)
+    assert 'has r=1 ("a: (r=1+z=1 d) <-> a: (z+r d)")' in raised.value.problems[0]
 
 
 def gated(gate: str = "") -> Any:

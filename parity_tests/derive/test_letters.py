@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.fold.letters import apart_from_holes
+from parity.derive.fold.letters import apart_from_set
 from parity.derive.fold.names import Names, composed
 from parity.derive.fold.related import relate
 from parity.derive.fold.rows import Row
@@ -43,7 +43,7 @@ def test_a_length_has_another_letter_than_a_hole_that_lists_values():
     heads = Row((("dense", "o (s h d)"),), (("out", "(h s) d o"),))
     stated = Row((("qkv", "(s=3 c)"),), (("both", "(c s=3)"),))
     lengths = {"s": 3, "h": 2, "d": 4, "a": 20}
-    ((_, _, rows),) = apart_from_holes([([], [], [gated, heads, stated])], lengths, ())
+    ((_, _, rows),) = apart_from_set([([], [], [gated, heads, stated])], lengths, ())
     assert [*map(str, rows)] == [str(gated), "dense: o (b h d) <-> out: (h b) d o", str(stated)]
     assert lengths == {"b": 3, "h": 2, "d": 4, "a": 20}
 

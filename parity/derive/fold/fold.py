@@ -23,7 +23,7 @@ from .blocks import folded
 from .equal_parts import picked_parts
 from .facts import Facts, Group, components
 from .followed import stated
-from .letters import apart_from_holes, own_letters, with_met_letters
+from .letters import apart_from_set, own_letters, with_met_letters
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, moved, table_of
 from .shared import lines
@@ -143,7 +143,7 @@ def _groups(facts: Facts, names: Names, missing: dict[str, str], given: Hint | N
     own = [name for name in given.right if name in facts.rights.shapes] if given else []  # the names of ties are none
     moved = [name for name in own if given and facts.rights.part(given.map[0], name).any()]
     groups = with_met_letters(parts_of_sums(facts, groups, missing, moved), facts, names.lengths, others)
-    groups = apart_from_holes(with_shown_lengths(groups, facts, names.lengths, others), names.lengths, others)
+    groups = apart_from_set(with_shown_lengths(groups, facts, names.lengths, others), names.lengths, others)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     return sorted(groups, key=lambda group: min(places[name] for name in group[0]))
 

@@ -47,7 +47,8 @@ def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[
       lengths: those of all letters, to which those of the sums are added.
     """
     taken = {letter for row in rows for letter in _letters(_axes(row))}
-    owners: dict[str, Any] = {}  # letter -> what the first row with it is about
+    owners: dict[str, Any] = {letter: None for row in rows for letter in _stated(row)}
+    # letter -> what the first row with it is about; None of those that a row states, as in (a=1+b=1 o)
     renamed: dict[Any, str] = {}  # what a row is about -> its own letter
     out = []
     for row in rows:
@@ -136,31 +137,36 @@ def with_met_letters(
     return [(left, right, list(itertools.islice(every, len(some)))) for left, right, some in groups]
 
 
-def apart_from_holes(groups: Sequence[Group], lengths: MutableMapping[str, int], given: Iterable[Line]) -> list[Group]:
-    """Return the groups with other letters for lengths that are named as a hole of another line, which lists values.
+def apart_from_set(groups: Sequence[Group], lengths: MutableMapping[str, int], given: Iterable[Line]) -> list[Group]:
+    """Return the groups with other letters for lengths that another line sets: by listing values, or as a number.
 
-    A letter has one length in all lines, so that `--set s=4` would speak of `{s=up|gate}` too.
+    A letter has one length in all lines, so that `--set s=4` would speak of `{s=up|gate}` and of `(s=2 o)` too.
 
     Args:
       lengths: of the letters of pieces, in which the new letters replace the others. given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
-    named = [_holes(row) for row in rows]
+    named = [_holes(row) | _stated(row) for row in rows]
     every = set[str]().union(*named, *({hole.name for array in line.arrays for hole in array.holes} for line in given))
+    every.update(letter for line in given for letter in line.lengths)
     used = {*every, *lengths, *(name for row in rows for text in _axes(row) for name in NAME.findall(text))}
     for letter in sorted(every & lengths.keys()):
         new = next((name for name in SPARE if name not in used), _free(letter, used))
         used.add(new)
         lengths[new] = lengths.pop(letter)
         for at, row in enumerate(rows):
-            stated = any(re.search(rf"\b{letter}=", text) for text in _axes(row))
-            rows[at] = row if letter in named[at] or stated else row.renamed({letter: new})
+            rows[at] = row if letter in named[at] else row.renamed({letter: new})
     remaining = iter(rows)
     return [(left, right, list(itertools.islice(remaining, len(some)))) for left, right, some in groups]
 
 
 def _holes(row: Row) -> set[str]:
     return {hole.name for path, _ in (*row.left, *row.right) for hole in holes(parse_path(path))}
+
+
+def _stated(row: Row) -> set[str]:
+    """Return the letters whose lengths a line states, as a and b of (a=1+b=1 o)."""
+    return {letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text)}
 
 
 def _chosen(
@@ -325,8 +331,7 @@ def _dims(arrays: Arrays) -> list[str]:
 def _opened(row: Row) -> list[set[str]]:
     """Return the letters whose lengths the shapes of each side leave open: of pieces of an axis, two are not known."""
     found = []
-    named = _holes(row)
-    named.update(letter for text in _axes(row) for letter in re.findall(r"(\w+)=", text))
+    named = _holes(row) | _stated(row)
     for arrays in (row.left, row.right):
         dims = _dims(arrays)
         known = named.union(filter(PLAIN.fullmatch, dims))

@@ -269,13 +269,17 @@ def _sharing(table: Table, numbers: set[int]) -> set[int]:
 
 
 def check_lines(given: Hint, table: Table, shapes: Shapes, like: Shapes) -> None:
-    """Check that no line that the user gave speaks of what others do. Raises: UsageError that quotes both.
+    """Check that no line that the user gave speaks of what others do. Raises: UsageError that quotes the lines.
 
     Args:
       table: the given lines and those that were found. shapes: of the left side. like: of the right side.
     """
     try:
         table.layout(shapes)
+    except SizeError as error:
+        problems = _quoted(table, error.problems or [error.message])
+        what = "letters of its lines have other lengths in lines that were found: write others, or leave the lines out"
+        raise UsageError(f"{given.table.name}: {what}", problems) from error
     except Misfit as error:
         raise _contradiction(given, table, error) from error
     try:
@@ -289,10 +293,14 @@ def check_lines(given: Hint, table: Table, shapes: Shapes, like: Shapes) -> None
 
 def _contradiction(given: Hint, table: Table, error: Misfit) -> UsageError:
     """Return an error that quotes the lines which contradict each other."""
-    lines = {str(line.number): f'"{line}"' for line in table.lines}
-    quoted = [re.sub(r"line (\d+)", lambda found: lines[found[1]], problem) for problem in error.problems]
     what = "its lines contradict what the models compute: correct them, or leave them out"
-    return UsageError(f"{given.table.name}: {what}", quoted)
+    return UsageError(f"{given.table.name}: {what}", _quoted(table, error.problems))
+
+
+def _quoted(table: Table, problems: Sequence[str]) -> list[str]:
+    """Return problems with the text of lines in place of their numbers."""
+    lines = {str(line.number): f'"{line}"' for line in table.lines}
+    return [re.sub(r"line (\d+)", lambda found: lines[found[1]], problem) for problem in problems]
 
 
 def _spoken(table: Table, shapes: Shapes, side: str) -> dict[str, tuple[int, ...]]:
