@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import parity
-from parity.derive.edits.texts import _buckets
+from parity.derive.edits.buckets import unlike_buckets
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images, initial
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -258,7 +258,18 @@ def test_buckets_that_differ_in_one_direction_name_it(later: tuple[int, int], te
     """Those of earlier keys begin at distance 6 on both sides."""
     distances = np.arange(9) - np.arange(9)[:, None]
     tables = [np.where(distances < 0, np.minimum(-distances, 6), 7 + np.minimum(distances, last)) for last in later]
-    assert _buckets(*(np.where(table == table.max(), 20, table) for table in tables)) == f"relative positions: {text}"
+    tables = [np.where(table == table.max(), 20, table) for table in tables]
+    assert unlike_buckets(*tables) == f"relative positions: {text}"
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_buckets_that_the_positions_do_not_reach_are_not_counted(later: bool):
+    """Those of T5 for 9 tokens, with distances of 6 and 128: of the latter, the farthest begins at distance 16."""
+    tables = [buckets(np, 8, largest)[:9, :9] for largest in (6, 128)]
+    if not later:
+        tables = [np.where(np.arange(9) > np.arange(9)[:, None], 0, table) for table in tables]
+    assert [table.max() for table in tables] == ([7, 6] if later else [3, 2])  # both have 8 buckets, or 4
+    assert unlike_buckets(*tables) == "relative positions: other buckets of distances, from distance 4 on"
 
 
 def normalized(norm: Any) -> Net:

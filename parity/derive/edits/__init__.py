@@ -15,5 +15,6 @@ edit defines a change. A look at both tapes finds it; only running them with it 
                 picked_rows (other rows of a parameter)
 
 rewiring joins those that change how a side is composed: norms, sums, gates and affine. texts says how calls and tables
-differ, resampling names windows and kernels, and selections says what stretches take of values.
+differ (buckets: those of relative positions), resampling names windows and kernels, and selections says what stretches
+take of values.
 """

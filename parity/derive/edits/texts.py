@@ -14,6 +14,7 @@ from parity.derive.trace.tape import Array, Operation, tried
 from specs.numbers import apart, exact, measured
 from specs.words import count
 
+from .buckets import unlike_buckets
 from .edit import SIDES, two_sided
 
 SHIFTS = 8  # rows by which positions may be off, and at most half of all: a few rows are alike by chance
@@ -221,46 +222,6 @@ def hides(table: Array) -> bool:
     return bool((table <= 0).all() and (table == 0).any() and (table[table < 0] <= HIDING).all() and (table < 0).any())
 
 
-class Buckets(NamedTuple):
-    """Numbers of rows by relative positions, as T5 has: how many, and from which distance on all have the last one.
-
-    Args:
-      distances: of later keys and of earlier ones; 0 where all of them have one row, as later keys of a decoder.
-    """
-
-    rows: int
-    distances: tuple[int, int]
-
-    @classmethod
-    def of(cls, table: Array) -> Buckets | None:
-        """Return those of a table (queries, keys); None if its numbers do not depend on relative positions alone."""
-        table = np.squeeze(table)
-        if (
-            table.dtype.kind != "i"
-            or table.ndim != 2
-            or min(table.shape) < 2
-            or (table[1:, 1:] != table[:-1, :-1]).any()
-        ):
-            return None
-        later, earlier = (int((side != side[-1]).sum()) for side in (table[0], table[:, 0]))
-        return cls(int(table.max()) + 1, (later, earlier))
-
-
-def _buckets(left: Array, right: Array) -> str:
-    """Tell buckets of relative positions by their number and the farthest of them."""
-    one, other = Buckets.of(left), Buckets.of(right)
-    if one is None or other is None or one == other:
-        return ""
-    texts = [f"{one.rows} buckets on the left, {other.rows} on the right"] if one.rows != other.rows else []
-    pairs = [*zip(one.distances, other.distances, strict=True)]
-    alike = len({pair for pair in pairs if any(pair)}) == 1  # in both directions, or in the only one with buckets
-    for keys, pair in zip(("later keys", "earlier keys"), pairs, strict=True):
-        if pair[0] != pair[1]:
-            which = "the farthest bucket" if alike else f"the farthest bucket of {keys}"
-            texts.append(f"{which} begins at distance {pair[0]} on the left, {pair[1]} on the right")
-    return f"relative positions: {'; '.join(dict.fromkeys(texts))}"
-
-
 def _masks(left: Array, right: Array) -> str:
     """Tell masks that are added: zeros, and one number, which hides a place on one side at least."""
     masks = [Mask(side != 0, float(side.min())) for side in (left, right)]
@@ -387,5 +348,5 @@ def _later_rows(left: Array, right: Array) -> str:
 
 
 COMPARED = (
-    _buckets, _masks, _zeros_and_ones, _rotations, _columns, _slopes, _multiples, _powers, _later_rows,
+    unlike_buckets, _masks, _zeros_and_ones, _rotations, _columns, _slopes, _multiples, _powers, _later_rows,
 )  # fmt: skip
