@@ -9,7 +9,7 @@ from dataclasses import replace
 from convert.folding import fold as folded
 from parity.derive.edits.edit import SIDES
 from parity.derive.findings.records import Judgement
-from parity.derive.limits import EQUAL_OUTPUTS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
+from parity.derive.limits import EQUAL_OUTPUTS, FREE_RUNS, PARTED_MATCH, PARTED_USES, ROUNDING_OUTPUTS
 from parity.derive.prove.absent import absent_token
 from parity.derive.prove.as_given import AsGiven, as_given
 from parity.derive.prove.freedom import UNTRIED, affordable, freedom
@@ -96,6 +96,7 @@ def _free(left: Left, lines: Written) -> tuple[list[str], str]:
     """Return what may be permuted without effect, and what was not tried: large models are run fewer times."""
     if (runs := affordable(left.program)) < MIN_RUNS:
         return [], UNTRIED
+    runs = runs if runs == FREE_RUNS else max(MIN_RUNS, runs // 2)  # the proof has taken the time of large models
     left.fill()
     return freedom(left.side, left.program, left.elements, left.inputs, lines.partners(left.elements), runs)
 
