@@ -15,11 +15,9 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 
 from .edit import Other, Scope, two_sided
-from .functions import is_scaled, named
+from .functions import VALUES, is_scaled, known_as, named
 
 KIND = "activation"
-VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
-KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
 KINDS = "mul", "other"  # of the last operation of an activation function
 MOST = 24  # such operations whose results are looked at, the last first
 FEW = 3  # unknown functions of a side that are tried in place of activation functions
@@ -124,9 +122,8 @@ def _written_as(program: Program, one: Activation) -> dict[int, int]:
 def activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
     for stretch, first in _of_single_values(program, result):
-        for name, values in KNOWN.items():
-            if name != NONE and np.allclose(values, first, 0, ROUNDED_FUNCTIONS):
-                return Activation(name, stretch)
+        if name := known_as(first):
+            return Activation(name, stretch)
     return None
 
 
