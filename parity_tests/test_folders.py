@@ -242,6 +242,11 @@ def test_a_distributed_checkpoint_of_paddle_is_refused(model, tmp_path, run):
             assert code == 1 and "holds a distributed checkpoint of paddle (in paddle fill state = " in err, err
     code, _, err = run("timm2timm", tmp_path / "run" / "1_0.distcp", "-o", tmp_path / "x.pt")
     assert code == 1 and "that several processes divide; other parts: 0_0.distcp" in err, err
+    missing = tmp_path / "nowhere" / "0_0.distcp"
+    assert run("inspect", missing)[::2] == (
+        2,
+        f"python -m convert: {missing}: there is no such file (check the path)\n",
+    )
     code, _, err = run("timm2timm", tmp_path / "alone" / "0_0.distcp", "-o", tmp_path / "x.pt")
     assert code == 0, err
 

@@ -323,6 +323,11 @@ def test_an_optimizer_that_also_trains_a_loss_of_paddle_is_saved_without_it(tmp_
         "their own shape: the optimizer also trains parameters outside of these weights, as of a loss or a second ne"
     )
     assert f"{which} {cause}" in capsys.readouterr().err
+    state, key = optimizer.state_dict(), f"{model.bias.name}_moment2_0"
+    paddle.save({f"{'renamed_' * (name == key)}{name}": value for name, value in state.items()}, "renamed.pdopt")
+    assert main([*words, "--optimizer", "renamed.pdopt"]) == 1
+    halves = f"moment2 and no moment1 of renamed_{model.bias.name}, which the weights lack; moment1 and no moment2 of"
+    assert f"has {halves} bias ({model.bias.name}): its optimizer is incomplete, or keys" in capsys.readouterr().err
     (block,) = (block for block in BLOCKS if '"own.pdopt"' in block)
     exec(block, {"paddle": paddle})
     assert main([*words, "--optimizer", "own.pdopt"]) == 0

@@ -119,9 +119,8 @@ class Moves:
             counted = ", without a count of its steps,"
         elif state.family == "sgd" and not self._step():  # torch and paddle count none, so it began anew behind them
             counted += " since its count began"
-        if state.steps:
-            least = min(state.steps.values())
-            counted += f" (fewer for parameters that were trained later, from {least:,})"
+        if fewer := [steps for steps in state.steps.values() if steps < max(state.steps.values())]:
+            counted += f" (fewer for {len(fewer):,} of {count(len(state.steps), 'parameter')}, from {min(fewer):,})"
         counted += f", as the entry {step} of the file says," if (step := self._step()) else ""
         return f"the optimizer's state{counted} goes along: {self._ends()}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from convert import folding
@@ -49,6 +49,9 @@ def read_paddle(
         ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
+        kinds = [(kind, slots[kind].keys()) for kind in (MOMENTS[slot].paddle for slot in FAMILIES[family])]
+        strange = {key: f"{key}, which the weights lack" for key in unknown}
+        _check_pairs(reader.path, kinds, strange, {key: f"{some[0]} ({key})" for key, some in ours.items()})
         left = [name for name in parameters if own.get(name, name) not in arrays]
         each = [(key, t) for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()]
         fit = [t.shape == parameters[name].shape for key, t in each for name in ours.get(key, ())]
@@ -141,6 +144,25 @@ def _check_others(reader: Reader, location: Found, names: Sequence[str], called:
     what = f"this is {kind}, not converted" if kind else f"none of {CONVERTED.paddle}"
     if lines:
         raise ConvertError(f"{reader.path}: its optimizer keeps {'; '.join(lines)}: {what}")
+
+
+def _check_pairs(path: str, slots: Sequence[tuple[str, Collection[str]]], *names: Mapping[str, str]) -> None:
+    """Check that no weight has a part of its moments alone, beside moments of parameters that are no weights.
+
+    Args:
+      slots: the kinds of moments, each with paddle's names of the parameters that have it.
+      names: paddle's names of these parameters, and of the weights -> how to name them.
+    Raises: ConvertError that names both: a key of one may be a changed key of the other.
+    """
+    halves: list[list[str]] = [[], []]
+    for texts, some in zip(halves, names, strict=True):
+        for key, name in some.items():
+            has, lacks = ([kind for kind, keys in slots if (key in keys) == which] for which in (True, False))
+            if has and lacks:
+                texts.append(f"{in_a_row(has)} and no {in_a_row(lacks)} of {name}")
+    if halves[1]:
+        both = "; ".join(first_few(texts, NAMED) for texts in halves if texts)
+        raise ConvertError(f"{path}: has {both}: its optimizer is incomplete, or keys of it were renamed")
 
 
 def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Mapping[str, str], fit: bool) -> str:

@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "ReLU6": lambda x: np.clip(x, 0, 6),
-    "leaky ReLU": lambda x: np.where(x > 0, x, 0.01 * x),
+    "leaky ReLU of slope 0.01": lambda x: np.where(x > 0, x, 0.01 * x),
     "softplus": lambda x: np.log1p(np.exp(x)),
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),

@@ -67,6 +67,26 @@ def test_a_function_that_one_side_applies_is_written_out(function: Any, text: st
     assert place.what == f"the left applies {text}, the right does not" and place.rest < 1e-12  # as it is left out
 
 
+def test_an_activation_before_a_sum_is_named_and_no_product_in_place_of_the_sum():
+    def net(function: Any) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            x = m.stem(x)
+            return m.out(m.norm(x + function(m.conv(x.mT)[:, :, :-1]).mT))
+
+        conv, norm = torch.nn.Conv1d(6, 6, 4, padding=2), torch.nn.LayerNorm(6)
+        return Net(run, stem=linear(), conv=conv, norm=norm, out=linear())
+
+    (place,) = parity.derive(net(f.gelu), net(lambda x: x), (images(2, 7, 6),)).divergences
+    assert place.what == "the left applies GELU by the error function, the right does not"
+
+
+def test_slopes_of_a_leaky_relu_are_named():
+    functions = lambda x: f.leaky_relu(x, 0.1), lambda x: torch.where(x > 0, x, 0.01 * x)
+    left, right = (Net(lambda m, x, of=of: m.out(of(m.fc(x))), fc=linear(), out=linear()) for of in functions)
+    (place,) = parity.derive(left, right, (images(4, 6),)).divergences
+    assert place.what == "leaky_relu(x, negative_slope=0.1) on the left, leaky ReLU of slope 0.01 on the right"
+
+
 def test_functions_of_other_numbers_are_causes_of_their_own():
     def net(first: float, second: float) -> Net:
         return Net(

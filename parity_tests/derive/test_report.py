@@ -149,8 +149,8 @@ def test_what_to_do_next_ends_the_output_and_reasons_are_stated_once():
     assert [line.text for line in found.places[1:]] == [
         "stopped at a.0.w: no values",
         "compare before it: the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it "
-        "comes before or after a residual sum; and the inputs; what differs may also be ahead of b, whose partners "
-        "meet other values",
+        "comes before or after a residual sum, and which terms that has; and the inputs; what differs may also "
+        "be ahead of b, whose partners meet other values",
     ]  # fmt: skip
     page = page_of(found, {})
     assert "<dt>reason</dt><dd>no use of them was matched</dd>" in page

@@ -218,3 +218,44 @@ def test_parameters_are_left_out_of_a_part_of_a_model_alone():
     )
     assert whole == ["the left multiplies by blocks.{0..1}.scale, the right does not"]
     assert half == ["the left multiplies by blocks.0.scale, the right does not"]
+
+
+def encoder(positions: torch.Tensor, planted: str = "", fused: bool = False) -> Plain:
+    """Return two blocks of attention whose queries and keys get positions, which are a parameter or a table.
+
+    Args:
+      planted: "q" or "k", which lack them in the second block; "v" or "x", the residual, which have them there.
+    """
+    parts = (
+        {f"qkv{k}": linear(6, 18) for k in range(2)} if fused else {f"{c}{k}": linear() for c in "qkv" for k in "01"}
+    )
+    parts |= {f"out{k}": linear() for k in range(2)} | {f"norm{k}": torch.nn.LayerNorm(6) for k in range(2)}
+
+    def run(m: Any, x: Any) -> Any:
+        for k in "01":
+            y = x + m.positions
+            reads = {c: y if (c in "qk") != (k == "1" and c == planted) else x for c in "qkvx"}
+            if fused:
+                layer = getattr(m, f"qkv{k}")
+                weights = zip(layer.weight.split(6), layer.bias.split(6), strict=True)
+                q, k_, v = (torch.nn.functional.linear(reads[c], *own) for c, own in zip("qkv", weights, strict=True))
+            else:
+                q, k_, v = (getattr(m, f"{c}{k}")(reads[c]) for c in "qkv")
+            mixed = torch.nn.functional.scaled_dot_product_attention(q, k_, v)
+            x = getattr(m, f"norm{k}")(reads["x"] + getattr(m, f"out{k}")(mixed))
+        return m.head(x)
+
+    return Plain(run, positions=positions, head=linear(6, 3), **parts)
+
+
+@pytest.mark.parametrize(("planted", "trained", "text"), [
+    ("k", True, "the left adds positions, the right does not"),
+    ("v", False, "the right adds a table of 5 x 6 before v1, the left does not"),
+    ("x", True, "the right adds positions before a sum, the left does not"),
+])  # fmt: skip
+def test_positions_that_one_side_adds_before_an_operation_are_named(planted: str, trained: bool, text: str):
+    table = torch.sin(torch.arange(30.0).reshape(5, 6) ** 1.3)
+    left, right = (torch.nn.Parameter(table.clone()) if trained else table for _ in range(2))
+    found = parity.derive(encoder(left, fused=True), encoder(right, planted), (images(2, 5, 6),))
+    (place,) = found.divergences
+    assert place.cause.startswith(f"{text} (recomputed so") and not found.missing, found

@@ -9,12 +9,12 @@ edit defines a change. A look at both tapes finds it; only running them with it 
                 windows (of convolutions)
     places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
                 gates (before or behind a product), outputs (in another order, or values on the way)
-    terms       sums (terms that are left out), affine (parameters that are added or multiplied),
-                shortcuts (layers that are left out)
+    terms       sums (terms that are left out), positions (the same for some of what reads a sum), affine (parameters
+                that are added or multiplied), shortcuts (layers that are left out)
     parameters  weights (functions of them, or one at two places), tables (masks, rotations, positions, rows),
                 picked_rows (other rows of a parameter)
 
-rewiring joins those that change how a side is composed: norms, sums, gates and affine. texts says how calls and tables
-differ (buckets: those of relative positions), resampling names windows and kernels, and selections says what stretches
-take of values.
+rewiring joins those that change how a side is composed: norms, sums, positions, gates and affine. texts says how calls
+and tables differ (buckets: those of relative positions), resampling names windows and kernels, and selections says what
+stretches take of values.
 """

@@ -15,11 +15,9 @@ from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.tape import Array, Node
 
 from .edit import Other, Scope, two_sided
-from .functions import is_scaled, named
+from .functions import VALUES, is_scaled, known_as, named
 
 KIND = "activation"
-VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
-KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items() if name != NONE}
 KINDS = "mul", "other"  # of the last operation of an activation function
 MOST = 24  # such operations whose results are looked at, the last first
 FEW = 3  # unknown functions of a side that are tried in place of activation functions
@@ -127,11 +125,9 @@ def activation(program: Program, result: Node) -> Activation | None:
 
 
 def _activation(program: Program, at: int) -> Activation | None:
-    known, names = np.stack([*KNOWN.values()]), [*KNOWN]
     for stretch, first in _of_single_values(program, program.tape.nodes[at]):
-        close = (np.abs(known - first) <= ROUNDED_FUNCTIONS).all(1)  # of finite values
-        if close.any():
-            return Activation(names[close.argmax()], stretch)
+        if name := known_as(first):
+            return Activation(name, stretch)
     return None
 
 

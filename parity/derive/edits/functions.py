@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from parity.causes.hypotheses import ACTIVATIONS, NONE
+from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.draws import of_one_value
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown
@@ -24,6 +26,8 @@ FUNCTION, ORDER = "function", "reversal"  # the kinds of these edits
 DEPTH = 16  # operations of one function at most
 FEW = 3  # functions at one place that are left out one by one, as of queries, keys and values
 DIGITS, LONGEST = 6, 80  # of a number in a function that is written out; characters of the function
+VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
+KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items() if name != NONE}
 MOST = 12  # functions of a side that are tried, the shortest first
 
 Signature = tuple[str, ...]
@@ -163,7 +167,17 @@ def formula(program: Program, function: Stretch) -> str:
         texts[node.output] = _written(program, node, texts)
         if not 0 < len(texts[node.output]) <= LONGEST:
             return ""
-    return re.sub(r"^(\w+)\(x\)$", r"\1", texts[function.result])
+    if call := re.fullmatch(r"(\w+)\(x\)", texts[function.result]):
+        return call[1]
+    values = tried(program.function(function), VALUES)
+    name = known_as(values) if values is not None and values.shape == VALUES.shape else ""
+    return name or texts[function.result]
+
+
+def known_as(values: Array) -> str:
+    """Name the activation that has these values at VALUES; "" if none has."""
+    close = (np.abs(np.stack([*KNOWN.values()]) - values) <= ROUNDED_FUNCTIONS).all(1)  # of finite values
+    return [*KNOWN][close.argmax()] if close.any() else ""
 
 
 def _written(program: Program, node: Node, texts: Mapping[int, str]) -> str:

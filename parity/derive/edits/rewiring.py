@@ -10,6 +10,7 @@ from .affine import exchanged, without_chains
 from .edit import Edit, Scope
 from .gates import behind_products, combined, complemented
 from .norms import norm_edits, retaken
+from .positions import without_positions
 from .reduced_norms import behind_reductions
 from .shortcuts import without_shortcuts
 from .sums import beside_terms, earlier_terms, without_terms
@@ -17,6 +18,8 @@ from .sums import beside_terms, earlier_terms, without_terms
 
 def rewirings(scope: Scope) -> Iterator[Edit]:
     """Yield edits of the norms, sums and parameters that follow certain operations."""
+    for side in (0, 1):
+        yield from without_positions(scope, side)
     for side in (0, 1):
         yield from without_shortcuts(scope, side)
     for side in (0, 1):

@@ -12,6 +12,7 @@ import numpy as np
 
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.edit import ELSEWHERE, SIDES, Edit
+from parity.derive.edits.gates import OPERATION
 from parity.derive.edits.norms import each_norm
 from parity.derive.edits.numbers import Change
 from parity.derive.edits.scores import KIND as ATTENTION
@@ -146,7 +147,8 @@ class Recomputation:
 
         What moves has to agree behind its other place. A branch that reads an earlier value, which both sides have,
         tells nothing: all has to agree then. Where parameters have no partner, that of this use may be a wrong one,
-        which reads the same value by chance. A term may be where a function behind the compared sum begins.
+        which reads the same value by chance. A term, or a product in place of the sum, may be where a function
+        behind the compared sum begins.
         """
         if edit.kind == BESIDE:
             return len(agreeing) < len(self.pairs)
@@ -159,7 +161,7 @@ class Recomputation:
             return not ends and not tape.depends(
                 [n for node in nodes for n in node.inputs], edit.counted or edit.changed
             )
-        return edit.kind == TERM and self.sums > 0 and len(agreeing) <= self.at + self.sums
+        return edit.kind in (TERM, OPERATION) and self.sums > 0 and len(agreeing) <= self.at + self.sums
 
     @cached_property
     def alone(self) -> list[list[str]]:

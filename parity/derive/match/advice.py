@@ -14,11 +14,11 @@ CONVOLUTION = "padding, stride, dilation, groups, a resize (nearest, bilinear), 
 BEFORE = "compare what both models compute before it"
 FEEDS = {  # what differs most often between two models, by the kind of a use
     "product": "number of heads, masks, scales (of attention: 1 / sqrt(d)), activations, which token is taken (or a "
-    "mean of them), the order in which axes are flattened or joined",
+    "mean of them), the terms of a sum before it (positions), the order in which axes are flattened or joined",
     "add": "the other terms of the sum (a mask that one model adds and the other fills), scales, activations, and the "
     "order of the operations before it",
     "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, and whether it comes before or "
-    "after a residual sum",
+    "after a residual sum, and which terms that has",
     "factor": "whether the left model multiplies there too; else the values that are multiplied",  # of no norm
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken (or a mean of them), an activation, a scale",  # behind the last parameter
