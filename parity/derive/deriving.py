@@ -10,19 +10,22 @@ weights and inputs, and explained where the models differ (conclusion).
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from convert.errors import UsageError
 from parity.running.training_settings import dropouts, momenta, unlike, unlike_dropouts
 from specs.notation.claims import without_claims
 from specs.table import Table
 
-from .conclude.conclusion import concluded
+from .conclude.conclusion import Without, concluded
 from .conclude.partings import sizes_differ
 from .findings.derivation import Derivation
 from .limits import PARTNER
@@ -72,10 +75,29 @@ def derive(
     Raises: UsageError for what is no model or cannot be called, for inputs that differ, and for lines that do not fit
       the models.
     """
-    stop, began = time.thread_time() + seconds, time.process_time()
     start = None if table is None else replace(table, lines=without_claims(table))
-    rounds = Rounds(say)
     _wait_for_arrays(left, right)
+    run = partial(_derived, left, right, inputs, right_inputs, left_weights, time.thread_time() + seconds, say)
+
+    def without(numbers: Collection[int]) -> float:
+        """Return how far outputs differ without some given lines; NaN where they cannot be compared."""
+        say("checking given lines")
+        rest = () if start is None else tuple(line for line in start.lines if line.number not in numbers)
+        try:
+            return run(replace(start, lines=rest) if start and rest else None, None).exact
+        except UsageError:  # the remaining lines contradict what was found in place of the others
+            return math.nan
+
+    derivation = run(start, without if start else None)
+    return _with_training_settings(derivation, left, right)
+
+
+def _derived(
+    left: Any, right: Any, inputs: Any, right_inputs: Any, left_weights: Weights, stop: float, say: Say,
+    start: Table | None, without: Without | None,
+) -> Derivation:  # fmt: skip
+    """Match two models and conclude. Args: start: lines that are known. without: see concluded."""
+    began, rounds = time.process_time(), Rounds(say)
 
     def matched(fixed: Alone) -> Matched:
         """Match both models, with buffers of either side at the model's own values."""
@@ -93,10 +115,9 @@ def derive(
     del best  # which has the values that the left uses meet
     trim()
     say("proving")
-    derivation = concluded(matched_left, candidate, began)
+    derivation = concluded(matched_left, candidate, began, without)
     classes = {"": class_of(left), **matched_left.side.classes}, {"": class_of(right), **candidate.side.classes}
-    derivation = replace(derivation, classes=classes)
-    return _with_training_settings(derivation, left, right)
+    return replace(derivation, classes=classes)
 
 
 def _wait_for_arrays(*models: Any) -> None:

@@ -29,7 +29,7 @@ def test_lines_that_are_known_are_kept_and_completed():
     )
 
 
-def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
+def test_a_right_given_line_is_not_accused_of_what_differs_behind_it():
     needs("torch")
     import torch
 
@@ -43,11 +43,11 @@ def test_a_given_line_is_to_be_checked_only_behind_the_uses_that_agree():
             return self.c(y * y.roll(1, -1) - 0.3 * x.sin() if self.bent else y * x)
 
     torch.manual_seed(0)  # which causes are tried depends on the values
-    for name, line in (("a", ""), ("b", "lines given by x.table: check them first: line 3 (b.bias)")):
+    for name in "ab":  # the lines of b are right: without them, outputs differ as much
         text = f"table 1\n{name}.weight: o i <-> {name}.weight: o i\n{name}.bias: o <-> {name}.bias: o\n"
         found = parity.derive(Part(False), Part(True), (X,), table=Table.parse(text, name="x.table"))
         assert not found.proven and not found.confirmed and found.divergences[0].right == "c"
-        assert found.check_given == line
+        assert found.check_given == "" and "check the given line" not in found.following
 
 
 def test_a_right_given_line_is_not_accused_where_nothing_differs_and_places_are_named_where_something_does():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from parity.derive.findings.ranges import dropped_arrays, filled_ranges, names_o
 from parity.derive.findings.records import Differences, Given, Judgement, Matching
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
-from parity.derive.match.hints import in_causes, lengths_found, to_check
+from parity.derive.match.hints import Hint, accusation, in_causes, left_out_with, lengths_found, to_check
 from parity.derive.missing.built import (
     DEPTHS,
     differing,
@@ -47,6 +47,9 @@ from .unit_lengths import unseen_orders
 from .verdict import judged
 from .writing import Written, of_one_number, unseen, without_unknown, written
 
+BETTER = 0.1  # share of a difference of outputs that is left without a given line that is wrong: no chance gives it
+Without = Callable[[Collection[int]], float]  # numbers of given lines -> how far outputs differ without them, or NaN
+
 
 class Explained(NamedTuple):
     """What differs.
@@ -63,11 +66,14 @@ class Explained(NamedTuple):
     depths: str = ""
 
 
-def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
+def concluded(
+    left: Left, best: Candidate, began: float, without: Without | None = None, unlike: Sequence[Resized] = ()
+) -> Derivation:
     """Write the Table of a match, prove it, and explain what differs.
 
     Args:
       began: the process's CPU time before all of it.
+      without: derives without some given lines; else none of these is said to be wrong.
       unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     lines = written(left, best)
@@ -79,12 +85,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     if not unlike and any(pair.part for pair in explained.resized):
         # A line would be of a part of a parameter: none may have one.
         mapped = lines.rights.without(best.found.map, [pair.right for pair in explained.resized])
-        return concluded(left, best._replace(found=replace(best.found, map=mapped)), began, explained.resized)
+        return concluded(left, best._replace(found=replace(best.found, map=mapped)), began, without, explained.resized)
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
     if not sure and (names := repeated(best.found.steps, lines.partners(left.elements), left.elements, lines.rights)):
         steps = [step for step in best.found.steps if names.isdisjoint(step.right)]
         single = replace(best.found, map=lines.rights.without(best.found.map, names), steps=steps)
-        return concluded(left, best._replace(found=single), began, unlike)
+        return concluded(left, best._replace(found=single), began, without, unlike)
     lines, rows = _with_reasons(left, best, lines, explained)
     derivation = Derivation.of(
         _given(left, best, lines),
@@ -92,6 +98,10 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         _reported(judgement, lines, explained),
         _differences(left, best, lines, explained, judgement, sure),
     )
+    unequal = not (judgement.proven or _equal(judgement, lines))
+    if without and best.hint and unequal and len(lines.rights) <= LARGE_MODEL:
+        check = _given_to_check(best.hint, best, explained, sure, derivation.exact, without)
+        derivation = replace(derivation, check_given=check)
     derivation = replace(derivation, seconds=time.process_time() - began)
     notes = [*lines.notes, *judgement.notes, *(_unseen_notes(lines) if judgement.proven else [])]
     return replace(derivation, table=commented(derivation, derivation.why, notes))
@@ -225,8 +235,6 @@ def _differences(
         )
     if judgement.proven:
         return known
-    if not _equal(judgement, lines):
-        known = replace(known, check_given=_given_to_check(best, explained, sure))
     lefts, rights = left.elements, lines.rights
     sizes = sentence(explained.resized, lefts, rights) or (usual(lefts, rights) if best.found.failure else "")
     return replace(
@@ -239,18 +247,24 @@ def _differences(
     )
 
 
-def _given_to_check(best: Candidate, explained: Explained, sure: bool) -> str:
-    """Say which given line may be why models part; "" if none.
+def _given_to_check(
+    hint: Hint, best: Candidate, explained: Explained, sure: bool, error: float, without: Without
+) -> str:
+    """Say which given line is why models part, as outputs agree better without it; "" if none.
 
     Args:
       sure: whether the models are equal without the causes that were found.
+      error: how far outputs differ; NaN where they cannot be compared.
     """
-    if not best.hint:
-        return ""
-    if sure:
-        return in_causes(best.hint, [at.cause for at in explained.places])
     site, stop = explained.places[0].right if explained.places else "", best.found.failure
-    return to_check(best.hint, explained.steps, best.programs[1], site, stop.names if stop else ())
+    if sure:
+        line = in_causes(hint, [at.cause for at in explained.places])
+    else:
+        line = to_check(hint, explained.steps, best.programs[1], site, stop.names if stop else ())
+    if line is None:
+        return ""
+    limit = math.inf if math.isnan(error) else BETTER * error
+    return accusation(hint, line) if without(left_out_with(hint, line)) < limit else ""
 
 
 def _heads(left: Left, best: Candidate, lines: Written, explained: Explained) -> str:

@@ -43,7 +43,7 @@ def _reads(program: Program) -> Iterator[Read]:
 
     Of tables, those of which other operations read the value, or the sum too: scores with a mask or slopes have one.
     """
-    weights, shapes = program.weights(), program.shapes
+    weights, shapes = program.weights, program.shapes
     for node in program.tape.nodes:
         values = [number for number in node.inputs if number in program.active]
         others = [number for number in node.inputs if number not in values]

@@ -12,7 +12,7 @@ import numpy as np
 from parity.derive.trace.names import Similarity, split
 from parity.derive.trace.tape import Array
 
-from .siblings import as_counterpart, as_rows, as_sibling, as_slice
+from .siblings import as_counterpart, as_sibling
 from .symbols import Elements
 
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
@@ -41,16 +41,12 @@ def complete(
             continue
         if not part.any():
             filled = as_counterpart(name, found, lefts, rights) if whole else None
-            if filled is None and whole:
-                filled = as_slice(name, found, lefts, rights)
         else:
             filled = _continued(part, lefts)
             if filled is None and whole:
                 filled = _in_place(part, lefts)
             if filled is None and whole:
                 filled = as_sibling(name, found, lefts, rights)
-            if filled is None and whole:
-                filled = as_rows(name, found, lefts, rights)
             if filled is None and whole and (part >= 0).all():
                 filled = _continued(part, lefts, shorter=True)
             if filled is None and whole:

@@ -31,6 +31,7 @@ from .symbols import Elements
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+ONE_SIDED = ("drop", "constant")  # kinds of lines for arrays of one side alone
 TRIED = 1 << 10  # lengths of the axes of a line that are tried
 
 
@@ -178,25 +179,29 @@ def _fills(entry: Entry) -> list[Fill]:
     return [] if isinstance(entry.filling, Sum) else [part for part in entry.filling if isinstance(part, Fill)]
 
 
-def to_check(given: Hint, steps: Sequence[Step], program: Program, site: str = "", stopped: Sequence[str] = ()) -> str:
-    """Say which given line may be wrong: of those between uses that agree and where values part, the one read last.
+def to_check(
+    given: Hint, steps: Sequence[Step], program: Program, site: str = "", stopped: Sequence[str] = ()
+) -> Line | None:
+    """Return the given line that may be wrong: the last one read between uses that agree and where values part.
 
     Args:
       steps: uses of parameters, in the order of execution: none of those that are given. program: of the right model.
       site: the place on the right at which values part first. stopped: the parameters at which the matching stopped.
-    Returns: "" where nothing differs, as far as values were compared, or no given line lies between.
+    Returns: None where nothing differs, as far as values were compared, or no given line lies between.
     """
     uses = _first_uses(program)
     parted = [name for step in steps if step.gap > PARTED_USES for name in step.right]
     if not (parted or site or stopped):
-        return ""
+        return None
     nodes = program.tape.nodes
     at_site = [name for name, at in uses.items() if name in given.right and _is_at(site, nodes[at].site, name)]
     first = next((name for name in (*parted, *at_site, *stopped) if name in uses), "")
+    if site and not first:  # which parameters are read ahead of it is not known
+        return None
     agreeing = {name for step in steps for name in step.right} - {*parted}
     read = _read_before(program, uses.get(first, -1), agreeing)
     last = max((name for name in given.right if name in read), key=lambda name: uses[name], default="")
-    return _to_check(given, given.table.reverse(), last) if last else ""
+    return _line_of(given, given.table.reverse(), last) if last else None
 
 
 def _is_at(site: str, own: str, name: str) -> bool:
@@ -204,8 +209,8 @@ def _is_at(site: str, own: str, name: str) -> bool:
     return site in (own, sites.place(own, [name]))
 
 
-def in_causes(given: Hint, causes: Sequence[str]) -> str:
-    """Say which given line speaks of a parameter that the cause of a difference names; "" for none.
+def in_causes(given: Hint, causes: Sequence[str]) -> Line | None:
+    """Return the given line that speaks of a parameter that the cause of a difference names; None for none.
 
     Such a cause is confirmed with the line in place: a wrong line makes the models differ too.
     """
@@ -213,16 +218,29 @@ def in_causes(given: Hint, causes: Sequence[str]) -> str:
     for names, table in ((given.right, given.table.reverse()), (given.left, given.table)):
         for name in names:
             if name in words:
-                return _to_check(given, table, name)
-    return ""
+                return _line_of(given, table, name)
+    return None
 
 
-def _to_check(given: Hint, table: Table, name: str) -> str:
-    """Say that the given line that speaks of an array may be wrong. Args: table: the one whose left side has it."""
+def _line_of(given: Hint, table: Table, name: str) -> Line | None:
+    """Return the given line that speaks of an array. Args: table: the one whose left side has it."""
     found = Matcher(table, {name: ()}).match()
     numbers = [line.number for line in table.lines for _, arrays in found.groups(line) if any(arrays)]
-    which = "".join(f": {_labelled(line)}" for line in given.table.lines if line.number in numbers[:1])
-    return f"lines given by {given.table.name}: check them first{which}"
+    return next((line for line in given.table.lines if line.number in numbers[:1]), None)
+
+
+def accusation(given: Hint, line: Line) -> str:
+    """Say that a given line may be wrong."""
+    return f"lines given by {given.table.name}: check them first: {_labelled(line)}"
+
+
+def left_out_with(given: Hint, line: Line) -> set[int]:
+    """Return the numbers of the lines that have to be left out with a given one, whose arrays they speak of too.
+
+    One that drops an array or sets a constant may hide the partner of what another one drops.
+    """
+    lone = {other.number for other in given.table.lines if other.kind in ONE_SIDED}
+    return _sharing(given.table, {line.number} | (lone if line.kind in ONE_SIDED else set()))
 
 
 def _first_uses(program: Program) -> dict[str, int]:

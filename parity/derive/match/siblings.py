@@ -25,7 +25,8 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
     """Complete the left elements of a right parameter as its sibling's in another block; None if no sibling agrees.
 
     All elements of the sibling are known, and those that are known here stand in the same places there. An example is
-    the last block of a model whose second result nobody reads: a part of its kernel is dead.
+    the last block of a model whose second result nobody reads: a part of its kernel is dead. A parameter that stacks
+    blocks itself is completed by those that other stacks beside it are of.
     """
     part = rights.part(found, name)
     for other in _known_siblings(name, found, rights):
@@ -36,7 +37,7 @@ def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Ar
             moved = _moved(whole, owners, _changes(like[0], known), lefts) if len(like) == 1 else None
             if moved is not None and np.array_equal(np.where(part > 0, moved, part), part):
                 return moved
-    return None
+    return _as_rows(name, found, lefts, rights)
 
 
 def as_counterpart(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
@@ -45,17 +46,17 @@ def as_counterpart(name: str, found: Array, lefts: Elements, rights: Elements) -
     They stand in their block of the left side as those of a sibling do in another one. Which block that is, other
     parameters of both blocks tell, or else the numbers in the names of siblings. Examples are a layer that the
     first block alone does not use, and the first block of a decoder that begins with zeros: no output depends on its
-    kernel of values, fused or not.
+    kernel of values, fused or not. Where the left side stacks blocks, elements are those of a slice.
     """
     for other, changes in _blocks(name, found, lefts, rights):
         whole = rights.part(found, other)
         moved = _moved(whole, lefts.owners(whole), changes, lefts)
         if moved is not None and not np.isin(moved, found).any():
             return moved
-    return None
+    return _as_slice(name, found, lefts, rights)
 
 
-def as_rows(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+def _as_rows(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
     """Complete slices of a right parameter that stacks those of left blocks; None if no other stack tells which.
 
     An example is `norm/scale: l c` of a scan of blocks of which the last one returns a normalized value that nobody
@@ -99,7 +100,7 @@ class Slice(NamedTuple):
     place: int
 
 
-def as_slice(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+def _as_slice(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
     """Return a free slice of a left parameter that stacks blocks for a right one of which nothing was seen.
 
     It is as far from the slice of a sibling in another block as those of other parameters of both blocks are.
