@@ -243,3 +243,26 @@ def test_stacked_gates_stand_in_any_order_beside_gates_of_one_axis(stacked: bool
     found = parity.derive(recurrent("rzn", stacked), recurrent("znr", not stacked), images(2, 3, 6))
     assert found.proven and line in found.table.print(), str(found)
     assert "whose parts have one length in every model" in str(found) and "these lengths alone" not in str(found)
+
+
+@pytest.mark.parametrize("conv", [True, False])
+def test_pieces_of_one_projection_come_apart_behind_a_convolution_of_single_channels_and_an_activation(conv: bool):
+    """As x, B and C of Mamba2, which a depthwise convolution and SiLU read together."""
+    widths = {"z": 6, "x": 6, "b": 4, "c": 4}
+
+    def block(order: str) -> Net:
+        fused = [name for name in order if name != "z"]
+
+        def run(m: Any, u: Any) -> Any:
+            parts = dict(zip(order, m.all(u).split([widths[name] for name in order], -1), strict=True))
+            y = torch.cat([parts[name] for name in fused], -1)
+            y = m.conv(y.mT)[..., : u.shape[1]].mT if conv else y
+            y = torch.nn.functional.silu(y).split([widths[name] for name in fused], -1)
+            x, b, c = (y[fused.index(name)] for name in "xbc")
+            return m.out((c @ b.mT @ x).tanh() * torch.nn.functional.silu(parts["z"]))
+
+        layers = {"conv": torch.nn.Conv1d(14, 14, 3, padding=2, groups=14)} if conv else {}
+        return Net(run, all=linear(6, 20, False), out=linear(6, 5), **layers)
+
+    found = parity.derive(block("zxbc"), block("czbx"), images(2, 5, 6))
+    assert found.proven, str(found)

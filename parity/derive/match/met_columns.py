@@ -44,7 +44,7 @@ def met(program: Program, value: int, labels: Array) -> list[Met]:
     """
 
     def passes(node: Node, slot: int) -> bool:
-        return node.kind in PASSED or mixing(program, node, slot) == SINGLE
+        return node.kind in PASSED or program.by_channel(node, slot) or mixing(program, node, slot) == SINGLE
 
     activations, rest, found = program.active - program.plain, {*np.unique(labels)} - {0}, list[Met]()
     for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):

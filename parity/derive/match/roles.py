@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import MAX_STEPS, Beside, behind, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, Met, behind, beside, met, summed_over
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -126,16 +126,10 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
       beyond: whether also through activation functions: columns may come apart behind one that is applied to all.
     """
     node = program.tape.nodes[at]
-    shape = program.shapes[node.output]
-    axis = 1 if node.window or flipped else 2
-    count = shape[axis]
-    labels = along(elements([count]), axis, len(shape))
+    labels, others, ends = program.once(_behind, at, flipped)
+    count = labels.shape[1 if node.window or flipped else 2]
     biased = np.zeros(count + 1, bool)
-    start = (program, node.output, np.broadcast_to(labels, shape))
-    small = math.prod(shape) <= LARGE_USE
-    others = (met(*start), summed_over(*start)) if small else ([], [])
-    ends = _ends(*start) if small else []
-    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
+    readers = _follow(program, node.output, labels, not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
         seen = np.bincount(np.ravel(reader.labels).astype(np.int64), minlength=count + 1)
@@ -158,6 +152,18 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     return found
 
 
+def _behind(program: Program, at: int, flipped: bool) -> tuple[Array, tuple[list[Met], list[Met]], list[Reader]]:
+    """Return (numbers of a product's columns, from 1; what these meet, and are summed over with; what mixes them)."""
+    node = program.tape.nodes[at]
+    shape = program.shapes[node.output]
+    axis = 1 if node.window or flipped else 2
+    labels = np.broadcast_to(along(elements([shape[axis]]), axis, len(shape)), shape)
+    if math.prod(shape) > LARGE_USE:
+        return labels, ([], []), []
+    start = (program, node.output, labels)
+    return labels, (met(*start), summed_over(*start)), _ends(*start)
+
+
 def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool, biased: Array) -> list[Reader]:
     """Return each operation that reads the labelled value, through layout, biases and scales.
 
@@ -178,6 +184,9 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
             node = tape.nodes[at]
             if program.routes(node):  # with other parameters it reads other columns
                 found.append(Reader(f"routed {_middle(labels)}", labels))
+                continue
+            if program.by_channel(node, slot):
+                waiting.append((node.output, program.labelled(node, slot, labels), summed))
                 continue
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
                 waiting.append((node.output, program.labelled(node, slot, labels), summed))

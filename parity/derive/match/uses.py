@@ -236,15 +236,21 @@ def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
     """Group the columns of a product on the right.
 
     If no partner of a convolution has as many columns, those of one side are grouped by what their sum with others is
-    for. If one side fuses columns that come apart only behind an activation function, they are grouped by what reads
-    them there.
+    for. If columns come apart only behind an activation function, on one side or alike on both, they are grouped by
+    what reads them there.
 
     Args:
       near: its possible partners.
     """
     own = groups(use, program)
     wanted = {len(group.columns) for group in own}
-    if not near or wanted <= {len(other.columns) for seen in near for other in seen.groups()}:
+    if not near:
+        return Grouping(own)
+    if wanted <= {len(other.columns) for seen in near for other in seen.groups()}:
+        may_part = any(group.role.startswith(roles.FUNCTION) and len(group.columns) > 1 for group in own)
+        finer = groups(use, program, beyond=True) if may_part else own
+        if len(finer) > len(own) and any(roles.same_group_sizes(finer, seen.groups(beyond=True)) for seen in near):
+            return Grouping(finer, beyond=True)
         return Grouping(own)
     if program.tape.nodes[use.node].window:
         if len(own) == 1:

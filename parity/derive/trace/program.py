@@ -250,8 +250,10 @@ class Program:
     def labelled(self, node: Node, slot: int, labels: Array) -> Array:
         """Return labels of an operand's elements after an operation: moved by a layout, spread by a sum or product.
 
-        Elements of other operands have the label 0. Functions keep the labels.
+        Elements of other operands have the label 0. Functions keep the labels, and convolutions of single channels.
         """
+        if self.by_channel(node, slot):
+            return np.broadcast_to(labels.max(tuple(range(2, labels.ndim)), keepdims=True), self.shapes[node.output])
         if node.kind != "layout":
             return spread(labels, self.shapes[node.output]) if node.kind in ("add", "mul") else labels
 
@@ -259,6 +261,12 @@ class Program:
             return labels if k == slot else self.indices.get(number, np.zeros(self.shapes[number]))
 
         return node.run(*(operand(k, number) for k, number in enumerate(node.inputs)))
+
+    def by_channel(self, node: Node, slot: int) -> bool:
+        """Tell whether an operation is a convolution that makes each channel of one channel of this operand alone."""
+        if slot or node.window is None:
+            return False
+        return self.shapes[node.inputs[0]][1] == self.shapes[node.output][1] == node.window.groups
 
     def laid_out(self, node: Node, numbers: Mapping[int, Array]) -> Array | None:
         """Return what a layout makes of numbers for its operands, 0 for those without; None if it takes no numbers."""
