@@ -308,3 +308,32 @@ def test_a_convolution_joins_inputs_and_states_whose_gates_stand_in_another_orde
     moved = found.table.apply(given)["both.weight"].reshape(4, 3, 5, 3, 3)
     apart = np.concatenate([given["ih.weight"], given["hh.weight"]], 1).reshape(moved.shape)
     assert np.array_equal(moved, apart[[0, 2, 3, 1]])
+
+
+def test_values_are_joined_with_the_same_ones_in_reverse():
+    """Both have the same statistics: the order of their rows tells the columns of one from those of the other."""
+
+    class Block(torch.nn.Module):
+        def __init__(self, widths: list[int]) -> None:
+            super().__init__()
+            self.net = torch.nn.ModuleList(torch.nn.Linear(width, 5, bias=False) for width in widths)
+            self.out = torch.nn.Linear(5, 5)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            parts = [x, x.flip(0), y]
+            parts = parts if len(self.net) > 1 else [torch.cat(parts, -1)]
+            y = sum(layer(part) for layer, part in zip(self.net, parts, strict=True)).tanh()
+            return x + self.out(y), y
+
+    class Net(torch.nn.Module):
+        def __init__(self, widths: list[int]) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Block(widths) for _ in range(2))
+
+        def forward(self, x: Any, y: Any) -> Any:
+            for layer in self.layers:
+                x, y = layer(x, y)
+            return x
+
+    found = parity.derive(Net([15]), Net([5, 5, 5]), (images(7, 5), np.sin(3 * images(7, 5))))
+    assert found.proven and len(found.table.lines) == 3, found.table.print()

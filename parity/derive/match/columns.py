@@ -208,6 +208,14 @@ def matched(a: Array, b: Array, block: int = 1) -> Array | None:
     return index
 
 
+def row_by_row(a: Array, b: Array) -> Array | None:
+    """Return the column of b (n, rows) that has the values of each one of a in their order; None unless it is one."""
+    if a.shape[1] != b.shape[1] or a.size * len(b) > BLOCK:
+        return None
+    same = (np.abs(a[:, None] - b) <= SAME * np.abs(b).max(initial=0.0)).all(2)
+    return same.argmax(1) if (same.sum(1) == 1).all() else None
+
+
 def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
     """Return rows of b in their places or in the places of their blocks, if hardly any other order can be nearer."""
     limit = (CLOSE * distance(a, b) + SAME) * scale

@@ -63,6 +63,11 @@ class Near(NamedTuple):
                 return rows
         wider = self.block == 1 and len(seen.statistics) > len(self.found)
         other = seen.beside(self.counted) if wider else seen.statistics
+        plain = wider and not self.taps and seen.window is None
+        if plain and columns.alike(other).any():  # as of values beside the same in reverse
+            same = columns.row_by_row(uses.raw(self.use), uses.raw(seen.use))
+            if same is not None:
+                return same
         rows = columns.matched(self.found / self.scales.get(seen, 1.0), other, self.block)
         return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
 
