@@ -259,3 +259,39 @@ def test_positions_that_one_side_adds_before_an_operation_are_named(planted: str
     found = parity.derive(encoder(left, fused=True), encoder(right, planted), (images(2, 5, 6),))
     (place,) = found.divergences
     assert place.cause.startswith(f"{text} (recomputed so") and not found.missing, found
+
+
+def related(relative: bool, types: bool) -> Plain:
+    """Return attention with relative scores, or with positions that are added, with an input of types."""
+
+    def run(m: Any, ids: Any, kinds: Any) -> Any:
+        at = torch.arange(ids.shape[1])
+        x = m.words(ids) + m.kinds(torch.zeros_like(ids) if relative else kinds) if types else m.words(ids)
+        x = m.norm(x if relative else x + m.positions(at))
+        q = m.q(x)
+        scores = q @ m.k(x).mT
+        if relative:
+            scores = scores + torch.einsum("bld,lrd->blr", q, m.distances(at[:, None] - at + 4))
+        return m.head(m.last(x + m.o((scores / 2).softmax(-1) @ m.v(x))))
+
+    tables = {"words": 20, **({"kinds": 2} if types else {}), **({"positions": 5} if types or not relative else {})}
+    tables |= {"distances": 9} if relative else {}
+    embeddings = {name: torch.nn.Embedding(rows, 6) for name, rows in tables.items()}
+    return Plain(
+        run,
+        norm=torch.nn.LayerNorm(6),
+        last=torch.nn.LayerNorm(6),
+        **{n: linear() for n in "qkvo"},
+        head=linear(6, 3),
+        **embeddings,
+    )
+
+
+@pytest.mark.parametrize("types", [False, True])
+def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool):
+    tokens = np.random.default_rng(0).integers(0, 20, (3, 5))
+    found = parity.derive(related(True, types), related(False, types), (tokens, 0 * tokens))
+    last = found.divergences[-1]
+    assert (last.left, last.right) == ("o", "o") and not found.chosen, str(found)
+    assert last.cause.startswith("the left adds another term, the right does not (recomputed so, they are equal)")
+    assert found.missing == ([] if types else ["positions.weight"]), str(found)

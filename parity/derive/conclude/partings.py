@@ -27,6 +27,7 @@ from parity.derive.trace.inputs import fresh
 from parity.derive.trace.outputs import difference
 from parity.derive.trace.precomputed import RoundedTable
 from parity.derive.trace.program import Refused
+from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sites import OUTPUT, OWN, is_inside, place
 from parity.derive.trace.tape import Array
 from specs.numbers import apart
@@ -34,6 +35,7 @@ from specs.numbers import apart
 from .writing import Written, written
 
 NO_SITES: Mapping[str, str] = MappingProxyType({})
+NO_CONSTANTS: Mapping[str, Array] = MappingProxyType({})
 MEAN = 10  # times a use's own difference, which is a mean, up to which that of a place may be the worst of the same
 
 
@@ -128,13 +130,19 @@ def partings(
         return known, [], list(best.found.steps)
     others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons) if sized else []
     places, without = explain(*sides, mapped)
+    constants = NO_CONSTANTS
+    if not (places and all(place.cause for place in places)) and (neutral := _neutral(lines)):
+        known_all, runs = mapped._replace(whole=True), _runs(left, best, lines.table, neutral)
+        further = explain(*runs, known_all)
+        if further[0]:
+            (places, without), sides, mapped, constants = further, runs, known_all, neutral
     steps = remeasured(best.found.steps, sides, mapped)
     if not places and mapped.whole:  # few values show the difference, as those that one side cuts off: none did here
-        places, _ = explain(*_runs(left, best, lines.table, proof=True), mapped)
+        places, _ = explain(*_runs(left, best, lines.table, constants, proof=True), mapped)
     elif (
         confirmed(places)
         and len(lines.rights) <= LARGE_MODEL
-        and not _equal(without, _runs(left, best, lines.table, proof=True))
+        and not _equal(without, _runs(left, best, lines.table, constants, proof=True))
     ):  # these inputs do not show all
         places[-1] = places[-1]._replace(whole=False)
     return _with_known(places, mapped, known, best.found.failure is None), others, steps
@@ -183,16 +191,32 @@ def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence
     return [*places, *(place for place in known if place.right not in {*seen, OUTPUT})] or known
 
 
-def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False) -> tuple[Run, Run]:
-    """Run both models on the same weights: those of the matching, or of the proof."""
+def _runs(
+    left: Left, best: Candidate, table: DerivedTable, constants: Mapping[str, Array] = NO_CONSTANTS, proof: bool = False
+) -> tuple[Run, Run]:
+    """Run both models on the same weights: those of the matching, or of the proof.
+
+    Args:
+      constants: weights of the right model in place of its own.
+    """
     a, b = left.side, best.side
     left.elements.release()
     weights: Mapping[str, Array] = dict(Drawn(a, WEIGHTS)) if proof else draw(a, left.seed)
     inputs = fresh(a.call.arrays() if proof else left.inputs, b.call.arrays(), INPUTS if proof else None)
     return (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
-        run(best.exact, dict(TranslatedWeights(table, a, b, weights)), list(inputs[1].values()), 1),
+        run(best.exact, {**TranslatedWeights(table, a, b, weights), **constants}, list(inputs[1].values()), 1),
     )
+
+
+def _neutral(lines: Written) -> dict[str, Array]:
+    """Return constants for the right parameters without a line that have the effect of leaving them out.
+
+    None are returned where one of them has no such constant.
+    """
+    alone = {name: why for name, why in lines.reasons.items() if isinstance(why, OneSided) and why.neutral}
+    every = len(alone) == len(lines.reasons)
+    return {name: np.full(lines.rights.shapes[name], float(why.neutral)) for name, why in alone.items() if every}
 
 
 def _known(lines: Written) -> Mapped:

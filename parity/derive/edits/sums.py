@@ -29,15 +29,24 @@ def _is_residual(program: Program, node: Node) -> bool:
 
 
 def without_terms(scope: Scope) -> Iterator[Edit]:
-    """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others."""
+    """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others.
+
+    Those in all or those near the place where the sides part are counted: before it, one may add what the other has as
+    a constant.
+    """
     programs, firsts = scope.programs, scope.firsts
     sums = [[(node, _is_residual(program, node)) for node in _sums(program)] for program in programs]
-    counts = [Counter(residual for _, residual in side_sums) for side_sums in sums]
+    near = [
+        [(node, kind) for node, kind in some if program.makers[node.output] in nodes]
+        for some, program, nodes in zip(sums, programs, scope.near, strict=True)
+    ]
+    counts = [[Counter(kind for _, kind in some) for some in which] for which in (sums, near)]
     for side, program in enumerate(programs):
-        more = {kind for kind in (True, False) if counts[side][kind] > counts[1 - side][kind]}
+        more = {kind for kind in (True, False) if any(c[side][kind] > c[1 - side][kind] for c in counts)}
         every = [node for node, _ in sums[side]]
-        late = [node for node, kind in sums[side] if program.makers[node.output] >= firsts[side] and kind in more]
-        for node in late[:MOST]:
+        late = [(node, kind) for node, kind in sums[side] if program.makers[node.output] >= firsts[side]]
+        some = dict.fromkeys(node.output for node, kind in (*late, *near[side]) if kind in more)
+        for node in [program.tape.nodes[program.makers[output]] for output in some][:MOST]:
             sets = repeats(node, every, lambda other: other.site)
             for remaining in (0, 1):
                 yield widened(_left_out(program, some, remaining, side) for some in sets)
