@@ -324,6 +324,9 @@ def test_what_is_read_as_it_is_stands_at_its_own_name_and_not_where_it_shows():
     assert rows(page_of(replace(DERIVED, uses=[table, *USES]), {}))[:3] == [
         ["embed", "tokens", "", "0"], ["weight", "tokens/w", "read as it is", "0"], ["blocks", "Net", "", "✗ 3.0e-5"],
     ]  # fmt: skip
+    found = replace(DERIVED, proven=False, uses=[table, *USES])
+    assert len(found.compared) == 1 + len(USES)
+    assert found.agreeing == 1 + replace(found, chosen=["tokens/w"]).agreeing  # where several fit, it shows nothing
 
 
 def test_every_place_of_a_cause_is_marked():

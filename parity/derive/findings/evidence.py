@@ -128,9 +128,12 @@ class Evidence(Given, Matching, Judgement, Differences):
         """List the uses that tell whether the models agree.
 
         What a term of a sum was added to depends on the order of the terms, which frameworks choose: in a proven
-        derivation such a difference is none of the models.
+        derivation such a difference is none of the models. A parameter that is read as it is meets no values: where
+        several fit, its use tells nothing.
         """
-        return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > PARTED_USES)]
+        unsure = {*self.chosen}
+        uses = [use for use in self.uses if use.kind != "place" or unsure.isdisjoint(use.right)]
+        return [use for use in uses if not (self.proven and use.kind == "add" and use.gap > PARTED_USES)]
 
     @property
     def read_apart(self) -> list[str]:
