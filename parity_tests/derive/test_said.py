@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.findings.orders import order
 from parity.derive.missing.built import one_sided_weight_norms
 from specs.table import Table
 
@@ -284,3 +285,8 @@ def test_the_lines_that_take_a_branch_away_are_written_out_where_zeros_do(act: A
     assert parity.derive(left, right, inputs, table=Table.parse("\n".join(["table 1", *lines]))).proven == (
         act is torch.tanh
     )
+
+
+def test_exchanged_parts_are_said_to_have_one_length_whichever_side_states_it():
+    table = Table.parse("table 1\na: (r=1+z=1 o) i <-> b: (z+r o) i\n")
+    assert all(order(one).endswith("whose parts have one length in every model") for one in (table, table.reverse()))

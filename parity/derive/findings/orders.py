@@ -38,16 +38,10 @@ def reordered(table: Lines) -> Exchanges:
 def order(table: Lines) -> str:
     """Say which parts lines exchange, in the words of these, and whether their lengths are free."""
     shown = dict[str, str]()  # what is said of the parts -> it with the first line that it is of
-    for left, right in exchanged(table).values():
-        said = (
-            FIXED
-            if is_fixed(left) or is_fixed(right)
-            else OPEN
-            if _is_open(left)
-            else EQUAL
-            if _is_equal(left)
-            else FREE
-        )
+    kinds = ((is_fixed, FIXED), (_is_open, OPEN), (_is_equal, EQUAL))
+    for sides in exchanged(table).values():
+        left, right = sides
+        said = next((words for holds, words in kinds if any(map(holds, sides))), FREE)
         shown.setdefault(said, f"as {left} <-> {right}, whose parts {said}")
     what = "the models join the parts of an axis in different orders, and these lines exchange the parts"
     return f"{what}, {'; '.join(shown[said] for said in (EQUAL, FREE, OPEN, FIXED) if said in shown)}"
