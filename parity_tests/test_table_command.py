@@ -16,6 +16,7 @@ from convert.errors import UsageError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.table import by_table
+from convert.table.file import UNSHOWN
 
 from .commands import GOOGLE
 
@@ -313,7 +314,8 @@ def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
     folder, *_ = files
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")
     first, *others = run(capsys, "inspect", folder / "x.npz")[1].splitlines()
-    assert first == "record:       written by a Table (torch to flax, bert.table), from left.safetensors"
+    written = "record:       written by a Table (torch to flax, bert.table), from left.safetensors"
+    assert first == f"{written}; its axes have the lengths that its conversion was given: h=3; {UNSHOWN}"
     assert not any("unknown" in line for line in others)
     assert not any(line.startswith("nearest") for line in others)
 

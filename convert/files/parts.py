@@ -31,9 +31,10 @@ def check(path: str) -> tuple[str, ...]:
 
     Raises: FormatError for one that is named as a part, where the others are there too.
     """
-    if not os.path.exists(path):  # which its reader reports
+    if not os.path.exists(os.path.dirname(path) or os.curdir):  # which its reader reports
         return ()
-    if others := _others(path, DIVIDED):
+    others = _others(path, DIVIDED)
+    if others and os.path.exists(path):
         problem = f"is named as a part of a model that several processes divide; other parts: {listed(others)}"
         raise FormatError(path, problem, f"{JOIN}; a copy of this file alone, in another folder, is read as it is")
     if others := _others(path, RANKED):

@@ -112,6 +112,12 @@ def test_what_code_does_in_float32_alone_is_marked(library: str):
         assert bool(found.as_given) == in_float32 and not found.not_as_given
 
 
+def test_what_code_does_in_float32_is_marked_where_jax_has_64_bits():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        assert parity.derive(of_its_dtype("torch", False), of_its_dtype("jax", True), (X,)).as_given
+
+
 def test_models_that_are_not_run_in_the_dtypes_of_their_weights_are_named():
     """Weights of float64 alone have no other dtype, and 16 bits round too much."""
     both = (of_its_dtype("torch", trick, "float64") for trick in (False, True))

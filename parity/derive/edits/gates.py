@@ -15,7 +15,7 @@ import numpy as np
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Replacement, Tape, tried
-from specs.words import in_a_row
+from specs.words import in_a_row, with_article
 
 from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, two_sided, widened, with_names
 
@@ -96,7 +96,7 @@ def _of_two(program: Program) -> Iterator[Node]:
 
 
 def _combined(nodes: Sequence[Node], by: Node) -> Combined:
-    one, other = (f"a {NOUNS.get(node.kind, node.title)} of two values" for node in (by, nodes[0]))
+    one, other = (f"{with_article(NOUNS.get(node.kind, node.title))} of two values" for node in (by, nodes[0]))
     does, sites = two_sided(one, other), shown_once(site for node in nodes if (site := node.site))
     values = {node.output: node for node in nodes}
     what = does + with_names(sites)

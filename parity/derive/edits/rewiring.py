@@ -16,15 +16,15 @@ from .shortcuts import without_shortcuts
 from .sums import beside_terms, earlier_terms, without_terms
 
 
-def rewirings(scope: Scope) -> Iterator[Edit]:
-    """Yield edits of the norms, sums and parameters that follow certain operations."""
+def rewirings(scope: Scope, near_alone: bool = False) -> Iterator[Edit]:
+    """Yield edits of the norms, sums and parameters that follow certain operations. Args: near_alone: of sums."""
     for side in (0, 1):
         yield from without_positions(scope, side)
     for side in (0, 1):
         yield from without_shortcuts(scope, side)
     for side in (0, 1):
         yield from norm_edits(scope, side)
-    yield from without_terms(scope)
+    yield from without_terms(scope, near_alone)
     yield from moved_activations(scope)
     of_one_side = (
         beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products,

@@ -28,11 +28,12 @@ def _is_residual(program: Program, node: Node) -> bool:
     return len({program.depths.get(number, 0) for number in node.inputs[:2]}) > 1
 
 
-def without_terms(scope: Scope) -> Iterator[Edit]:
+def without_terms(scope: Scope, near_alone: bool = False) -> Iterator[Edit]:
     """Yield edits that leave out a term of sums of which a side has more than the other, residual ones or others.
 
-    Those in all or those near the place where the sides part are counted: before it, one may add what the other has as
-    a constant.
+    Args:
+      near_alone: whether those near the place where the sides part are also counted alone: before it, one side may add
+        what the other has as a constant.
     """
     programs, firsts = scope.programs, scope.firsts
     sums = [[(node, _is_residual(program, node)) for node in _sums(program)] for program in programs]
@@ -40,12 +41,13 @@ def without_terms(scope: Scope) -> Iterator[Edit]:
         [(node, kind) for node, kind in some if program.makers[node.output] in nodes]
         for some, program, nodes in zip(sums, programs, scope.near, strict=True)
     ]
-    counts = [[Counter(kind for _, kind in some) for some in which] for which in (sums, near)]
+    counted = (sums, near) if near_alone else (sums,)
+    counts = [[Counter(kind for _, kind in some) for some in which] for which in counted]
     for side, program in enumerate(programs):
         more = {kind for kind in (True, False) if any(c[side][kind] > c[1 - side][kind] for c in counts)}
         every = [node for node, _ in sums[side]]
         late = [(node, kind) for node, kind in sums[side] if program.makers[node.output] >= firsts[side]]
-        some = dict.fromkeys(node.output for node, kind in (*late, *near[side]) if kind in more)
+        some = dict.fromkeys(node.output for node, kind in (*late, *(near[side] if near_alone else ())) if kind in more)
         for node in [program.tape.nodes[program.makers[output]] for output in some][:MOST]:
             sets = repeats(node, every, lambda other: other.site)
             for remaining in (0, 1):

@@ -263,8 +263,8 @@ def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.values))
     functions = itertools.chain(without_turns(scope), without_functions(scope))
     kinds = (
-        reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope), retabled(scope), swaps(scope),
-        functions, plain_weights(scope), repicked(scope),
+        reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope, near_alone=True), retabled(scope),
+        swaps(scope), functions, plain_weights(scope), repicked(scope),
     )  # fmt: skip
     for few in itertools.zip_longest(*kinds):
         yield from filter(None, few)

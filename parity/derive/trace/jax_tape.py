@@ -217,7 +217,8 @@ class JaxSide:
             raise UsageError(SHORT_WEIGHTS)
         shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in self.parameters.items()}
         given = as_float32(inputs)
-        closed = jax.make_jaxpr(lambda own, arrays: self._outputs(own, arrays, wide=False))(shapes, _device(given))
+        arrays = {name: jnp.asarray(array) for name, array in given.items()}  # of float32 also where 64 bits are on
+        closed = jax.make_jaxpr(lambda own, some: self._outputs(own, some, wide=False))(shapes, arrays)
         return Program(_tape_of(closed, parameters, given), parameters, list(given.values())).outputs
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:

@@ -98,7 +98,12 @@ class ModuleSide(ABC):
         own = copy.copy(self)
         own.model = self._as_given()
         own._set(parameters)
-        return [own._plain(tensor) for tensor in own._run(own._tensors(as_float32(inputs)))]
+        with self._uncompiled():
+            return [own._plain(tensor) for tensor in own._run(own._tensors(as_float32(inputs)))]
+
+    def _uncompiled(self) -> contextlib.AbstractContextManager[Any]:
+        """Run code as it is written, where the framework would compile it."""
+        return contextlib.nullcontext()
 
     @abstractmethod
     def _set(self, parameters: Mapping[str, Array]) -> None:

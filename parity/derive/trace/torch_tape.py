@@ -175,6 +175,10 @@ class TorchSide(ModuleSide):
         self._lowers = tape.lowers
         return tape
 
+    def _uncompiled(self) -> contextlib.AbstractContextManager[Any]:
+        compiles = "torch._dynamo" in sys.modules  # it is imported where a model is compiled
+        return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         before, fast = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
@@ -182,10 +186,8 @@ class TorchSide(ModuleSide):
         torch.backends.mha.set_fastpath_enabled(False)  # of attention, whose inside no tape shows
         math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
         numbers = numbers_of_float32(torch, self.parameters)
-        compiles = "torch._dynamo" in sys.modules  # it is imported where a model is compiled
-        eager = torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
         try:
-            with math, eager, numbers, norms_of_own_epsilon(), forgotten(self.model.modules()):
+            with math, self._uncompiled(), numbers, norms_of_own_epsilon(), forgotten(self.model.modules()):
                 yield
         finally:
             torch.set_default_dtype(before)
