@@ -424,7 +424,7 @@ def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes
     text = found.table.print()
     assert found.proven and "in/kernel: (p C) o <-> proj.weight: o (C p)" in text, text
     assert "slope: l H <-> layers.{l}.slope: H" in text and "layers.{l}.qkv.weight: (s H d) i" in text, text
-    assert not found.unchecked and "not checked" not in text and "given" not in text
+    assert not found.unchecked and "not checked" not in text and "derived from" not in text
     for sizes in ((24, 3, 4, 7, 5), (20, 1, 2, 3, 6)):
         left, right, (x,) = staged(*sizes, scanned=True)
         rng = np.random.default_rng(1)

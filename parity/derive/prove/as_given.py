@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.errors import UsageError
 from parity.derive.edits.edit import SIDES
+from parity.derive.trace.call import as_float32
 from parity.derive.trace.draws import Altered
 from parity.derive.trace.frames import message
 from parity.derive.trace.outputs import differ_by, difference, incomparable
@@ -36,16 +37,17 @@ class AsGiven(NamedTuple):
 def as_given(trial: Trial) -> AsGiven:
     """Compare the outputs of both models in the dtypes of their given weights, if one of them has float32.
 
-    Inputs are of float32 there. Weights of float64 alone are those of the other runs.
+    Its inputs are of float32 there. Weights of float64 alone are those of the other runs.
     """
-    if not any(array.dtype == np.float32 for side in trial.sides for array in side.parameters.values()):
+    single = [any(array.dtype == np.float32 for array in side.parameters.values()) for side in trial.sides]
+    if not any(single):
         return AsGiven()
     if any(SHORT & tape.lowers for tape in trial.tapes):
         return AsGiven(skipped="a model casts to 16 bits, which rounds too much")
     inputs, weights, outputs = trial.given, trial.weights(SEED), list[list[Array]]()
-    for which, side, own, given in zip(SIDES, trial.sides, weights, inputs, strict=True):
+    for which, side, own, given, is_single in zip(SIDES, trial.sides, weights, inputs, single, strict=True):
         try:
-            outputs.append(side.run_as_given(own, given))
+            outputs.append(side.run_as_given(own, as_float32(given) if is_single else given))
         except UsageError as error:
             return AsGiven(skipped=f"the {which} model {error.message}")
         except Exception as error:  # the user's code may raise anything

@@ -19,7 +19,7 @@ from parity.running.ended import without_end
 from specs.words import in_a_row
 
 from .caches import trim
-from .call import SHORT_WEIGHTS, WIDE, Call, as_float32, flatten, rebuild
+from .call import SHORT_WEIGHTS, WIDE, Call, flatten, rebuild
 from .cotangents import GradientSink, Take, cotangents
 from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
@@ -216,10 +216,9 @@ class JaxSide:
         if self._has_short:
             raise UsageError(SHORT_WEIGHTS)
         shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in self.parameters.items()}
-        given = as_float32(inputs)
-        arrays = {name: jnp.asarray(array) for name, array in given.items()}  # of float32 also where 64 bits are on
-        closed = jax.make_jaxpr(lambda own, some: self._outputs(own, some, wide=False))(shapes, arrays)
-        return Program(_tape_of(closed, parameters, given), parameters, list(given.values())).outputs
+        given = {name: jnp.asarray(array) for name, array in inputs.items()}  # of float32 also where 64 bits are on
+        closed = jax.make_jaxpr(lambda own, some: self._outputs(own, some, wide=False))(shapes, given)
+        return Program(_tape_of(closed, parameters, inputs), parameters, list(inputs.values())).outputs
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""

@@ -13,7 +13,7 @@ import numpy as np
 from convert.errors import UsageError
 from parity.running.ended import without_end
 
-from .call import Call, as_float32
+from .call import Call
 from .frames import message
 from .outputs import Named, listed
 from .tape import Array, Tape
@@ -99,7 +99,7 @@ class ModuleSide(ABC):
         own.model = self._as_given()
         own._set(parameters)
         with self._uncompiled():
-            return [own._plain(tensor) for tensor in own._run(own._tensors(as_float32(inputs)))]
+            return [own._plain(tensor) for tensor in own._run(own._tensors(inputs))]
 
     def _uncompiled(self) -> contextlib.AbstractContextManager[Any]:
         """Run code as it is written, where the framework would compile it."""
