@@ -127,8 +127,8 @@ class Table(Lines):
         Raises: TableError, also where tied arrays differ, one declared constant holds another value, lengths that are
           given contradict each other on heads, or terms of a sum are no floating-point arrays of one dtype.
         Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
-        arrays that it drops though it states other values for them; and where lengths that are given divide an axis
-        otherwise than in the models that it was derived from, of which it is as long.
+        arrays that it drops though it states other values for them; and of an axis that given lengths divide otherwise
+        than in the models of its derivation, though it is as long there.
         """
         from specs.applied.arrays import as_arrays, flat, translate, warn_of_dropped
         from specs.covering.cut import check_derived

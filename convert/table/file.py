@@ -90,8 +90,8 @@ def doubts(content: Mapping[str, Any]) -> list[str]:
     """Return what the record of a conversion by a Table says against the file: no proof, lengths that a user gave."""
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
-    unproven = f"its Table was derived and not proven: {str(difference)[:200]}"
-    return [*([unproven] if difference else []), *given_lengths(content)]
+    unproven = [f"its Table was derived and not proven: {str(difference)[:200]}"] if difference else []
+    return [*unproven, *given_lengths(content)]
 
 
 def given_lengths(content: Mapping[str, Any]) -> list[str]:

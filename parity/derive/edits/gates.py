@@ -1,6 +1,7 @@
-"""Multiply by a gate behind a product, as GRUs differ in their reset gate, exchange a gate and one minus it, or add it.
+"""Multiply by a gate behind a product, exchange a gate and one minus it, or combine two values by another operation.
 
-What adds a value where the other side multiplies by it is one edit, and so is any other operation of two values.
+GRUs differ in whether their reset gate comes before a product or behind it. Another operation adds a gate, for
+example, by which the other side multiplies.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from specs.words import in_a_row, with_article
 
 from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, two_sided, widened, with_names
 
-MOST = 4  # matrices, or gates, of a side that are tried
+MOST = 4  # matrices, gates, or operations of two values, of a side that are tried
 STEPS = 3  # operations at most that compute one minus a gate
 VALUES = np.linspace(-2, 2, 9)  # at which that is told
 NOUNS = {"add": "sum", "mul": "product"}  # of kinds of operations

@@ -59,11 +59,11 @@ def _reads(program: Program) -> Iterator[Read]:
 
 
 def _without(some: Sequence[Read], side: int) -> Reread:
-    places = [in_a_row(folded_names(shown_once(read.reader.site for read in some if read.reader.site)))]
-    if some[0].reader.kind == "add":
-        places.insert(0, "a sum")
-    before = " in ".join(filter(None, places))
-    before = f" before {before}" if before else ""
+    """Return the edit by which some readers of sums with the same positions read the values alone."""
+    sites = in_a_row(folded_names(shown_once(read.reader.site for read in some if read.reader.site)))
+    kind = "a sum" if some[0].reader.kind == "add" else ""
+    place = " in ".join(filter(None, (kind, sites)))
+    before = f" before {place}" if place else ""
     text = f"the {SIDES[side]} adds {some[0].what}{before}, the {SIDES[1 - side]} does not"
     values = {read.reader.output: {read.total: read.value} for read in some}
     return Reread(side, "added term", text, values, times=len(some), named=len(some))

@@ -26,10 +26,10 @@ def rewirings(scope: Scope, near_alone: bool = False) -> Iterator[Edit]:
         yield from norm_edits(scope, side)
     yield from without_terms(scope, near_alone)
     yield from moved_activations(scope)
+    yield from combined(scope)
     of_one_side = (
         beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products,
         without_chains,
     )  # fmt: skip  # in the order in which they are tried
-    yield from combined(scope)
     for side, edits in itertools.product((0, 1), of_one_side):
         yield from edits(scope, side)

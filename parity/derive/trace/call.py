@@ -40,7 +40,7 @@ class Call:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of numbers among the arguments by path; floats as float64, complex ones as complex128."""
         arrays = {}
-        for path, leaf in flatten((list(self.args), dict(self.kwargs))):
+        for path, leaf in self._leaves():
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not str(leaf.dtype).startswith(KEY):
                 array = as_array(leaf)
                 arrays[path] = array.astype(WIDE.get(array.dtype.kind, array.dtype))
@@ -48,13 +48,15 @@ class Call:
 
     def numbers(self) -> list[str]:
         """Return the arguments that are plain numbers, such as a temperature; flags are none."""
-        leaves = flatten((list(self.args), dict(self.kwargs)))
-        return [label(path) for path, leaf in leaves if type(leaf) in (int, float)]
+        return [label(path) for path, leaf in self._leaves() if type(leaf) in (int, float)]
 
     def settings(self) -> list[str]:
         """Return the arguments that are flags, texts or None, with their values: "causal=True"."""
-        leaves = flatten((list(self.args), dict(self.kwargs)))
-        return [f"{label(path)}={leaf}" for path, leaf in leaves if leaf is None or isinstance(leaf, (bool, str))]
+        found = ((path, leaf) for path, leaf in self._leaves() if leaf is None or isinstance(leaf, (bool, str)))
+        return [f"{label(path)}={leaf}" for path, leaf in found]
+
+    def _leaves(self) -> Iterator[tuple[str, Any]]:
+        return flatten((list(self.args), dict(self.kwargs)))
 
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with these arrays in place of their own."""

@@ -216,7 +216,7 @@ class JaxSide:
         if self._has_short:
             raise UsageError(SHORT_WEIGHTS)
         shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in self.parameters.items()}
-        given = {name: jnp.asarray(array) for name, array in inputs.items()}  # of float32 also where 64 bits are on
+        given = {name: jnp.asarray(array) for name, array in inputs.items()}  # in their own dtypes, unlike _device
         closed = jax.make_jaxpr(lambda own, some: self._outputs(own, some, wide=False))(shapes, given)
         return Program(_tape_of(closed, parameters, inputs), parameters, list(inputs.values())).outputs
 
