@@ -24,6 +24,7 @@ Axes of a line:
 
     names        chooses their names
     letters      gives axes that meet in a run one name, a capital one where a shape shows their length
+    lists        gives lengths of separate lists of blocks names of their own
     ranges       writes parts of an axis
     swapped      writes parts that stand in another order
 

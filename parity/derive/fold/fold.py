@@ -24,6 +24,7 @@ from .equal_parts import picked_parts
 from .facts import Facts, Group, components
 from .followed import stated
 from .letters import apart_from_set, own_letters, with_met_letters
+from .lists import with_letters_of_lists
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, moved, table_of
 from .shared import lines
@@ -237,7 +238,7 @@ def _table(
     absent |= {name: why for name, why in missing.items() if name not in (given.right if given else ())}
     every: list[Row | Line] = [
         *(given.table.lines if given else ()),
-        *own_letters(attempt(rows), lengths),
+        *with_letters_of_lists(own_letters(attempt(rows), lengths), lengths),
         *attempt(extra),
     ]
     return table_of(every, facts.sides, names.orders, facts.known, facts.like(absent), lengths)

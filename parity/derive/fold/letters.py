@@ -60,7 +60,7 @@ def own_letters(rows: Sequence[Row], lengths: MutableMapping[str, int]) -> list[
             length, owner = part.length if part else lengths[letter], (own and module, row.parts, letter)
             first = lengths.get(letter, length) == length and owners.setdefault(letter, owner) == owner
             if not first:
-                new[letter] = renamed.setdefault(owner, _free(letter, taken))
+                new[letter] = renamed.setdefault(owner, free(letter, taken))
                 taken.add(new[letter])
             lengths[new.get(letter, letter)] = length
         out.append(row.renamed(new) if new else row)
@@ -84,7 +84,7 @@ def open_letters(row: Row) -> list[str]:
     return [letter for letter in summed[0] if letter in summed[1] and letter not in alone | stated]
 
 
-def _free(letter: str, taken: Iterable[str]) -> str:
+def free(letter: str, taken: Iterable[str]) -> str:
     stem = letter.rstrip("0123456789")
     return next(name for k in range(2, 10_000) if (name := f"{stem}{k}") not in taken)
 
@@ -108,7 +108,7 @@ def with_met_letters(
       given: other lines of the Table.
     """
     rows = [row for _, _, some in groups for row in some]
-    open_on = [_opened(row) for row in rows]
+    open_on = [opened_on(row) for row in rows]
     opened = [set[str]().union(*sides) for sides in open_on]
     alike = dict[Place, set[Place]]()  # place -> all places of the same length
     for places in itertools.chain(*(_met(rows, opened, facts, lengths, side) for side in range(len(facts.programs)))):
@@ -151,7 +151,7 @@ def apart_from_set(groups: Sequence[Group], lengths: MutableMapping[str, int], g
     every.update(letter for line in given for letter in line.lengths)
     used = {*every, *lengths, *(name for row in rows for text in _axes(row) for name in NAME.findall(text))}
     for letter in sorted(every & lengths.keys()):
-        new = next((name for name in SPARE if name not in used), _free(letter, used))
+        new = next((name for name in SPARE if name not in used), free(letter, used))
         used.add(new)
         lengths[new] = lengths.pop(letter)
         for at, row in enumerate(rows):
@@ -221,7 +221,7 @@ def _choose_shown(
             continue
         at, text = next(itertools.chain(*asked))
         capital = new[at].get(text, text).upper()
-        capital = _free(capital, taken) if capital in taken else capital
+        capital = free(capital, taken) if capital in taken else capital
         taken.add(capital)
         lengths[capital] = lengths[text]
         for at, text in own:
@@ -328,7 +328,7 @@ def _dims(arrays: Arrays) -> list[str]:
     return [dim for _, text in arrays for dim in DIM.findall(text or "")]
 
 
-def _opened(row: Row) -> list[set[str]]:
+def opened_on(row: Row) -> list[set[str]]:
     """Return the letters whose lengths the shapes of each side leave open: of pieces of an axis, two are not known."""
     found = []
     named = _holes(row) | _stated(row)
