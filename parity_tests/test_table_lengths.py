@@ -59,6 +59,23 @@ def test_a_length_that_only_the_user_states_is_printed_and_recorded(tmp_path, ca
     assert "given" not in json.loads((tmp_path / "c.npz.json").read_text())["table"]
 
 
+def test_a_length_of_blocks_of_several_widths_is_named_for_each_width(tmp_path, capsys):
+    """One h for the stages of a Swin gives heads of several sizes, where their size d is what they share."""
+    (tmp_path / "x.table").write_text("table 1\n{i}.{j}.q: (h d) c <-> {i}_{j}/q: c h d\n")
+    arrays = {f"{i}.{j}.q": np.ones((12 * (i + 1), 5), "f4") for i in range(2) for j in range(2)}
+    words = ["--table", tmp_path / "x.table", save(tmp_path / "a.npz", arrays), "-o", tmp_path / "b.npz", "--force"]
+    code, _, error = run(capsys, *words)
+    advice = "(h d) of {i}.{j}.q is 12 and 24 long in several blocks, and what you give holds for all"
+    assert code == 2 and f"  - {advice}: give one of d and h that is alike in them" in error, error
+    error = run(capsys, *words, "--set", "h=3")[2]
+    assert "--set h=3, so that d=4 in (h d) of {i}.{j}.q (0.0) and d=8 in (h d) of {i}.{j}.q (1.0)\n" in error, error
+    error = run(capsys, *words, "--set", "d=4")[2]
+    assert "so that h=3 in (h d) of {i}.{j}.q (0.0) and h=6 in (h d) of {i}.{j}.q (1.0)\n" in error, error
+    save(tmp_path / "a.npz", {name: array[:12] for name, array in arrays.items()})
+    assert "several blocks" not in run(capsys, *words)[2]
+    assert "so that d=4 in (h d) of {i}.{j}.q\n" in run(capsys, *words, "--set", "h=3")[2]
+
+
 def test_a_note_states_the_lengths_of_the_models_that_a_table_was_derived_from(tmp_path, capsys):
     """A length that a line states, as r=2, follows from nothing."""
     lengths = "# lengths in the models that it was derived from: h=2 r=2 d=4 (q)"

@@ -165,7 +165,7 @@ def _remarks(
     """
     lines, layout = planned.table, planned.layout
     yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *not_covered(lines)) if doubt)
-    yield from supplied(lines, planned.given, layout.sizes, without)
+    yield from supplied(lines, planned.given, layout, without)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)
     yield from own.reader.remarks

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from convert.errors import ConvertError, OpenLengths, UsageError, option
 from convert.records.record import Record
-from specs.applied.layout import Bound
+from specs.applied.layout import Bound, Layout
 from specs.applied.moves import Shape
 from specs.covering.cut import check_derived
-from specs.notation.axes import parts
 from specs.notation.claims import derived_lengths
 from specs.solving.heads import GRID, clashes, follows_shown, module_of, names_in
 from specs.solving.sizes import SizeError
@@ -34,39 +33,39 @@ def lengths(texts: Iterable[str]) -> dict[str, int]:
     return given
 
 
-def supplied(
-    lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]], without: OpenLengths | None
-) -> list[str]:
+def supplied(lines: Table, given: Mapping[str, int], layout: Layout, without: OpenLengths | None) -> list[str]:
     """Say which lengths the user gives, and which others follow: "--set h=3, so that d=16 in (h d) of q"; [] if none.
 
     Any factor of a dimension fits, so that no shape tells a wrong one. What a derived Table says of the models that it
     was derived from is put beside. Lengths that `check_given` compares with shapes are left out.
 
     Args:
-      sizes: lengths of axes by line number.
       without: what is open without the lengths that are given.
     """
     taken = {
         name: length for name, length in given.items()
-        if any(own.get(name) == length for own in sizes.values()) and not (without and _compared(lines, name, without))
+        if any(own.get(name) == length for own in layout.sizes.values())
+        and not (without and _compared(lines, name, without))
     }  # fmt: skip
     if not taken:
         return []
-    following = dict[tuple[str, int], str]()  # axis and its length -> where it is composed with a given one
-    for line in lines.lines:
-        own = sizes.get(line.number, {})
-        for array, dim in ((one, dim) for one in line.arrays for dim in one.axes or ()):
-            axes = {part.name for part in parts((dim,))}
-            given_here = any(own.get(name) == taken[name] for name in axes & taken.keys())  # and no hole of this name
-            for name in sorted(axes - taken.keys() - line.lengths.keys()) if given_here else ():
-                if name in own:
-                    following.setdefault((name, own[name]), f"{name}={own[name]} in {dim} of {array.label}")
+    following = dict[tuple[str, str], dict[int, str]]()  # axis, where it is composed with a given one -> length: block
+    for one in layout.bound:
+        for label, dim in ((array.label, dim) for array in one.line.arrays for dim in array.axes or ()):
+            axes = names_in(dim) & one.sizes.keys()
+            given_here = any(one.sizes[name] == taken[name] for name in axes & taken.keys())  # and no hole of this name
+            for name in sorted(axes - taken.keys() - one.line.lengths.keys()) if given_here else ():
+                following.setdefault((name, f"{dim} of {label}"), {}).setdefault(one.sizes[name], one.block)
+    said = dict[tuple[str, int], str]()
+    for (name, where), blocks in following.items():
+        for length, block in blocks.items():
+            said.setdefault((name, length), f"{name}={length} in {where}{f' ({block})' * (len(blocks) > 1)}")
     texts = " ".join(option("set", f"{name}={length}") for name, length in taken.items())
-    follow = f", so that {in_a_row(following.values())}" if following else ""
-    derived, names = derived_lengths(lines), dict.fromkeys([*taken, *(name for name, _ in following)])
+    follow = f", so that {in_a_row(said.values())}" if said else ""
+    derived, names = derived_lengths(lines), dict.fromkeys([*taken, *(name for name, _ in said)])
     others = in_a_row(f"{name}={derived[name]}" for name in names if name in derived)
     models = f"; the Table was derived from models with {others}" if others else ""
-    if models and (unlike := divided_otherwise(lines, taken, sizes)):
+    if models and (unlike := divided_otherwise(lines, taken, layout.sizes)):
         models += f", and {unlike}"
     return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{follow}{models}"]
 

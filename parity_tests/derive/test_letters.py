@@ -410,12 +410,12 @@ def test_a_table_of_positions_shows_the_heads_of_its_stage():
     found = parity.derive(staged_heads("s h d", 4), staged_heads("h s d", 4), (x,))
     text = found.table.print()
     assert found.proven and "stages.0.{i}.table: o h <-> stages.0.{i}.table: o h\n" in text, text
-    assert "stages.1.0.table: o h2 <-> " in text and "stages.1.0.qkv.weight: (s=3 h2 d) i <-> " in text, text
+    assert "stages.1.0.table: o h2 <-> " in text and "stages.1.0.qkv.weight: (s=3 h2 d2) i <-> " in text, text
     assert not found.unchecked and "no shape of either side" not in text
     larger = {name: value.detach().numpy() for name, value in staged_heads("s h d", 6).state_dict().items()}
     with pytest.raises(TableError, match="d=3 makes h=4 for line 6, and the shapes show h=2 on line 5"):
-        found.table.apply(larger, d=3)
-    assert found.table.apply(larger, d=6).keys() == larger.keys()
+        found.table.apply(larger, d=3, d2=6)
+    assert found.table.apply(larger, d=6, d2=6).keys() == larger.keys()
 
 
 def test_a_length_that_another_array_shows_needs_no_set_in_models_of_other_sizes():

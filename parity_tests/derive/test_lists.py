@@ -35,6 +35,10 @@ def test_lists_have_letters_of_their_own_unless_both_sides_place_their_lines_tog
     assert lines(*first) == ["h d", "h2 d2"]  # on one side alone they are of one list
     block = ("layers.{i}.self.q.weight", "{i}/a/q/kernel"), ("layers.{i}.cross.q.weight", "{i}/b/q/kernel")
     assert lines(*block) == ["h d", "h d"]
+    stages = ("stages.0.{i}.q.weight", "stage0_block{i}/q/k"), ("stages.1.{i}.k.weight", "stage1_block{i}/k/k")
+    assert lines(*stages) == ["h d", "h2 d2"]  # as in a Swin: lines that are alike have folded
+    apart = [(f"layers.{i}.q.weight", f"layer_{i}/q/kernel") for i in range(3)]
+    assert lines(*apart) == ["h d"] * 3  # blocks that are alike, and did not fold
     inner = ("layers.{i}.cross.q.weight", "{i}/cross/q"), ("layers.{i}.own.{j}.q.weight", "{i}/{j}/q")
     assert lines(*inner) == ["h d", "h2 d2"]  # as in a Perceiver
     pool = ("pool.attn.in_proj_weight", "pool/q/kernel"), ("pool.attn.out_proj.weight", "pool/out/kernel")

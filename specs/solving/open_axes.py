@@ -25,21 +25,21 @@ class Open(NamedTuple):
     """A dimension with axes of unknown length.
 
     Args:
-      names: of those axes. known: whether the length of the whole dimension is known.
+      names: of those axes. length: of the whole dimension; 0 if it is not known.
     """
 
     env: Env
     array: Signature
     dim: Dim
     names: frozenset[str]
-    known: bool
+    length: int
 
     @property
     def follows(self) -> frozenset[str]:
         """Return the axes whose length follows from the others': beside a window of unknown parts only its own axis."""
         unknown = [factor for factor in self.dim.factors if extent(factor, self.env.sizes) is None]
         windows = frozenset(part.name for factor in unknown for part in factor if part.window)
-        return (self.names & windows if windows else self.names) if self.known else frozenset()
+        return (self.names & windows if windows else self.names) if self.length else frozenset()
 
     def __str__(self) -> str:
         listed = [p.name for factor in self.dim.factors for p in factor if p.name in self.names]
@@ -49,10 +49,11 @@ class Open(NamedTuple):
 def open_dims(env: Env, views: Iterable[View]) -> list[Open]:
     """Return the dimensions of a line's arrays that have axes of unknown length."""
     shown = {id(view.array): view.shape for view in views if view.shape is not None}
+    shapes = [(array, shown.get(id(array)) or shown.get(id(env.line.resolved(array)))) for array in env.line.arrays]
     return [
-        Open(env, array, dim, names, bool(shown.keys() & {id(array), id(env.line.resolved(array))}))
-        for array in env.line.arrays
-        for dim in array.axes or ()
+        Open(env, array, dim, names, shape[d] if shape else 0)
+        for array, shape in shapes
+        for d, dim in enumerate(array.axes or ())
         if (names := frozenset(p.name for f in dim.factors for p in f if p.name).difference(env.sizes))
     ]
 
@@ -107,7 +108,7 @@ def error(table: Lines, dims: Sequence[Open], like: bool, shown: Mapping[tuple[i
     """
     names = dict.fromkeys(p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names)
     few = tuple(enough(dims))
-    problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims)]
+    problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims), *_blocks(dims)]
     if shown:
         where = in_a_row(dict.fromkeys(shown.values()))
         problems.append(f"shapes of the same modules show {where}: lengths that contradict them are refused")
@@ -156,6 +157,21 @@ def _two_lengths(dims: Sequence[Open]) -> list[str]:
         "if that is wrong, give it another letter on one of them in the Table"
         for name, by_line in sorted(beside.items())
         if (others := sorted(by_line.keys() - linked({min(by_line)}, by_line)))
+    ]
+
+
+def _blocks(dims: Sequence[Open]) -> list[str]:
+    """Return advice on dimensions that have other lengths in other blocks of a line: a given axis has one in all."""
+    lengths = dict[tuple[int, str], dict[int, Open]]()
+    for one in dims:
+        if one.length and len(one.names) > 1:
+            lengths.setdefault((one.env.line.number, str(one.dim)), {}).setdefault(one.length, one)
+    unlike = {next(iter(found.values())).names: found for found in reversed(lengths.values()) if len(found) > 1}
+    firsts = ((next(iter(found.values())), in_a_row(found)) for found in unlike.values())
+    return [
+        f"{one.dim} of {one.array.label} is {found} long in several blocks, and what you give holds for all: "
+        f"give one of {in_a_row(sorted(one.names))} that is alike in them; only a file of the other side shows others"
+        for one, found in firsts
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 from specs.notation.paths import normal
 
@@ -43,9 +44,13 @@ def with_letters_of_lists(rows: Sequence[Row], lengths: MutableMapping[str, int]
 
 def _tied(rows: Sequence[Row], numbers: Sequence[int]) -> list[list[int]]:
     """Group lines, by their numbers, that are tied by where their arrays are."""
-    by_home = dict[tuple[Homes, Homes], list[int]]()
+    alike = dict[Any, list[int]]()  # of blocks that did not fold
     for at in numbers:
-        by_home.setdefault((_homes(rows[at].left), _homes(rows[at].right)), []).append(at)
+        sides = rows[at].left, rows[at].right
+        alike.setdefault(tuple(tuple((normal(path), axes) for path, axes in side) for side in sides), []).append(at)
+    by_home = dict[tuple[Homes, Homes], list[int]]()
+    for some in alike.values():
+        by_home.setdefault((_homes(rows[some[0]].left), _homes(rows[some[0]].right)), []).extend(some)
     groups = list[list[tuple[Homes, Homes]]]()
     for home in by_home:
         with_it = [some for some in groups if any(_are_tied(home, other) for other in some)]
@@ -64,7 +69,7 @@ def _homes(arrays: Arrays) -> Homes:
         module = re.sub(r"[^./]*$", "", path)
         counted = LAST_COUNT.match(module)
         above = counted[0] if counted else re.sub(r"[^./]*[./]$", "", module)
-        homes.append((normal(re.sub(r"\{[^}]*\}", "0", above)), bool(counted)))
+        homes.append((re.sub(r"\{[^}]*\}", "#", above), bool(counted)))
     return tuple(dict.fromkeys(homes))
 
 
