@@ -13,6 +13,7 @@ from parity.derive.fold.rows import Row
 from specs.solving.sizes import SizeError
 
 from ..conftest import needs
+from .test_letters import bare
 
 
 def lines(*paths: tuple[str, str]) -> list[str]:
@@ -110,3 +111,38 @@ def test_towers_are_asked_for_a_number_of_heads_each():
     }
     ours = left.double()(*map(torch.as_tensor, inputs)).detach().numpy()
     np.testing.assert_allclose(right(trees, *inputs), ours, rtol=1e-5)  # JAX computes in float32
+
+
+def test_towers_of_grouped_queries_have_capital_letters_of_their_own():
+    """A capital letter has one length in the whole Table, which refused towers of other numbers of groups."""
+    for package in ("flax", "torch"):
+        needs(package)
+    import torch
+
+    def pair(*sizes: tuple[int, int, int, int]) -> tuple[Any, Any]:
+        (image, ours, vision), (words, theirs, text) = (bare(*own, by_group=True) for own in sizes)
+
+        def left(p: Any, x: Any) -> Any:
+            return image(p["image"], x[..., : sizes[0][0]]) * words(p["words"], x[..., sizes[0][0] :])
+
+        class Right(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.vision, self.text = vision, text
+
+            def forward(self, x: Any) -> Any:
+                return self.vision(x[..., : sizes[0][0]]) * self.text(x[..., sizes[0][0] :])
+
+        return (left, {"image": ours, "words": theirs}), Right()
+
+    x = np.random.default_rng(0).standard_normal((2, 5, 12))
+    found = parity.derive(*pair((6, 4, 2, 3), (6, 4, 2, 3)), (x,))
+    assert found.proven and found.table.reverse().lengths() == ("G", "R", "G2", "R2"), str(found)
+    (_, parameters), right = pair((6, 6, 2, 3), (6, 4, 4, 5))
+    arrays = {name: np.asarray(value) for name, value in right.state_dict().items()}
+    moved = found.table.reverse().apply(arrays, G=2, R=3, G2=4, R2=1)
+    assert {f"{a}/{b}": moved[f"{a}/{b}"].shape for a in parameters for b in parameters[a]} == {
+        f"{a}/{b}": own.shape for a, some in parameters.items() for b, own in some.items()
+    }
+    back = found.table.apply(moved)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())

@@ -116,7 +116,8 @@ def with_met_letters(
         alike |= dict.fromkeys(joined, joined)
     used = {letter for line in given for letter in CAPITAL.findall(str(line))}
     new = _chosen(rows, opened, alike, used)
-    lengths.update({name.upper(): length for name, length in lengths.items() if name.upper() not in used})
+    replaced = [pair for own in new for pair in own.items() if pair[0] in lengths]
+    lengths.update({capital: lengths[letter] for letter, capital in replaced if CAPITAL.fullmatch(capital)})
     texts = [normal(str(row)) for row in rows]
     counts = Counter(texts)
     single = {at: row for at, row in enumerate(rows) if counts[texts[at]] == 1}
@@ -185,14 +186,18 @@ def _chosen(
             new[place[0]][place[1]] = best[1]
         elif place[1] in opened[place[0]]:
             whole[place] = best
+    capitals = dict[tuple[str, str], str]()  # (a line without its numbers, its letter) -> the capital one
     for (at, letter), (there, text) in whole.items():
-        named = [(piece, new[there].get(piece, piece).upper()) for piece in text.split()]
-        if any(capital in used for _, capital in named):
-            continue
-        new[at][letter] = " ".join(capital for _, capital in named)
-        for piece, capital in named:
-            for row, own in alike.get((there, piece), {(there, piece)}):
-                new[row][own] = capital
+        kind, named = normal(str(rows[there])), list[str]()
+        for piece in text.split():
+            own = new[there].get(piece, piece)
+            if own not in capitals.values():
+                wanted, taken = own.upper(), {*used, *capitals.values()}
+                own = capitals.setdefault((kind, own), free(wanted, taken) if wanted in taken else wanted)
+            named.append(own)
+            for row, alike_letter in alike.get((there, piece), {(there, piece)}):
+                new[row][alike_letter] = own
+        new[at][letter] = " ".join(named)
     return new
 
 
