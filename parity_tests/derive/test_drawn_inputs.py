@@ -78,6 +78,7 @@ def test_plain_numbers_and_settings_are_named():
     found = parity.derive(Moded(6, 5), Moded(6, 5), *given)
     assert found.settings == "mode=plain on the left, input 2=None and input 3=False on the right", str(found)
     assert not parity.derive(Moded(6, 5), Moded(6, 5), (x,), given[1]).settings  # one side has no choice
+    assert parity.derive(Moded(6, 5), Moded(6, 5), (x,)).settings == "mode=None"  # which neither call gives
 
 
 def test_tokens_that_are_drawn_are_not_named():

@@ -48,6 +48,7 @@ from .verdict import judged
 from .writing import Written, of_one_number, unseen, without_unknown, written
 
 BETTER = 0.1  # share of a difference of outputs that is left without a given line that is wrong: no chance gives it
+MOST_UNSET = 3  # arguments that no call gives and that one line names
 Without = Callable[[Collection[int]], float]  # numbers of given lines -> how far outputs differ without them, or NaN
 
 
@@ -169,16 +170,20 @@ def _given(left: Left, best: Candidate, lines: Written) -> Given:
         given_lengths=lengths,
         branches=[side for side, tape in zip(SIDES, tapes, strict=True) if tape.reads_numbers],
         voided=[name for name, side in zip(SIDES, sides, strict=True) if side.voided],
-        settings=_settings(*(side.call.settings() for side in sides)),
+        settings=_settings(*sides),
     )
 
 
-def _settings(left: Sequence[str], right: Sequence[str]) -> str:
-    """Name the arguments of both sides that are never varied: "causal=True"; "" if one side has none."""
-    both = in_a_row(left), in_a_row(right)
-    if not all(both) or both[0] == both[1]:
-        return both[0] if all(both) else ""
-    return f"{both[0]} on the left, {both[1]} on the right"
+def _settings(left: Side, right: Side) -> str:
+    """Name the arguments of both sides that are never varied: "causal=True"; "" if one side has none.
+
+    An argument of one name that neither call gives counts as one that is None.
+    """
+    both = in_a_row(left.call.settings()), in_a_row(right.call.settings())
+    given = [both[0] if both[0] == both[1] else f"{both[0]} on the left, {both[1]} on the right"] if all(both) else []
+    unset = [f"{name}=None" for name in left.unset if name in right.unset]
+    more = len(unset) - MOST_UNSET
+    return in_a_row([*given, *unset[:MOST_UNSET], *([f"{more} more"] if more > 0 else [])])
 
 
 def _constants(best: Candidate, lines: Written) -> dict[str, float]:

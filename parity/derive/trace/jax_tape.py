@@ -50,6 +50,7 @@ class JaxSide:
 
     output_axis = -1
     voided = False
+    unset: Sequence[str] = ()
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class ModuleSide(ABC):
     tensor: type  # of the framework
     recorder: Callable[[Tape], Any]  # of operations, while it is `installed`
     voided = False
+    unset: Sequence[str] = ()
 
     def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
         self.model, self.call, self.named = model, call, Named()

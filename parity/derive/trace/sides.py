@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ class Side(Protocol):
       complex: names of trained arrays of complex numbers, which are among the others.
       classes: of its modules, by the paths that places in it have; of linen, once it was recorded.
       voided: whether casts to lower precision are void in every run, as its code takes no float64 beside them.
+      unset: names of arguments that the call leaves at None, such as a mask.
     """
 
     framework: str
@@ -43,6 +45,7 @@ class Side(Protocol):
     named: Named
     classes: Mapping[str, str]
     voided: bool
+    unset: Sequence[str]
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""
@@ -114,7 +117,21 @@ def side(model: Any, call: Call) -> Side:
     recorded = _side(model, call)
     if empty := [name for name, array in recorded.parameters.items() if not array.size]:
         raise UsageError(f"{', '.join(empty)}: no elements: build the {recorded.framework} model with lengths above 0")
+    recorded.unset = _unset(model, call)
     return recorded
+
+
+def _unset(model: Any, call: Call) -> list[str]:
+    """List the arguments that are None, as the call does not give them; [] of code that does not list its arguments."""
+    first = model[0] if isinstance(model, tuple) else model
+    library = library_of(first)
+    method = "forward" if library in ("torch.nn", "paddle.nn") and call.method == "__call__" else call.method
+    try:
+        signature = inspect.signature(getattr(first, method) if library else first)
+        given = signature.bind(*([] if library else [None]), *call.args, **call.kwargs).arguments
+    except (TypeError, ValueError):  # of a builtin, or of a call that the model itself refuses
+        return []
+    return [name for name, own in signature.parameters.items() if own.default is None and name not in given]
 
 
 def by_every_name(side: Side) -> dict[str, Array]:
