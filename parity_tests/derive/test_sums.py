@@ -293,5 +293,7 @@ def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool):
     found = parity.derive(related(True, types), related(False, types), (tokens, 0 * tokens))
     last = found.divergences[-1]
     assert (last.left, last.right) == ("o", "o") and not found.chosen, str(found)
-    assert last.cause.startswith("the left adds another term, the right does not (recomputed so, they are equal)")
+    assert last.cause.startswith(
+        "the left adds a term of distances.weight, the right does not (recomputed so, they are equal)"
+    )
     assert found.missing == ([] if types else ["positions.weight"]), str(found)

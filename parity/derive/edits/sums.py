@@ -16,6 +16,7 @@ from specs.words import in_a_row
 from .edit import ELSEWHERE, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 
 MOST = 4  # sums of a side that are tried
+FEW = 3  # parameters by which a term is named
 BESIDE = f"sublayer {ELSEWHERE}"  # the kind of edits by which branches read a term of a sum
 
 
@@ -142,23 +143,28 @@ def term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, s
     if len(kinds) > 1 or len(whats) > 1:
         return "another term", "added term"
     (what,), (kind,) = whats, kinds
-    names = in_a_row(folded_names(shown_once(site for _, site, _ in terms if site)))
+    names = in_a_row(folded_names(shown_once(name for _, own, _ in terms for name in own if name)))
     return " ".join(filter(None, [what, names])), kind
 
 
-def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]:
-    """Return (what one operand of a sum is, the module, kind): the input of the branch beside it, or another term."""
-    number = node.inputs[1 - remaining]
+def _named(program: Program, node: Node, remaining: int) -> tuple[str, Sequence[str], str]:
+    """Return (what one operand of a sum is, of which module or parameters, kind).
+
+    It is the input of the branch beside it, or another term, which has the name of the parameters that it alone reads.
+    """
+    number, other = node.inputs[1 - remaining], node.inputs[remaining]
     made = _maker(program, number)
-    if program.tape.depends([node.inputs[remaining]], [number]):
+    if program.tape.depends([other], [number]):
         if made is None or (node.site and not re.match(rf"{re.escape(node.site)}($|[./\[])", made.site)):
-            return ("the input of" if node.site else "the model's input"), node.site, "residual"
+            return ("the input of" if node.site else "the model's input"), [node.site], "residual"
         sites = (reader.site for reader in program.reading(number))
         inside = next((site for site in sites if site and site != node.site), "")
-        return ("the input of" if inside else "the input of its branch"), inside, "residual"
+        return ("the input of" if inside else "the input of its branch"), [inside], "residual"
     if made is not None and made.site and made.site != node.site:
-        return "the output of", made.site, "added term"
-    return "another term", "", "added term"
+        return "the output of", [made.site], "added term"
+    own = program.tape.behind([number]) - program.tape.behind([other])
+    names = [name for name, value in program.tape.parameters.items() if value in own]
+    return ("a term of", names, "added term") if 0 < len(names) <= FEW else ("another term", [], "added term")
 
 
 def _maker(program: Program, number: int) -> Node | None:

@@ -221,13 +221,17 @@ class Tape:
         known = (number for number in inputs if number in self.constants and number not in self.random)
         return kind == "mul" and any(not np.any(self.constants[number]) for number in known)
 
-    def depends(self, values: Collection[int], on: Collection[int]) -> bool:
-        """Tell whether some values are computed from others."""
+    def behind(self, values: Collection[int]) -> set[int]:
+        """Return some values with all from which they are computed."""
         wanted = set(values)
         for node in reversed(self.nodes):
             if node.output in wanted:
                 wanted.update(node.inputs)
-        return not wanted.isdisjoint(on)
+        return wanted
+
+    def depends(self, values: Collection[int], on: Collection[int]) -> bool:
+        """Tell whether some values are computed from others."""
+        return not self.behind(values).isdisjoint(on)
 
     def is_chained(self, nodes: Collection[Node]) -> bool:
         """Tell whether one of some operations is computed from the result of another one."""
