@@ -165,7 +165,7 @@ def test_a_parameter_that_the_right_model_lacks_is_named():
     assert found.divergences[0].cause.startswith(
         "the left adds out.bias and multiplies by scale, the right does not (recomputed so"
     )
-    assert "dropped: scale, out.bias on the left" in str(found)
+    assert "dropped: scale, out.bias on the left, with which that model computes: like=" in str(found)
 
 
 def test_places_of_one_cause_join_but_not_one_of_which_the_next_cause_explains_the_rest():

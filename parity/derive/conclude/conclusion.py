@@ -16,7 +16,7 @@ from parity.derive.explain.divergence import Divergence, confirmed
 from parity.derive.explain.heads import HEADS, built_unlike, head_counts
 from parity.derive.findings.comments import commented
 from parity.derive.findings.derivation import Derivation
-from parity.derive.findings.ranges import dropped_arrays, filled_ranges, names_of
+from parity.derive.findings.ranges import dropped_arrays, dropped_read, filled_ranges, names_of
 from parity.derive.findings.records import Differences, Given, Judgement, Matching
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
@@ -220,6 +220,9 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
+        dropped_read=dropped_read(
+            lines.table, [tape.parameters.keys() - tape.unread() for tape in (left.tape, best.exact)]
+        ),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,

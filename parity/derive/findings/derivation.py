@@ -335,7 +335,7 @@ class Derivation(Evidence):
         first = [Line(text, "head") for text in exceptions(self)]
         verdict, *others = self._unproven
         said = (Line(remark.text) for remark in remarks(self))
-        return [verdict, *first, *others, *dropped_lines(self.table), *said, Line(self.took), *self._next]
+        return [verdict, *first, *others, *dropped_lines(self), *said, Line(self.took), *self._next]
 
     @property
     def took(self) -> str:
@@ -365,9 +365,13 @@ def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:
     return {"left": dropped(table.reverse()), "right": dropped(table)}
 
 
-def dropped_lines(table: Table) -> list[Line]:
-    """Name the arrays that only one side has, in one line."""
-    sides = dropped_by_side(table)
-    named = [f"{', '.join(labels)} on the {side}" for side, labels in sides.items() if labels]
+def dropped_lines(derivation: Evidence) -> list[Line]:
+    """Name the arrays that only one side has, in one line, first those with which an unlike model computes."""
+    named = list[str]()
+    for side, labels in dropped_by_side(derivation.table).items():
+        read = [label for label in labels if label in derivation.dropped_read and not derivation.proven]
+        others = ", ".join(label for label in labels if label not in read)
+        named += [f"{', '.join(read)} on the {side}, with which that model computes"] if read else []
+        named += [f"{others} on the {side}"] if others else []
     remedy = f"{option('like', 'FILE')}, a file of a new model of that side, supplies them to a conversion"
     return [Line(f"dropped: {'; '.join(named)}: {remedy}")] if named else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from parity.derive.fold.rows import DerivedTable
@@ -58,6 +58,18 @@ def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
     lines = (line for line in table.lines if line.kind == "drop" and not line.fills)
     paths = [array.path for line in lines for array in line.right.arrays]
     return [name for name in names if any(match(path, name) for path in paths)]
+
+
+def dropped_read(table: DerivedTable, read: Sequence[Collection[str]]) -> list[str]:
+    """Return the arrays that lines drop as a whole, as these call them, of the parameters that each side reads."""
+    lines = [line for line in table.lines if line.kind == "drop"]
+    sides = [[array for line in lines for array in (line.left, line.right)[side].arrays] for side in (0, 1)]
+    return [
+        array.label
+        for arrays, names in zip(sides, read, strict=True)
+        for array in arrays
+        if not array.windowed and any(match(array.path, name) for name in names)
+    ]
 
 
 def names_of(ranges: Collection[Range], names: Collection[str]) -> list[str]:
