@@ -146,3 +146,30 @@ def test_towers_of_grouped_queries_have_capital_letters_of_their_own():
     }
     back = found.table.apply(moved)
     assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("experts", [1, 3])
+def test_numbers_in_names_of_parts_that_code_takes_apart_are_listed(experts: int):
+    """As wi_0 and wi_1 of T5: a number that counts asks for two, which every model has, and takes four."""
+    for package in ("flax", "torch"):
+        needs(package)
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = torch.nn.ModuleList(torch.nn.Linear(5, 6, False) for _ in range(experts))
+
+        def forward(self, x: Any) -> Any:
+            pairs = [up(x).chunk(2, -1) for up in self.experts]
+            return sum((k + 1) * gate.sigmoid() * gate * value for k, (gate, value) in enumerate(pairs))
+
+    def right(p: Any, x: Any) -> Any:
+        gates = jax.nn.silu(jnp.einsum("bi,eih->beh", x, p["wi_0"])) * jnp.einsum("bi,eih->beh", x, p["wi_1"])
+        return (gates * jnp.arange(1.0, experts + 1)[:, None]).sum(1)
+
+    params = {name: np.ones((experts, 5, 3)) for name in ("wi_0", "wi_1")}
+    found = parity.derive(Left(), (right, params), (np.random.default_rng(0).standard_normal((4, 5)),))
+    assert found.proven and "wi_{s=0|1}" in found.table.print() and not found.table.lengths(), str(found)

@@ -13,21 +13,26 @@ COUNTING = ("l", "e")  # the hole that counts blocks, and that of what each bloc
 EXPERT = re.compile("expert", re.IGNORECASE)  # in the word before a number that counts these
 
 
-def grid(names: Sequence[str], every: Collection[str] = ()) -> tuple[str, dict[str, int], dict[str, int]] | None:
+def grid(
+    names: Sequence[str], every: Collection[str] = (), counts: bool = True
+) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
 
     Numbers count in {l}, a second one, or that of experts, in {e}; words are listed in {s=...} in the order of `names`.
     Numbers are listed, too, where others of `every` name follow, as those of the layers of a second scan.
+
+    Args:
+      counts: whether numbers count; else they are listed, as those of parts that code takes apart.
     """
     splits: list[list[list[str]]] = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
     for split in [*splits, [list(_around(name, names)) for name in names]]:
-        if len({len(words) for words in split}) == 1 and (found := _cells(names, split, every)):
+        if len({len(words) for words in split}) == 1 and (found := _cells(names, split, every, counts)):
             return found
     return None
 
 
 def _cells(
-    names: Sequence[str], split: Sequence[Sequence[str]], every: Collection[str]
+    names: Sequence[str], split: Sequence[Sequence[str]], every: Collection[str], count: bool
 ) -> tuple[str, dict[str, int], dict[str, int]] | None:
     """Return what `grid` does for names that are split into words; None where a combination of words is no name."""
     spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
@@ -39,7 +44,7 @@ def _cells(
         numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
         even = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         order = COUNTING[::-1] if EXPERT.search("".join(split[0][:p][-2:])) else COUNTING
-        counting = next((name for name in order if name not in counts), "") if even else ""
+        counting = next((name for name in order if name not in counts), "") if even and count else ""
         if counting:
             words = list(map(str, numbers))
         followed = counting and "".join([*split[0][:p], str(numbers[-1] + 1), *split[0][p + 1 :]]) in every

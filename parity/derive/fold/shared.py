@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.axis_roles import axis_roles, follows
 from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
@@ -132,6 +133,9 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
     axes = relate(stacked, (*counts.values(), *shape))
     if axes is None or any(axes.windows[: len(counts)]) or any(len(atoms) != 1 for atoms in axes.source[: len(counts)]):
         return None
+    if _count_roles(names, 1 - side, of.name, axes.target, dict(zip(counts, axes.source, strict=False))):
+        listed_cells = grid(of.parts, counts=False)
+        return listed_cells and _stacked(of, listed_cells)
     for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
         atom.name = name
     found = [*swapped, *exchanged(axes, names, side, first, len(counts))]
@@ -150,6 +154,26 @@ def _stacked(of: Target, cells: tuple[str, dict[str, int], dict[str, int]]) -> l
     return [row, *_left_over(path, texts, source, windows, shape, side)]
 
 
+def _count_roles(
+    names: Names, side: int, name: str, dims: Sequence[list[Atom]], holes: Mapping[str, Sequence[Atom]]
+) -> bool:
+    """Tell whether holes count parts of an array, side by side, that its model's code takes apart.
+
+    Args:
+      side, name, dims: of that array of the other side, with its axes. holes: of names, each with its piece.
+    """
+    counted = [id(atom) for hole, (atom, *_) in holes.items() if hole in COUNTING] if names.programs else []
+    return any(
+        follows(
+            axis_roles(names.programs[side], name, axis).readers,
+            atoms[0].length,
+            math.prod(part.length for part in atoms[1:]),
+        )
+        for axis, atoms in enumerate(dims)
+        if len(atoms) > 1 and id(atoms[0]) in counted
+    )
+
+
 def _of_one_length(of: Target, axes: Axes, counts: Collection[str]) -> bool:
     """Tell whether a run shows that parts side by side, one for each word of names, as {s=q|k|v}, have one length."""
     parts, words = dict.fromkeys(of.parts, of.shape), {name for name in counts if name not in COUNTING}
@@ -166,14 +190,20 @@ def _joins(atoms: Sequence[Atom], words: Collection[str]) -> bool:
     return len(atoms) > 1 and atoms[0].name in words
 
 
-def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
-    """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other."""
+def _crossed(
+    facts: Facts, left_names: list[str], right_names: list[str], names: Names, counted: Sequence[bool] = (True, True)
+) -> list[Row] | None:
+    """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other.
+
+    Args:
+      counted: of each side, whether numbers in names count; see grid.
+    """
     lefts, rights = facts.lefts, facts.rights
     right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
     order = np.concatenate([facts.part(name).ravel() for name in right_names])
     left_names = sorted(left_names, key=lambda name: int(np.isin(order, lefts.numbers(name)).argmax()))
     shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
-    left_grid, right_grid = grid(left_names), grid(right_names)
+    left_grid, right_grid = grid(left_names, (), counted[0]), grid(right_names, (), counted[1])
     if any(len(found) != 1 for found in shapes) or left_grid is None or right_grid is None:
         return None
     (path, places, counts), (other, cells, others) = left_grid, right_grid
@@ -187,6 +217,18 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
     if any(len(atoms) != 1 for atoms in (*numbered, *holes)) or any(a[0] is b[0] for a in numbered for b in holes):
         return None
+    roles = [
+        _count_roles(names, 1, right_names[0], axes.target[len(others) :], dict(zip(counts, numbered, strict=True))),
+        _count_roles(names, 0, left_names[0], axes.source[len(counts) :], dict(zip(others, holes, strict=True))),
+    ]
+    if any(roles):
+        return _crossed(
+            facts,
+            left_names,
+            right_names,
+            names,
+            [was and not is_role for was, is_role in zip(counted, roles, strict=True)],
+        )
     for name, (atom,) in zip(counts, numbered, strict=True):
         atom.name = name
     for name, (atom,) in zip(others, holes, strict=True):
