@@ -173,3 +173,39 @@ def test_numbers_in_names_of_parts_that_code_takes_apart_are_listed(experts: int
     params = {name: np.ones((experts, 5, 3)) for name in ("wi_0", "wi_1")}
     found = parity.derive(Left(), (right, params), (np.random.default_rng(0).standard_normal((4, 5)),))
     assert found.proven and "wi_{s=0|1}" in found.table.print() and not found.table.lengths(), str(found)
+
+
+def test_the_height_of_a_table_of_positions_is_no_number_of_heads():
+    """Both are 3 here: one letter would divide the table of a larger window by its number of heads."""
+    for package in ("flax", "torch"):
+        needs(package)
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    y, x = (own.ravel() for own in np.indices((2, 2)))
+    down, right = y[:, None] - y + 1, x[:, None] - x + 1
+
+    class Left(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.table = torch.nn.Linear(6, 18), torch.nn.Parameter(torch.randn(9, 3))
+            self.out = torch.nn.Linear(6, 6, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = self.qkv(x).unflatten(-1, (3, 3, 2)).permute(2, 0, 3, 1, 4)
+            scores = q @ k.mT / 2 + self.table[torch.as_tensor(3 * down + right)].permute(2, 0, 1)
+            return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def other(p: Any, x: Any) -> Any:
+        q, k, v = (jnp.einsum("btc,chd->bhtd", x, p[n]) + p[f"{n}_bias"][:, None] for n in "qkv")
+        weights = jax.nn.softmax(jnp.einsum("bhtd,bhsd->bhts", q, k) / 2 + p["table"][:, down, right], -1)
+        return jnp.einsum("bhtd,hdo->bto", weights @ v, p["out"])
+
+    shapes = {"table": (3, 3, 3), "out": (3, 2, 6)}
+    shapes |= {name: own for n in "qkv" for name, own in ((n, (6, 3, 2)), (f"{n}_bias", (3, 2)))}
+    params = {name: np.ones(shape) for name, shape in shapes.items()}
+    found = parity.derive(Left(), (other, params), (np.random.default_rng(0).standard_normal((2, 4, 6)),))
+    lines = {str(line) for line in found.table.lines}
+    assert found.proven and {"table: (y x) H <-> table: H y x", "out.weight: o (H d) <-> out: H d o"} <= lines, lines
+    assert found.table.lengths() == ("y",)  # the table shows how many heads there are

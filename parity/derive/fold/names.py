@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from parity.derive.trace.axis_roles import Labels, axis_roles, follows
+from parity.derive.trace.axis_roles import Labels, axis_roles, follows, is_summed
 from parity.derive.trace.program import Program
 from specs.notation.paths import normal
 
@@ -98,13 +98,17 @@ class Names:
         self._state_parts(axes, stacked, side, source, taken)
         self._name_roles(axes.source[stacked:], side, source, taken)
         own, other = _open(own), _open(other)
+        is_table = len(own) > 1 and bool(source and self.programs) and is_summed(self.programs[side], source)
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
                 # Keys and values, or queries too: a piece beside heads and their width is named in a path, or is three.
                 fused = len(atoms) == 3 and (len(unnamed) == 2 or any(atom.length == 3 for atom in atoms))
                 count = 2 if fused else len(atoms)
-                for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
+                grid = (
+                    "zyx"[-len(unnamed) :] if is_table and len(unnamed) == len(atoms) < 4 else ""
+                )  # its h is no heads
+                for atom, wanted in zip(unnamed, grid or self._pieces(letter, unnamed, other, of), strict=True):
                     self.give(atom, wanted, taken, count)
         for letter, atoms in zip(letters, own, strict=False):
             if len(atoms) == 1 and not atoms[0].name:

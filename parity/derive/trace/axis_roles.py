@@ -47,6 +47,17 @@ def axis_roles(program: Program, name: str, axis: int) -> AxisRoles:
     return AxisRoles(readers, _in_batch(program, reads, shape[axis]))
 
 
+def is_summed(program: Program, name: str) -> bool:
+    """Tell whether sums alone read a parameter, as a table of positions, and no product."""
+    waiting = [program.tape.parameters.get(name, -1)]
+    for value in waiting:
+        nodes = [program.tape.nodes[at] for at, _ in program.readers(value)]
+        waiting += [node.output for node in nodes if node.kind == "layout"]
+        if any(node.kind not in ("layout", "add") for node in nodes):
+            return False
+    return True
+
+
 def _are_alike(program: Program, reads: list[_Read], parts: Set[frozenset[int]]) -> bool:
     """Tell whether all parts of an axis are used alike, as heads of which each is a step of a loop.
 
