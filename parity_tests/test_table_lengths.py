@@ -76,6 +76,21 @@ def test_a_length_of_blocks_of_several_widths_is_named_for_each_width(tmp_path, 
     assert "so that d=4 in (h d) of {i}.{j}.q\n" in run(capsys, *words, "--set", "h=3")[2]
 
 
+def test_parts_that_a_table_takes_for_equally_long_are_named_unless_a_file_shows_them(tmp_path, capsys):
+    """A rank and a state of one length in the small models, as in Mamba: a larger projection is cut at wrong places."""
+    said = "taken for equally long: x: no run shows it"
+    (tmp_path / "x.table").write_text(f"table 1\n# {said}\nx: (s o) i <-> {{s=rank|state}}: i o\n")
+    arrays = {"x": np.ones((12, 5), "f4")}
+    words = ["--table", tmp_path / "x.table", save(tmp_path / "a.npz", arrays), "-o", tmp_path / "b.npz", "--force"]
+    code, _, error = run(capsys, *words)
+    assert code == 0 and f"x.table: {said}\n" in error, error
+    like = save(tmp_path / "like.npz", {"rank": np.ones((5, 6), "f4"), "state": np.ones((5, 6), "f4")})
+    code, _, error = run(capsys, *words, "--like", like)
+    assert code == 0 and said not in error, error
+    with pytest.warns(UserWarning, match=said):
+        Table.load(tmp_path / "x.table").apply(arrays)
+
+
 def test_a_note_states_the_lengths_of_the_models_that_a_table_was_derived_from(tmp_path, capsys):
     """A length that a line states, as r=2, follows from nothing."""
     lengths = "# lengths in the models that it was derived from: h=2 r=2 d=4 (q)"

@@ -126,7 +126,7 @@ class Table(Lines):
         Returns: arrays, some of which are views of those given: what writes into one has to copy it first.
         Raises: TableError, also where tied arrays differ, one declared constant holds another value, lengths that are
           given contradict each other on heads, or terms of a sum are no floating-point arrays of one dtype.
-        Warns where the Table says that it is incomplete, was not proven, or may have axes in another order, and of
+        Warns where the Table says that it is incomplete, was not proven, or may order or cut axes otherwise, and of
         arrays that it drops though it states other values for them; and of an axis that given lengths divide otherwise
         than in the models of its derivation, though it is as long there.
         """
@@ -138,7 +138,7 @@ class Table(Lines):
         from specs.solving.stating import divided_otherwise
         from specs.solving.wrapped import wrapped
 
-        warn(self)
+        warn(self, like is not None)
         if like is not None and not isinstance(like, Mapping):
             raise TableError(f"like: a mapping of names to arrays, such as a state_dict, and no {type(like).__name__}")
         arrays, like = as_arrays(flat(arrays)), None if like is None else flat(like)

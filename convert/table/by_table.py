@@ -92,7 +92,10 @@ def plan(
             planned = replace(planned, steps=(*planned.steps, *others.steps), copies=others, ties=target.ties)
         planned = _with_record(planned, record, path)
         without = _open(laid_out) if sizes else None
-        remarks = [*_remarks(planned, sizes or {}, without, own, record)]
+        remarks = [
+            f"{lines.name}: {doubt}" for doubt in (unproven(lines), *not_covered(lines, like is not None)) if doubt
+        ]
+        remarks += _remarks(planned, sizes or {}, without, own, record)
         remarks += exchanged.remarks(stored, own.sources.values())
         remarks += masters.remarks(stored, own.sources.values())
         beside = tuple(file for file in (table, like) if isinstance(file, str))
@@ -164,7 +167,6 @@ def _remarks(
       own: what the Table is applied to. record: the record of the source.
     """
     lines, layout = planned.table, planned.layout
-    yield from (f"{lines.name}: {doubt}" for doubt in (unproven(lines), *not_covered(lines)) if doubt)
     yield from supplied(lines, planned.given, layout, without)
     yield from contradictions(lines, lengths, layout.sizes)
     yield from unlike(layout.constants, layout.shapes, planned.given)

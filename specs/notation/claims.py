@@ -17,6 +17,7 @@ REASON = "# why:"  # begins the one that says why
 UNSEEN = "# order not seen, outside any proof:"  # names axes that larger models may flatten in another order
 TWO_PLACES = "# order seen on two places alone, outside any proof:"  # names axes that larger models may not reverse
 TRAINED = "# trained and dropped, outside any proof:"  # names parameters that one model computes
+ASSUMED = "# taken for equally long:"  # names arrays that are cut into equal parts, which larger models may not be
 PROVEN = "# derived and proven:"
 RANGES = "# dropped, outside any proof, as the right model has no place for it:"  # lists ranges of left arrays
 LENGTHS = "# lengths in the models that it was derived from:"
@@ -53,17 +54,21 @@ def unproven(table: Lines) -> str:
     return difference and f"the Table was derived and not proven: {difference}"
 
 
-def not_covered(table: Lines) -> list[str]:
-    """Say which trained arrays are dropped, and which axes larger models may have in another order; [] if none."""
-    marks = TRAINED, UNSEEN, TWO_PLACES
+def not_covered(table: Lines, like: bool) -> list[str]:
+    """Say which trained arrays are dropped, and which axes larger models may order or cut otherwise; [] if none.
+
+    Args:
+      like: whether a file of the other side shows the lengths of parts.
+    """
+    marks = TRAINED, UNSEEN, TWO_PLACES, *([] if like else [ASSUMED])
     return [f"{mark.removeprefix('# ')} {names}" for mark in marks if (names := claim(table, mark))]
 
 
-def warn(table: Lines) -> None:
-    """Warn who applies a Table that is incomplete, was not proven, drops trained arrays, or may reorder axes."""
+def warn(table: Lines, like: bool) -> None:
+    """Warn who applies a Table that is incomplete, was not proven, drops trained arrays, or may reorder or cut axes."""
     if missing := claim(table, UNFINISHED):
         warnings.warn(f"{table.name} is incomplete: {missing}", stacklevel=3)
-    for doubt in filter(None, (unproven(table), *not_covered(table))):
+    for doubt in filter(None, (unproven(table), *not_covered(table, like))):
         warnings.warn(f"{table.name}: {doubt}", stacklevel=3)
 
 
@@ -72,7 +77,7 @@ def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
     marks = tuple(
         f"{mark} {text}"
         for part in parts
-        for mark in (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, RANGES)
+        for mark in (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, ASSUMED, RANGES)
         if (text := claim(part, mark))
     )
     if not marks or not composed.lines:
@@ -86,5 +91,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, RANGES, REASON, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, ASSUMED, RANGES, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
 from parity.derive.fold.rows import DerivedTable
-from specs.notation.claims import RANGES, TRAINED, TWO_PLACES, UNSEEN
+from specs.notation.claims import ASSUMED, RANGES, TRAINED, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
@@ -148,7 +148,7 @@ KINDS = (
     Kind("drawn", "random instead of given weights, which are of one value and show nothing", noted=False),
     Kind("fixed", "fixed to one number", MORE_BLOCKS, noted=False),
     Kind("unchecked", "not checked", _unchecked, to_check=True),
-    Kind("assumed", "taken for equally long", CUT_ALIKE),
+    Kind("assumed", ASSUMED.strip("# :"), CUT_ALIKE),
     Kind("this_depth", "for this depth alone", unlike_orders, to_check=True),
     Kind("exchanged", "exchanged", order, noted=False),  # its lines show it
     Kind("reordered", "in another order", flattened, noted=False),
