@@ -89,6 +89,11 @@ def test_parts_that_a_table_takes_for_equally_long_are_named_unless_a_file_shows
     assert code == 0 and said not in error, error
     with pytest.warns(UserWarning, match=said):
         Table.load(tmp_path / "x.table").apply(arrays)
+    (tmp_path / "x.table").write_text(
+        "table 1\n# not checked in code: s=2: nothing shows it\nx: (s=2 o) i <-> x: s o i\n"
+    )
+    _, _, error = run(capsys, *words)
+    assert "x.table: not checked in code: s=2: nothing shows it\n" in error, error
 
 
 def test_a_note_states_the_lengths_of_the_models_that_a_table_was_derived_from(tmp_path, capsys):

@@ -70,7 +70,7 @@ def test_a_number_of_parts_that_no_code_has_is_not_checked(by_range: bool, first
     lines = found.table.print()
     orders = ("(s=3 h d)", "(h s d)") if first else ("(h s=3 d)", "(s h d)")
     assert found.proven and "qkv.weight: {} i <-> qkv.weight: {} i".format(*orders) in lines, lines
-    assert ("# not checked: s=3: nothing shows that the code has this number" in lines) == by_range
+    assert ("# not checked in code: s=3: nothing shows that the code has this number" in lines) == by_range
     assert ("s=3: stated, as the models' code has this number" in lines) != by_range
     assert found.to_dict()["by_chance"] == ["s=3"] * by_range
 
@@ -115,7 +115,7 @@ def test_two_heads_of_keys_are_no_number_of_the_code(last: bool, attends: bool, 
 def test_as_many_heads_of_queries_as_of_keys_are_not_checked(whole: bool):
     found = parity.derive(in_one(2, 2, 3, whole), in_one(2, 2, 3, not whole), (images(2, 5, 6),))
     assert found.proven and found.by_chance == ["1 in (1+k d a)"], str(found)
-    said = "not checked: 1 in (1+k d a): nothing shows that the code has this number"
+    said = "not checked in code: 1 in (1+k d a): nothing shows that the code has this number"
     assert said in str(found) and f"# {said}" in found.table.print()
 
 

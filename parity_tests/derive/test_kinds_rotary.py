@@ -326,7 +326,7 @@ def test_rotary_positions_of_a_part_of_each_head_turn_pairs_or_halves(
     text = found.table.print()
     assert found.proven and not found.table.orders and line in text, str(found)
     share = f"1 of {blocks * 3 if part == 1 or left == right == 'heads three' else blocks} parts of each head"
-    assert found.to_dict()["by_chance"] == [share] and f"not checked: {share}: nothing shows" in text
+    assert found.to_dict()["by_chance"] == [share] and f"not checked in code: {share}: nothing shows" in text
     assert "=3[" not in "".join(line for line in text.splitlines() if line.startswith("#"))  # no number of the code
     if part != 4:  # a quarter of 16 channels are two pairs, which are halves too: their lengths stay open
         larger = partial(left, False, part, 4, 3 * d // 2), partial(right, True, part, 4, 3 * d // 2)

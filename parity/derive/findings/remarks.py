@@ -8,7 +8,7 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
 from parity.derive.fold.rows import DerivedTable
-from specs.notation.claims import ASSUMED, RANGES, TRAINED, TWO_PLACES, UNSEEN
+from specs.notation.claims import ASSUMED, IN_CODE, RANGES, TRAINED, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
 from specs.words import in_a_row
@@ -188,7 +188,7 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     if evidence.given_open:
         yield Remark(f"not taken as given: {in_a_row(evidence.given_open)}: {OPEN}", False)
     if evidence.by_chance:
-        yield Remark(f"not checked: {in_a_row(evidence.by_chance)}: {BY_CHANCE}", to_check=True)
+        yield Remark(f"{IN_CODE.strip('# ')} {in_a_row(evidence.by_chance)}: {BY_CHANCE}", to_check=True)
     if pairs := _rotary_pairs(evidence):
         yield Remark(f"of one length: {', '.join(pairs)}: {WIDER}")
     yield from map(Remark, evidence.correspondence)
