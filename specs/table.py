@@ -156,8 +156,10 @@ class Table(Lines):
             raise
         for clash in clashes(layout.bound, sizes):
             raise TableError(clash)
-        if otherwise := divided_otherwise(self, sizes, layout.sizes):
-            warnings.warn(f"{self.name}: of the models that it was derived from, {otherwise}", stacklevel=2)
+        if axis := divided_otherwise(self, sizes, layout.sizes):
+            models = "the models that it was derived from"
+            text = f"{axis} was as long in {models}, but divided otherwise: check what was given"
+            warnings.warn(f"{self.name}: {text}", stacklevel=2)
         if like is None:
             try:
                 check_derived(self, layout.cut, shapes(arrays), sizes)

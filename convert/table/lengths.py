@@ -65,8 +65,8 @@ def supplied(lines: Table, given: Mapping[str, int], layout: Layout, without: Op
     derived, names = derived_lengths(lines), dict.fromkeys([*taken, *(name for name, _ in said)])
     others = in_a_row(f"{name}={derived[name]}" for name in names if name in derived)
     models = f"; the Table was derived from models with {others}" if others else ""
-    if models and (unlike := divided_otherwise(lines, taken, layout.sizes)):
-        models += f", and {unlike}"
+    if models and (axis := divided_otherwise(lines, taken, layout.sizes)):
+        models += f", where {axis} was as long, but divided otherwise: check what was given"
     return [f"given, as no shape shows {'it' if len(taken) == 1 else 'them'}: {texts}{follow}{models}"]
 
 

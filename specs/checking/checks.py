@@ -132,13 +132,15 @@ def _of_extras(dialect: Dialect, config: Any) -> Iterator[Fault]:
 
 
 def _of_computed(dialect: Dialect, config: Any) -> Iterator[Fault]:
-    values = dialect.computed(config) if dialect.computed else {}
+    if not dialect.computed:
+        return
+    import numpy as np  # which pages without such arrays do not need
+
+    values = dialect.computed(config)
     if not isinstance(values, Mapping):
         yield Fault(f"returned {with_article(type(values).__name__)}, not a mapping of paths to numpy arrays")
         return
     for path, array in values.items():
-        import numpy as np  # which pages without such arrays do not need
-
         if not isinstance(path, str) or not PATH.fullmatch(path):
             yield Fault(f"{path!r}: a path is names and numbers joined by dots")
         elif not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.dtype.isnative:

@@ -128,7 +128,7 @@ def _map(dim: Dim, part: Callable[[Part], Part]) -> Dim:
 
 
 def divided_otherwise(table: Lines, given: Mapping[str, int], lengths: Lengths) -> str:
-    """Say which axis is as long as in the models of a derivation, but divided otherwise as given; "" for none.
+    """Name an axis that is as long as in the models of a derivation, but divided otherwise as given; "" for none.
 
     Args:
       lengths: of the axes of each line.
@@ -142,5 +142,5 @@ def divided_otherwise(table: Lines, given: Mapping[str, int], lengths: Lengths) 
             unlike = names & given.keys() and any(own[name] != others[name] for name in names & others.keys())
             here, there = (math.prod(extent(f, {**own, **some}) or 0 for f in dim.factors) for some in ({}, others))
             if unlike and here and here == there:
-                return f"{dim} of {array.label} was as long there: check what was given"
+                return f"{dim} of {array.label}"
     return ""
