@@ -207,6 +207,7 @@ def _matching(
         return [name for name in dict.fromkeys(names) if name not in lines.reasons]
 
     doubtful = [] if certain else of_table(_doubtful(best.found.steps, explained))
+    read = [tape.parameters.keys() - tape.unread() for tape in (left.tape, best.exact)]
     inferred = of_table([*lines.inferred, *(judgement.idle_elements if judgement.proven else ()), *doubtful])
     return Matching(
         table=lines.table,
@@ -220,9 +221,7 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
-        dropped_read=dropped_read(
-            lines.table, [tape.parameters.keys() - tape.unread() for tape in (left.tape, best.exact)]
-        ),
+        dropped_read=[] if judgement.proven else dropped_read(lines.table, read),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,
