@@ -63,6 +63,11 @@ class Moded(torch.nn.Linear):
         return super().forward(x)
 
 
+class Masked(torch.nn.Linear):
+    def forward(self, x: Any, fill_mode: Any = None, mask: Any = None, unmode: Any = None) -> Any:
+        return super().forward(x)
+
+
 def test_plain_numbers_and_settings_are_named():
     class Scaled(torch.nn.Linear):
         def forward(self, x: Any, scale: float = 1.0, causal: bool = False, step: int = 0) -> Any:
@@ -78,7 +83,9 @@ def test_plain_numbers_and_settings_are_named():
     found = parity.derive(Moded(6, 5), Moded(6, 5), *given)
     assert found.settings == "mode=plain on the left, input 2=None and input 3=False on the right", str(found)
     assert not parity.derive(Moded(6, 5), Moded(6, 5), (x,), given[1]).settings  # one side has no choice
-    assert parity.derive(Moded(6, 5), Moded(6, 5), (x,)).settings == "mode=None"  # which neither call gives
+    neither = [parity.derive(Moded(6, 5), right, (x,)).settings for right in (Moded(6, 5), Masked(6, 5))]
+    assert neither == ["mode=None", "mode=None (fill_mode on the right)"]  # which no call gives
+    assert parity.derive(Masked(6, 5), Masked(6, 5), (x,)).settings == "fill_mode=None, mask=None and unmode=None"
 
 
 def test_tokens_that_are_drawn_are_not_named():

@@ -177,13 +177,22 @@ def _given(left: Left, best: Candidate, lines: Written) -> Given:
 def _settings(left: Side, right: Side) -> str:
     """Name the arguments of both sides that are never varied: "causal=True"; "" if one side has none.
 
-    An argument of one name that neither call gives counts as one that is None.
+    An argument of one name that neither call gives counts as one that is None, also attention_mask beside mask.
     """
     both = in_a_row(left.call.settings()), in_a_row(right.call.settings())
     given = [both[0] if both[0] == both[1] else f"{both[0]} on the left, {both[1]} on the right"] if all(both) else []
-    unset = [f"{name}=None" for name in left.unset if name in right.unset]
+    unset = list[str]()
+    for name in left.unset:
+        others = [other for other in right.unset if _is_like(name, other)]
+        if others:
+            unset.append(f"{name}=None{f' ({others[0]} on the right)' * (name not in others)}")
     more = len(unset) - MOST_UNSET
     return in_a_row([*given, *unset[:MOST_UNSET], *([f"{more} more"] if more > 0 else [])])
+
+
+def _is_like(name: str, other: str) -> bool:
+    """Tell whether names of arguments are one, or one ends with the other as its last words."""
+    return name == other or name.endswith(f"_{other}") or other.endswith(f"_{name}")
 
 
 def _constants(best: Candidate, lines: Written) -> dict[str, float]:
@@ -207,6 +216,7 @@ def _matching(
         return [name for name in dict.fromkeys(names) if name not in lines.reasons]
 
     doubtful = [] if certain else of_table(_doubtful(best.found.steps, explained))
+    read = [tape.parameters.keys() - tape.unread() for tape in (left.tape, best.exact)]
     inferred = of_table([*lines.inferred, *(judgement.idle_elements if judgement.proven else ()), *doubtful])
     return Matching(
         table=lines.table,
@@ -220,9 +230,7 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
-        dropped_read=dropped_read(
-            lines.table, [tape.parameters.keys() - tape.unread() for tape in (left.tape, best.exact)]
-        ),
+        dropped_read=[] if judgement.proven else dropped_read(lines.table, read),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,

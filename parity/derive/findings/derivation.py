@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -335,7 +336,15 @@ class Derivation(Evidence):
         first = [Line(text, "head") for text in exceptions(self)]
         verdict, *others = self._unproven
         said = (Line(remark.text) for remark in remarks(self))
-        return [verdict, *first, *others, *dropped_lines(self), *said, Line(self.took), *self._next]
+        return [
+            verdict,
+            *first,
+            *others,
+            *dropped_lines(self.table, self.dropped_read),
+            *said,
+            Line(self.took),
+            *self._next,
+        ]
 
     @property
     def took(self) -> str:
@@ -365,11 +374,11 @@ def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:
     return {"left": dropped(table.reverse()), "right": dropped(table)}
 
 
-def dropped_lines(derivation: Evidence) -> list[Line]:
-    """Name the arrays that only one side has, in one line, first those with which an unlike model computes."""
+def dropped_lines(table: Table, computing: Collection[str] = ()) -> list[Line]:
+    """Name the arrays of one side alone, in one line. Args: computing: those with which their own model computes."""
     named = list[str]()
-    for side, labels in dropped_by_side(derivation.table).items():
-        read = [label for label in labels if label in derivation.dropped_read and not derivation.proven]
+    for side, labels in dropped_by_side(table).items():
+        read = [label for label in labels if label in computing]
         others = ", ".join(label for label in labels if label not in read)
         named += [f"{', '.join(read)} on the {side}, with which that model computes"] if read else []
         named += [f"{others} on the {side}"] if others else []

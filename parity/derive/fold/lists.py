@@ -13,10 +13,12 @@ from typing import Any
 
 from specs.notation.paths import normal
 
+from .blocks import LISTS
+from .grids import COUNTING
 from .letters import SMALL, free, open_letters, opened_on
 from .rows import NAME, Arrays, Row
 
-LAST_COUNT = re.compile(r".*\{(?:\d+\*)?[ijk]\b[^}]*\}")  # of a path: what stands up to the last number that counts
+LAST_COUNT = re.compile(rf".*\{{(?:\d+\*)?[{LISTS}{''.join(COUNTING)}]\b[^}}]*\}}")  # a path up to its last such number
 Homes = tuple[tuple[str, bool], ...]  # see _homes
 
 

@@ -217,18 +217,28 @@ def _crossed(
     numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
     if any(len(atoms) != 1 for atoms in (*numbered, *holes)) or any(a[0] is b[0] for a in numbered for b in holes):
         return None
-    roles = [
-        _count_roles(names, 1, right_names[0], axes.target[len(others) :], dict(zip(counts, numbered, strict=True))),
-        _count_roles(names, 0, left_names[0], axes.source[len(counts) :], dict(zip(others, holes, strict=True))),
-    ]
-    if any(roles):
-        return _crossed(
-            facts,
-            left_names,
-            right_names,
-            names,
-            [was and not is_role for was, is_role in zip(counted, roles, strict=True)],
-        )
+    dims = axes.source[len(counts) :], axes.target[len(others) :]
+    counted_parts = dict(zip(others, holes, strict=True)), dict(zip(counts, numbered, strict=True))
+    own = zip((0, 1), (left_names[0], right_names[0]), dims, counted_parts, strict=True)
+    are_roles = [_count_roles(names, *each) for each in own][::-1]  # numbers in left names count parts of right arrays
+    if any(are_roles):
+        listed_too = [was and not roles for was, roles in zip(counted, are_roles, strict=True)]
+        return _crossed(facts, left_names, right_names, names, listed_too)
+    arrays = dict.fromkeys(left_names, shape), dict.fromkeys(right_names, target)
+    return [_crossed_row(names, arrays, axes, (path, counts), (other, others))]
+
+
+def _crossed_row(
+    names: Names, arrays: Sequence[dict[str, tuple[int, ...]]], axes: Axes, left_grid: tuple[str, dict[str, int]],
+    right_grid: tuple[str, dict[str, int]],
+) -> Row:  # fmt: skip
+    """Return the line of arrays on each side.
+
+    Args:
+      arrays: their shapes. left_grid, right_grid: their path, and the lengths of its holes.
+    """
+    (path, counts), (other, others) = left_grid, right_grid
+    numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
     for name, (atom,) in zip(counts, numbered, strict=True):
         atom.name = name
     for name, (atom,) in zip(others, holes, strict=True):
@@ -236,11 +246,10 @@ def _crossed(
         other = re.sub(rf"\{{{name}(?=[}}=+-])", f"{{{atom.name}", other)
     words = [{atom.name for name, (atom,) in zip(*some, strict=True) if name not in COUNTING}
              for some in ((others, holes), (counts, numbered))]  # fmt: skip
-    arrays = dict.fromkeys(left_names, shape), dict.fromkeys(right_names, target)
     _note_equal(names, arrays, (axes.source[len(counts) :], axes.target[len(others) :]), words)
     names.assign(Axes(axes.source, axes.target[len(others) :], axes.windows), len(counts), 0)
     left = " ".join(composed(atoms, signs=True) for atoms in axes.source[len(counts) :])
-    return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
+    return Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))
 
 
 def _note_equal(

@@ -110,7 +110,13 @@ def _remarks(derivation: Derivation) -> Markup:
     """
     whole = as_shown(derivation.table)
     some = (each for each in remarks(derivation) if each.to_check or each.outside or not stated(whole, each.text))
-    rows = [begun(text) for text in (*(line.text for line in dropped_lines(derivation)), *(each.text for each in some))]
+    rows = [
+        begun(text)
+        for text in (
+            *(line.text for line in dropped_lines(derivation.table, derivation.dropped_read)),
+            *(each.text for each in some),
+        )
+    ]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(f"{row}.")) for row in rows)), id="remarks")
