@@ -16,7 +16,7 @@ from typing import Any
 import specs
 from specs import config as configs
 from specs.checking.asked import arrays_of
-from specs.dialects import UNUSED, Rule, applied, beside, bind, place, readable, rules, shapes, written
+from specs.dialects import PORTS, UNUSED, Rule, applied, beside, bind, place, readable, rules, shapes, written
 from specs.layer import Parameter, parameters
 from specs.notation.axes import names, shape_of
 from specs.notation.paths import BLOCK, fill, match, normal, pattern
@@ -34,8 +34,11 @@ from .files import written_suffixes
 def check_dialects(architecture: str) -> None:
     """Check every dialect of an architecture.
 
-    Raises: UsageError that names the page, each dialect and each wrong line, with what is wrong and the nearest name.
+    Raises: UsageError that names the page, each dialect and each wrong line, with what is wrong and the nearest name;
+    and lengths that `infer` reads and no file of our ports shows.
     """
+    if hidden := sorted({text for dialect in PORTS.values() for text in _hidden(specs.get(architecture), dialect)}):
+        raise UsageError(f"{_page(architecture)}: `infer` reads what no file shows", hidden)
     every = {name: list(_problems(architecture, one)) for name, one in specs.get(architecture).dialects.items()}
     wrong = {name: problems for name, problems in every.items() if problems}
     if len(wrong) == 1:
@@ -105,6 +108,16 @@ def _doubles(architecture: str, dialect: Dialect, by_lines: bool) -> Iterator[st
                     said.add(normal(name))
                     yield f"{name!r} would be two arrays: {first[name]}; {origin}"
                 first.setdefault(name, origin)
+
+
+def _hidden(spec: Spec, dialect: Dialect) -> Iterator[str]:
+    """Name a length that `infer` reads off a file of one of our ports, and that shapes do not show."""
+    lines = lines_of(spec, dialect)
+    for config in spec.tiny.values():
+        try:
+            spec.infer(sizes_of(lines, shapes(spec.layers(config), dialect, config)))
+        except KeyError as error:
+            yield f"{error.args[0]}: let `infer` read an axis that stands alone in each framework"
 
 
 def _misread(spec: Spec, dialect: Dialect) -> Iterator[str]:

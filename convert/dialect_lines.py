@@ -1,11 +1,13 @@
 """Read names and shapes of a dialect's arrays in our terms, by what its table makes of the arrays of all tiny twins."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
 from specs.dialects import template
+from specs.kinds import GATES
 from specs.layer import Sizes, parameters
 from specs.notation.axes import names as axis_names
 from specs.notation.paths import Hole, Path, fill, holes, joined, match, normal
@@ -19,6 +21,7 @@ class DialectLine(NamedTuple):
     ours: Signature
     theirs: Signature
     hub: tuple[str, ...]  # the kind's own axes
+    gates: int  # length of the axis g; 0 for a kind without
     axes: tuple[list[list[str]], list[list[str]]]  # names in each dimension, in ours and in theirs
     listed: tuple[tuple[str, int], ...]  # which word of each list stands in their name
 
@@ -39,12 +42,13 @@ def lines_of(spec: Spec, dialect: Dialect) -> dict[str, list[DialectLine]]:
     """
     every = [(p, template(p, dialect)) for twin in spec.tiny.values() for p in parameters(list(spec.layers(twin)))]
     index: dict[str, list[DialectLine]] = {}
-    for rule, hub in dict.fromkeys((placed[0], parameter.axes) for parameter, placed in every if placed):
+    known = ((placed[0], p.axes, GATES.get(p.layer.kind, 0)) for p, placed in every if placed)
+    for rule, hub, gates in dict.fromkeys(known):
         for theirs in rule.arrays:
             axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (rule.ours, theirs)]
             for listed, path in _spelt_out(theirs.path):
                 sample = "".join("0" if isinstance(piece, Hole) else piece for piece in path)
-                line = DialectLine(rule.ours, theirs._replace(path=path), hub, (axes[0], axes[1]), listed)
+                line = DialectLine(rule.ours, theirs._replace(path=path), hub, gates, (axes[0], axes[1]), listed)
                 index.setdefault(normal(sample), []).append(line)
     return index
 
@@ -99,9 +103,18 @@ def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
 
 
 def _lengths(line: DialectLine, shape: Sequence[int], known: Mapping[str, int]) -> dict[str, int]:
-    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
+    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share.
+
+    Of a composition whose other axes are known, as gates are, the last one follows.
+    """
     groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
     alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
+    if line.gates:
+        alone |= {group[0]: line.gates for axis, group in zip(line.hub, line.axes[0], strict=True) if axis == "g"}
+    for composed, length in groups.items():
+        if len(left := composed - alone.keys()) == 1:
+            others = math.prod(alone[axis] for axis in composed - left)
+            alone |= {axis: length // others for axis in left if others and length % others == 0}
     for axis, group in zip(line.hub, line.axes[0], strict=True):
         if frozenset(group) in groups:
             alone[axis] = groups[frozenset(group)]

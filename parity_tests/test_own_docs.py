@@ -239,3 +239,70 @@ def test_sequences_and_volumes_are_compared_channels_second(n, kernel, sizes, fl
         filled = text.format(n=n, kernel=kernel, flax=flax, torch=torch)
         (tmp_path / f"volumes{n}_{framework}.py").write_text(filled)
     assert main([f"volumes{n}", "--spec", str(page), "--check", "layers", "single-step", "gradients"]) == 0
+
+
+RECURRENT = """
+def layers_of(c):
+    yield lstm_cell("lstm", c.channels, c.width)
+    yield dense("head", c.width, c.classes)
+
+
+def infer_of(sizes):
+    arrays = sizes.axes("lstm.input_kernel")
+    return {"width": arrays["h"], "channels": arrays["i"], "classes": sizes["head.kernel", "o"]}
+
+
+SPEC = Spec(
+    config=Recurrent, layers=layers_of, infer=infer_of, variants={}, network="Recurrent",
+    tiny={"a": Recurrent(width=5, classes=4), "b": Recurrent(width=6, classes=2)},
+    input_shape=lambda c: (c.channels, 3, 2), ports={f: f"recurrent_{f}.py" for f in ("flax", "torch", "paddle")},
+)
+"""
+OF_RECURRENT = {
+    "flax": """
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+{block}
+class Recurrent(nn.Module):
+    config: object
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = LSTM(self.config.width, name="lstm")(images.reshape(len(images), -1, self.config.channels))
+        return nn.Dense(self.config.classes, name="head")(x[:, -1])
+""",
+    "torch": """
+import torch
+from torch import nn
+{block}
+class Recurrent(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.lstm, self.head = LSTM(c.channels, c.width), nn.Linear(c.width, c.classes)
+
+    def forward(self, images):
+        return self.head(self.lstm(images.flatten(2).transpose(1, 2))[:, -1])
+""",
+}
+OF_RECURRENT["paddle"] = (
+    OF_RECURRENT["torch"].replace("import torch\nfrom torch", "import paddle\nfrom paddle")
+    .replace("nn.Module", "nn.Layer").replace("transpose(1, 2)", "transpose([0, 2, 1])")
+)  # fmt: skip
+
+
+def test_the_lstm_of_the_page_is_the_same_in_every_framework(tmp_path, monkeypatch):
+    import specs
+    from parity.__main__ import main
+
+    from .conftest import needs
+
+    monkeypatch.setattr(specs, "_added", {})
+    config = CONFIG.partition("def layers_of")[0].replace("Staged", "Recurrent").replace("    scaled: bool\n", "")
+    page = tmp_path / "recurrent.py"
+    page.write_text(PYTHON[0] + "from specs.layer import lstm_cell\n" + config + RECURRENT)
+    for framework, text in OF_RECURRENT.items():
+        needs(framework)
+        (snippet,) = re.findall(rf"```python {framework} lstm\n(.*?)```", TEXT, re.DOTALL)
+        (tmp_path / f"recurrent_{framework}.py").write_text(text.replace("{block}", snippet))
+    assert main(["recurrent", "--spec", str(page), "--check", "layers", "gradients"]) == 0

@@ -9,7 +9,7 @@ import specs
 from convert.errors import UsageError
 from specs.spec import SpecError
 
-from . import test_ports
+from . import test_ports, test_routes
 from .conftest import needs
 from .test_own_architecture import new, rewrite
 
@@ -85,3 +85,18 @@ def test_a_new_port_with_another_activation_is_not_saved_as_its_config(framework
     for save, said in zip(saves, ("blocks.0.act: class was GELU", "the modules state act=relu"), strict=True):
         with pytest.raises(UsageError, match=said):
             save(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("way", [("original", "flax"), ("flax", "original")], ids="-".join)
+def test_the_generic_test_of_routes_takes_ties_and_what_a_dialect_requires(way, new, tmp_path):
+    """Tied arrays are equal in its files, and small Configs that cannot have what the dialect requires are left out."""
+    page = new(f"tied_to_{way[1]}")
+    tied = "head.kernel: i o <-> classifier.weight: o i = out.weight: o i\n        head.bias: o <-> classifier.bias: o"
+    refuse = '        if self.hidden == 13 and self.act == "gelu":\n            raise ValueError("13 needs relu")'
+    last = '"patch", "width", "hidden", "image", "channels")'
+    rewrite(page, [
+        ("head            <-> classifier", tied), (last, f"{last}\n{refuse}"),
+        ('{"act": "gelu", "norm_eps": 1e-6}, about', '{"norm_eps": 1e-6}, requires={"act": "gelu"}, about'),
+        ("    dialects=DIALECTS,", '    dialects=DIALECTS,\n    unshown=frozenset({"act"}),'),
+    ])  # fmt: skip
+    test_routes.test_there_and_back((specs.add(str(page)), *way), tmp_path)

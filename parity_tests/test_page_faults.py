@@ -1,10 +1,15 @@
 """Mistakes of a page's author: each is one message with the field, the line and the nearest name."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import specs
 from convert.__main__ import main as convert
+from convert.dialect_lines import lines_of, sizes_of
 from ports.__main__ import main as ports_main
+from specs.dialects import PORTS, shapes
+from specs.layer import lstm_cell
 from specs.spec import SpecError
 
 FC1 = 'sizes["blocks.0.fc1.kernel", "o"]'
@@ -106,6 +111,26 @@ def test_a_mistake_in_a_page_is_one_message(mistake, tmp_path, monkeypatch, caps
     said = str(refused.value)
     assert said.count(message.replace("LINE", str(line))) == 1 and str(page) in said, said
     assert len(refused.value.problems) <= 1, said
+
+
+def test_a_length_that_no_file_shows_is_refused_with_the_page(tmp_path, monkeypatch, capsys):
+    """The kernel of torch is (o s u), of which the page asks for u alone."""
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "hidden", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "hidden.py"
+    layer = 'Layer(f"blocks.{b}.fc1", "dense", {"i": c.width, "o": c.hidden, "s": 1, "u": c.hidden})'
+    text = page.read_text().replace('dense(f"blocks.{b}.fc1", c.width, c.hidden)', layer)
+    page.write_text(text.replace(FC1, FC1.replace('"o"', '"u"')))
+    assert convert(["inspect", "x.pt", "--spec", str(page)]) == 2
+    assert f"{page}: `infer` reads what no file shows\n  - axis u of blocks.0.fc1.kernel" in capsys.readouterr().err
+
+
+def test_gates_tell_the_length_beside_them():
+    """In torch weight_ih is (g h) i, and an LSTM has four gates."""
+    spec = SimpleNamespace(tiny={"one": 6}, layers=lambda width: [lstm_cell("cell", 5, width)])
+    for dialect in PORTS.values():
+        sizes = sizes_of(lines_of(spec, dialect), shapes(spec.layers(6), dialect, 6))
+        assert [sizes["cell.input_kernel", axis] for axis in "ghi"] == [4, 6, 5]
 
 
 def test_a_wrong_line_of_a_dialect_is_reported_with_the_file(tmp_path, monkeypatch, capsys):

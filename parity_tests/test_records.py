@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -72,6 +73,30 @@ def test_any_value_anywhere_in_a_record(architecture, tmp_path, capsys):
         for words in COMMANDS:
             assert main(words.format(*[tmp_path / "y.safetensors"] * 2).split()) in (0, 1, 2), (place, words)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_damaged_array_that_shows_an_impossible_size_is_named(run, tmp_path):
+    """The record decides then: torch and paddle name arrays of RaftMLP alike, and shapes of the one have no network."""
+    path, bad = recorded(tmp_path, "raft_mlp")[0], tmp_path / "bad.npz"
+    assert run("torch2torch", path, "-o", bad)[0] == 0
+    arrays = dict(np.load(bad))
+    fc1 = "levels.0.blocks.0.channel.fc1.weight"
+    has = arrays[fc1].shape
+
+    def refused(changed, *words):
+        np.savez(bad, **changed)
+        code, _, err = run("torch2flax", bad, *words)
+        assert code == 1 and "does not hold the torch arrays of this raft_mlp\n" in err and "=0" not in err, err
+        return err
+
+    turned = {**arrays, fc1: arrays[fc1].T.copy()}
+    for words in ([], ["--config", path]):
+        assert f"{fc1} has shape {list(has[::-1])}: once it is transposed, to {list(has)}" in refused(turned, *words)
+        others = {name: array for name, array in arrays.items() if name != "classifier.weight"}
+        err = refused({**others, "classifier.weightx": arrays["classifier.weight"]}, *words)
+        assert "missing classifier.weight (nearest" in err and "unexpected classifier.bias" not in err, err
+    assert "unexpected extra" in refused({**arrays, "extra": np.zeros(3, "f4")})
+    assert run("diff", path, bad)[0] == 1  # and not 2, which a configuration that cannot be would give
 
 
 @pytest.mark.parametrize("architecture", ["mlp_mixer", "convmixer", "dynamixer", "raft_mlp"])

@@ -162,7 +162,10 @@ class Sizes:
 
     def __getitem__(self, key: tuple[str, str]) -> int:
         name, axis = key
-        return self.axes(name)[axis]
+        axes = self.axes(name)
+        if axis not in axes:
+            raise KeyError(f"axis {axis} of {name}, which is one with others in the file")
+        return axes[axis]
 
     def axes(self, name: str) -> Mapping[str, int]:
         """Return {axis: length} of an array. Raises: KeyError with its name."""

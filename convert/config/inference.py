@@ -110,18 +110,23 @@ def outvoted(reading: Reading, shown: dict[str, Any], stated: Mapping[str, Any])
     """Return what a file's arrays show of its Config, corrected where the array that shows it is itself damaged.
 
     `infer` reads each size off one array. Where record or user state another, that is taken instead if an array fits it
-    that does not fit the size shown, and no fewer fit in all: the error then names the damaged array.
+    that does not fit the size shown, and no fewer fit in all, or if no network has the size shown: the error then names
+    the damaged array.
     """
     other = {k: v for k, v in stated.items() if k in shown and configs.tuples(v) != configs.tuples(shown[k])}
     if not other:
         return shown
-    unfit = list[set[str]]()
-    for values in (shown, {**shown, **other}):
+    corrected = {**shown, **other}
+    unfit = list[set[str] | None]()
+    for values in (shown, corrected):
         try:
             unfit.append(_unfit(reading, configs.build(reading.spec.config, {**example(reading), **stated, **values})))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # no such network exists
-            return shown
-    return {**shown, **other} if unfit[0] - unfit[1] and len(unfit[0]) >= len(unfit[1]) else shown
+            unfit.append(None)
+    before, after = unfit
+    if after is None:
+        return shown
+    return corrected if before is None or (before - after and len(before) >= len(after)) else shown
 
 
 def example(reading: Reading) -> dict[str, Any]:
@@ -130,8 +135,8 @@ def example(reading: Reading) -> dict[str, Any]:
 
 
 def _unfit(reading: Reading, config: Any) -> set[str]:
-    """Return our names of the arrays of a Config that a file lacks or has in another shape."""
-    unfit = set[str]()
+    """Return our names of the arrays of a Config that a file lacks or has in another shape, and its names of others."""
+    unfit = set(unmatched(reading, config)[1])
     for parameter, stored in _stored(reading, config):
         tied = [(name, one.shape) for one in stored.alternatives for name in one.names.values()]
         there = [(reading.tensors[name].shape, shape) for name, shape in tied if name in reading.tensors]
