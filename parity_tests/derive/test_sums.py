@@ -262,12 +262,12 @@ def test_positions_that_one_side_adds_before_an_operation_are_named(planted: str
 
 
 def related(relative: bool, types: bool) -> Plain:
-    """Return attention with relative scores, or with positions that are added, with an input of types."""
+    """Return attention with relative scores, or with positions that are added, with inputs of types and positions."""
 
-    def run(m: Any, ids: Any, kinds: Any) -> Any:
+    def run(m: Any, ids: Any, kinds: Any = None, places: Any = None) -> Any:
         at = torch.arange(ids.shape[1])
         x = m.words(ids) + m.kinds(torch.zeros_like(ids) if relative else kinds) if types else m.words(ids)
-        x = m.norm(x if relative else x + m.positions(at))
+        x = m.norm(x if relative else x + m.positions(at if places is None else places))
         q = m.q(x)
         scores = q @ m.k(x).mT
         if relative:
@@ -287,11 +287,19 @@ def related(relative: bool, types: bool) -> Plain:
     )
 
 
-@pytest.mark.parametrize("types", [False, True])
-def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool):
+@pytest.mark.parametrize(("types", "inputs", "alone"), [
+    (False, "tokens, kinds", ""), (True, "tokens, kinds", ""), (True, "tokens, kinds, places", ""),
+    (True, "tokens", "tokens, kinds, places"),
+])  # fmt: skip
+def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool, inputs: str, alone: str):
+    """Args: alone: inputs of the right model, where these are others: it takes those that the left one lacks."""
     tokens = np.random.default_rng(0).integers(0, 20, (3, 5))
-    found = parity.derive(related(True, types), related(False, types), (tokens, 0 * tokens))
+    arrays = dict(tokens=tokens, kinds=0 * tokens, places=0 * tokens + np.arange(5))
+    given, right_inputs = (tuple(arrays[name] for name in names.split(", ") if name) for names in (inputs, alone))
+    found = parity.derive(related(True, types), related(False, types), given, right_inputs=right_inputs or None)
     last = found.divergences[-1]
+    if types:
+        assert found.divergences[0].cause.startswith("the right adds positions.weight, the left does not")
     assert (last.left, last.right) == ("o", "o") and not found.chosen, str(found)
     assert last.cause.startswith("the left adds another term, the right does not (recomputed so, they are equal)")
     assert found.missing == ([] if types else ["positions.weight"]), str(found)
