@@ -261,6 +261,32 @@ def test_positions_that_one_side_adds_before_an_operation_are_named(planted: str
     assert place.cause.startswith(f"{text} (recomputed so") and not found.missing, found
 
 
+@pytest.mark.parametrize("trained", [0, 1])
+def test_a_table_in_place_of_trained_positions_is_named(trained: int):
+    sides = [torch.sin(torch.arange(30.0).reshape(5, 6) ** 1.3) for _ in range(2)]
+    sides[trained] = torch.nn.Parameter(torch.zeros(1, 5, 6))
+
+    def model(positions: Any, fused: bool) -> Plain:
+        layers = {
+            f"{c}{k}": linear(6, 18 if c == "q" and fused else 6) for k in "01" for c in ("q" if fused else "qkv")
+        }
+
+        def run(m: Any, x: Any) -> Any:
+            x = m.stem(x) + m.positions
+            for k in "01":
+                q, key, v = m.layers[f"q{k}"](x).chunk(3, -1) if fused else (m.layers[f"{c}{k}"](x) for c in "qkv")
+                x = m.norm(x + torch.nn.functional.scaled_dot_product_attention(q, key, v))
+            return m.head(x.mean(1))
+
+        parts = dict(stem=linear(), norm=torch.nn.LayerNorm(6), head=linear(6, 3))
+        return Plain(run, positions=positions, layers=torch.nn.ModuleDict(layers), **parts)
+
+    found = parity.derive(model(sides[0], True), model(sides[1], False), (images(2, 5, 6),))
+    names = ["positions", "a table of 5 x 6"][:: -1 if trained else 1]
+    assert f"the left adds {names[0]}, the right {names[1]}" in str(found), str(found)
+    assert found.missing == ["positions"] * trained and not found.left_over and not found.doubtful, str(found)
+
+
 def related(relative: bool, types: bool) -> Plain:
     """Return attention with relative scores, or with positions that are added, with inputs of types and positions."""
 
