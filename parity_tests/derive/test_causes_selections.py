@@ -12,8 +12,10 @@ import torch
 from torch.nn import functional as f
 
 import parity
+from parity.derive.conclude.chosen import chosen
 from parity.derive.edits.numbers import Change
 from parity.derive.edits.stretches import restretched
+from parity.derive.match.choices import Step
 from parity.derive.report import page
 from parity.derive.search import edited
 from parity.derive.trace.program import Program
@@ -194,3 +196,18 @@ def test_one_position_in_another_order_is_no_cause(at: int, count: int):
         programs.append(Program(tape, {}, [images(2, 6, 8)]))
     scope: Any = SimpleNamespace(programs=programs)
     assert len(list(restretched(scope, (values[0], values[1])))) == count
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_parameter_placed_by_repetition_alone_is_marked_where_the_search_ends_before_what_reads_it(compared: bool):
+    tape = Tape()
+    x, scale, table = (tape.number() for _ in range(3))
+    tape.inputs.append(x)
+    tape.parameters.update(scale=scale, table=table)
+    scaled = tape.record("mul", [x, scale], np.multiply)
+    summed = tape.record("add", [scaled, tape.record("other", [table], np.sin)], np.add)
+    tape.outputs.append(tape.record("mul", [summed, scale], np.multiply))
+    program = Program(tape, dict(scale=images(4), table=images(4)), [images(2, 4)])
+    uses = [("mul", "scale", 0), ("place", "table", 1), *([("mul", "scale", 3)] if compared else [])]
+    steps = [Step(kind, (name,), (name,), "", "", 0.0, 0, 1, node=node) for kind, name, node in uses]
+    assert chosen(program, steps) == ([] if compared else ["table"])

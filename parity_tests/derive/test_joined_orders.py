@@ -350,3 +350,35 @@ def test_the_order_of_heads_and_groups_behind_a_product_of_jax_is_not_seen_where
     found = parity.derive((attention(False), arrays), (attention(True), arrays), (images(2, 3, 5),))
     assert found.proven and "out" in found.unseen_orders, str(found)
     assert not parity.derive((attention(True), arrays), (attention(True), arrays), (images(2, 3, 5),)).unseen_orders
+
+
+def fused(parts: dict[str, str], width: int, depth: int) -> Any:
+    """Return attention in blocks, with projections that hold some of q, k and v each."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = (
+                {name: torch.nn.Linear(width, len(letters) * width) for name, letters in parts.items()}
+                for _ in range(depth)
+            )
+            self.blocks, self.head = torch.nn.ModuleList(map(torch.nn.ModuleDict, layers)), torch.nn.Linear(width, 3)
+
+        def forward(self, x: Any) -> Any:
+            for block in self.blocks:
+                read = {c: y for name, letters in parts.items() for c, y in
+                        zip(letters, block[name](x).chunk(len(letters), -1), strict=True)}  # fmt: skip
+                x = x + torch.softmax(read["q"] @ read["k"].mT / 2, -1) @ read["v"]
+            return self.head(x)
+
+    return Net()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_projections_of_which_each_side_fuses_others(swapped: bool):
+    sides = [{"qk": "qk", "v": "v"}, {"q": "q", "kv": "kv"}][:: -1 if swapped else 1]
+    found = parity.derive(*(fused(parts, 4, 2) for parts in sides), (images(2, 5, 4),))
+    lines = ["blocks.{i}.qk.weight: (1[1:] o) i", "blocks.{i}.kv.weight: (1[:-1] o) i"]
+    assert found.proven and " <-> ".join(lines[:: -1 if swapped else 1]) in found.table.print(), str(found)
+    assert converted(found, *(fused(parts, 6, 3) for parts in sides), images(2, 5, 6)) < F64

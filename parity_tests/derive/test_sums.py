@@ -261,13 +261,39 @@ def test_positions_that_one_side_adds_before_an_operation_are_named(planted: str
     assert place.cause.startswith(f"{text} (recomputed so") and not found.missing, found
 
 
-def related(relative: bool, types: bool) -> Plain:
-    """Return attention with relative scores, or with positions that are added, with an input of types."""
+@pytest.mark.parametrize("trained", [0, 1])
+def test_a_table_in_place_of_trained_positions_is_named(trained: int):
+    sides = [torch.sin(torch.arange(30.0).reshape(5, 6) ** 1.3) for _ in range(2)]
+    sides[trained] = torch.nn.Parameter(torch.zeros(1, 5, 6))
 
-    def run(m: Any, ids: Any, kinds: Any) -> Any:
+    def model(positions: Any, fused: bool) -> Plain:
+        layers = {
+            f"{c}{k}": linear(6, 18 if c == "q" and fused else 6) for k in "01" for c in ("q" if fused else "qkv")
+        }
+
+        def run(m: Any, x: Any) -> Any:
+            x = m.stem(x) + m.positions
+            for k in "01":
+                q, key, v = m.layers[f"q{k}"](x).chunk(3, -1) if fused else (m.layers[f"{c}{k}"](x) for c in "qkv")
+                x = m.norm(x + torch.nn.functional.scaled_dot_product_attention(q, key, v))
+            return m.head(x.mean(1))
+
+        parts = dict(stem=linear(), norm=torch.nn.LayerNorm(6), head=linear(6, 3))
+        return Plain(run, positions=positions, layers=torch.nn.ModuleDict(layers), **parts)
+
+    found = parity.derive(model(sides[0], True), model(sides[1], False), (images(2, 5, 6),))
+    names = ["positions", "a table of 5 x 6"][:: -1 if trained else 1]
+    assert f"the left adds {names[0]}, the right {names[1]}" in str(found), str(found)
+    assert found.missing == ["positions"] * trained and not found.left_over and not found.doubtful, str(found)
+
+
+def related(relative: bool, types: bool) -> Plain:
+    """Return attention with relative scores, or with positions that are added, with inputs of types and positions."""
+
+    def run(m: Any, ids: Any, kinds: Any = None, places: Any = None) -> Any:
         at = torch.arange(ids.shape[1])
         x = m.words(ids) + m.kinds(torch.zeros_like(ids) if relative else kinds) if types else m.words(ids)
-        x = m.norm(x if relative else x + m.positions(at))
+        x = m.norm(x if relative else x + m.positions(at if places is None else places))
         q = m.q(x)
         scores = q @ m.k(x).mT
         if relative:
@@ -287,11 +313,19 @@ def related(relative: bool, types: bool) -> Plain:
     )
 
 
-@pytest.mark.parametrize("types", [False, True])
-def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool):
+@pytest.mark.parametrize(("types", "inputs", "alone"), [
+    (False, "tokens, kinds", ""), (True, "tokens, kinds", ""), (True, "tokens, kinds, places", ""),
+    (True, "tokens", "tokens, kinds, places"),
+])  # fmt: skip
+def test_a_term_behind_a_parameter_of_the_other_side_is_named(types: bool, inputs: str, alone: str):
+    """Args: alone: inputs of the right model, where these are others: it takes those that the left one lacks."""
     tokens = np.random.default_rng(0).integers(0, 20, (3, 5))
-    found = parity.derive(related(True, types), related(False, types), (tokens, 0 * tokens))
+    arrays = dict(tokens=tokens, kinds=0 * tokens, places=0 * tokens + np.arange(5))
+    given, right_inputs = (tuple(arrays[name] for name in names.split(", ") if name) for names in (inputs, alone))
+    found = parity.derive(related(True, types), related(False, types), given, right_inputs=right_inputs or None)
     last = found.divergences[-1]
+    if types:
+        assert found.divergences[0].cause.startswith("the right adds positions.weight, the left does not")
     assert (last.left, last.right) == ("o", "o") and not found.chosen, str(found)
     assert last.cause.startswith(
         "the left adds a term of distances.weight, the right does not (recomputed so, they are equal)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 
 from parity.derive.limits import PARTED_USES
@@ -19,12 +18,14 @@ FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, w
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
+    Those whose partner shows by how often its elements are read, and by no value, are among them.
+
     The others of their modules, as a bias beside its weight, follow that choice: they are among them.
 
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
-    names = dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right)
+    names = dict.fromkeys(name for step in steps if step.choices > 1 or step.kind == "place" for name in step.right)
     confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
     found = {name for name in names if name not in confirmed}
     modules = {path for path, _ in map(split, found) if path}
@@ -61,10 +62,12 @@ def _agreeing(steps: Sequence[Step]) -> tuple[set[str], int]:
     Behind that place the right side goes on with the left one's values, which confirms nothing: not even a later layer
     of a stacked parameter, which an earlier layer has met the same values with.
 
-    Returns: also the operation on the right at which the models part; one behind all where they do not.
+    Returns: also the operation on the right at which the models part; where they do not, the one behind the last use,
+      as a search that ended early has not compared what follows.
     """
     before = [*itertools.takewhile(lambda step: step.kind == "add" or step.gap <= PARTED_USES, steps)]
-    end = steps[len(before)].node if len(before) < len(steps) else sys.maxsize
+    parted = len(before) < len(steps)
+    end = steps[len(before)].node if parted else 1 + max((step.node for step in steps), default=-1)
     return {name for step in before if step.kind in FACTORS for name in step.right}, end
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -65,6 +66,26 @@ def applied(program: Program, numbers: bool = False) -> Iterator[Applied]:
             yield Applied(node, values[0], (), float(np.real(np.ravel(known[0])[0])))
 
 
+def _looked_up(program: Program) -> Iterator[Applied]:
+    """Yield each operation that adds rows of a parameter, picked by inputs, to a value of its result's shape."""
+    for node in program.tape.nodes:
+        if node.kind == "add" and len(node.inputs) == 2 and program.active.issuperset(node.inputs):
+            for number, value in itertools.permutations(node.inputs):
+                names = _picked(program, number)
+                if names and program.shapes[value] == program.shapes[node.output]:
+                    yield Applied(node, value, names)
+
+
+def _picked(program: Program, value: int) -> tuple[str, ...]:
+    """Return the names of the parameters of which a value is rows that inputs pick; () for any other value."""
+    while value not in program.weights and (node := program.maker(value)) is not None and node.kind == "layout":
+        sources = [number for number in node.inputs if number not in program.indices]
+        if len(sources) != 1:
+            return ()
+        (value,) = sources
+    return program.weights.get(value, ())
+
+
 @dataclass(frozen=True)
 class Exchanged(Edit):
     """Run two operations with parameters in the other order.
@@ -113,7 +134,7 @@ def without_parameters(
       names: of these, each of which is left out if it is added or a factor wherever it is read.
       span: the first operation and the end, between which all of them are read; None for anywhere.
     """
-    every = list(applied(program))
+    every = [*applied(program), *_looked_up(program)]
     inside = [step for step in every if span is None or span[0] <= program.makers[step.node.output] < span[1]]
     some = [step for step in inside if set(step.names) <= set(names)]
     done = {step.node.output for step in some}
@@ -150,10 +171,14 @@ def _only(kept: Array, values: Array) -> Array:
 def without_chains(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits that leave out parameters that are added or multiplied where the sides may differ."""
     program, names = scope.programs[side], scope.alone[side]
-    every = [chain for chain in chains(program) if all(name in names for step in chain for name in step.names)]
-    late = [chain for chain in every if program.makers[chain[-1].node.output] >= scope.firsts[side]]
-    for chain in late[:MOST]:
-        yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
+    found = chains(program)
+    sums = (chain for chain in found if len(chain) > 1 and all(step.node.kind == "add" for step in chain))
+    terms = [[step] for step in (*itertools.chain.from_iterable(sums), *_looked_up(program))]
+    for some_chains in (terms, found):
+        every = [chain for chain in some_chains if all(name in names for step in chain for name in step.names)]
+        late = [chain for chain in every if program.makers[chain[-1].node.output] >= scope.firsts[side]]
+        for chain in late[:MOST]:
+            yield widened(_left_out(some, side) for some in repeats(chain, every, lambda other: other[-1].node.site))
 
 
 def exchanged(scope: Scope, side: int) -> Iterator[Edit]:

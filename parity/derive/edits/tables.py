@@ -99,9 +99,28 @@ def retabled(scope: Scope) -> Iterator[OtherTables]:
         number, counted = len(texts), tuple(texts.values())
         kind = MASK if all(hides(one.value) or hides(other.value) for one, other in some) else TABLE
         yield OtherTables(1, kind, in_a_row(texts), values, times=number, named=number, counted=counted)
+    yield from _in_place_of_parameters(scope, (own, others))
     yield from _other_copies(own, others, every)
     yield from _exchanged(own, others, every)
     yield from _rearranged(own, others, every)
+
+
+def _in_place_of_parameters(scope: Scope, cores: Sequence[Sequence[Core]]) -> Iterator[OtherTables]:
+    """Yield edits by which a side adds a table of the other one in place of a parameter, as for positions."""
+    for side, program in enumerate(scope.programs):
+        weights, shapes = program.weights, program.shapes
+        added = dict.fromkeys(
+            number
+            for node in (program.tape.nodes[at] for at in scope.near[side])
+            if node.kind == "add" and not program.active.isdisjoint(node.inputs)
+            for number in node.inputs
+            if len(weights.get(number, ())) == 1 and weights[number][0] in scope.alone[side]
+        )
+        for number, core in itertools.product(added, cores[1 - side]):
+            if core.lengths == tuple(n for n in shapes[number] if n > 1) and len(core.lengths) > 1:
+                names = [weights[number][0], named(np.squeeze(core.value))][:: 1 if side == 0 else -1]
+                value = core.filled(core).reshape(shapes[number])
+                yield OtherTables(side, TABLE, f"the left adds {names[0]}, the right {names[1]}", {number: value})
 
 
 def _exchanged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:

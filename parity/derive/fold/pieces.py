@@ -6,16 +6,18 @@ Rotary positions order the channels of queries and keys alone: w: i s=2[:-1] h r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
 import numpy as np
 
 from parity.derive.match.symbols import Elements
+from parity.derive.trace.tape import Array
 from specs.notation.paths import escaped
 
-from .facts import Target
+from .facts import Facts, Target
+from .names import Names
 from .ranges import blocks
 from .rows import DIM, Row
 
@@ -23,6 +25,7 @@ MOST = 4  # pieces, as the gates of a cell; queries, keys and values are three
 PIECE = re.compile(r"\.(?:(\w+)piece|\{(\w+)=([^}]+)\})$")
 
 Write = Callable[[Target], list[Row] | None]
+Cut = tuple[int, int]  # an axis of an array, and the number of equal pieces into which it is cut
 
 
 def in_pieces(of: Target, write: Write) -> list[Row] | None:
@@ -61,6 +64,64 @@ def _cut(of: Target, axis: int, count: int, write: Write) -> list[Row] | None:
         return None
     of.names.lengths = names.lengths
     return [row for row in whole if row]
+
+
+def crosswise(
+    facts: Facts, left_names: Sequence[str], right_names: Sequence[str], names: Names, write: Write
+) -> list[Row] | None:
+    """Write lines for arrays of which each side has fused others: q|k and v on the left, q and k|v on the right."""
+    lefts, rights, back = facts.lefts, facts.rights, facts.back(right_names)
+    cuts = {name: _cut_by_owner(rights, lefts.part(back, name)) for name in left_names}
+    cuts_of_right = {name: _cut_by_owner(lefts, facts.part(name)) for name in right_names}
+    if not all(cuts.values()) or not all(cuts_of_right.values()):
+        return None
+    parts = {part: numbers for name in left_names for part, numbers in _split(name, lefts.numbers(name), cuts[name])}
+    sources = Elements({name: np.broadcast_to(0.0, part.shape) for name, part in parts.items()}, known=False)
+    moved = np.zeros(len(lefts), np.int64)
+    for part, numbers in parts.items():
+        moved[numbers] = sources.numbers(part)
+    own, rows = copy(names), list[Row]()
+    own.programs, own.fused = (), False
+    for right in right_names:
+        for part, numbers in _split(right, facts.part(right), cuts_of_right[right]):
+            owners = sources.owners(moved[numbers])
+            target = Target(sources, owners, part, moved[numbers], own, 0, whole=False)
+            written = write(target) if len(owners) == 1 else None
+            if not written:
+                return None
+            for row in written:
+                of_left = _of_array(row, cuts, lefts)
+                of_both = of_left and _of_array(of_left.reverse(), cuts_of_right, rights)
+                if not of_both:
+                    return None
+                rows.append(of_both.reverse())
+    names.lengths = own.lengths
+    return rows
+
+
+def _cut_by_owner(others: Elements, numbers: Array) -> Cut | None:
+    """Return an axis and the number of its equal pieces of which each is of one other array; None without such."""
+    for count in range(1, MOST + 1):
+        for axis, length in enumerate(numbers.shape if (numbers > 0).all() else ()):
+            fits = length % count == 0 and (length > count or count == 1)
+            if fits and all(len(others.owners(part)) == 1 for part in np.split(numbers, count, axis)):
+                return axis, count
+    return None
+
+
+def _split(name: str, numbers: Array, cut: Cut | None) -> Iterator[tuple[str, Array]]:
+    """Yield the pieces of an array, named NAME.0piece and so on, or the array."""
+    axis, count = cut or (0, 1)
+    for k, part in enumerate(np.split(numbers.astype(np.int64), count, axis)):
+        yield f"{name}.{k}piece" if count > 1 else name, part
+
+
+def _of_array(row: Row, cuts: Mapping[str, Cut | None], sources: Elements) -> Row | None:
+    """Write a line of a piece as one of a range of its array; as it is, where it is of a whole array."""
+    path = row.left[0][0]
+    own = next((name for name in cuts if PIECE.search(path) and PIECE.sub("", path) == escaped(name)), "")
+    axis, count = cuts.get(own) or (0, 1)
+    return _whole(row, own, axis, count, sources.shapes[own][axis] // count) if own else row
 
 
 def _whole(row: Row, own: str, axis: int, count: int, size: int) -> Row | None:

@@ -24,7 +24,7 @@ from .joined import joined
 from .names import Names, composed
 from .parted import parted
 from .permuted import listed, listed_parts
-from .pieces import in_pieces
+from .pieces import crosswise, in_pieces
 from .ranges import block, even, left_over, window
 from .related import Atom, Axes, relate
 from .rows import Row
@@ -40,8 +40,8 @@ def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     if any((facts.part(name) == 0).any() for name in right_names):
         return None
     if len(left_names) > 1:
-        crossed = _crossed(facts, left_names, right_names, names)
-        return crossed or blockwise(facts, left_names, right_names, names)
+        every = facts, left_names, right_names, names
+        return _crossed(*every) or blockwise(*every) or crosswise(*every, many_to_one)
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)

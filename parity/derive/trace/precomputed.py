@@ -94,9 +94,13 @@ def _is_float32(value: Array) -> bool:
 
 
 def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
-    """Return a tape with other values in place of those of some of its tables, by number."""
+    """Return a tape with other values in place of those of some of its tables, or parameters, by number."""
+    parameters = values.keys() & tape.parameters.values()
+    renamed = {number: tape.size + k for k, number in enumerate(sorted(parameters))}
+    values = {renamed.get(number, number): value for number, value in values.items()}
     nodes, active, constants = list[Node](), set(tape.inputs), {**tape.constants, **values}
     for node in tape.nodes:
+        node = node._replace(inputs=tuple(renamed.get(number, number) for number in node.inputs))
         given = not active.isdisjoint(node.inputs)
         if given:
             active.add(node.output)
@@ -104,7 +108,7 @@ def with_tables(tape: Tape, values: Mapping[int, Array]) -> Tape:
             nodes.append(node)
         elif given:  # what is computed from the table still depends on the inputs, as on the other side
             nodes.append(node._replace(kind="other", run=_always(constants.pop(node.output)), window=None))
-    return replace(tape, nodes=nodes, constants=constants)
+    return replace(tape, nodes=nodes, constants=constants, size=tape.size + len(renamed))
 
 
 def _always(value: Array) -> Callable[..., Array]:
