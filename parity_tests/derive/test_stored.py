@@ -286,3 +286,29 @@ def test_a_causal_mask_that_both_store_is_proven_with_others_that_hide_no_row_wh
     assert found.proven and "bias: a b c d <-> bias: a b c d" in str(found.table), str(found)
     other = parity.derive(attending(dtype, fill), attending(dtype, fill, limited=True), (images(2, 5, 6),))
     assert other.incomparable.startswith("equal only with these values of bias: with others, outputs differ by")
+
+
+def turning(stored: bool) -> Net:
+    """Return attention whose heads of 4 channels are turned by a stored table of (places, 4), or by one in the code."""
+    angles = torch.arange(8.0, dtype=torch.float64)[:, None] / torch.tensor([1.0, 100.0])
+
+    def run(m: Any, x: Any) -> Any:
+        sin, cos = (m.own if stored else torch.cat([angles.sin(), angles.cos()], 1))[:5].chunk(2, 1)
+        q, k, v = (y.unflatten(-1, (2, 4)).transpose(1, 2) for y in m.a(x).chunk(3, -1))
+        q, k = (torch.stack([y[..., ::2] * cos - y[..., 1::2] * sin, y[..., 1::2] * cos + y[..., ::2] * sin], -1)
+                for y in (q, k))  # fmt: skip
+        scores = (q.flatten(-2) @ k.flatten(-2).mT / 2).softmax(-1)
+        return m.b((scores @ v).transpose(1, 2).flatten(-2))
+
+    made = Net(run, a=linear(6, 24), b=linear(8, 3))
+    if stored:
+        table = torch.cat([angles.sin(), angles.cos()], 1)
+        made.own = torch.nn.Parameter(table, requires_grad=False)
+    return made
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["left", "right"])
+def test_a_small_table_that_the_other_model_has_in_its_code_keeps_its_values(turned: bool):
+    """Random values would turn heads otherwise, and 5 places of 2 angles have 9 sines."""
+    found = parity.derive(turning(not turned), turning(turned), (images(2, 5, 6),))
+    assert found.proven and not found.trained_tables, str(found)

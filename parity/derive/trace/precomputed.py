@@ -17,7 +17,7 @@ from parity.derive.limits import EQUAL_TABLES, HIDING, LARGE_TABLES, ROUNDED_TAB
 from .tape import Array, Node, Tape
 
 MERGED = 2.0**-22  # relative difference of two numbers that float32 tells apart: two units of its last place
-FIXED = 16  # different values that make a parameter a table which the other side computes
+FIXED = 8  # different values that make a parameter a table which the other side computes
 
 
 class Precomputed(NamedTuple):
