@@ -46,7 +46,7 @@ FREE_OPERATIONS = 1 << 35  # multiplications and other results of single operati
 # How long a search goes on, alike on every machine: 1 << 30 multiplications and other results take about a second
 MATCH_WORK = 4 << 30  # for a match in which no further values agree, before the models are taken to differ
 TRIAL_WORK = 2 << 30  # the same for the match with one edit
-EDIT_WORK = 15 << 30  # for finding edits with which a match goes further
+EDIT_WORK = 8 << 30  # for finding edits with which a match goes further
 MEET_WORK = 3 << 19  # what finding the partner of a use takes, beside its elements
 ELEMENT_WORK = 1 << 7  # what comparing an element that a use meets takes, as values are sorted
 WALKED_PRODUCT = 4  # multiplications of a product in a walk that take as long as one of these

@@ -13,6 +13,7 @@ import pytest
 from parity import Call
 from parity.derive.trace import jax_tape
 from parity.derive.trace.draws import draw
+from parity.derive.trace.jax_values import all_wide
 from parity.derive.trace.sides import side
 
 from ..conftest import needs
@@ -49,16 +50,21 @@ SHAPES = {turned: (5, 3)}
 
 @pytest.mark.parametrize("function", FORMED, ids=lambda function: function.__name__)
 def test_the_gradient_of_a_kernel_is_the_same_formed_from_that_of_its_product(function, monkeypatch):
-    outputs, gradients = [], []
+    """Such a kernel stays float32: pieces of it are widened."""
+    outputs, gradients, widened = [], [], []
     shape = SHAPES.get(function, (4, 5))
+    monkeypatch.setattr("parity.derive.trace.jax_dense.LARGE_MATRIX", 3 * shape[1])  # of the last piece less is left
+    monkeypatch.setattr("parity.derive.trace.jax_values.LARGE_DRAW", 2)
+    monkeypatch.setattr(jax_tape, "all_wide", lambda copies: widened.append([*copies]) or all_wide(copies))
     for large in (1 << 20, 1):
         monkeypatch.setattr("parity.derive.trace.jax_dense.LARGE_GRADIENT", large)
         of = side((function, {"w": np.ones(shape, "f4"), "b": np.zeros(5, "f4")}), Call(X))
-        weights, found = draw(of, 0), {}
+        weights, found = {name: array.astype("f4") for name, array in draw(of, 0).items()}, {}
         of.record(weights, of.call.arrays())
         outputs.append(of.gradients(weights, of.call.arrays(), found.__setitem__).exact[0])
         gradients.append(found)
         assert list(of._kernels) == (FORMED[function] if large == 1 else [])
+        assert sorted([*widened[-1], *of._kernels]) == ["b", "w"]
     one, other = gradients
     assert one.keys() == other.keys() == {"w", "b"}
     np.testing.assert_allclose(*outputs, rtol=1e-13)  # sums in another order

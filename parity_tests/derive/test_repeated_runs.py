@@ -124,34 +124,24 @@ def test_what_an_operation_mixes_is_computed_once_for_all_tapes_with_the_same_co
     assert [mixed(weight) for weight in (zero, one, zero, one)] == expected
 
 
-def test_freed_memory_is_given_back_once_the_process_has_grown(monkeypatch: pytest.MonkeyPatch):
+def test_the_heap_is_trimmed_for_a_fiftieth_of_the_time_or_when_asked(monkeypatch: pytest.MonkeyPatch):
     """Not after each run: to walk the heap of a large process takes milliseconds."""
-    trimmed = []
-    monkeypatch.setattr(caches.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
-    monkeypatch.setattr(caches, "_least", float("inf"))
+    now, trimmed = [1.0], list[float]()
+
+    def trim(_: int) -> None:
+        now[0] += 1  # it takes a second
+        trimmed.append(now[0])
+
+    monkeypatch.setattr(caches.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trim))
     monkeypatch.setattr(caches, "_next", 0.0)
-    now = [1.0]
-    monkeypatch.setattr(caches.time, "perf_counter", lambda: now[0])
-    large = caches.GROWN + 1
-    for resident, times in ((5, 0), (large, 0), (3, 0), (3 + large, 1), (3 + large, 1), (2, 1), (2 + large, 2)):
-        monkeypatch.setattr(caches, "_resident", lambda resident=resident: resident)
-        caches.trim()
-        assert len(trimmed) == times, resident
-
-    walks = []
-
-    def resident() -> int:
-        now[0] += 1  # a walk takes a second
-        walks.append(now[0])
-        return 0
-
-    monkeypatch.setattr(caches, "_resident", resident)
-    for after, times in ((0, 1), (0, 1), (caches.SPACED - 2, 1), (1, 2)):
+    monkeypatch.setattr(caches.time, "process_time", lambda: now[0])
+    for after, asked, times in (
+        (0, False, 1),
+        (1, False, 1),
+        (0, True, 2),
+        (caches.SPACED - 2, False, 2),
+        (1, False, 3),
+    ):
         now[0] += after
-        caches.trim()
-        assert len(walks) == times, after
-
-
-def test_the_memory_of_a_process_is_read():
-    block = bytearray(b"x") * (1 << 24)
-    assert caches._resident() > len(block) or caches._resident() == 0  # where the system does not say
+        caches.trim(asked)
+        assert len(trimmed) == times, (after, asked)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.match import columns, roles
+from parity.derive.match import columns, match, roles
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
 from parity.derive.search import edited
@@ -69,6 +69,66 @@ def test_the_limit_that_ended_a_search_is_named(monkeypatch: pytest.MonkeyPatch)
     for seconds, limit in ((60, "not all changes to either model were tried"), (0, "the time for matching was up")):
         found = parity.derive(gated(False), gated(True), (images(3, 6),), seconds=seconds)
         assert found.missing and f"not found within a limit: {limit}" in str(found), str(found)
+
+
+def test_activations_that_both_sides_compute_equally_often_are_exchanged_last(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    kinds, edits, others = list[list[str]](), edited._edits, edited.others
+
+    def listed(given: Any) -> Any:
+        kinds.append([edit.kind for edit in edits(given)])
+        assert not [*others(scopes[-1], even=False)]
+        return iter(())
+
+    scopes = list[Any]()
+    monkeypatch.setattr(edited, "others", lambda scope, even: scopes.append(scope) or others(scope, even))
+    monkeypatch.setattr(edited, "_edits", listed)
+    parity.derive(gated(False), gated(True), (images(3, 6),))
+    ((first, *between, last),) = kinds
+    assert last == "activation" != first and "missing parameter" in between
+
+
+def attending(factors: tuple[float, ...]) -> Any:
+    """Attention with factors of its scores, whose queries and keys are told apart behind the softmax alone."""
+    import torch
+
+    class Attending(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.ModuleDict({name: torch.nn.Linear(8, 8) for name in "qkvo"})
+
+        def forward(self, x: Any) -> Any:
+            q, k, v = (self.fc[name](x).unflatten(-1, (2, 4)).transpose(1, 2) for name in "qkv")
+            scores = q @ k.mT
+            for factor in factors:
+                scores = scores * factor
+            return self.fc["o"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    return Attending()
+
+
+def test_a_match_with_an_edit_begins_with_the_partners_found_without_it(monkeypatch: pytest.MonkeyPatch):
+    """It tries few others, and none where it does not come as far."""
+    needs("torch")
+    attempts, tried, try_edit, counts = [0], match._tried, edited._tried, []
+
+    def counted(attempt: Any) -> Match:
+        attempts[0] += 1
+        return tried(attempt)
+
+    def with_edit(*arguments: Any) -> Any:
+        attempts[0] = 0
+        new = try_edit(*arguments)
+        counts.append(attempts[0])
+        return new
+
+    monkeypatch.setattr(match, "_tried", counted)
+    monkeypatch.setattr(edited, "_tried", with_edit)
+    found = parity.derive(attending((0.25,)), attending((0.9, 0.8, 0.6)), (images(2, 5, 8),))
+    assert found.confirmed and found.explained == "one attention scale", str(found)
+    assert 1 < max(counts) <= 1 + match.FEW, counts
+    short, plain = (Match(np.zeros(1), np.zeros(1), [None] * n) for n in (1, 2))
+    assert match._choices_to_try(short, plain) == 0 < match._choices_to_try(plain, plain) == match.FEW
 
 
 def test_columns_are_grouped_once_however_often_a_search_returns_to_them(monkeypatch: pytest.MonkeyPatch):

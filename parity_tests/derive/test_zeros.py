@@ -229,6 +229,7 @@ def half_cut(m: Any, x: Any) -> Any:
 
 def test_columns_that_a_relu_reaches_at_times_or_whose_gradient_is_cut_are_not_marked():
     cut = Net(half_cut, a=linear(), b=linear(6, 3))
-    for model in (joined(lambda y: (y - 0.5).relu(), 6), cut):
+    rare = Net(lambda m, x: m.b((m.a(x) - 0.5).relu()), a=linear(6, 32), b=linear(32, 3))  # some units stay zero long
+    for model in (joined(lambda y: (y - 0.5).relu(), 6), cut, rare):
         found = parity.derive(model, model, (images(2, 6),))
         assert found.proven and not found.inferred, str(found)

@@ -105,7 +105,7 @@ def written(left: Left, best: Candidate, infer: bool = True) -> Written:
     filled = _constant(table, zeros) if zeros else []
     if len(rights) > LARGE_MODEL:
         match.map = mapped = Packed(mapped, rights)
-        trim()
+        trim(now=True)
     only = [f"only on the right, where nothing reads it: {name}" for name in folded_names([*blank, *dead])]
     notes = [*untranslated(a, b, partners), *only]
     return Written(table, mapped, plus, rights, reasons, inferred, notes, filled, in_rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -50,11 +51,15 @@ class Activation(NamedTuple):
         return len(self.stretch.nodes)
 
 
-def others(scope: Scope) -> Iterator[Other]:
+def others(scope: Scope, even: bool | None = None) -> Iterator[Other]:
     """Yield the functions of one side in place of those of the other, in the spans, and of all like these.
 
     Functions that are no known activations come last.
+
+    Args:
+      even: whether to yield those alone that both sides compute equally often, or the others alone.
     """
+    counts = [_counts(program) for program in scope.programs]
     by_side = [
         [act for node in _results(program, span)[:MOST] if (act := activation(program, node))]
         for program, span in zip(scope.programs, scope.spans, strict=True)
@@ -64,9 +69,11 @@ def others(scope: Scope) -> Iterator[Other]:
         for act in own:
             scaled = is_scaled(scope.programs[side], act.stretch)
             for name in names:
+                if even not in (None, all(counts[0][one] == counts[1][one] for one in (act.name, name))):
+                    continue
                 if name != act.name and not (scaled and name == NONE):  # left out with its scales, as a function
                     yield _other(scope, side, act, name, ACTIVATIONS[name])
-    for side, own in enumerate(by_side):
+    for side, own in enumerate(by_side if not even else ()):
         program, sizes = scope.programs[1 - side], [_elements(scope.programs[side], act.stretch) for act in own]
         unknown = _unknown(program, scope.spans[1 - side], by_side[1 - side], sizes) if own else ()
         for function, (act, size) in itertools.product(unknown, zip(own, sizes, strict=True)):
@@ -110,6 +117,12 @@ def _results(program: Program, span: tuple[int, int]) -> list[Node]:
     """Return the operations of a span that may end an activation function, the last first."""
     nodes = program.tape.nodes[slice(*span)][::-1]
     return [node for node in nodes if node.kind in KINDS and node.output in program.active]
+
+
+def _counts(program: Program) -> Counter[str]:
+    """Count the activation functions of a program by their names."""
+    every = (activation(program, node) for node in program.tape.nodes)
+    return Counter(one.name for one in every if one)
 
 
 def _written_as(program: Program, one: Activation) -> dict[int, int]:

@@ -139,6 +139,7 @@ class Choices:
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
       scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
       owned: left elements that have a partner.
+      followed: the steps of another attempt, whose partners come first where they are as likely as others.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Choices:
         self.walk = Walk(program, rights, self.meet)
         self._choices: list[int] = []
         self._before: tuple[Step, ...] = ()  # see Change
+        self.followed: Sequence[Step] = ()
         self._points: list[Point] = []
         # (right elements, left ones owned for the first time; None for many that are no range)
         self._entries: list[tuple[Places, Places | None]] = []
@@ -308,8 +310,9 @@ class Choices:
         if closest > (self.limit if limit is None else limit) or not options:
             raise DeadEnd(self._unlike(use, names, place(site, names)), closest)
         options = [option for option in options if option.gap <= max(MARGIN * closest, EXACT)]
-        options.sort(key=lambda option: option.order)
         at = len(self.steps)
+        step = next((step for step in self.followed[at : at + 1] if step.right == names), None)
+        options.sort(key=lambda option: (option.order[0], not _is_partner(option, step), option.order))
         choice = self._choices[at] if at < len(self._choices) else self._chosen_before(names, options)
         if len(options) > 1:
             likely = sum(option.order[0] == options[0].order[0] for option in options)
@@ -326,11 +329,7 @@ class Choices:
         step = next(iter(self._before[len(self.steps) :]), None)
         if step is None or step.right != names:
             return 0
-        same = [
-            k
-            for k, option in enumerate(options)
-            if (option.partner.names, _site(option)) == (step.left, step.left_site) and option.order[0] <= step.order
-        ]
+        same = [k for k, option in enumerate(options) if _is_partner(option, step) and option.order[0] <= step.order]
         return step.choice if step.choice in same else min(same, default=0)
 
     def _unlike(self, use: Use, names: Sequence[str], where: str) -> Stop:
@@ -372,6 +371,11 @@ class Choices:
 def _site(option: Option) -> str:
     """Return where the left model has the use of an option."""
     return option.partner.program.tape.nodes[option.partner.use.node].site
+
+
+def _is_partner(option: Option, step: Step | None) -> bool:
+    """Tell whether an option is the partner that a step has taken."""
+    return step is not None and (option.partner.names, _site(option)) == (step.left, step.left_site)
 
 
 def every(marks: Array, ids: Array) -> bool:

@@ -165,7 +165,3 @@ def computed(symbol: Symbol) -> Array:
     """Return the value of a symbol: numbers in float64; comparisons and indices as they are."""
     value = np.asarray(symbol.value())
     return value if value.dtype.kind in "biuc" else value.astype(np.float64, copy=False)
-
-
-def value_of(v: Any) -> Array:
-    return v.value() if isinstance(v, Symbol) else v

@@ -32,6 +32,7 @@ Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
 MISLED = 256  # choices that are tried where all uses agree and the outputs differ all the same
 TRIES = 12  # choices that are tried before a difference of values is accepted
+FEW = 3  # the same, of a match with an edit
 PASSED = 8  # uses without a partner that are passed over, one after the other: a gate, or a convolution and its norm
 
 
@@ -93,6 +94,7 @@ def match(
     say: Say = silent,
     rough: bool = False,
     idle: float = np.inf,
+    plain: Match | None = None,
 ) -> Match:
     """Find the left element of each right element.
 
@@ -104,19 +106,25 @@ def match(
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
       idle: work after which it ends as well, counted from where the values of both sides were last found to agree
         further: a walk along a large model alone takes seconds.
+      plain: the match of the tapes without an edit: its partners come first where they are as likely as others. A FEW
+        other choices are tried if this one comes as far, as the other one has tried them all.
     """
     attempt = Attempt(left.seen, right, left.elements, Partnered(right_arrays, left.elements), say)
     if given is not None:
         attempt.take(given)
-    found = _searched(attempt, left.program.outputs, stop, rough, idle)
+    if plain is not None:
+        attempt.followed = plain.steps
+    found = _searched(attempt, left.program.outputs, stop, rough, idle, plain)
     return attempt.ended(replace(found, work=attempt.walk.work))
 
 
-def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, idle: float) -> Match:
+def _searched(
+    attempt: Attempt, outputs: list[Array], stop: float, rough: bool, idle: float, plain: Match | None
+) -> Match:
     """Go on with an attempt and step back where it ends early, until all uses have partners; return the deepest one.
 
     Args:
-      outputs: the left ones. stop, rough, idle: see match.
+      outputs: the left ones. stop, rough, idle, plain: see match.
     """
     best, changes, tries, furthest, until = None, list[Change](), 0, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
@@ -132,8 +140,9 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
             if found.failure and (best is None or found.at > best.at):  # what first came as far is the likeliest
                 changes = attempt.changes()
             best, tries = _copied(found) if found.failure else found, 0
+        most = _choices_to_try(best, plain)
         if not best.failure or (late and not (rough and best.gap <= PARTNER)):
-            cut = late and tries < TRIES and attempt.step_back()
+            cut = late and tries < most and attempt.step_back()
             return replace(_ended(best, base, first), cut=cut and best.failure is not None)
         if found.gap > PARTNER and attempt.unscale():
             best, tries = None, 0
@@ -141,9 +150,9 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
         tries += 1
         # what comes after a difference differs as well: other choices would hardly help
         parted = bool(attempt.rough or attempt.passed)
-        if not late and tries <= (1 if parted else TRIES) and _chosen_otherwise(attempt, changes):
+        if not late and tries <= (1 if parted else most) and _chosen_otherwise(attempt, changes):
             continue
-        if best.gap > APART and best.known < 0 and not attempt.patient and not parted:
+        if best.gap > APART and best.known < 0 and not (attempt.patient or parted or plain):
             attempt.patient, tries = True, 0
             if _chosen_otherwise(attempt, changes):
                 continue
@@ -153,6 +162,11 @@ def _searched(attempt: Attempt, outputs: list[Array], stop: float, rough: bool, 
         tries = 0
         if best.gap > PARTNER or best.known >= 0:
             best = None
+
+
+def _choices_to_try(best: Match, plain: Match | None) -> int:
+    """Return how many other choices are tried; see match."""
+    return TRIES if plain is None else FEW * (len(best.steps) >= len(plain.steps))
 
 
 def _chosen_otherwise(attempt: Attempt, changes: list[Change]) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.derive.limits import CALL_WORK, LARGE_MATRIX, WALKED_PRODUCT
+from parity.derive.limits import CALL_WORK, LARGE_MATRIX, LARGE_MODEL, WALKED_PRODUCT
+from parity.derive.trace.caches import trim
 from parity.derive.trace.program import Program, computed
 from parity.derive.trace.tape import Array, Node, elements, spread
 
@@ -54,6 +55,8 @@ class Walk:
         """Return a value; a parameter becomes a symbol where it is first read, which bounds memory."""
         if number not in self.values and number in self._names:
             name, elements = self._names[number], self.elements
+            if math.prod(elements.shapes[name]) >= LARGE_MODEL:
+                trim(now=True)  # the memory that was freed before would add to that of its numbers
             self.values[number] = Symbol(elements.numbers(name), lambda: elements.value(name))
         return self.values[number]
 

@@ -110,7 +110,8 @@ def _tried(edit: Edit, given: Tried, known: Left, budget: Budget) -> Tried | Non
         source = given.uses.program if same else Program(tapes[0], lefts.arrays, [*known.program.inputs.values()])
         target = Program(tapes[1], best.side.parameters, best.inputs)
         own = given.uses if same else walked(source, lefts)
-        matched = match(own, target, best.side.parameters, budget.stop, best.hint and best.hint.map, idle=TRIAL_WORK)
+        hints, plain = best.hint and best.hint.map, best.found
+        matched = match(own, target, best.side.parameters, budget.stop, hints, idle=TRIAL_WORK, plain=plain)
         budget.spend(matched)
     except Exception:  # an operation, which matching runs too, may raise anything for a number that it refuses
         return None
@@ -166,9 +167,10 @@ def _edits(given: Tried) -> Iterator[Edit]:
     moved = itertools.zip_longest(without_functions(scope), rewirings(scope))  # in turn, as there are many of these
     near = itertools.chain(
         without_turns(scope),
-        others(scope),
+        others(scope, even=False),
         itertools.chain.from_iterable(moved),
         *(yields(scope) for yields in (retabled, repicked, reaxed, plain_weights)),
+        others(scope, even=True),
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))
     yield from (edit for pair in itertools.zip_longest(near, numbers) for edit in pair if edit and not idle(edit))

@@ -21,11 +21,11 @@ from specs.words import in_a_row
 from .caches import trim
 from .call import SHORT_WEIGHTS, WIDE, Call, flatten, rebuild
 from .cotangents import GradientSink, Take, cotangents
-from .jax_dense import dense_kernels, formed
+from .jax_dense import dense_kernels, formed, multiplied
 from .jax_groups import by_groups
 from .jax_recorder import Reader
 from .jax_values import all_wide, array_of, copied, widest
-from .jax_wide import Seen, lowers, may_widen, widened
+from .jax_wide import lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
 from .precision import numbers_of_float32
 from .program import Program, Refused
@@ -136,11 +136,6 @@ class JaxSide:
 
         return jax.jit(outputs, compiler_options=QUICK)
 
-    def _widened(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any], seen: Seen | None = None) -> list[Any]:
-        """Return the outputs from what was recorded, with casts to lower precision made void."""
-        leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
-        return widened(self._recorded.jaxpr, self._recorded.consts, leaves, seen)
-
     @cached_property
     def _rounds(self) -> bool:
         """Tell whether the model casts to lower precision, and can run without that."""
@@ -166,13 +161,15 @@ class JaxSide:
                 return self._evaluated(parameters, inputs), {}
             operands = {}
 
-            def seen(eqn: Any, given: list[Any], results: list[Any]) -> list[Any]:
+            def instead(eqn: Any, given: list[Any]) -> list[Any] | None:
                 for name, zero in zeros.items():
                     if eqn is self._kernels[name]:
-                        operands[name], results = given[0], [results[0] + zero]
-                return results
+                        operands[name] = given[0]
+                        return [multiplied(eqn, *given) + zero]
+                return None
 
-            return self._widened(parameters, inputs, seen), operands
+            leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
+            return widened(self._recorded.jaxpr, self._recorded.consts, leaves, instead), operands
 
         def total(parameters: Any, zeros: Any, kernels: Any, inputs: Any) -> Any:
             exact, operands = by_groups(evaluated)({**parameters, **kernels}, zeros, inputs)
@@ -227,9 +224,9 @@ class JaxSide:
             copies, given = self._copies(parameters), _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
             written = _arrays(self._compiled(copies, given)) if self._rounds else None
-            copies = all_wide(copies)
             products = self._kernels if parameters.keys() == self.parameters.keys() else {}
             kernels = {name: copies.pop(name) for name in products}
+            copies = all_wide(copies)
             zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in products.items()}
             with GradientSink(take).from_model():
                 arguments = copies, zeros, kernels, given

@@ -15,7 +15,7 @@ import numpy as np
 from .jax_recorder import CALLS
 from .jax_values import BITS, DTYPES, LOW, array_of, computed, evaluated, inner
 
-Seen = Callable[[Any, list[Any], list[Any]], list[Any]]
+Instead = Callable[[Any, list[Any]], list[Any] | None]
 VOID = frozenset(["convert_element_type", "reduce_precision"])
 
 
@@ -44,16 +44,18 @@ def voids(eqn: Any) -> bool:
     )
 
 
-def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], seen: Seen | None = None) -> list[Any]:
+def widened(
+    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], instead: Instead = lambda *_: None
+) -> list[Any]:
     """Return the results of equations, all in float64; functions with derivatives of their own are written out.
 
     Args:
-      seen: returns the result to take for (equation, its operands, its results), of the outermost equations.
+      instead: returns the results to take for (equation, its operands), of the outermost equations; None for its own.
     """
 
     def results(eqn: Any, operands: list[Any]) -> list[Any]:
-        results = _results(eqn, operands)
-        return seen(eqn, operands, results) if seen else results
+        others = instead(eqn, operands)
+        return _results(eqn, operands) if others is None else others
 
     def literal(atom: Any) -> Any:
         return array_of(atom.val) if _low(atom) else atom.val
