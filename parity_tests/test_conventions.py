@@ -416,13 +416,13 @@ def test_norm_over_two_axes(jax, torch, paddle):
 
 def test_bicubic(jax, torch, paddle):
     image = images(1, 1, 7, 7)
+    own, other = (one.nn.functional.interpolate for one in (torch, paddle))
 
     def by_torch(size, **options):
-        resize = torch.nn.functional.interpolate
-        return resize(torch.from_numpy(image), size=(size, size), mode="bicubic", **options).numpy()
+        return own(torch.from_numpy(image), size=(size, size), mode="bicubic", **options).numpy()
 
     def by_paddle(size):
-        return paddle.nn.functional.interpolate(paddle.to_tensor(image), size=[size, size], mode="bicubic").numpy()
+        return other(paddle.to_tensor(image), size=[size, size], mode="bicubic").numpy()
 
     for size in (4, 11):
         with jax.enable_x64(True):
@@ -431,6 +431,8 @@ def test_bicubic(jax, torch, paddle):
         assert error(resized, by_torch(size, antialias=True)) < EXACT
     assert error(by_paddle(14), by_torch(14)) < EXACT  # 7 to 14: a scale that float32 holds
     assert 1e-8 < error(by_paddle(11), by_torch(11)) < 1e-5  # 7 to 11: one that it rounds
+    linear = {"size": (11, 11), "mode": "bilinear", "align_corners": True}
+    assert 1e-8 < error(other(paddle.to_tensor(image), **linear), own(torch.from_numpy(image), **linear).numpy()) < 1e-5
 
 
 # ---- settings

@@ -94,6 +94,36 @@ def test_resizes_of_images_are_compared():
     assert place.cause.startswith(text) and found.confirmed, found
 
 
+RESIZES = [
+    {"size": (7, 11), "align_corners": True}, {"size": (7, 11)}, {"scale_factor": 1.5}, {"scale_factor": 2},
+    {"size": (4, 5), "mode": "bicubic"}, {"scale_factor": 1.5, "mode": "bicubic", "align_corners": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", RESIZES, ids=str)
+def test_resizes_of_paddle_are_proven_in_float64(options: dict[str, Any]):
+    """Its kernels round the places that they read to float32, which is no difference of the models."""
+    needs("paddle")
+    import paddle
+
+    class Resized(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = paddle.nn.Conv2D(3, 4, 1), paddle.nn.Conv2D(4, 4, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.b(paddle.nn.functional.interpolate(self.a(x), **options))
+
+    options = {"mode": "bilinear", **options}
+    left = Net(
+        lambda m, x: m.b(f.interpolate(m.a(x), **options)), a=torch.nn.Conv2d(3, 4, 1), b=torch.nn.Conv2d(4, 4, 1)
+    )
+    found = parity.derive(left, Resized(), (images(2, 3, 5, 6),))
+    assert found.proven and not found.missing, str(found)
+    rounds = options.get("scale_factor") != 2
+    assert ("the right model computes partly in lower precision" in str(found)) == rounds, str(found)
+
+
 def test_copies_of_each_value_are_told_from_a_resize_that_a_model_computes_by_itself():
     """Values between two places are computed of both by weights."""
 

@@ -51,6 +51,7 @@ paddle:
     paddle_values         converts tensors, and runs operations
     paddle_forms          layouts, arithmetic, convolutions and einsums
     paddle_decompositions all other operations: a new one goes here, or into paddle_forms
+    paddle_resize         resizes in float64
     paddle_dense          gradients of large linear layers
 
 Several frameworks:

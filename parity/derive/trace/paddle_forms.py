@@ -13,6 +13,7 @@ import paddle
 from ports.runners.paddle import is_inexact
 
 from .call import flatten
+from .paddle_resize import Resize
 from .paddle_values import LOW
 from .tape import Operation, Tape, identity
 
@@ -155,11 +156,19 @@ class Forms:
         )  # fmt: skip
 
     def _bilinear_interp(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
-        """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
-        shape = list(args[0].shape)
-        space = shape[1:-1] if args[4][-1] == "C" else shape[2:]
-        fits = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
-        return self.tape.layout(inputs[0], identity, self.path[-1]) if fits else None
+        """Record interpolation in float64; one to the size at hand, as of position tables, moves nothing."""
+        if len(inputs) > 1 or len(args) < 12:
+            return None
+        shape, site = list(args[0].shape), self.path[-1]
+        resize = Resize.of(shape, args)
+        if [shape[axis] for axis in resize.axes] == [*resize.sizes]:
+            return self.tape.layout(inputs[0], identity, site)
+        if not resize.is_exact:
+            self.tape.lower(frozenset(["float32"]), site)
+            self.tape.low_gradients = True
+        names = ("interp_method", "align_corners", "align_mode")
+        call = Operation(f"{args[9]}_interp", dict(zip(names, args[9:12], strict=True)))
+        return self.tape.record("other", inputs, resize.apply, site, call=call)
 
     _linear_interp = _bicubic_interp = _trilinear_interp = _bilinear_interp
 
