@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from .conftest import needs
 from .test_optimizer_docs import BLOCKS
@@ -48,6 +49,35 @@ def test_weights_that_are_no_rounded_copies_of_the_masters_beside_them_are_named
     which = f"{len(odd)} of 2 half-precision weights differ from their float32 masters of {tmp_path / 'net.pdopt'}, as"
     assert code == 0 and "weights are by their names rounded copies of the float32 master" in err, err
     assert (f"warning: {which} {odd[0] if odd else ''}" in err) == ("differ from their" in err) == bool(odd), err
+
+
+@pytest.mark.parametrize("odd", [(), ("last.bias",)])
+def test_weights_and_masters_of_a_unified_checkpoint_are_compared_whichever_is_converted(odd, run, tmp_path):
+    """Which PaddleNLP saves in two files with the same names."""
+    masters = {name: np.full(shape, 1.5 if name in odd else 1.0001, "float32") for name, shape in SHAPES.items()}
+    files = tmp_path / "model.safetensors", tmp_path / "master_weights.safetensors"
+    save_file({name: np.ones(shape, "float16") for name, shape in SHAPES.items()}, files[0])
+    save_file(masters, files[1])
+    (tmp_path / "net.table").write_text(TABLE)
+    said = (
+        f"1 of 2 half-precision weights differ from their float32 masters of {files[1]}, as last.bias: ",
+        f"1 of 2 half-precision weights of {files[0]} differ from their float32 masters, which are converted, as last",
+    )
+    for file, text in zip(files, said, strict=True):
+        code, _, err = run("--table", tmp_path / "net.table", file, "-o", tmp_path / "out.npz", "--force")
+        assert code == 0 and (f"warning: {text}" in err) == ("differ from" in err) == bool(odd), err
+    files[0].write_bytes(files[0].read_bytes()[:-1])  # a damaged file beside is no fault of the masters
+    assert run("--table", tmp_path / "net.table", files[1], "-o", tmp_path / "out.npz", "--force")[0] == 0
+
+
+def test_the_optimizer_of_the_older_layout_of_paddlenlp_is_found(run, tmp_path):
+    weights = {name: np.ones(shape, "float16") for name, shape in SHAPES.items()}
+    state = {"master_weights": {own: np.ones(SHAPES[name], "float32") for name, own in OWN.items()}}
+    (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(weights))
+    (tmp_path / "optimizer.pdopt").write_bytes(pickle.dumps(state))
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "model_state.pdparams", "-o", tmp_path / "out.safetensors"]
+    assert f"float32 master weights under master_weights/ in {tmp_path / 'optimizer.pdopt'}" in run(*words)[2]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ PLACES = {  # where the state of an optimizer has masters -> part of docs/traini
     **dict.fromkeys(("fp32_from_fp16", "fp32_from_fp16_params"), IN_TORCH),  # of apex and Megatron
     **dict.fromkeys(("fp32_groups", "fp32_groups_flat", "single_partition_of_fp32_groups"), IN_TORCH),  # of DeepSpeed
 }
+OLDER = "model_state.pdparams", "optimizer.pdopt"  # of PaddleNLP, before its unified checkpoints
 UNIFIED = r"master_weights\.safetensors(\.index\.json)?"
 ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
 
@@ -35,7 +36,8 @@ def optimizer_file(reader: Reader) -> str:
 
 def optimizer_place(reader: Reader) -> str:
     """Return where paddle stores the optimizer of these weights, whether it is there or not; "" for other formats."""
-    beside = os.path.splitext(reader.path)[0] + PDOPT
+    folder, name = os.path.split(reader.path)
+    beside = os.path.join(folder, OLDER[1]) if name == OLDER[0] else os.path.splitext(reader.path)[0] + PDOPT
     return beside if reader.format == "pdparams" and reader.on_disk and beside != reader.path else ""
 
 
@@ -77,19 +79,28 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
 
 def check_unified(reader: Reader, weights: Iterable[Tensor]) -> None:
     """Check as `check` for a state of PaddleNLP's, whose unified checkpoints have masters in a file of their own."""
-    path = _unified(reader) if any(tensor.dtype in HALF for tensor in weights) else ""
+    path = unified(reader) if any(tensor.dtype in HALF for tensor in weights) else ""
     if path:
         what = f"the float32 master weights in {path} are the ones that the optimizer trains"
         remedy = command_or_call(f"--optimizer {reader.path}", f"optimizer={reader.path!r}")
         raise ConvertError(f"{reader.path}: {what}: convert that file, with {remedy}")
 
 
-def _unified(reader: Reader) -> str:
+def unified(reader: Reader) -> str:
     """Return the file of master weights that a unified checkpoint of PaddleNLP has beside another file; else ""."""
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "safetensors" and reader.on_disk else []
     found = [name for name in sorted(names) if re.fullmatch(UNIFIED, name)]
     return os.path.join(folder, found[0]) if found else ""
+
+
+def beside_unified(reader: Reader) -> str:
+    """Return the file of the weights that a unified checkpoint has beside its master weights, if these are read."""
+    folder, name = os.path.split(reader.path)
+    if not (reader.on_disk and re.fullmatch(UNIFIED, name)):
+        return ""
+    places = (os.path.join(folder, f"model.safetensors{suffix}") for suffix in ("", ".index.json"))
+    return next(filter(os.path.isfile, places), "")
 
 
 def inside(reader: Reader) -> tuple[str, str] | None:
@@ -111,7 +122,7 @@ def _beside(reader: Reader) -> tuple[str, str] | None:
         except ConvertError:  # a damaged file beside the weights is no fault of theirs
             return None
         return (f"{kept[0]} in {path}", kept[1]) if kept else None
-    if path := _unified(reader):
+    if path := unified(reader):
         return f"in {path}", "convert that file"
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from convert.arrays.casting import Tally, cast
 from convert.arrays.dtypes import FLOATS
@@ -13,25 +14,57 @@ from convert.files.base import Reader, Tensor
 from convert.folding import summarised
 from convert.records.altered import WARNING
 
-from .masters import HALF, PADDLE, inside, optimizer_file
+from .masters import HALF, PADDLE, beside_unified, inside, optimizer_file, unified
+
+
+class _Copies(NamedTuple):
+    """Half-precision weights and their masters, by what both are called. Args: path: of the file beside the weights."""
+
+    halves: tuple[Reader, Mapping[str, Tensor]]
+    masters: tuple[Reader, Mapping[str, Tensor]]
+    path: str
 
 
 def unlike(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
-    """Warn of half-precision weights that differ from paddle's float32 masters, rounded; reads the values of both."""
-    own = reader.parameter_names
-    halves = {own[tensor.name]: tensor for tensor in weights if tensor.dtype in HALF and tensor.name in own}
+    """Warn of half-precision weights that differ from paddle's float32 masters, rounded; reads the values of both.
+
+    Either may be what is converted, and the other one beside it.
+    """
     with contextlib.ExitStack() as stack, contextlib.suppress(ConvertError):  # a damaged file is no fault of theirs
+        if copies := _copies(reader, list(weights), stack):
+            (half_reader, halves), (master_reader, masters), path = copies
+            compared = [(halves[name], master) for name, master in masters.items() if name in halves]
+            odd = [half.name for half, master in compared if not _is_rounded(half_reader, half, master_reader, master)]
+            which = f"{len(odd):,} of {len(compared):,} half-precision weights"
+            both = f"differ from their float32 masters of {path}"
+            if half_reader is not reader:
+                both = f"of {path} differ from their float32 masters, which are converted"
+            cause = "these are of another step or run, or the weights are an average"
+            remedy = ": do not save them as the weights" if half_reader is reader else ""
+            return [f"{WARNING}{which} {both}, as {summarised(odd)}: {cause}{remedy}"] if odd else []
+    return []
+
+
+def _copies(reader: Reader, weights: Sequence[Tensor], stack: contextlib.ExitStack) -> _Copies | None:
+    """Return the weights with their masters or their copies beside them; None without these. Raises: ConvertError."""
+    halves = [tensor for tensor in weights if tensor.dtype in HALF]
+    own = reader.parameter_names
+    named = {own[tensor.name]: tensor for tensor in halves if tensor.name in own}
+    if named:
         holder = reader
-        if halves and not inside(reader) and (path := optimizer_file(reader)):
+        if not inside(reader) and (path := optimizer_file(reader)):
             holder = stack.enter_context(open_checkpoint(path))
         names = {name.rpartition("/")[2]: name for name in holder.tensors if f"/{PADDLE}/" in f"/{name}"}
-        compared = [(halves[key], holder.tensors[name]) for key, name in names.items() if key in halves]
-        odd = [half.name for half, master in compared if not _is_rounded(reader, half, holder, master)]
-        if odd:
-            which = f"{len(odd):,} of {len(compared):,} half-precision weights differ from their float32 masters"
-            cause = "these are of another step or run, or the weights are an average: do not save them as the weights"
-            return [f"{WARNING}{which} of {holder.path}, as {summarised(odd)}: {cause}"]
-    return []
+        masters = {key: holder.tensors[name] for key, name in names.items()}
+        return _Copies((reader, named), (holder, masters), holder.path)
+    if halves and (path := unified(reader)):
+        holder = stack.enter_context(open_checkpoint(path))
+        return _Copies((reader, {tensor.name: tensor for tensor in halves}), (holder, holder.tensors), path)
+    if not halves and (path := beside_unified(reader)):
+        other = stack.enter_context(open_checkpoint(path))
+        lower = {name: tensor for name, tensor in other.tensors.items() if tensor.dtype in HALF}
+        return _Copies((other, lower), (reader, {tensor.name: tensor for tensor in weights}), path)
+    return None
 
 
 def _is_rounded(reader: Reader, half: Tensor, holder: Reader, master: Tensor) -> bool:
