@@ -120,6 +120,31 @@ def test_parameters_of_few_steps_show_the_betas_of_all():
     assert from_paddle._paddle_steps(both, both.slots, {}) == expected
 
 
+@pytest.mark.parametrize("stated", [{}, {"step": 3}])
+@pytest.mark.parametrize("value", [float("nan"), 1, 1.5, -0.1, None])
+def test_a_power_that_is_none_or_absent_is_no_step_of_the_others(value, stated):
+    powers = joined(*(Powers("float32", 3, beta1=0.9, beta2=0.999) for _ in range(3)))
+    powers.slots["moment1"] = dict.fromkeys("abc", Tensor("m", (2,), "float32"))
+    assert from_paddle._paddle_steps(powers, powers.slots, stated)[0] == 3
+    said = r"beta1_pow_acc of b is .*, and no power of a beta: the file is damaged"
+    if value is None:
+        said = "b lacks a power of a beta: it is incomplete"
+        for beta in ("beta1", "beta2"):
+            del powers.slots[f"{beta}_pow_acc"]["b"]
+    else:
+        powers.values["beta11"] = np.array([value], "float32")
+    with pytest.raises(ConvertError, match=rf"^m.pdopt: {said}$"):
+        from_paddle._paddle_steps(powers, powers.slots, stated)
+
+
+def test_a_state_without_powers_is_asked_for_its_steps():
+    powers = Powers("float32", 3)
+    powers.slots = {"moment1": {"w": Tensor("m", (2,), "float32")}}
+    with pytest.raises(UsageError, match="has neither beta1_pow_acc nor beta2_pow_acc: nothing shows the number of"):
+        from_paddle._paddle_steps(powers, powers.slots, {"kind": "adamw"})
+    assert from_paddle._paddle_steps(powers, powers.slots, {"kind": "adamw", "step": 5})[0] == 5
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("beta, value", [("beta1", 0.9**2), ("beta1", 0.9**7), ("beta2", 0.5), ("beta1", 0)])
 def test_a_parameter_whose_powers_contradict_those_of_the_others_is_named(place, beta, value):

@@ -16,7 +16,7 @@ from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
 from specs.words import count, first_few, in_a_row
 
-from .powers import NEAR, beta_of, fits, smallest, steps_of
+from .powers import agrees, beta_of, fits, steps_of
 from .settling import open_kind, options
 from .shared import family_of, one_step, plain_number, put, scalar
 from .state import BETAS, KIND, State
@@ -198,17 +198,23 @@ def _paddle_steps(
 ) -> tuple[int, dict[str, float], dict[str, int]]:
     """Return the number of steps, the most of all parameters, the betas, and the steps of each where they differ.
 
-    Raises: UsageError as _paddle_step; ConvertError where a parameter lacks a power.
+    Raises: UsageError as _paddle_step; ConvertError where a parameter lacks a power, or has one that none can be.
     """
     tensors = [slots.get(f"{beta}_pow_acc", {}) for beta in USUAL_BETAS]
     powers = [{key: scalar(reader, tensor) for key, tensor in its.items()} for its in tensors]
-    groups: dict[tuple[float | None, ...], list[str]] = {}
-    for key in dict.fromkeys(key for its in powers for key in its):
-        groups.setdefault(tuple(its.get(key) for its in powers), []).append(key)
+    for beta, its in zip(USUAL_BETAS, powers, strict=True):
+        if odd := [key for key, power in its.items() if not 0 <= power < 1]:
+            what = f"{beta}_pow_acc of {folding.listed(odd)} is {measured(its[odd[0]], 9)}, and no power of a beta"
+            raise ConvertError(f"{reader.path}: {what}: the file is damaged")
+    every = dict.fromkeys(key for its in slots.values() for key in its)
+    lacking = [key for key in every if any(key not in its for its in powers)]
+    if lacking and any(powers):
+        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for key in every if any(powers) else ():
+        groups.setdefault(tuple(its[key] for its in powers), []).append(key)
     if len(groups) < 2:
         return *_paddle_step(reader, slots, stated), {}
-    if lacking := [key for group, keys in groups.items() if None in group for key in keys]:
-        raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
     largest_first = [keys for _, keys in sorted(groups.items(), reverse=True)]
     steps, betas = _each_step(reader, slots, largest_first, {n: value for n, value in stated.items() if n != "step"})
     if "step" not in stated:
@@ -270,7 +276,7 @@ def _paddle_step(
         written = " and ".join(f"{beta} {exact(value)}" for beta, value in its.items() if beta in _large(kept))
         raise UsageError(f"{reader.path}: step={step} contradicts {stored}: {other:,} steps with {written}")
     if shown is None:
-        unlike = [beta for beta, value in betas.items() if not _agrees(kept[beta], value, step)]
+        unlike = [beta for beta, value in betas.items() if not agrees(kept[beta], value, step)]
         raise UsageError(f"{reader.path}: {stored}: not {step:,} steps with {in_a_row(unlike)} as stated")
     return step, shown
 
@@ -315,6 +321,8 @@ def _other_reading(
 
 
 def _spelt(stored: Powers) -> str:
+    if all(math.isnan(power) for power, _ in stored.values()):
+        return f"has neither {' nor '.join(f'{beta}_pow_acc' for beta in stored)}"
     return ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in stored.items())
 
 
@@ -352,20 +360,12 @@ def _readings(stored: Powers, betas: Mapping[str, float]) -> dict[int, dict[str,
 
 def _betas(stored: Powers, betas: Mapping[str, float], steps: int) -> dict[str, float] | None:
     """Return the stated betas and those that powers determine after some steps; None if a stated one does not agree."""
-    if steps < 0 or not all(_agrees(stored[beta], value, steps) for beta, value in betas.items()):
+    if steps < 0 or not all(agrees(stored[beta], value, steps) for beta, value in betas.items()):
         return None
     large = _large(stored)
     each = {beta: betas.get(beta) or (beta_of(power, steps, dtype) if beta in large else None)
             for beta, (power, dtype) in stored.items()}  # fmt: skip
     return {beta: value for beta, value in each.items() if value is not None}
-
-
-def _agrees(stored: tuple[float, str], beta: float, steps: int) -> bool:
-    """Tell whether a power may be that of a beta after some steps; one that is too small may be of any later one."""
-    value, dtype = stored
-    if (counted := steps_of(value, beta, dtype)) is not None:
-        return abs(counted - steps) < NEAR
-    return not 0 <= value < 1 or beta ** (steps + 1) < 2 * smallest(dtype)
 
 
 def _uncounted(stored: Powers, betas: Mapping[str, float]) -> str:
@@ -376,6 +376,8 @@ def _uncounted(stored: Powers, betas: Mapping[str, float]) -> str:
     whose, them = ("power is", "it") if len(vanished) == 1 else ("powers are", "them")
     beside = f", and {options(vanished)}, whose {whose} too small to show {them}" if vanished else ""
     others = f"state {in_a_row([f'--hyper {beta}=...' for beta in asked])}, or --hyper step=...{beside}"
+    if not large and all(math.isnan(power) for power, _ in stored.values()):
+        return "nothing shows the number of steps: state --hyper step=..."
     if not large:
         return f"too small to show a number of steps: state --hyper step=...{beside}"
     if len(large) == len(asked) == 1:

@@ -68,3 +68,11 @@ def beta_of(value: float, steps: int, dtype: str) -> float | None:
     near = value ** (1 / (steps + 1))
     each = (round(near, places) for places in range(1, PLACES + 1))
     return next((beta for beta in each if 0 < beta < 1 and fits(value, beta, steps, dtype)), None)
+
+
+def agrees(stored: tuple[float, str], beta: float, steps: int) -> bool:
+    """Tell whether a power may be that of a beta after some steps; one that is too small may be of any later one."""
+    value, dtype = stored
+    if (counted := steps_of(value, beta, dtype)) is not None:
+        return abs(counted - steps) < NEAR
+    return not 0 <= value < 1 or beta ** (steps + 1) < 2 * smallest(dtype)
