@@ -9,7 +9,7 @@ from convert.files import open_checkpoint
 from convert.optimizer.to_torch import _about_groups
 
 from .conftest import needs
-from .optimizing import Torch, batches, save_config
+from .optimizing import Paddle, Torch, batches, save_config
 
 ADAMW = ("kind=adamw", "lr=0.5", "eps=1e-8", "weight_decay=0.1")
 HYPER = [word for text in ADAMW for word in ("--hyper", text)]
@@ -266,6 +266,23 @@ def test_parameters_that_are_in_no_group_stay_out_of_the_target_s(groups, run, t
     if groups == 1:
         code, printed, err = run("diff", *pair, "--weights", "/", "--config", config)
         assert code == 0 and printed.startswith("the same in all parts\n"), err
+
+
+def test_parameters_that_are_in_no_group_stay_out_of_it_by_way_of_paddle_too(run, tmp_path):
+    """Weights and state are parts of one file there, and paddle has zeros of the frozen ones."""
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    config, trainer = save_config("mlp_mixer", tmp_path / "config.json"), Torch("mlp_mixer", "adamw")
+    trainer.optimizer = over_the_others(trainer.model, 1)
+    trainer.train(batches("mlp_mixer")[:1])
+    trainer.save(tmp_path / "ours.pt")
+    Paddle("mlp_mixer", "adamw").save(tmp_path / "new.pdparams")
+    words = ["-o", tmp_path / "x.pdparams", "--with-optimizer", "--like", tmp_path / "new.pdparams", "--config", config]
+    assert run("torch2paddle", tmp_path / "ours.pt", *words)[0] == 0
+    code, _, err = run("paddle2torch", tmp_path / "x.pdparams", "-o", tmp_path / "back.pt", "--with-optimizer")
+    assert code == 0 and "in no group of torch's optimizer before, as the record says" in err, err
+    code, printed, err = run("diff", tmp_path / "ours.pt", tmp_path / "back.pt", "--weights", "/", "--config", config)
+    assert code == 0 and printed.startswith("the same in all parts\n"), err
 
 
 @pytest.mark.parametrize("how", ["betas", "names", "an empty group"])

@@ -275,7 +275,8 @@ def _state(
         state = replace(state, scheduler=recorded_scheduler(optimizer))
     unlisted = optimizer.get(UNLISTED)
     before = set(unlisted) if isinstance(unlisted, list) and all(isinstance(one, str) for one in unlisted) else set()
-    state = replace(state, frozen=frozenset(name for name, tensor in trained.items() if tensor.name in before))
+    frozen = (name for name, tensor in trained.items() if before & {name, tensor.name})  # also in a part of its file
+    state = replace(state, frozen=frozenset(frozen))
     state, others = _with_config(state, *request.config, hyper)
     notes += others
     file, of_config = request.config
