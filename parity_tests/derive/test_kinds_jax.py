@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.errors import UsageError
 from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import side
 
@@ -460,3 +461,24 @@ def test_arrays_that_jax_still_computes_are_waited_for_before_a_model_is_recorde
     left, right = torch.nn.Linear(3, 2), (lambda p, x: x @ p["w"] + p["b"], {"w": np.ones((3, 2)), "b": np.ones(2)})
     assert parity.derive(left, right, images(4, 3), say=events.append).proven
     assert events[0] == (left, right) and events[1] == "recording left"
+
+
+def test_numbers_that_code_of_jax_reads_of_its_own_are_computed_at_once():
+    """As int(jnp.max(mask)), which no tracer has; those that depend on inputs are refused with the reason."""
+    needs("flax")
+    from jax import numpy as jnp
+
+    def right(of_inputs: bool) -> Any:
+        def run(p: Any, x: Any) -> Any:
+            times = 1 + int(jnp.max(jnp.arange(2)) + of_inputs * jnp.max(x).astype(int))
+            return jnp.tile(x @ p["w"] + p["b"], times)
+
+        return run, {"w": np.ones((3, 2)), "b": np.ones(2)}
+
+    left = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Upsample(scale_factor=2))
+    left[1].forward = lambda x: x.repeat(1, 2)
+    assert parity.derive(left, right(False), images(4, 3)).proven
+    with pytest.raises(UsageError) as raised:
+        parity.derive(left, right(True), images(4, 3))
+    (problem, *_) = raised.value.problems
+    assert problem.startswith("cannot be recorded: ") and "depends on inputs or parameters: derive" in problem, problem

@@ -24,7 +24,7 @@ from .cotangents import GradientSink, Take, cotangents
 from .jax_dense import dense_kernels, formed, multiplied
 from .jax_groups import by_groups
 from .jax_recorder import Reader
-from .jax_values import all_wide, array_of, copied, widest
+from .jax_values import all_wide, array_of, copied, traced, widest
 from .jax_wide import lowers, may_widen, widened
 from .outputs import Named, Outputs, listed
 from .precision import numbers_of_float32
@@ -94,7 +94,7 @@ class JaxSide:
         others = {name: array.astype(dtypes.get(array.dtype.kind, array.dtype)) for name, array in self.others.items()}
         others = {name: jnp.asarray(array) if name in self._of_jax else array for name, array in others.items()}
         with without_end(), numbers_of_float32(jnp, self.parameters):
-            result = self.call.output(self.function({**others, **parameters}, args, kwargs))
+            result = self.call.output(traced(self.function, {**others, **parameters}, args, kwargs))
         leaves = listed(result, lambda leaf: hasattr(leaf, "dtype"))
         self.named = Named.of(leaves)
         return [leaf for _, leaf in leaves if leaf is not None]

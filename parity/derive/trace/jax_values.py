@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from convert.errors import UsageError
 from parity.derive.limits import LARGE_DRAW
+
+from .frames import line_of
 
 LOW = ("float32", "bfloat16", "float16")
 DTYPES = ("dtype", "new_dtype", "preferred_element_type")  # parameters of equations that name the dtype of a result
@@ -172,3 +175,20 @@ def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
 def _integers(array: Any, dtype: Any) -> bool:
     """Tell whether an array has integers as the equation has, which NumPy may have widened."""
     return np.asarray(array).dtype.kind in "iu" and jnp.issubdtype(dtype, jnp.integer)
+
+
+def traced(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns while it is traced, which may read numbers of its own, as int(jnp.max(mask)).
+
+    These are computed at once where the code asks for them, if they depend on no argument. Raises: UsageError.
+    """
+    try:
+        return function(*arguments)
+    except jax.errors.ConcretizationTypeError:
+        try:
+            with jax.ensure_compile_time_eval():
+                return function(*arguments)
+        except jax.errors.ConcretizationTypeError as error:
+            where = ": ".join(filter(None, [line_of(error), "reads a number that depends on inputs or parameters"]))
+            remedy = "derive records a model of JAX under jax.jit, where none can be read: compute with arrays there"
+            raise UsageError(f"cannot be recorded: {where}: {remedy}") from error
