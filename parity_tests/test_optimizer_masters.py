@@ -1,6 +1,7 @@
 """Float32 masters of half-precision weights: noted with the weights, and never left out of a training."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,26 @@ def test_weights_and_masters_of_a_unified_checkpoint_are_compared_whichever_is_c
         assert code == 0 and (f"warning: {text}" in err) == ("differ from" in err) == bool(odd), err
     files[0].write_bytes(files[0].read_bytes()[:-1])  # a damaged file beside is no fault of the masters
     assert run("--table", tmp_path / "net.table", files[1], "-o", tmp_path / "out.npz", "--force")[0] == 0
+
+
+def test_weights_without_masters_are_converted_with_the_others_in_one_file(run, tmp_path, monkeypatch):
+    """As norms in float32, of which O2 makes no masters; the guide joins the files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint-3").mkdir()
+    bias = np.full(SHAPES["last.bias"], 2, "float32")
+    masters = {"last.weight": np.full(SHAPES["last.weight"], 1.0001, "float32")}
+    weights = {"last.bias": bias, "last.weight": np.ones(SHAPES["last.weight"], "float16")}
+    save_file(weights, "checkpoint-3/model.safetensors")
+    save_file(masters, "checkpoint-3/master_weights.safetensors")
+    Path("net.table").write_text(TABLE)
+    code, _, err = run("--table", "net.table", "checkpoint-3/model.safetensors", "-o", "half.npz")
+    assert code == 0 and "1 weight has none there, so convert both in one file, see" in err, err
+    (block,) = (block for block in BLOCKS if "masters.safetensors" in block)
+    exec(block, {})
+    code, _, err = run("--table", "net.table", "masters.safetensors", "-o", "out.npz")
+    assert code == 0 and "masters" not in err.replace("masters.safetensors", ""), err
+    found = arrays(tmp_path / "out.npz")
+    assert {float(np.ravel(array)[0]) for array in found.values()} == {2.0, float(np.float32(1.0001))}
 
 
 def test_the_optimizer_of_the_older_layout_of_paddlenlp_is_found(run, tmp_path):

@@ -11,6 +11,7 @@ from convert.errors import ConvertError, command_or_call
 from convert.files import open_checkpoint
 from convert.files.base import PDOPT, Reader, Tensor
 from convert.files.inside import JOIN_ZERO
+from specs.words import count
 
 from . import exchanged
 
@@ -55,8 +56,9 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
 
 def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
     """Report that weights in half precision are converted while their float32 masters lie beside or in their file."""
+    weights = list(weights)
     dtypes = sorted({tensor.dtype for tensor in weights if tensor.dtype in HALF})
-    kept = (inside(reader) or _beside(reader)) if dtypes else None
+    kept = (inside(reader) or _beside(reader, weights)) if dtypes else None
     if kept is None:
         return []
     place, remedy = kept
@@ -79,11 +81,25 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
 
 def check_unified(reader: Reader, weights: Iterable[Tensor]) -> None:
     """Check as `check` for a state of PaddleNLP's, whose unified checkpoints have masters in a file of their own."""
+    weights = list(weights)
     path = unified(reader) if any(tensor.dtype in HALF for tensor in weights) else ""
     if path:
         what = f"the float32 master weights in {path} are the ones that the optimizer trains"
         remedy = command_or_call(f"--optimizer {reader.path}", f"optimizer={reader.path!r}")
-        raise ConvertError(f"{reader.path}: {what}: convert that file, with {remedy}")
+        raise ConvertError(f"{reader.path}: {what}: {_converted(path, weights)}, with {remedy}")
+
+
+def _converted(path: str, weights: Iterable[Tensor]) -> str:
+    """Say how masters in a file of their own are converted: with the weights that have none, as norms in float32.
+
+    Raises: ConvertError for a file that cannot be read.
+    """
+    with open_checkpoint(path) as masters:
+        without = [tensor.name for tensor in weights if tensor.name not in masters.tensors]
+    if not without:
+        return "convert that file"
+    joined = f"convert both in one file, see {document('training')}, {PLACES[PADDLE]}"
+    return f"{count(len(without), 'weight')} {'has' if len(without) == 1 else 'have'} none there, so {joined}"
 
 
 def unified(reader: Reader) -> str:
@@ -113,7 +129,7 @@ def inside(reader: Reader) -> tuple[str, str] | None:
     return None
 
 
-def _beside(reader: Reader) -> tuple[str, str] | None:
+def _beside(reader: Reader, weights: Iterable[Tensor]) -> tuple[str, str] | None:
     """Say which file beside the weights has their masters, as of paddle and of DeepSpeed's ZeRO, and the remedy."""
     if path := optimizer_file(reader):
         try:
@@ -123,7 +139,10 @@ def _beside(reader: Reader) -> tuple[str, str] | None:
             return None
         return (f"{kept[0]} in {path}", kept[1]) if kept else None
     if path := unified(reader):
-        return f"in {path}", "convert that file"
+        try:
+            return f"in {path}", _converted(path, weights)
+        except ConvertError:
+            return None
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []
     parts = sorted(name for name in names if re.fullmatch(ZERO, name))
