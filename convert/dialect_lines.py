@@ -105,7 +105,7 @@ def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
 def _lengths(line: DialectLine, shape: Sequence[int], known: Mapping[str, int]) -> dict[str, int]:
     """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share.
 
-    Of a composition whose other axes are known, as gates are, the last one follows.
+    Of a composition whose other axes are known, as gates are, the last one follows, and its own length of all parts.
     """
     groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
     alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
@@ -118,6 +118,6 @@ def _lengths(line: DialectLine, shape: Sequence[int], known: Mapping[str, int]) 
     for axis, group in zip(line.hub, line.axes[0], strict=True):
         if frozenset(group) in groups:
             alone[axis] = groups[frozenset(group)]
-        elif len(group) == 1 and group[0] in alone:
-            alone[axis] = alone[group[0]]
+        elif all(part in alone for part in group):
+            alone[axis] = math.prod(alone[part] for part in group)
     return alone

@@ -351,7 +351,6 @@ def test_words_name_the_parts_of_an_array_of_ours(new, tmp_path):
         ("hidden=11", "hidden=12"), ("hidden=13", "hidden=14"),
         ('dense(f"blocks.{b}.fc1", c.width, c.hidden)',
          'Layer(f"blocks.{b}.fc1", "dense", {"i": c.width, "o": c.hidden, "s": 2, "u": c.hidden // 2})'),
-        ('sizes["blocks.0.fc1.kernel", "o"]', 'sizes["blocks.0.fc1.kernel", "s"] * sizes["blocks.0.fc1.kernel", "u"]'),
         ("        blocks.{i}.fc1  <-> layers.{i}.1\n", """
         blocks.{i}.fc1.kernel: i (s u) <-> layers.{i}.{s=left|right}.weight: u i  # two arrays there
         blocks.{i}.fc1.bias: (s u) <-> layers.{i}.{s=left|right}.bias: u\n"""),
