@@ -21,6 +21,8 @@ from .trial import Trial
 
 RUNS = 4  # beyond those of the proof: a ReLU that is zero in all of these, for all rows, is hardly so by chance
 MOST_RUNS = 24  # the same where each run shows more elements, as in a deep model, whose units are zero in most runs
+FEW = 12  # arrays that are looked at one by one in the time of some further runs,
+MANY = 1000  # and elements so many that, if any is read, other values of all of them show it
 SEED = 14000
 
 
@@ -56,7 +58,8 @@ def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[st
     left = {name: where for name, where in zeros.items() if (where & lefts.part(owned, name).ravel()).any()}
     for k in range(MOST_RUNS):
         before, left = _count(left), _still(trial, left, SEED + k) if left else {}
-        if k + 1 >= RUNS and _count(left) == before:
+        few_arrays = len(left) <= FEW and _count(left) > MANY
+        if k + 1 >= RUNS and (_count(left) == before or few_arrays):
             break
     idle = np.zeros(len(lefts), bool)
     for name in _idle(trial.left, left) if left else ():
