@@ -1,7 +1,8 @@
-"""Resize bicubically by two matrix products, the same in every framework."""
+"""Resize by products with matrices, the same in every framework."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -17,14 +18,35 @@ def bicubic_matrix(out: int, size: int) -> np.ndarray:
     F.interpolate(mode="bicubic", align_corners=False). An image becomes rows @ image @ columns.T.
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981.
     """
-    centres = (np.arange(out) + 0.5) * (size / out) - 0.5
-    below = np.floor(centres).astype(int)
-    matrix = np.zeros((out, size))
-    for tap in range(-1, 3):
-        source = np.clip(below + tap, 0, size - 1)
-        np.add.at(matrix, (np.arange(out), source), keys(centres - below - tap, A))
+    matrix = sampled((np.arange(out) + 0.5) * (size / out) - 0.5, size, cubic, 2)
     matrix.flags.writeable = False
     return matrix
+
+
+def sampled(places: np.ndarray, size: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
+    """Return what samples at some places take from each of `size`: float64, (places, size).
+
+    Samples beyond the border read the border.
+
+    Args:
+      kernel: the weight of a distance, which is zero from `reach` on.
+    """
+    below = np.floor(places).astype(int)
+    matrix = np.zeros((len(places), size))
+    for tap in range(1 - reach, reach + 1):
+        source = np.clip(below + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(len(places)), source), kernel(places - below - tap))
+    return matrix
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Evaluate the cubic kernel of torch, which is zero from a distance of 2."""
+    return keys(x, A)
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    """Evaluate the linear kernel, which is zero from a distance of 1."""
+    return np.maximum(1 - np.abs(x), 0)
 
 
 def keys(x: np.ndarray, a: float) -> np.ndarray:

@@ -5,13 +5,12 @@ Only the nearest resize reads the same places in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ports.resize import A, keys
+from ports.resize import cubic, linear, sampled
 
 from .tape import Array
 
@@ -40,14 +39,14 @@ class Resize(NamedTuple):
         own = sizes[-len(axes) :]
         scales = [*scales] if scales else [0.0] * len(axes)
         lengths = [
-            size if size > 0 else int(shape[axis] * scale) for axis, size, scale in zip(axes, own, scales, strict=False)
+            size if size > 0 else int(shape[axis] * scale) for axis, size, scale in zip(axes, own, scales, strict=True)
         ]
         ratios = [
             ((n - 1) / (m - 1) if m > 1 else 0.0) if align else (1 / scale if scale > 0 else n / m)
-            for n, m, scale in zip((shape[axis] for axis in axes), lengths, scales, strict=False)
+            for n, m, scale in zip((shape[axis] for axis in axes), lengths, scales, strict=True)
         ]
-        cubic = "cubic" in method
-        return cls(axes, lengths, ratios, cubic, not align and (cubic or mode == 0))
+        is_cubic = "cubic" in method
+        return cls(axes, lengths, ratios, is_cubic, not align and (is_cubic or mode == 0))
 
     @property
     def is_exact(self) -> bool:
@@ -64,16 +63,4 @@ class Resize(NamedTuple):
     def _matrix(self, before: int, after: int, ratio: float) -> Array:
         """Return what each place after reads of each one before."""
         at = (np.arange(after) + 0.5) * ratio - 0.5 if self.centred else np.arange(after) * ratio
-        at = at if self.cubic else np.maximum(at, 0)
-        first = np.floor(at).astype(int)
-        taps: Sequence[int] = range(-1, 3) if self.cubic else range(2)
-        kernel: Callable[[Array], Array] = partial(keys, a=A) if self.cubic else _tent
-        matrix = np.zeros((after, before))
-        for tap in taps:
-            source = np.clip(first + tap, 0, before - 1)
-            np.add.at(matrix, (np.arange(after), source), kernel(at - first - tap))
-        return matrix
-
-
-def _tent(x: Array) -> Array:
-    return np.maximum(1 - np.abs(x), 0)
+        return sampled(at, before, cubic, 2) if self.cubic else sampled(np.maximum(at, 0), before, linear, 1)
