@@ -164,7 +164,7 @@ class Sizes:
         name, axis = key
         axes = self.axes(name)
         if axis not in axes:
-            raise KeyError(f"axis {axis} of {name}, which is one with others in the file")
+            raise KeyError(f"axis {axis} of {name}, whose length no shape shows")
         return axes[axis]
 
     def axes(self, name: str) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ TWO_PLACES = "# order seen on two places alone, outside any proof:"  # names axe
 TRAINED = "# trained and dropped, outside any proof:"  # names parameters that one model computes
 ASSUMED = "# taken for equally long:"  # names arrays that are cut into equal parts, which larger models may not be
 IN_CODE = "# not checked in code:"  # names numbers of parts that larger models may not have
+DOUBTS = TRAINED, UNSEEN, TWO_PLACES, IN_CODE, ASSUMED  # what a conversion repeats
 PROVEN = "# derived and proven:"
 RANGES = "# dropped, outside any proof, as the right model has no place for it:"  # lists ranges of left arrays
 LENGTHS = "# lengths in the models that it was derived from:"
@@ -61,7 +62,7 @@ def not_covered(table: Lines, like: bool) -> list[str]:
     Args:
       like: whether a file of the other side shows the lengths of parts.
     """
-    marks = TRAINED, UNSEEN, TWO_PLACES, IN_CODE, *([] if like else [ASSUMED])
+    marks = (mark for mark in DOUBTS if not (like and mark == ASSUMED))
     return [f"{mark.removeprefix('# ')} {names}" for mark in marks if (names := claim(table, mark))]
 
 
@@ -78,7 +79,7 @@ def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
     marks = tuple(
         f"{mark} {text}"
         for part in parts
-        for mark in (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, IN_CODE, ASSUMED, RANGES)
+        for mark in (UNFINISHED, UNPROVEN, *DOUBTS, RANGES)
         if (text := claim(part, mark))
     )
     if not marks or not composed.lines:
@@ -92,5 +93,5 @@ def without_claims(table: Lines) -> tuple[Line, ...]:
     if not table.lines:
         return ()
     first, *others = table.lines
-    own = (UNFINISHED, UNPROVEN, TRAINED, UNSEEN, TWO_PLACES, IN_CODE, ASSUMED, RANGES, REASON, MISSING, PROVEN)
+    own = (UNFINISHED, UNPROVEN, *DOUBTS, RANGES, REASON, MISSING, PROVEN)
     return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others
