@@ -33,6 +33,7 @@ NAMED = 2  # of the parameters without moments that a message names
 SAME_PROCESS = "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process"
 SCHEDULER = "LR_Scheduler/"
 Powers = dict[str, tuple[float, str]]  # beta -> its power, and the dtype of that
+NO_POWERS = "has neither beta1_pow_acc nor beta2_pow_acc: nothing shows the number of steps: state --hyper step=..."
 
 
 def read_paddle(
@@ -206,12 +207,13 @@ def _paddle_steps(
         if odd := [key for key, power in its.items() if not 0 <= power < 1]:
             what = f"{beta}_pow_acc of {folding.listed(odd)} is {measured(its[odd[0]], 9)}, and no power of a beta"
             raise ConvertError(f"{reader.path}: {what}: the file is damaged")
+    if not any(powers):
+        return *_paddle_step(reader, slots, stated), {}
     every = dict.fromkeys(key for its in slots.values() for key in its)
-    lacking = [key for key in every if any(key not in its for its in powers)]
-    if lacking and any(powers):
+    if lacking := [key for key in every if any(key not in its for its in powers)]:
         raise ConvertError(f"{reader.path}: {folding.listed(lacking)} lacks a power of a beta: it is incomplete")
     groups: dict[tuple[float, ...], list[str]] = {}
-    for key in every if any(powers) else ():
+    for key in every:
         groups.setdefault(tuple(its[key] for its in powers), []).append(key)
     if len(groups) < 2:
         return *_paddle_step(reader, slots, stated), {}
@@ -267,7 +269,9 @@ def _paddle_step(
     if "step" not in stated:
         if len(readings) != 1 or (len(_large(kept)) == 1 and not betas.keys() & _large(kept)):
             kind = "" if "kind" in stated else f"paddle's state does not say {open_kind('paddle')}; and "
-            raise UsageError(f"{reader.path}: {kind}{stored}: {_uncounted(kept, betas)}")
+            is_without = all(math.isnan(power) for power, _ in kept.values())
+            problem = NO_POWERS if is_without else f"{stored}: {_uncounted(kept, betas)}"
+            raise UsageError(f"{reader.path}: {kind}{problem}")
         return next(iter(readings.items()))
     step = int(stated["step"])
     shown = _betas(kept, betas, step)
@@ -321,8 +325,6 @@ def _other_reading(
 
 
 def _spelt(stored: Powers) -> str:
-    if all(math.isnan(power) for power, _ in stored.values()):
-        return f"has neither {' nor '.join(f'{beta}_pow_acc' for beta in stored)}"
     return ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, (power, _) in stored.items())
 
 
@@ -376,8 +378,6 @@ def _uncounted(stored: Powers, betas: Mapping[str, float]) -> str:
     whose, them = ("power is", "it") if len(vanished) == 1 else ("powers are", "them")
     beside = f", and {options(vanished)}, whose {whose} too small to show {them}" if vanished else ""
     others = f"state {in_a_row([f'--hyper {beta}=...' for beta in asked])}, or --hyper step=...{beside}"
-    if not large and all(math.isnan(power) for power, _ in stored.values()):
-        return "nothing shows the number of steps: state --hyper step=..."
     if not large:
         return f"too small to show a number of steps: state --hyper step=...{beside}"
     if len(large) == len(asked) == 1:

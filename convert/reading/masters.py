@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from convert.documents import document
 from convert.errors import ConvertError, command_or_call
@@ -54,9 +55,8 @@ def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
     return [*([f"{path} lies beside it, {what}"] if optimizer and path else []), *lines]
 
 
-def remarks(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
+def remarks(reader: Reader, weights: Collection[Tensor]) -> list[str]:
     """Report that weights in half precision are converted while their float32 masters lie beside or in their file."""
-    weights = list(weights)
     dtypes = sorted({tensor.dtype for tensor in weights if tensor.dtype in HALF})
     kept = (inside(reader) or _beside(reader, weights)) if dtypes else None
     if kept is None:
@@ -79,22 +79,22 @@ def check(reader: Reader, weights: Iterable[Tensor]) -> None:
         raise ConvertError(f"{reader.path}: {what}: to save them as the weights, {kept[1]}")
 
 
-def check_unified(reader: Reader, weights: Iterable[Tensor]) -> None:
+def check_unified(reader: Reader, weights: Collection[Tensor]) -> None:
     """Check as `check` for a state of PaddleNLP's, whose unified checkpoints have masters in a file of their own."""
-    weights = list(weights)
     path = unified(reader) if any(tensor.dtype in HALF for tensor in weights) else ""
     if path:
         what = f"the float32 master weights in {path} are the ones that the optimizer trains"
         remedy = command_or_call(f"--optimizer {reader.path}", f"optimizer={reader.path!r}")
-        raise ConvertError(f"{reader.path}: {what}: {_converted(path, weights)}, with {remedy}")
+        raise ConvertError(f"{reader.path}: {what}: {_remedy(path, weights)}, with {remedy}")
 
 
-def _converted(path: str, weights: Iterable[Tensor]) -> str:
-    """Say how masters in a file of their own are converted: with the weights that have none, as norms in float32.
-
-    Raises: ConvertError for a file that cannot be read.
-    """
-    with open_checkpoint(path) as masters:
+def _remedy(path: str, weights: Iterable[Tensor]) -> str:
+    """Say how masters in a file of their own are converted: with the weights that have none, as norms in float32."""
+    without: list[str] = []
+    with (
+        contextlib.suppress(ConvertError),
+        open_checkpoint(path) as masters,
+    ):  # which says of a damaged file what is wrong
         without = [tensor.name for tensor in weights if tensor.name not in masters.tensors]
     if not without:
         return "convert that file"
@@ -139,10 +139,7 @@ def _beside(reader: Reader, weights: Iterable[Tensor]) -> tuple[str, str] | None
             return None
         return (f"{kept[0]} in {path}", kept[1]) if kept else None
     if path := unified(reader):
-        try:
-            return f"in {path}", _converted(path, weights)
-        except ConvertError:
-            return None
+        return f"in {path}", _remedy(path, weights)
     folder = os.path.dirname(reader.path)
     names = os.listdir(folder or os.curdir) if reader.format == "torch" and reader.on_disk else []
     parts = sorted(name for name in names if re.fullmatch(ZERO, name))

@@ -35,13 +35,15 @@ def unlike(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
             (half_reader, halves), (master_reader, masters), path = copies
             compared = [(halves[name], master) for name, master in masters.items() if name in halves]
             odd = [half.name for half, master in compared if not _is_rounded(half_reader, half, master_reader, master)]
+            if not odd:
+                return []
+            if half_reader is reader:
+                differ, remedy = f"differ from their float32 masters of {path}", ": do not save them as the weights"
+            else:
+                differ, remedy = f"of {path} differ from their float32 masters, which are converted", ""
             which = f"{len(odd):,} of {len(compared):,} half-precision weights"
-            both = f"differ from their float32 masters of {path}"
-            if half_reader is not reader:
-                both = f"of {path} differ from their float32 masters, which are converted"
             cause = "these are of another step or run, or the weights are an average"
-            remedy = ": do not save them as the weights" if half_reader is reader else ""
-            return [f"{WARNING}{which} {both}, as {summarised(odd)}: {cause}{remedy}"] if odd else []
+            return [f"{WARNING}{which} {differ}, as {summarised(odd)}: {cause}{remedy}"]
     return []
 
 
