@@ -18,9 +18,8 @@ FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, w
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
-    Those whose partner shows by how often its elements are read, and by no value, are among them.
-
-    The others of their modules, as a bias beside its weight, follow that choice: they are among them.
+    Among them are those whose partner shows by how often its elements are read, and by no value, and the others of
+    their modules, which follow that choice, as a bias beside its weight.
 
     Args:
       program: of the right side. steps: its uses of parameters with their partners.

@@ -59,7 +59,7 @@ def others(scope: Scope, even: bool | None = None) -> Iterator[Other]:
     Args:
       even: whether to yield those alone that both sides compute equally often, or the others alone.
     """
-    counts = [_counts(program) for program in scope.programs]
+    counts = [] if even is None else [_counts(program) for program in scope.programs]
     by_side = [
         [act for node in _results(program, span)[:MOST] if (act := activation(program, node))]
         for program, span in zip(scope.programs, scope.spans, strict=True)
@@ -69,7 +69,7 @@ def others(scope: Scope, even: bool | None = None) -> Iterator[Other]:
         for act in own:
             scaled = is_scaled(scope.programs[side], act.stretch)
             for name in names:
-                if even not in (None, all(counts[0][one] == counts[1][one] for one in (act.name, name))):
+                if counts and even != all(counts[0][one] == counts[1][one] for one in (act.name, name)):
                     continue
                 if name != act.name and not (scaled and name == NONE):  # left out with its scales, as a function
                     yield _other(scope, side, act, name, ACTIVATIONS[name])

@@ -118,9 +118,10 @@ def _in_place_of_parameters(scope: Scope, cores: Sequence[Sequence[Core]]) -> It
         )
         for number, core in itertools.product(added, cores[1 - side]):
             if core.lengths == tuple(n for n in shapes[number] if n > 1) and len(core.lengths) > 1:
-                names = [weights[number][0], named(np.squeeze(core.value))][:: 1 if side == 0 else -1]
+                added_here, added_there = weights[number][0], named(np.squeeze(core.value))
+                left, right = (added_there, added_here) if side else (added_here, added_there)
                 value = core.filled(core).reshape(shapes[number])
-                yield OtherTables(side, TABLE, f"the left adds {names[0]}, the right {names[1]}", {number: value})
+                yield OtherTables(side, TABLE, f"the left adds {left}, the right {right}", {number: value})
 
 
 def _exchanged(own: Sequence[Core], others: Sequence[Core], every: Mapping[int, Core]) -> Iterator[OtherTables]:

@@ -374,7 +374,7 @@ def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:
     return {"left": dropped(table.reverse()), "right": dropped(table)}
 
 
-def dropped_lines(table: Table, computing: Collection[str] = ()) -> list[Line]:
+def dropped_lines(table: Table, computing: Collection[str]) -> list[Line]:
     """Name the arrays of one side alone, in one line. Args: computing: those with which their own model computes."""
     named = list[str]()
     for side, labels in dropped_by_side(table).items():

@@ -105,10 +105,10 @@ class Names:
                 # Keys and values, or queries too: a piece beside heads and their width is named in a path, or is three.
                 fused = len(atoms) == 3 and (len(unnamed) == 2 or any(atom.length == 3 for atom in atoms))
                 count = 2 if fused else len(atoms)
-                grid = (
-                    "zyx"[-len(unnamed) :] if is_table and len(unnamed) == len(atoms) < 4 else ""
-                )  # its h is no heads
-                for atom, wanted in zip(unnamed, grid or self._pieces(letter, unnamed, other, of), strict=True):
+                # A table of positions has a grid, whose height shares no letter with heads.
+                is_grid = is_table and len(unnamed) == len(atoms) < 4
+                wanted_names = "zyx"[-len(unnamed) :] if is_grid else self._pieces(letter, unnamed, other, of)
+                for atom, wanted in zip(unnamed, wanted_names, strict=True):
                     self.give(atom, wanted, taken, count)
         for letter, atoms in zip(letters, own, strict=False):
             if len(atoms) == 1 and not atoms[0].name:

@@ -152,7 +152,7 @@ def _searched(
         parted = bool(attempt.rough or attempt.passed)
         if not late and tries <= (1 if parted else most) and _chosen_otherwise(attempt, changes):
             continue
-        if best.gap > APART and best.known < 0 and not (attempt.patient or parted or plain):
+        if best.gap > APART and best.known < 0 and not (attempt.patient or parted or plain is not None):
             attempt.patient, tries = True, 0
             if _chosen_otherwise(attempt, changes):
                 continue
@@ -166,7 +166,9 @@ def _searched(
 
 def _choices_to_try(best: Match, plain: Match | None) -> int:
     """Return how many other choices are tried; see match."""
-    return TRIES if plain is None else FEW * (len(best.steps) >= len(plain.steps))
+    if plain is None:
+        return TRIES
+    return FEW if len(best.steps) >= len(plain.steps) else 0
 
 
 def _chosen_otherwise(attempt: Attempt, changes: list[Change]) -> bool:

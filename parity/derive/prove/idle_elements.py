@@ -21,8 +21,8 @@ from .trial import Trial
 
 RUNS = 4  # beyond those of the proof: a ReLU that is zero in all of these, for all rows, is hardly so by chance
 MOST_RUNS = 24  # the same where each run shows more elements, as in a deep model, whose units are zero in most runs
-FEW = 12  # arrays that are looked at one by one in the time of some further runs,
-MANY = 1000  # and elements so many that, if any is read, other values of all of them show it
+FEW = 12  # arrays: to look at these one by one takes no longer than some further runs
+MANY = 1000  # elements: if any of so many is read, other values of all of them show it
 SEED = 14000
 
 
@@ -56,10 +56,11 @@ def idle_elements(trial: Trial, zeros: Mapping[str, Array], known: Collection[st
     for part in (part for name in names for part in parts(name)):
         owned[part] = True
     left = {name: where for name, where in zeros.items() if (where & lefts.part(owned, name).ravel()).any()}
+    number = _count(left)
     for k in range(MOST_RUNS):
-        before, left = _count(left), _still(trial, left, SEED + k) if left else {}
-        few_arrays = len(left) <= FEW and _count(left) > MANY
-        if k + 1 >= RUNS and (_count(left) == before or few_arrays):
+        before, left = number, _still(trial, left, SEED + k) if left else {}
+        number = _count(left)
+        if k + 1 >= RUNS and (number == before or (len(left) <= FEW and number > MANY)):
             break
     idle = np.zeros(len(lefts), bool)
     for name in _idle(trial.left, left) if left else ():
