@@ -18,13 +18,14 @@ FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, w
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
-    Among them are those whose partner shows by how often its elements are read, and by no value, and the others of
-    their modules, which follow that choice, as a bias beside its weight.
+    Among them are those whose columns no value puts in order, those whose partner shows by how often its elements are
+    read, and by no value, and the others of their modules, which follow that choice, as a bias beside its weight.
 
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
-    names = dict.fromkeys(name for step in steps if step.choices > 1 or step.kind == "place" for name in step.right)
+    open_ = [step for step in steps if step.choices > 1 or step.untold_order or step.kind == "place"]
+    names = dict.fromkeys(name for step in open_ for name in step.right)
     confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
     found = {name for name in names if name not in confirmed}
     modules = {path for path, _ in map(split, found) if path}

@@ -87,7 +87,7 @@ def crosswise(
             owners = sources.owners(moved[numbers])
             target = Target(sources, owners, part, moved[numbers], own, 0, whole=False)
             written = write(target) if len(owners) == 1 else None
-            if not written:
+            if not written or not all(row.left and row.right for row in written):  # other arrays read the rest
                 return None
             for row in written:
                 of_left = _of_array(row, cuts, lefts)
