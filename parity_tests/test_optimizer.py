@@ -1,12 +1,16 @@
 """The state of an optimizer moves with the weights: 5 steps in A and 5 in B are 10 steps in A."""
 
 import itertools
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import convert
+from convert.errors import ConvertError
+from convert.optimizer.shared import one_step
 from convert.plans import planning
 
 from . import optimizing
@@ -133,3 +137,10 @@ def test_python_writes_what_the_command_writes(trained, run, tmp_path):
     ):
         record = whole.write(force=True)
     assert out.read_bytes() == written and record["optimizer"]["kind"] == "sgd"
+
+
+@pytest.mark.parametrize("stated", [{}, {"step": 3}])
+@pytest.mark.parametrize("count", [2.5, -3.0, math.nan, math.inf])
+def test_a_count_that_is_no_number_of_steps_is_refused(count, stated):
+    with pytest.raises(ConvertError, match=r"its optimizer counts \S+ steps, which is no whole number from 0 on"):
+        one_step(SimpleNamespace(path="m.pt"), {count}, stated)

@@ -263,7 +263,7 @@ def test_an_optimizer_with_a_file_of_its_own(trained, run, tmp_path):
     torch.save(saved["optimizer"], tmp_path / "own.pt")
     words = ["torch2flax", tmp_path / "both.pt", "-o", tmp_path / "both.msgpack", OPTIMIZER, "--config", trained[1]]
     code, _, err = run(*words)
-    assert code == 1 and "out, or give the file of its own one: --optimizer FILE" in err, err
+    assert code == 1 and "out, or give a file that has one alone: --optimizer FILE" in err, err
     assert run(*words, "--optimizer", tmp_path / "own.pt")[0] == 0
     torch.save(saved["model"], tmp_path / "weights.pt")
     torch.save(saved["optimizer"], tmp_path / "optimizer.pt")

@@ -43,17 +43,22 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:
     """Return the number of steps that all counts agree on, or the one of them that is stated.
 
-    Raises: ConvertError where they do not agree; UsageError where none of them is what is stated.
+    Raises: ConvertError where they do not agree, or are no whole numbers from 0 on; UsageError where none of them is
+      what is stated.
     """
+    if strange := [step for step in steps if not (step >= 0 and step % 1 == 0)]:
+        counts = ", ".join(measured(step, 9) for step in sorted(strange))
+        what = f"its optimizer counts {counts} steps, which is no whole number from 0 on"
+        raise ConvertError(f"{reader.path}: {what}: leave --with-optimizer out")
     if "step" in stated:
         if steps and stated["step"] not in steps:
             counts = ", ".join(measured(step, 9) for step in sorted(steps))
             raise UsageError(f"{reader.path}: its state counts {counts} steps: step={stated['step']} contradicts it")
         return int(stated["step"])
-    if len(steps) != 1 or (count := next(iter(steps))) != int(count) or count < 0:
+    if len(steps) != 1:
         counts = ", ".join(measured(step, 9) for step in sorted(steps)) or "none"
         raise ConvertError(f"{reader.path}: its counts of steps do not agree ({counts}): --hyper step=... states one")
-    return int(count)
+    return int(next(iter(steps)))
 
 
 def steps_of(

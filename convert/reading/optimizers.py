@@ -49,9 +49,8 @@ def find(reader: Reader) -> Found | None:
     if len(locations) > 1:
         where = ", ".join(sorted(repr(one.root) for one in locations))
         raise ConvertError(
-            f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
-            "library's optimizer has parts of its own for parts of a model in the same way: leave --with-optimizer "
-            "out, or give the file of its own one: --optimizer FILE"
+            f"{reader.path}: has the states of several optimizers ({where}), and only one can be converted: "
+            "leave --with-optimizer out, or give a file that has one alone: --optimizer FILE"
         )
     return next(iter(locations), None)
 
