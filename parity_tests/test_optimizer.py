@@ -142,5 +142,5 @@ def test_python_writes_what_the_command_writes(trained, run, tmp_path):
 @pytest.mark.parametrize("stated", [{}, {"step": 3}])
 @pytest.mark.parametrize("count", [2.5, -3.0, math.nan, math.inf])
 def test_a_count_that_is_no_number_of_steps_is_refused(count, stated):
-    with pytest.raises(ConvertError, match=r"its optimizer counts \S+ steps, which is no whole number from 0 on"):
+    with pytest.raises(ConvertError, match=r"its optimizer counts \S+ steps: a count is a whole number from 0 on"):
         one_step(SimpleNamespace(path="m.pt"), {count}, stated)

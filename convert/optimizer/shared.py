@@ -48,7 +48,7 @@ def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> in
     """
     if strange := [step for step in steps if not (step >= 0 and step % 1 == 0)]:
         counts = ", ".join(measured(step, 9) for step in sorted(strange))
-        what = f"its optimizer counts {counts} steps, which is no whole number from 0 on"
+        what = f"its optimizer counts {counts} steps: a count is a whole number from 0 on"
         raise ConvertError(f"{reader.path}: {what}: leave --with-optimizer out")
     if "step" in stated:
         if steps and stated["step"] not in steps:
