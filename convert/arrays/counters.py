@@ -29,7 +29,7 @@ class Counter(NamedTuple):
 
 
 def is_count(value: object) -> bool:
-    """Tell whether a number can be a count of batches."""
+    """Tell whether a number can be a count of batches or steps."""
     return type(value) in (int, float) and 0 <= value < 2**63 and value == int(value)  # type: ignore[operator,call-overload]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from convert import folding
+from convert.arrays.counters import is_count
 from convert.arrays.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
@@ -46,19 +47,21 @@ def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> in
     Raises: ConvertError where they do not agree, or are no whole numbers from 0 on; UsageError where none of them is
       what is stated.
     """
-    if strange := [step for step in steps if not (step >= 0 and step % 1 == 0)]:
-        counts = ", ".join(measured(step, 9) for step in sorted(strange))
-        what = f"its optimizer counts {counts} steps: a count is a whole number from 0 on"
-        raise ConvertError(f"{reader.path}: {what}: leave --with-optimizer out")
+    if strange := [step for step in steps if not is_count(step)]:
+        what = f"its optimizer counts {_counts(strange)} steps: a count is a whole number from 0 on"
+        raise ConvertError(f"{reader.path}: {what}: {ALONE}")
+    counts = _counts(steps)
     if "step" in stated:
         if steps and stated["step"] not in steps:
-            counts = ", ".join(measured(step, 9) for step in sorted(steps))
             raise UsageError(f"{reader.path}: its state counts {counts} steps: step={stated['step']} contradicts it")
         return int(stated["step"])
     if len(steps) != 1:
-        counts = ", ".join(measured(step, 9) for step in sorted(steps)) or "none"
         raise ConvertError(f"{reader.path}: its counts of steps do not agree ({counts}): --hyper step=... states one")
     return int(next(iter(steps)))
+
+
+def _counts(steps: Iterable[float]) -> str:
+    return ", ".join(measured(step, 9) for step in sorted(steps)) or "none"
 
 
 def steps_of(

@@ -24,7 +24,7 @@ def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
-    unsure = [step for step in steps if step.choices > 1 or step.untold_order or step.kind == "place"]
+    unsure = [step for step in steps if step.choices > 1 or step.order_unknown or step.kind == "place"]
     names = dict.fromkeys(name for step in unsure for name in step.right)
     confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
     found = {name for name in names if name not in confirmed}

@@ -52,7 +52,8 @@ class Step(NamedTuple):
       node: the operation on the right. order: how likely the partner was, less for likelier ones.
       partner: the left operation; -1 where several stand beside the right one.
       by_place: whether the gap is that of the place where the models part there, as this use was compared without it.
-      untold_order: whether columns are a part of a longer use, or several uses in a row, in no order that values show.
+      order_unknown: whether no value shows the order of its columns, which are a part of those of a longer use, or
+        those of several uses in a row.
     """
 
     kind: str
@@ -67,7 +68,7 @@ class Step(NamedTuple):
     order: Any = None
     partner: int = -1
     by_place: bool = False
-    untold_order: bool = False
+    order_unknown: bool = False
 
     @property
     def modules(self) -> tuple[str, str]:

@@ -155,8 +155,8 @@ class Regrouping(Factors):
         if mine is use.ids and whole_one:
             self._straight[use.node] = wanted
         site, names = self.program.tape.nodes[use.node].site, tuple(self.rights.owners(use.ids))
-        step = Step(use.kind, tuple(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1)
-        self.steps.append(step._replace(untold_order=not whole_one))
+        owners, gap = tuple(self.lefts.owners(left)), min(gaps.values())
+        self.steps.append(Step(use.kind, owners, names, "", site, gap, 0, 1, order_unknown=not whole_one))
         self._assign(mine.reshape(-1, wanted), left)
         return True
 
