@@ -148,7 +148,7 @@ def test_partners_are_marked_where_a_window_differs_before_them():
 
     found = parity.derive(net(1, False), net(0, True), (images(2, 3, 9, 9),))
     assert not found.missing and not found.confirmed
-    chosen = "one of several left parameters that fit was chosen, and no outputs confirm the choice: "
+    chosen = "one of several left parameters or row orders that fit was chosen, and no outputs confirm the choice: "
     names = "two.weight, two.bias, one.weight, one.bias"  # a bias follows its weight
     assert all(f"{chosen}{names}" in text for text in (found.table.print(), str(found)))
     assert found.to_dict()["chosen"] == names.split(", ")

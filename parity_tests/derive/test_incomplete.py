@@ -277,7 +277,7 @@ def test_a_partner_that_was_one_of_several_is_marked_where_no_outputs_confirm_it
 
     x = np.random.default_rng(0).standard_normal((2, 5, 4))
     found = parity.derive(Attention(3), Attention(5 if parted else 3), (x,))
-    marked = "# one of several left parameters that fit was chosen, and no outputs confirm the choice: "
+    marked = "# one of several left parameters or row orders that fit was chosen, and no outputs confirm the choice: "
     assert (f"{marked}q.weight, k.weight, v.weight\n" in found.table.print()) == parted
     assert (marked in found.table.print()) == parted
     assert bool(found.missing) == parted

@@ -122,7 +122,9 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("doubtful", "a partner was taken though values differ there, check the line", to_check=True),
     Kind(
-        "chosen", "one of several left parameters that fit was chosen, and no outputs confirm the choice", to_check=True
+        "chosen",
+        "one of several left parameters or row orders that fit was chosen, and no outputs confirm the choice",
+        to_check=True,
     ),
     Kind("transposed", "axes in an unusual order", UNUSUAL),
     Kind(
