@@ -23,11 +23,12 @@ class Fused(torch.nn.Module):
 
     Args:
       joined: whether scores are one product of the joined parts; else the sum of one product for each part.
+      turned: whether the rotary parts are turned by their positions.
     """
 
-    def __init__(self, joined: bool) -> None:
+    def __init__(self, joined: bool, turned: bool = False) -> None:
         super().__init__()
-        self.joined = joined
+        self.joined, self.turned = joined, turned
         self.q = torch.nn.Linear(WIDTH, HEADS * (PLAIN + ROTARY), bias=False)
         self.kv_a = torch.nn.Linear(WIDTH, LATENT + ROTARY, bias=False)
         self.norm = torch.nn.LayerNorm(LATENT)
@@ -38,12 +39,15 @@ class Fused(torch.nn.Module):
         query = _heads(self.q(x))
         latent, rotary = self.kv_a(x).split([LATENT, ROTARY], -1)
         key, value = _heads(self.kv_b(self.norm(latent))).split([PLAIN, VALUE], -1)
+        plain, rotary_query = query.split(EXTENTS, -1)
         rotary = rotary[:, None]
+        if self.turned:
+            rotary, rotary_query = _turned(rotary), _turned(rotary_query)
         if self.joined:
-            scores = query @ torch.cat([key, rotary.expand(-1, HEADS, -1, -1)], -1).mT
+            keys = torch.cat([key, rotary.expand(-1, HEADS, -1, -1)], -1)
+            scores = torch.cat([plain, rotary_query], -1) @ keys.mT
         else:
-            plain, turned = query.split(EXTENTS, -1)
-            scores = plain @ key.mT + turned @ rotary.mT
+            scores = plain @ key.mT + rotary_query @ rotary.mT
         return self.o(_attended(scores, value))
 
 
@@ -82,6 +86,13 @@ def _heads(x: Any) -> Any:  # (b t (h d)) -> (b h t d)
     return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
 
+def _turned(x: Any) -> Any:  # (b h t d), neighbours as pairs
+    angles = torch.arange(x.shape[2], dtype=x.dtype)[:, None] * 100 ** -torch.linspace(0, 1, x.shape[3] // 2 + 1)[:-1]
+    even, odd = x[..., ::2], x[..., 1::2]
+    pair = even * angles.cos() - odd * angles.sin(), even * angles.sin() + odd * angles.cos()
+    return torch.stack(pair, -1).flatten(-2)
+
+
 def _attended(scores: Any, value: Any) -> Any:  # (b h t s), (b h s d) -> (b t (h d))
     return ((scores * (PLAIN + ROTARY) ** -0.5).softmax(-1) @ value).transpose(1, 2).flatten(2)
 
@@ -92,29 +103,74 @@ def _queries_of_parts(query: Any) -> dict[str, Any]:
     return {"wq": plain.reshape(-1, WIDTH), "wq_rope": rotary.reshape(-1, WIDTH)}
 
 
-def test_scores_of_joined_parts_against_a_sum_of_products_end_without_an_unmarked_wrong_line():
-    """Each side has one array for both parts, so that a wrong match of them is no line between whole arrays."""
-    left = Blocks(lambda: Fused(True))
-    found = parity.derive(left, Blocks(lambda: Fused(False)), (INPUTS,))
+def _sides() -> dict[str, Blocks]:
+    return {
+        "joined": Blocks(lambda: Fused(True)),
+        "summed": Blocks(lambda: Fused(False)),
+        "turned": Blocks(lambda: Fused(True, turned=True)),
+        "turned, summed": Blocks(lambda: Fused(False, turned=True)),
+        "split": Blocks(Split),
+    }
+
+
+@pytest.mark.parametrize("pair", [("joined", "summed"), ("turned", "turned, summed")])
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_scores_of_joined_parts_are_the_sum_of_one_product_for_each_part(pair: tuple[str, str], reversed_: bool):
+    """Columns of queries are told apart by the projection that makes the keys that they meet, turned or not."""
+    left, right = (_sides()[name] for name in (pair[::-1] if reversed_ else pair))
+    found = parity.derive(left, right, (INPUTS,))
     elements = numbers(left, INPUTS)
     written = found.table.apply(elements)
-    unsure = {*found.chosen, *found.doubtful}
-    wrong = [name for name, value in written.items() if not np.array_equal(value, elements[name])]
-    assert unsure.issuperset(wrong)
-    assert found.proven or found.missing
+    assert found.proven
+    assert [name for name, value in written.items() if not np.array_equal(value, elements[name])] == []
+
+
+@pytest.mark.parametrize("fused", ["joined", "summed"])
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_fused_queries_of_two_parts_are_split_head_by_head(fused: str, reversed_: bool):
+    """The latent part of kv_a has as many columns as each part of the queries, and is for something else."""
+    names = (fused, "split")
+    left, right = (_sides()[name] for name in (names[::-1] if reversed_ else names))
+    found = parity.derive(left, right, (INPUTS,))
+    elements = numbers(left, INPUTS)
+    written = found.table.apply(elements)
+    whole, parts = (written, elements) if reversed_ else (elements, written)
+    assert found.proven
+    for i in range(2):
+        for name, rows in _queries_of_parts(whole[f"layers.{i}.q.weight"]).items():
+            np.testing.assert_array_equal(parts[f"layers.{i}.{name}.weight"], rows)
+
+
+class OneKey(torch.nn.Module):
+    """Attention with keys of two parts that one projection makes, and queries of one projection, or of one for each."""
+
+    def __init__(self, split: bool) -> None:
+        super().__init__()
+        self.split = split
+        extents = EXTENTS if split else (sum(EXTENTS),)
+        self.q = torch.nn.ModuleList(torch.nn.Linear(WIDTH, HEADS * extent, bias=False) for extent in extents)
+        self.k = torch.nn.Linear(WIDTH, 2 * HEADS * PLAIN, bias=False)
+        self.v = torch.nn.Linear(WIDTH, HEADS * VALUE, bias=False)
+        self.o = torch.nn.Linear(HEADS * VALUE, WIDTH, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        keys = [_heads(part) for part in self.k(x).chunk(2, -1)]
+        queries = [_heads(q(x)) for q in self.q]
+        scores = sum(map(torch.matmul, queries, [key.mT for key in keys])) if self.split else None
+        scores = queries[0] @ torch.cat(keys, -1).mT if scores is None else scores
+        return self.o(_attended(scores, _heads(self.v(x))))
 
 
 @pytest.mark.parametrize("reversed_", [False, True])
 def test_fused_rows_in_an_order_that_no_value_shows_are_marked(reversed_: bool):
-    """Where scores are composed otherwise on both sides, nothing tells how rows of both parts are interleaved."""
-    sides = Blocks(lambda: Fused(True)), Blocks(Split)
-    left, right = sides[::-1] if reversed_ else sides
-    found = parity.derive(left, right, (INPUTS,))
-    elements = numbers(left, INPUTS)
+    """Both parts of the keys are columns of one product, which does not tell the columns of the queries apart."""
+    sides = [Blocks(lambda split=split: OneKey(split)) for split in (reversed_, not reversed_)]
+    found = parity.derive(*sides, (INPUTS,))
+    elements = numbers(sides[0], INPUTS)
     written = found.table.apply(elements)
-    fused, split = (written, elements) if reversed_ else (elements, written)
-    wanted = _queries_of_parts(fused["layers.0.q.weight"])
-    correct = all(np.array_equal(split[f"layers.0.{name}.weight"], rows) for name, rows in wanted.items())
-    names = {f"layers.{i}.{name}.weight" for i in range(2) for name in (["q"] if reversed_ else wanted)}
+    whole, parts = (written, elements) if reversed_ else (elements, written)
+    rows = np.split(whole["layers.0.q.0.weight"].reshape(HEADS, -1, WIDTH), 2, 1)
+    correct = all(np.array_equal(parts[f"layers.0.q.{k}.weight"], rows[k].reshape(-1, WIDTH)) for k in range(2))
+    names = {f"layers.{i}.q.{k}.weight" for i in range(2) for k in range(1 if reversed_ else 2)}
     assert correct or names <= {*found.chosen}
     assert correct or not found.proven

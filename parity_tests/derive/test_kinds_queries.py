@@ -10,7 +10,7 @@ import torch
 
 import parity
 from parity.derive.match import roles
-from parity.derive.match.following import made_of
+from parity.derive.match.ancestors import made_of
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
 
@@ -235,6 +235,6 @@ def test_both_halves_of_a_projection_meet_values_of_their_own():
     program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
     products = {at for at, node in enumerate(program.tape.nodes) if node.kind == "product"}
     of_both, of_inputs = sorted(products)
-    scale, shift = roles.groups(program, of_both, False, gates=True)
+    scale, shift = roles.groups(program, of_both, False, roles.Depth(gates=True))
     assert made_of(program, scale.beside.value, products) == {of_inputs}
     assert made_of(program, shift.beside.value, products) == products

@@ -19,6 +19,7 @@ from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop
+from .ancestors import INPUT, sources, way_back
 from .choices import Choices, DeadEnd, Option, State
 from .symbols import Use
 
@@ -28,7 +29,6 @@ SURE = 2  # standard errors by which channels have to be nearer in the written o
 SAMPLE = 256  # channels that are compared with each other
 ALIKE = 1e-6  # distance up to which values alone say which use is meant
 MOST = 0.5  # part of the products that two uses read, from which on one may be the other's partner
-INPUT = -1  # the source of what reads an input of the model
 
 
 class Following(Choices):
@@ -199,39 +199,6 @@ class Following(Choices):
 def matrix(use: Use) -> tuple[int, ...]:
     """Tell one matrix of elements from others."""
     return *use.ids.shape, int(use.ids.min()), int(use.ids.max())
-
-
-def sources(program: Program, at: int, products: Collection[int]) -> frozenset[int]:
-    """Return the products whose results reach an operation, and INPUT where an input of the model does.
-
-    Args:
-      at: the operation. products: those at which the way back ends.
-    """
-    return way_back(program, at, products)[0]
-
-
-def made_of(program: Program, number: int, products: Collection[int]) -> frozenset[int]:
-    """Return the products whose results a value is made of."""
-    maker = program.makers.get(number, INPUT)
-    is_end = maker == INPUT or maker in products
-    return (frozenset([maker]) if is_end else sources(program, maker, products)) - {INPUT}
-
-
-def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:
-    """Return (the products whose results reach an operation, as `sources` does; the operations that lie between)."""
-    found, between, done, waiting = set[int](), set[int](), set[int](), list(program.tape.nodes[at].inputs)
-    while waiting:
-        number = waiting.pop()
-        if number in done or number not in program.active:
-            continue
-        done.add(number)
-        made = program.makers.get(number, INPUT)
-        if made == INPUT or made in products:
-            found.add(made)
-        else:
-            between.add(made)
-            waiting += program.tape.nodes[made].inputs
-    return frozenset(found), between
 
 
 def taps_of(use: Use, program: Program) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
+from .ancestors import made_of
 from .operations import SINGLE, keeps_places, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move the labels of columns, or spread them
@@ -71,6 +72,34 @@ def summed_over(program: Program, value: int, labels: Array) -> list[Met]:
                 columns = columns[:, :, :1]
                 found.append(Met(other, columns.swapaxes(1, 2) if slot else columns))
     return found
+
+
+def summed_with(program: Program, found: Iterable[Met]) -> dict[int, frozenset[int]]:
+    """Return for each column, by its label, the products that make what it is summed over with.
+
+    What layouts join of several values, as keys of two parts, is followed part by part.
+
+    Args:
+      found: see summed_over.
+    """
+    products = {at for at, node in enumerate(program.tape.nodes) if node.kind == "product"}
+    every = dict[int, frozenset[int]]()
+    for value, labels in found:
+        parts = _parts(program, value)
+        pairs = np.unique(np.stack([np.ravel(one) for one in np.broadcast_arrays(labels, parts)]), axis=1)
+        for label, part in pairs.T.astype(np.int64).tolist():
+            every[label] = every.get(label, frozenset()) | made_of(program, part, products)
+    return every
+
+
+def _parts(program: Program, value: int) -> Array:
+    """Return for each element of a value the number of the value from which layouts have taken it."""
+    node = program.maker(value)
+    if node is None or node.kind != "layout":
+        return np.full(program.shapes[value], float(value))
+    parts = (program.indices.get(number) for number in node.inputs)
+    every = zip(node.inputs, parts, strict=True)
+    return node.run(*(_parts(program, number) if index is None else index for number, index in every))
 
 
 def behind(program: Program, value: int, labels: Array) -> Iterator[tuple[Node | None, int, Array]]:

@@ -16,7 +16,7 @@ from parity.derive.limits import LARGE_COLUMNS
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
-from .following import INPUT, way_back
+from .ancestors import INPUT, way_back
 from .met_columns import Beside
 from .uses import pattern
 

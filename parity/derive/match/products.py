@@ -15,9 +15,10 @@ from parity.derive.trace.tape import Array
 from . import columns, origins, roles, uses
 from .added import Added
 from .advice import Stop, compare
+from .ancestors import made_of
 from .choices import DeadEnd, Option, every
 from .factors import distinct, unpaired
-from .following import ALIKE, FOLLOWED, made_of, order, taps_of
+from .following import ALIKE, FOLLOWED, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 

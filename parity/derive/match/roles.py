@@ -20,7 +20,7 @@ from parity.derive.limits import LARGE_USE
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along, elements, tried
 
-from .met_columns import MAX_STEPS, Beside, Met, behind, beside, met, summed_over
+from .met_columns import MAX_STEPS, Beside, Met, behind, beside, met, summed_over, summed_with
 from .operations import SINGLE, function, mixing
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
@@ -43,6 +43,7 @@ class Group:
       beside: None where they are multiplied with or added to no other activation.
       over: what they are summed over with, as queries with keys; None where there is no such product.
       behind: roles of what mixes them past functions of single values, each with the rank of each column there.
+      summed: the products that make what they are summed over with, where these told them apart; else none.
     """
 
     role: str
@@ -52,6 +53,7 @@ class Group:
     beside: Beside | None = None
     over: Beside | None = None
     behind: Mapping[str, Array] = field(default_factory=dict)
+    summed: frozenset[int] = frozenset()
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -70,6 +72,21 @@ class Group:
         return tuple(int(axis.max()) + 1 for axis in self.places.T) if len(self.columns) else ()
 
 
+class Depth(NamedTuple):
+    """How far the columns of a product are followed, to group them by what they are for.
+
+    Args:
+      gates: whether through one sum with another activation, as in recurrent networks.
+      beyond: whether through functions of single values, too: columns may come apart behind one that all have.
+      summed: whether they are also grouped by the products that make what they are summed over with, as where keys are
+        joined of two parts, and the columns of queries that meet one of these are a matrix of its own elsewhere.
+    """
+
+    gates: bool = False
+    beyond: bool = False
+    summed: bool = False
+
+
 class Reader(NamedTuple):
     """An operation that reads columns.
 
@@ -86,6 +103,11 @@ class Reader(NamedTuple):
 def same_group_sizes(a: Sequence[Group], b: Sequence[Group]) -> bool:
     """Tell whether columns fall into groups of the same sizes: then neither product seems a part of the other."""
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
+
+
+def alike(a: Group, b: Group) -> bool:
+    """Tell whether two groups have as many columns, which are for the same, or read by functions of single values."""
+    return len(a.columns) == len(b.columns) and difference(a.role, b.role) < 3
 
 
 def unmet(a: Sequence[Group], b: Sequence[Group]) -> int:
@@ -118,26 +140,23 @@ def as_behind(group: Group, other: Group) -> Array | None:
     return None if common is None else np.argsort(other.behind[common])[group.behind[common]]
 
 
-def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
-    """Group the columns of the product at this place of the tape; columns of several batches stay together.
-
-    Args:
-      gates: whether columns are followed through one sum with another activation.
-      beyond: whether also through activation functions: columns may come apart behind one that is applied to all.
-    """
+def groups(program: Program, at: int, flipped: bool, depth: Depth) -> list[Group]:
+    """Group the columns of the product at this place of the tape; columns of several batches stay together."""
     node = program.tape.nodes[at]
     labels, others, ends = program.once(_behind, at, flipped)
     count = labels.shape[1 if node.window or flipped else 2]
     biased = np.zeros(count + 1, bool)
-    readers = _follow(program, node.output, labels, not gates, beyond, biased)
+    readers = _follow(program, node.output, labels, not depth.gates, depth.beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
         seen = np.bincount(np.ravel(reader.labels).astype(np.int64), minlength=count + 1)
         for column in np.flatnonzero(seen[1:]):
             paths[int(column)] += (k,)
+    makers = summed_with(program, others[1]) if depth.summed else {}
+    kinds_of = [(paths[column], makers.get(column + 1, frozenset())) for column in range(count)]
     found = []
-    for path in dict.fromkeys(paths.values()):
-        columns = np.array([column for column in range(count) if paths[column] == path])
+    for path, sources in dict.fromkeys(kinds_of):
+        columns = np.array([column for column in range(count) if kinds_of[column] == (path, sources)])
         if not path:
             found.append(Group(UNREAD, columns, np.arange(len(columns))[:, None]))
             continue
@@ -148,7 +167,7 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         columns = columns[order]
         of, over = (beside(program, some, columns) for some in others)
         plus = bool(biased[columns + 1].any())
-        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns)))
+        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns), sources))
     return found
 
 

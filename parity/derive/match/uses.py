@@ -19,6 +19,8 @@ from .stepped import stepped
 from .symbols import Elements, Symbol, Use
 
 MOST = 64  # positions of an axis up to which each is compared for itself
+PLAIN, GATES = roles.Depth(), roles.Depth(gates=True)  # how far columns are followed
+BEYOND, SUMMED = roles.Depth(beyond=True), roles.Depth(summed=True)
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 
 
@@ -69,9 +71,9 @@ class Seen:
     def _both(self) -> tuple[Array, Array]:
         return statistics(self.use, self.program)
 
-    def groups(self, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
+    def groups(self, depth: roles.Depth = PLAIN) -> list[roles.Group]:
         """Group the columns; see groups."""
-        return groups(self.use, self.program, gates, beyond)
+        return groups(self.use, self.program, depth)
 
     @cached_property
     def values(self) -> columns.Values:
@@ -201,35 +203,32 @@ def raw(use: Use) -> Array:
     return np.ravel(use.x)[order].reshape(count, -1)
 
 
-def groups(use: Use, program: Program, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
+def groups(use: Use, program: Program, depth: roles.Depth = PLAIN) -> list[roles.Group]:
     """Group the columns of a product by what its result is for, once for each way in which they are followed.
 
     Args:
-      gates: whether those of a convolution, too, are followed through a sum with another activation.
-      beyond: whether they are followed through activation functions.
+      depth: those of a convolution alone are followed through sums with another activation only if it says so.
     """
     count, node = use.ids.shape[2], program.tape.nodes[use.node]
     single = len(use.ids) == 1 and count == program.shapes[node.output][1 if node.window or use.flipped else 2]
     if not single:
         return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
-    return program.once(roles.groups, use.node, use.flipped, gates or not node.window, beyond)
+    return program.once(roles.groups, use.node, use.flipped, depth._replace(gates=depth.gates or not node.window))
 
 
 class Grouping(NamedTuple):
     """The groups of columns of a product on the right.
 
     Args:
-      gates: whether those of a left convolution are followed through a sum with another activation.
-      beyond: whether columns were followed through activation functions.
+      depth: how far these were followed, and those of left products are.
     """
 
     groups: list[roles.Group]
-    gates: bool = False
-    beyond: bool = False
+    depth: roles.Depth = PLAIN
 
     def of(self, seen: Seen) -> list[roles.Group]:
         """Return the groups of a use on the left, whose columns were followed as far."""
-        return seen.groups(self.gates, self.beyond)
+        return seen.groups(self.depth)
 
 
 def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
@@ -237,7 +236,7 @@ def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
 
     If no partner of a convolution has as many columns, those of one side are grouped by what their sum with others is
     for. If columns come apart only behind an activation function, on one side or alike on both, they are grouped by
-    what reads them there.
+    what reads them there; and if they do only by what they are summed over with, by the products that make this.
 
     Args:
       near: its possible partners.
@@ -246,21 +245,36 @@ def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
     wanted = {len(group.columns) for group in own}
     if not near:
         return Grouping(own)
-    if wanted <= {len(other.columns) for seen in near for other in seen.groups()}:
+    if wanted <= _widths(near):
         may_part = any(group.role.startswith(roles.FUNCTION) and len(group.columns) > 1 for group in own)
-        finer = groups(use, program, beyond=True) if may_part else own
-        if len(finer) > len(own) and any(roles.same_group_sizes(finer, seen.groups(beyond=True)) for seen in near):
-            return Grouping(finer, beyond=True)
-        return Grouping(own)
+        finer = groups(use, program, BEYOND) if may_part else own
+        if len(finer) > len(own) and any(roles.same_group_sizes(finer, seen.groups(BEYOND)) for seen in near):
+            return Grouping(finer, BEYOND)
+        if _have_partners(own, near, PLAIN):
+            return Grouping(own)
+        finer = groups(use, program, SUMMED)
+        return Grouping(finer, SUMMED) if _have_partners(finer, near, SUMMED) else Grouping(own)
     if program.tape.nodes[use.node].window:
         if len(own) == 1:
-            return Grouping(groups(use, program, gates=True))
-        if wanted <= {len(other.columns) for seen in near for other in seen.groups(gates=True)}:
-            return Grouping(own, gates=True)
-    finer = groups(use, program, beyond=True)
-    counts = {len(other.columns) for seen in near for other in seen.groups(beyond=True)}
-    comes_apart = counts.issuperset(len(group.columns) for group in finer)
-    return Grouping(finer, beyond=True) if comes_apart else Grouping(own)
+            return Grouping(groups(use, program, GATES))
+        if wanted <= _widths(near, GATES):
+            return Grouping(own, GATES)
+    for depth in (BEYOND, SUMMED):
+        finer = groups(use, program, depth)
+        if {len(group.columns) for group in finer} <= _widths(near, depth):
+            return Grouping(finer, depth)
+    return Grouping(own)
+
+
+def _widths(near: Iterable[Seen], depth: roles.Depth = PLAIN) -> set[int]:
+    """Return how many columns the groups of left products have."""
+    return {len(group.columns) for seen in near for group in seen.groups(depth)}
+
+
+def _have_partners(groups: Iterable[roles.Group], near: Iterable[Seen], depth: roles.Depth) -> bool:
+    """Tell whether left products have a group of as many columns, for the same, for each of these."""
+    every = [other for seen in near for other in seen.groups(depth)]
+    return all(any(roles.alike(group, other) for other in every) for group in groups)
 
 
 def pattern(ids: Array) -> Array:
