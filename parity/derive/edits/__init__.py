@@ -10,7 +10,8 @@ edit defines a change. A look at both tapes finds it; only running them with it 
     places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
                 gates (before or behind a product), outputs (in another order, or values on the way)
     terms       sums (terms that are left out), positions (the same for some of what reads a sum), affine (parameters
-                that are added or multiplied), shortcuts (layers that are left out)
+                that are added or multiplied), layers (that are left out), shortcuts (the same on a
+                shortcut)
     parameters  weights (functions of them, or one at two places), tables (masks, rotations, positions, rows),
                 picked_rows (other rows of a parameter)
 

@@ -9,6 +9,7 @@ from .activated_sums import moved_activations
 from .affine import exchanged, without_chains
 from .edit import Edit, Scope
 from .gates import behind_products, combined, complemented
+from .layers import without_layers
 from .norms import norm_edits, retaken
 from .positions import without_positions
 from .reduced_norms import behind_reductions
@@ -22,6 +23,8 @@ def rewirings(scope: Scope, near_alone: bool = False) -> Iterator[Edit]:
         yield from without_positions(scope, side)
     for side in (0, 1):
         yield from without_shortcuts(scope, side)
+    for side in (0, 1):
+        yield from without_layers(scope, side)
     for side in (0, 1):
         yield from norm_edits(scope, side)
     yield from without_terms(scope, near_alone)

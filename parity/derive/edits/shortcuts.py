@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from parity.derive.trace.program import Program
@@ -34,17 +34,16 @@ class Shortcut(NamedTuple):
 
 def without_shortcuts(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits that leave out the layers on a shortcut, if a side has more products than the other one."""
-    counts = [sum(node.kind == "product" for node in program.tape.nodes) for program in scope.programs]
-    if counts[side] <= counts[1 - side]:
+    if not has_more_products(scope, side):
         return
     program, names = scope.programs[side], scope.alone[side]
-    every = [each for each in _shortcuts(program) if set(_parameters(program, each)) <= {*names}]
+    every = [each for each in _shortcuts(program) if set(parameters_of(program, each.nodes)) <= {*names}]
     for one in scope.nearest(side, every, lambda each: each.result, MOST):
         yield widened(_left_out(program, some, side) for some in repeats(one, every, lambda each: each.nodes[-1].site))
 
 
 def _left_out(program: Program, some: Sequence[Shortcut], side: int) -> LeftOut:
-    what = _layers(program, some[0])
+    what = layers_of(program, some[0].nodes)
     sites = shown_once(node.site for each in some for node in each.nodes if node.site)
     does = f"the {SIDES[side]} applies {what} on a shortcut, the {SIDES[1 - side]} does not"
     values = {each.result: each.entry for each in some}
@@ -74,15 +73,22 @@ def _shortcut(program: Program, value: int, branch: int) -> Shortcut | None:
     return None
 
 
-def _parameters(program: Program, shortcut: Shortcut) -> list[str]:
+def has_more_products(scope: Scope, side: int) -> bool:
+    """Tell whether a side has more products than the other one."""
+    counts = [sum(node.kind == "product" for node in program.tape.nodes) for program in scope.programs]
+    return counts[side] > counts[1 - side]
+
+
+def parameters_of(program: Program, nodes: Iterable[Node]) -> list[str]:
+    """Return the names of the parameters that operations read."""
     weights = program.weights
-    return [name for node in shortcut.nodes for number in node.inputs for name in weights.get(number, ())]
+    return [name for node in nodes for number in node.inputs for name in weights.get(number, ())]
 
 
-def _layers(program: Program, shortcut: Shortcut) -> str:
-    """Name the layers: "a convolution and a norm"."""
+def layers_of(program: Program, nodes: Iterable[Node]) -> str:
+    """Name what operations with parameters compute: "a convolution and a norm"."""
     weights, words = program.weights, dict[str, None]()
-    for node in shortcut.nodes:
+    for node in nodes:
         if node.kind == "product":
             words["a convolution" if node.window else "a dense layer"] = None
         elif node.kind == "mul" and any(number in weights for number in node.inputs):

@@ -292,12 +292,15 @@ class Program:
 
         return run
 
-    def regions(self, result: int, depth: int, reached: Container[int] | None = None) -> Iterator[Stretch]:
+    def regions(
+        self, result: int, depth: int, reached: Container[int] | None = None, products: bool = False
+    ) -> Iterator[Stretch]:
         """Yield the operations to a result from each one value that all of the result depends on.
 
         Args:
-          depth: operations at most. A product ends the way back, too, unless one of its matrices is a constant.
+          depth: operations at most.
           reached: the values on which the result depends; None for activations.
+          products: whether the way back goes on past products; else past those with a constant matrix alone.
         """
         reached = self.active if reached is None else reached
         known = self.plain.intersection([*self.indices, *self.given])
@@ -305,7 +308,9 @@ class Program:
         while frontier and len(nodes) < depth:
             at = max(self.makers.get(number, -1) for number in frontier)
             node = self.tape.nodes[at]
-            if at < 0 or (node.kind == "product" and all(self.known(number) is None for number in node.inputs)):
+            if at < 0:
+                return
+            if node.kind == "product" and not products and all(self.known(number) is None for number in node.inputs):
                 return
             nodes.append(node)
             frontier.remove(node.output)
