@@ -211,8 +211,8 @@ def test_names_without_a_partner_are_folded():
     assert missing_lines(alone) == ["layer.{0..2}.gate: the right multiplies by layer.{0..2}.gate"]
     gates = {name: f"{why}, the left does not" for name, why in alone.items()}
     assert missing_lines(gates) == ["layer.{0..2}.gate: the right multiplies by it, the left does not"]
-    found = replace(DERIVED, reasons={name: OneSided(why) for name, why in gates.items()}, divergences=[])
-    assert found.lacking == missing_lines(gates) and "`<-> NAME: c = 1` (or `= 0` for a term)" in found.following
+    found = replace(DERIVED, reasons={name: OneSided(why, "mul", 1) for name, why in gates.items()}, divergences=[])
+    assert found.lacking == missing_lines(gates) and "`<-> layer.{i}.gate: a = 1`" in found.following
     assert "multiplies by it" in page_of(found, {}).partition("</article>")[0]
     assert missing_lines({"a.0": "as a.1", "a.1": "as a.0"}) == ["a.0: as a.1", "a.1: as a.0"]
 
@@ -381,11 +381,11 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
         first, last = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 5, 3)
         return torch.nn.Sequential(first, torch.nn.Tanh(), *between, last, torch.nn.Flatten())
 
-    right = net(torch.nn.Conv2d(6, 6, 3, padding=1), torch.nn.Tanh())
+    right = net(torch.nn.Conv2d(6, 6, 3), torch.nn.Tanh())
     found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
     assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
     assert found.stop.why == (
-        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 9, 9], "
+        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 7, 7], "
         "padding included (parameter of shape [6, 6, 3, 3])"
     )
 

@@ -15,6 +15,7 @@ from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, without_functions, without_turns
+from parity.derive.edits.layers import KIND as LAYER
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.picked_rows import repicked
 from parity.derive.edits.rewiring import rewirings
@@ -230,8 +231,13 @@ def _near(program: Program, first: int) -> range:
 
 
 def _is_whole(new: Tried, edit: Edit) -> bool:
-    """Tell whether a match is complete; where something moved, outputs have to agree: it may stand behind all else."""
+    """Tell whether a match is complete; where something moved, outputs have to agree: it may stand behind all else.
+
+    Where layers are left out, all values have to: behind a part of a branch they may be near.
+    """
     outputs = new.best.found.outputs
+    if edit.kind == LAYER and any(step.gap > AGREEING_SUMS for step in new.best.found.steps if step.kind != "add"):
+        return False
     if new.best.found.failure or not edit.kind.endswith(ELSEWHERE) or outputs is None:
         return not new.best.found.failure
     return difference(new.uses.program.outputs, outputs) <= AGREEING_OUTPUTS

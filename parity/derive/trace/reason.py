@@ -6,10 +6,10 @@ from typing import Self
 
 NEUTRAL = {"mul": "1", "add": "0"}  # by the kind of an operation: what changes nothing
 LINE = "`<-> NAME: c = 1` (or `= 0` for a term)"
-ONE_SIDED = (
-    "remove from the right model what the left one lacks, or add it to the left one, and derive again; or pass by "
-    f"--table FILE a Table with {LINE}, which is proven if outputs are equal then: it refuses to convert back a "
-    "checkpoint with other values"
+ONE_SIDED = "remove from the right model what the left one lacks, or add it to the left one, and derive again"
+SET = (
+    f"; or pass by --table FILE a Table with {LINE}, which is proven if outputs are equal then: it refuses to convert "
+    "back a checkpoint with other values"
 )
 
 
@@ -44,6 +44,7 @@ class OneSided(Reason):
     def __new__(cls, text: str, use: str = "", rank: int | None = None, is_zero: bool = False) -> Self:
         reason = super().__new__(cls, text, ONE_SIDED)
         reason.use, reason.rank, reason.is_zero = use, rank, is_zero
+        reason.remedy += SET if reason.neutral else ""
         return reason
 
     @property
