@@ -1,7 +1,8 @@
-"""Layers that one side alone has: what is said of them, and what is matched all the same."""
+"""Layers and norms that one side alone applies, or applies more often."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,105 @@ import torch
 
 import parity
 
+from ..conftest import needs
 from .pairs import images
-from .test_kinds_matching import numbers
+from .test_kinds_matching import Net, linear, numbers
 
 Layer = torch.nn.Module
+LETTERS = "abcdefgh"  # names without numbers, of which nothing says how they go together
+
+
+def chain(widths: tuple[int, ...], residual: bool, numbered: bool = False) -> Net:
+    """Convolutions with batch norms in a row, added to what they read where the widths are equal, and a head."""
+    every = [
+        torch.nn.Sequential(torch.nn.Conv2d(i, o, 3, padding=1), torch.nn.BatchNorm2d(o))
+        for i, o in itertools.pairwise((3, *widths))
+    ]
+    names = map(str, range(len(every))) if numbered else LETTERS
+
+    def run(m: Any, x: Any) -> Any:
+        for block in m.blocks.values():
+            y = block(x).relu()
+            x = x + y if residual and x.shape == y.shape else y
+        return m.head(x.mean((2, 3)))
+
+    blocks = torch.nn.ModuleDict(dict(zip(names, every, strict=False)))
+    return Net(run, blocks=blocks, head=linear(widths[-1], 5)).eval()
+
+
+def in_paddle(widths: tuple[int, ...]) -> Any:
+    """The same in paddle, without residuals."""
+    import paddle
+    from paddle import nn
+
+    def block(i: int, o: int) -> Any:
+        return nn.Sequential(nn.Conv2D(i, o, 3, padding=1), nn.BatchNorm2D(o), nn.ReLU())
+
+    pairs = itertools.pairwise((3, *widths))
+    parts = [(name, block(*pair)) for name, pair in zip(LETTERS, pairs, strict=False)]
+    paddle.seed(0)
+    model = nn.Sequential(
+        *parts, ("pool", nn.AdaptiveAvgPool2D(1)), ("f", nn.Flatten()), ("g", nn.Linear(widths[-1], 5))
+    )
+    model.eval()
+    return model
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_layer_in_a_chain_that_the_left_alone_has_is_the_cause(residual: bool):
+    """All later layers have the partners that are left."""
+    torch.manual_seed(0)
+    found = parity.derive(chain((4, 4, 4, 6, 6), residual), chain((4, 4, 6, 6), residual), (images(2, 3, 6, 6),))
+    (place,) = found.divergences
+    assert place.what == "the left applies a convolution and a norm, the right does not, with blocks.c.{0..1}", str(
+        found
+    )
+    assert found.confirmed and not found.missing and found.explained == "one layer"
+    moves = [str(line) for line in found.table.lines if line.kind == "move"]
+    assert any("blocks.d.0.weight: o i h w <-> blocks.c.0.weight: o i h w" in line for line in moves), moves
+
+
+def test_a_layer_in_a_chain_that_the_right_alone_has_is_missing_with_its_cause():
+    needs("paddle")
+    torch.manual_seed(0)
+    found = parity.derive(chain((4, 4, 6), False), in_paddle((4, 4, 4, 6)), (images(2, 3, 6, 6),))
+    why = "the right applies a convolution and a norm, the left does not, with c.{0..2}"
+    assert set(found.reasons.values()) == {why} and not found.left_over, str(found)
+    names = ("0.weight", "0.bias", "1.weight", "1.bias", "1._mean", "1._variance")
+    assert set(found.missing) == {f"c.{name}" for name in names}
+
+
+def test_the_layer_is_named_beside_other_depths():
+    torch.manual_seed(0)
+    left, right = (chain((4,) * depth, True, numbered=True) for depth in (4, 3))
+    text = str(parity.derive(left, right, (images(2, 3, 6, 6),)))
+    assert "depths differ: the left model has 4 blocks in blocks, the right one 3" in text
+    assert ": the left applies a convolution and a norm, the right does not, with blocks.3.{0..1}" in text, text
+    assert "order of parts" not in text, text  # a convolution and its norm are no two blocks
+
+
+@pytest.mark.parametrize("times", [(2, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("layer", [False, True], ids=["norm", "layer"])
+def test_what_one_side_applies_more_often_is_named(times: tuple[int, int], layer: bool):
+    """Its parameters have partners, as both sides apply it at least once."""
+    torch.manual_seed(0)
+
+    def net(times: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            x = m.stem(x)
+            for _ in range(times):
+                x = m.norm(x + m.fc(x).tanh() if layer else x)
+            return m.head(x)
+
+        parts = {"fc": linear(8, 8)} if layer else {}
+        return Net(run, stem=linear(6, 8), norm=torch.nn.LayerNorm(8), head=linear(8, 5), **parts)
+
+    found = parity.derive(*map(net, times), (images(3, 4, 6),))
+    one, other = ("left", "right")[:: 1 if times[0] > times[1] else -1]
+    (place,) = found.divergences
+    does = "applies a dense layer and a norm" if layer else "normalizes"
+    assert place.what == f"the {one} {does} more often than the {other}, with {'fc and ' * layer}norm", str(found)
+    assert found.confirmed and not found.missing
 
 
 def convolutions(depth: int) -> list[Layer]:
@@ -45,7 +141,7 @@ def branches(depth: int) -> list[Layer]:
     return [torch.nn.Flatten(2), torch.nn.Linear(16, 6), *(Residual() for _ in range(depth))]
 
 
-class Net(Layer):
+class Row(Layer):
     """Layers in a row, and a classifier on their mean; one layer more under a name of its own."""
 
     def __init__(self, layers: Sequence[Layer], extra: Sequence[Layer]):
@@ -70,7 +166,7 @@ KINDS = {
 def test_a_layer_that_one_side_alone_has_is_named_and_all_others_are_matched(kind: str, side: str):
     build, first, words = KINDS[kind]
     other = {"left": "right", "right": "left"}[side]
-    nets = {side: Net(build(2), build(1)[first:]), other: Net(build(2), [])}
+    nets = {side: Row(build(2), build(1)[first:]), other: Row(build(2), [])}
     left, right = nets["left"].eval(), nets["right"].eval()
     x = images(2, 3, 4, 4)
     found = parity.derive(left, right, (x,))

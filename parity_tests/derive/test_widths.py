@@ -137,6 +137,23 @@ def test_sizes_that_differ_are_named(name: str):
     assert not any("[" in line for line in lines), lines
 
 
+@pytest.mark.parametrize(("width", "classes"), [(8, 3), (5, 4)])
+def test_sizes_are_named_behind_another_difference(width: int, classes: int):
+    """What reads the same values on both sides shows only without the cause."""
+
+    def net(epsilon: float, width: int, classes: int) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            return m.head(m.down(m.up(m.norm(m.stem(x))).tanh()))
+
+        parts = {"stem": linear(6, 7), "up": linear(7, width), "down": linear(width, 6), "head": linear(6, classes)}
+        return Net(run, norm=torch.nn.LayerNorm(7, epsilon), **parts)
+
+    found = parity.derive(net(1e-5, 8, 4), net(1e-2, width, classes), (images(5, 6),))
+    lengths = "4 where the right one has 3" if width == 8 else "8 where the right one has 5"
+    assert found.sizes.startswith(f"the left model has {lengths}"), str(found)
+    assert found.divergences[0].what == "epsilon 1e-5 on the left, 0.01 on the right" and "sizes differ" in str(found)
+
+
 def test_a_size_is_named_though_another_array_has_taken_the_larger_one():
     """The larger squeeze has the shape of the convolution behind it, which reads other values."""
 

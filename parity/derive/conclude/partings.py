@@ -128,8 +128,8 @@ def partings(
         sides, mapped = _runs(left, best, lines.table), _known(lines)
     except Refused:
         return known, [], list(best.found.steps)
-    others = resized(*sides, mapped, _single(lines.partners(left.elements)), lines.reasons) if sized else []
-    places, without = explain(*sides, mapped)
+    places, without = explain(*sides, mapped)  # an earlier difference hides that two parameters read the same values
+    others = resized(*without, mapped, _single(lines.partners(left.elements)), lines.reasons) if sized else []
     constants = NO_CONSTANTS
     if not (places and all(place.cause for place in places)) and (neutral := _neutral(lines)):
         known_all, runs = mapped._replace(whole=True), _runs(left, best, lines.table, neutral)

@@ -42,6 +42,18 @@ class Scope(NamedTuple):
     near: Sequence[Collection[int]]
     alone: Sequence[Collection[str]]
 
+    def spare(self, side: int) -> set[str]:
+        """Return the parameters of which one use may be left out: those without a partner, or that more reads."""
+        program = self.programs[side]
+        read = program.tape.parameters.items()
+        return {*self.alone[side], *(name for name, number in read if len(program.readers(number)) > 1)}
+
+    def lacking(self, side: int, does: str, names: Iterable[str]) -> str:
+        """Say that the other side does not do something; where it has the parameters of that, less often."""
+        other = SIDES[1 - side]
+        ends = f", the {other} does not" if {*self.alone[side]}.issuperset(names) else f" more often than the {other}"
+        return f"the {SIDES[side]} {does}{ends}"
+
     def nearest(self, side: int, some: Iterable[T], value: Callable[[T], int], most: int) -> list[T]:
         """Return what may be why the sides differ, at most so many: what is nearest to where they may differ first.
 

@@ -9,7 +9,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 
 from .affine import applied
-from .edit import SIDES, Edit, LeftOut, Scope, repeats, widened, with_names
+from .edit import Edit, LeftOut, Scope, repeats, widened, with_names
 from .shortcuts import has_more_products, layers_of, parameters_of
 
 KIND = "layer"
@@ -23,7 +23,7 @@ def without_layers(scope: Scope, side: int) -> Iterator[Edit]:
     """Yield edits that leave out one layer or several in a row, if a side has more products than the other one."""
     if not has_more_products(scope, side):
         return
-    program, names = scope.programs[side], {*scope.alone[side]}
+    program, names = scope.programs[side], scope.spare(side)
     every = [one for one in _rows(scope, side) if names.issuperset(parameters_of(program, one.nodes))]
     makers, first, others = program.makers, scope.firsts[side], scope.programs[1 - side].tape.parameters
 
@@ -33,7 +33,7 @@ def without_layers(scope: Scope, side: int) -> Iterator[Edit]:
         return len(own & others.keys()), at <= first, abs(at - first), -len(own)
 
     for one in sorted(every, key=order)[:MOST]:
-        yield widened(_left_out(program, some, side) for some in repeats(one, every, lambda each: each.nodes[-1].site))
+        yield widened(_left_out(scope, some, side) for some in repeats(one, every, lambda each: each.nodes[-1].site))
 
 
 def _rows(scope: Scope, side: int) -> list[Stretch]:
@@ -88,8 +88,9 @@ def _with_bias(program: Program, product: Node, sums: Mapping[int, Node]) -> lis
     return found
 
 
-def _left_out(program: Program, some: Sequence[Stretch], side: int) -> LeftOut:
+def _left_out(scope: Scope, some: Sequence[Stretch], side: int) -> LeftOut:
+    program, nodes = scope.programs[side], some[0].nodes
     sites = shown_once(node.site for one in some for node in one.nodes if node.site)
-    does = f"the {SIDES[side]} applies {layers_of(program, some[0].nodes)}, the {SIDES[1 - side]} does not"
+    does = scope.lacking(side, f"applies {layers_of(program, nodes)}", parameters_of(program, nodes))
     values = {one.result: one.entry for one in some}
     return LeftOut(side, KIND, does + with_names(sites), values, fault=does, times=len(some), named=len(some))

@@ -172,8 +172,10 @@ def norm_edits(scope: Scope, side: int) -> Iterator[Edit]:
         beside = [other for other in every if _parent(other) == _parent(norm) and set(other.parameters) <= {*names}]
         if out and len(beside) > 1 and _parent(norm) not in parents:  # of queries and keys, which meet each other
             parents.add(_parent(norm))
-            yield _left_out(beside, side)
-        edits: list[list[Edit]] = [[_left_out(some, side) for some in repeats(norm, every, _site)]] if out else []
+            yield _left_out(scope, beside, side)
+        edits: list[list[Edit]] = (
+            [[_left_out(scope, some, side) for some in repeats(norm, every, _site)]] if out else []
+        )
         if norm.total:
             sets = repeats(norm, behind, lambda other: f"{_site(other)} {other.total and other.total.site}")
             edits.insert(0, [_moved(some, side, SUM, [n.total.output for n in some if n.total]) for some in sets])
@@ -184,6 +186,15 @@ def norm_edits(scope: Scope, side: int) -> Iterator[Edit]:
             sets = repeats(norm, scales, _site)
             edits.insert(0, [_moved(some, side, SCALE, [scaled[id(n)] for n in some]) for some in sets])
         yield from (widened(itertools.chain(*edits[k:])) for k in range(len(edits)))
+
+
+def without_repeated_norms(scope: Scope, side: int) -> Iterator[Edit]:
+    """Yield edits that leave out one use of a norm's parameters, which others read too."""
+    names, alone = scope.spare(side), {*scope.alone[side]}
+    norms = [norm for norm in each_norm(scope.programs[side]) if not alone.issuperset(norm.parameters)]
+    every = [norm for norm in norms if names.issuperset(norm.parameters)]
+    for norm in scope.nearest(side, every, lambda norm: norm.result, MOST):
+        yield widened(_left_out(scope, some, side) for some in repeats(norm, every, _site))
 
 
 def _site(norm: Norm) -> str:
@@ -215,8 +226,8 @@ def _moved(norms: Sequence[Norm], side: int, ways: tuple[str, str], places: Sequ
     return After(side, MOVED, does + which(norms), values, fault=does, times=len(norms), named=len(norms))
 
 
-def _left_out(norms: Sequence[Norm], side: int) -> LeftOut:
-    text = f"the {SIDES[side]} normalizes, the {SIDES[1 - side]} does not{which(norms)}"
+def _left_out(scope: Scope, norms: Sequence[Norm], side: int) -> LeftOut:
+    text = scope.lacking(side, "normalizes", [name for norm in norms for name in norm.parameters]) + which(norms)
     return LeftOut(side, "missing norm", text, {norm.result: norm.entry for norm in norms}, times=len(norms))
 
 

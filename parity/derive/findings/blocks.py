@@ -84,15 +84,17 @@ def _by_kind(table: Lines) -> Iterator[list[tuple[Line, Path]]]:
     """Yield lines that differ in numbers of blocks alone on the left, each with its first left path.
 
     They may also differ in the order of their parts, and in the array of a block on the right. A line that lists
-    blocks stands there once for each of them, unless it is alone.
+    blocks stands there once for each of them, unless it is alone. Kernels and vectors are of different kinds: a
+    convolution and a norm have them both as "weight".
     """
-    groups: dict[tuple[tuple[str, ...], ...], list[Line]] = {}
+    groups: dict[tuple[object, ...], list[Line]] = {}
     for line in _moves(table):
         lefts, rights = (
             tuple(sorted(_blanked(_with_numbers(array.path)[0]) for array in side.arrays))
             for side in (line.left, line.right)
         )
-        groups.setdefault((lefts, tuple(path.rpartition("#")[0] or path for path in rights)), []).append(line)
+        ranks = tuple(sorted(len(array.axes or ()) for array in line.left.arrays))
+        groups.setdefault((lefts, ranks, tuple(path.rpartition("#")[0] or path for path in rights)), []).append(line)
     for lines in groups.values():
         firsts = ((line, _first(line)) for line in lines)
         yield [(line, path) for line, of in firsts for path in (_with_numbers(of) if len(lines) > 1 else [of])]

@@ -243,19 +243,18 @@ class Derivation(Evidence):
     @property
     def places(self) -> list[Line]:
         """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
-        lines = []
-        for place in self.divergences:
-            where = "outputs part" if place.of_outputs else f"parts at {place.left} <-> {place.right}"
-            value = f"of {'their' if place.of_outputs else 'the'} largest value"
-            size = (
-                f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
-            )
-            where += size + f" ({LATE})" * place.late
-            lines.append(Line(f"{where}: {place.cause}" if place.cause else where, "head"))
-            lines += [Line(place.everywhere)] if place.everywhere else []
-        if at := self.stopped:
-            lines += self._stop(at)
-        return lines
+        lines = [line for place in self.divergences for line in self._parting(place)]
+        return [*lines, *(self._stop(at) if (at := self.stopped) else [])]
+
+    @staticmethod
+    def _parting(place: Divergence) -> list[Line]:
+        """Say where the models part, by how much and why, and at which other places."""
+        where = "outputs part" if place.of_outputs else f"parts at {place.left} <-> {place.right}"
+        value = f"of {'their' if place.of_outputs else 'the'} largest value"
+        size = f" by {short(place.size)} {value}" if math.isfinite(place.size) else ", where values cannot be compared"
+        where += size + f" ({LATE})" * place.late
+        head = Line(f"{where}: {place.cause}" if place.cause else where, "head")
+        return [head, *([Line(place.everywhere)] if place.everywhere else [])]
 
     def _stop(self, at: Stop) -> list[Line]:
         """Say where the matching stopped; of a complete Table, which lines are found otherwise."""
@@ -319,8 +318,8 @@ class Derivation(Evidence):
         kind = "good" if self.proven else "bad"  # as the page has it
         lines = [Line(f"{verdict}: {self.outputs}{gradients}{uses}", kind)]
         lines += [Line(f"{what}: {how}", "head") for what, how in self.unlike]
-        if self.depths:  # which explains what is missing
-            return lines
+        if self.depths:  # which explains what is missing, and where values part without a cause
+            return [*lines, *(line for place in self.divergences if place.cause for line in self._parting(place))]
         lines += [Line(self.check_given, "head")] if self.check_given else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
         if self.missing and self.search_limit and not self.sizes:
