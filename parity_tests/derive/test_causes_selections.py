@@ -211,3 +211,39 @@ def test_a_parameter_placed_by_repetition_alone_is_marked_where_the_search_ends_
     uses = [("mul", "scale", 0), ("place", "table", 1), *([("mul", "scale", 3)] if compared else [])]
     steps = [Step(kind, (name,), (name,), "", "", 0.0, 0, 1, node=node) for kind, name, node in uses]
     assert chosen(program, steps) == ([] if compared else ["table"])
+
+
+def routed(m: Any, x: Any) -> Any:
+    """Four experts, of which each token has the largest two, weighted by a softmax of these two."""
+    weights, places = m.gate(x).topk(2, -1)
+    weights = (f.one_hot(places, 4) * weights.softmax(-1)[..., None]).sum(-2)
+    return m.head(x + (m.experts(x).tanh().unflatten(-1, (4, 6)) * weights[..., None]).sum(-2))
+
+
+def of_experts(chosen: int, first: bool) -> Callable[[Any, Any], Any]:
+    """Return the same in JAX with other numbers of experts. Args: first: whether the softmax is that of all four."""
+    import jax
+
+    def run(p: Any, x: Any) -> Any:
+        scores = x @ p["gate"]
+        weights, places = jax.lax.top_k(jax.nn.softmax(scores) if first else scores, chosen)
+        weights = weights if first else jax.nn.softmax(weights)
+        weights = (jax.nn.one_hot(places, 4) * weights[..., None]).sum(-2)
+        experts = jax.numpy.tanh(x @ p["experts"]).reshape(*x.shape[:-1], 4, 6)
+        return (x + (experts * weights[..., None]).sum(-2)) @ p["head"]
+
+    return run
+
+
+@pytest.mark.parametrize(("chosen", "first", "text"), [
+    (3, False, "the largest 2 of 4 on the left, the largest 3 of 4 on the right"),
+    (1, False, "the largest 2 of 4 on the left, the largest 1 of 4 on the right"),
+    (2, True, "the largest 2 of 4 add up to 1 on the left alone"),
+])  # fmt: skip
+def test_other_weights_of_experts_are_named(chosen: int, first: bool, text: str):
+    needs("flax")
+    left = Net(routed, gate=linear(6, 4, False), experts=linear(6, 24, False), head=linear(6, 3, False))
+    right = {name: images(6, n) for name, n in (("gate", 4), ("experts", 24), ("head", 3))}
+    found = parity.derive(left, (of_experts(chosen, first), right), (images(3, 5, 6),))
+    (place,) = found.divergences
+    assert place.cause.startswith(f"{text} (recomputed so, ") and not found.doubtful, str(found)

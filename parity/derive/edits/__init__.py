@@ -6,7 +6,7 @@ edit defines a change. A look at both tapes finds it; only running them with it 
     numbers     numbers (epsilons, scales), roots (epsilons under a root, or added to it), scores (factors of attention)
     functions   activations, functions (of one value, that one side alone computes), axes (of softmax, groups of
                 norms), swaps (one operation for another), stretches (several for several),
-                windows (of convolutions)
+                windows (of convolutions), chosen (how many of several values, or their sum)
     places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
                 gates (before or behind a product), outputs (in another order, or values on the way)
     terms       sums (terms that are left out), positions (the same for some of what reads a sum), affine (parameters

@@ -18,6 +18,7 @@ import numpy as np
 from parity.derive.edits.activations import others
 from parity.derive.edits.affine import without_elements, without_parameters
 from parity.derive.edits.axes import reaxed
+from parity.derive.edits.chosen import chosen_otherwise
 from parity.derive.edits.edit import SIDES, Edit, Fault, Scope
 from parity.derive.edits.functions import without_functions, without_turns
 from parity.derive.edits.numbers import changes
@@ -264,7 +265,7 @@ def _edits(trial: Recomputation, scope: Scope) -> Iterator[Edit]:
     functions = itertools.chain(without_turns(scope), without_functions(scope))
     kinds = (
         reaxed(scope), rescaled(scope), numbers, moved(scope), rewirings(scope, near_alone=True), retabled(scope),
-        swaps(scope), functions, plain_weights(scope), repicked(scope),
+        swaps(scope), functions, plain_weights(scope), repicked(scope), chosen_otherwise(scope),
     )  # fmt: skip
     for few in itertools.zip_longest(*kinds):
         yield from filter(None, few)

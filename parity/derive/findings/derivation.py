@@ -30,7 +30,11 @@ from .evidence import Evidence
 from .next_steps import COMPLEX, CORRECT, CUT, FACTOR, LINES, MEANT, NEXT, OWN_ORDER, PLAIN_WEIGHTS, PRODUCT, REAL_PARTS
 from .remarks import exceptions, remarks
 
-ALWAYS = {"selection": "which positions are taken", HEADS: "the number of heads"}  # kinds that are not counted
+ALWAYS = {
+    "selection": "which positions are taken",
+    "choice": "how many values are chosen",
+    HEADS: "the number of heads",
+}  # kinds that are not counted
 EQUAL_ONLY = "equal only"  # begins a reason that models whose outputs agree are not proven
 REMOVED = "compared with what differs removed"
 WITHOUT = "where the models part, and {} with what differs removed"

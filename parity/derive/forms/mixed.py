@@ -1,7 +1,8 @@
-"""Write weighted means and choices as sums.
+"""Write weighted means, choices and sums over stacked values as sums of two.
 
 A mean x * m + y * (1 - m) by a parameter m becomes y + (x - y) * m, so that m meets one value alone. A choice between x
-and x + y becomes x plus a choice between 0 and y, as masks are added elsewhere.
+and x + y becomes x plus a choice between 0 and y, as masks are added elsewhere. A sum over the axis along which x and y
+are stacked becomes x + y.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Array, Node, Replacement, Tape, tried
+from parity.derive.trace.tape import Array, Node, Replacement, Tape, elements, picked, tried
 
+TOTALS = frozenset(["sum", "reduce_sum", "mean"])  # what frameworks call sums over axes, and means, which divide them
 CASES = {"select_n": (1, 2), "where": (1, 2)}  # which operands are chosen from, by what frameworks call the operation
 
 
@@ -110,3 +112,45 @@ def _terms(node: Node, sums: dict[int, tuple[int, ...]]) -> tuple[int, int, int]
         if x in terms:
             return plain, x, terms[1 - terms.index(x)]
     return None
+
+
+def totals(program: Program) -> Tape:
+    """Return the tape with sums of several values in place of sums over the axis along which layouts stack them.
+
+    It is the same one where there are none. A mean is their sum, which is then divided.
+    """
+
+    def instead(_: int, node: Node, new: Replacement) -> list[Node]:
+        terms = _stacked(program, node) if node.name in TOTALS else []
+        if not terms:
+            return [node]
+        total = new.sum([new.layout(value, picked(places)) for value, places in terms])
+        if node.name == "mean":
+            new.record("other", (total,), lambda x: x / len(terms))
+        return new.nodes
+
+    return program.tape.rewritten(instead)
+
+
+def _stacked(program: Program, node: Node) -> list[tuple[int, Array]]:
+    """Return the values of which an operation sums one element each, and the flat places of these; [] for others."""
+    value, layouts = program.before_layouts(node.inputs[0])
+    made = program.maker(value)
+    if made is None or made.kind != "layout" or not program.indices.keys().isdisjoint(made.inputs):
+        return []
+    zeros = [np.zeros(program.shapes[number]) for number in made.inputs]
+
+    def summed(k: int, x: Array) -> Array:
+        """Return the sum with one of the values, and zeros in place of the others."""
+        out = made.run(*zeros[:k], x, *zeros[k + 1 :])
+        for layout in layouts:
+            out = layout.run(out)
+        return node.run(out) * (len(zeros) if node.name == "mean" else 1)
+
+    found = list[tuple[int, Array]]()
+    for k, number in enumerate(made.inputs):
+        if not np.allclose(summed(k, np.ones_like(zeros[k])), 1):  # a mean of many rounds; more elements make 2 and up
+            return []
+        places = summed(k, elements(program.shapes[number]))
+        found.append((number, np.rint(places).astype(np.int64) - 1))
+    return found

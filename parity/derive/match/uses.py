@@ -234,9 +234,9 @@ class Grouping(NamedTuple):
 def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
     """Group the columns of a product on the right.
 
-    If no partner of a convolution has as many columns, those of one side are grouped by what their sum with others is
-    for. If columns come apart only behind an activation function, on one side or alike on both, they are grouped by
-    what reads them there; and if they do only by what they are summed over with, by the products that make this.
+    If no partner has as many columns, those of convolutions are grouped by what their sum with others is for. If
+    columns come apart only behind an activation function, on one side or alike on both, they are grouped by what reads
+    them there; and if they do only by what they are summed over with, by the products that make this.
 
     Args:
       near: its possible partners.
@@ -254,11 +254,10 @@ def grouped(use: Use, program: Program, near: Collection[Seen]) -> Grouping:
             return Grouping(own)
         finer = groups(use, program, SUMMED)
         return Grouping(finer, SUMMED) if _have_partners(finer, near, SUMMED) else Grouping(own)
-    if program.tape.nodes[use.node].window:
-        if len(own) == 1:
-            return Grouping(groups(use, program, GATES))
-        if wanted <= _widths(near, GATES):
-            return Grouping(own, GATES)
+    if program.tape.nodes[use.node].window and len(own) == 1:
+        return Grouping(groups(use, program, GATES))
+    if wanted <= _widths(near, GATES):
+        return Grouping(own, GATES)
     for depth in (BEYOND, SUMMED):
         finer = groups(use, program, depth)
         if {len(group.columns) for group in finer} <= _widths(near, depth):

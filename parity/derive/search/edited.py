@@ -13,6 +13,7 @@ import numpy as np
 from parity.derive.edits.activations import others
 from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
+from parity.derive.edits.chosen import chosen_otherwise
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, without_functions, without_turns
 from parity.derive.edits.layers import KIND as LAYER
@@ -170,7 +171,7 @@ def _edits(given: Tried) -> Iterator[Edit]:
         without_turns(scope),
         others(scope, even=False),
         itertools.chain.from_iterable(moved),
-        *(yields(scope) for yields in (retabled, repicked, reaxed, plain_weights)),
+        *(yields(scope) for yields in (retabled, repicked, reaxed, plain_weights, chosen_otherwise)),
         others(scope, even=True),
     )
     numbers = sorted(changes(*tapes), key=lambda edit: _distance(edit, tapes[edit.side], programs[edit.side], firsts))

@@ -12,6 +12,7 @@ from parity.derive.forms.convolutions import unfolded
 from parity.derive.forms.factored import factored
 from parity.derive.forms.gathered import gathered
 from parity.derive.forms.joined import separated, without_neutral
+from parity.derive.forms.mixed import totals
 from parity.derive.forms.modulated import modulated
 from parity.derive.forms.one_hot import looked_up
 from parity.derive.forms.routed import routed
@@ -74,7 +75,7 @@ def _each(form: Callable[[Program], Tape]) -> Form:
 
 
 FORMS = (
-    fill_alike, *map(_each, (looked_up, factored, separated)), _by_groups,
+    fill_alike, *map(_each, (looked_up, factored, separated, totals)), _by_groups,
     *map(_each, (without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind)),
 )  # fmt: skip
 
