@@ -381,11 +381,11 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
         first, last = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 5, 3)
         return torch.nn.Sequential(first, torch.nn.Tanh(), *between, last, torch.nn.Flatten())
 
-    right = net(torch.nn.Conv2d(6, 6, 3, padding=1), torch.nn.Tanh())
+    right = net(torch.nn.Conv2d(6, 6, 3, padding=2), torch.nn.Tanh())  # of another shape: no layer to leave out
     found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
     assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
     assert found.stop.why == (
-        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 9, 9], "
+        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 11, 11], "
         "padding included (parameter of shape [6, 6, 3, 3])"
     )
 
