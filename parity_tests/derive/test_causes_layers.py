@@ -77,6 +77,14 @@ def test_a_layer_in_a_chain_that_the_right_alone_has_is_missing_with_its_cause()
     assert set(found.missing) == {f"c.{name}" for name in names}
 
 
+def test_a_residual_layer_that_the_right_alone_has_is_left_out_with_its_sum():
+    """Without the branch alone, the sum is twice its value, which is nearly what the next layer reads on the left."""
+    torch.manual_seed(0)
+    found = parity.derive(chain((4, 4, 6), True), chain((4, 4, 4, 6), True), (images(2, 3, 6, 6),))
+    why = "the right applies a convolution and a norm, the left does not, with blocks.c.{0..1}"
+    assert set(found.reasons.values()) == {why} and not found.divergences and not found.chosen, str(found)
+
+
 def test_the_layer_is_named_beside_other_depths():
     torch.manual_seed(0)
     left, right = (chain((4,) * depth, True, numbered=True) for depth in (4, 3))

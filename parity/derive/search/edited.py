@@ -15,6 +15,7 @@ from parity.derive.edits.affine import MISSING
 from parity.derive.edits.axes import reaxed
 from parity.derive.edits.edit import ELSEWHERE, Edit, Scope
 from parity.derive.edits.functions import FUNCTION, without_functions, without_turns
+from parity.derive.edits.layers import KIND as LAYER
 from parity.derive.edits.numbers import Change, changes
 from parity.derive.edits.picked_rows import repicked
 from parity.derive.edits.rewiring import rewirings
@@ -92,7 +93,7 @@ def _with_an_edit(given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
     for edit in budget.rest(_edits(given)):
         new = _tried(edit, given, known, budget)
-        if new and (_is_whole(new, edit) or _further(new.best, given.best.found, edit)):
+        if new and (_is_whole(new, given.best.found, edit) or _further(new.best, given.best.found, edit)):
             tried = [new, *(_tried(wider, given, known, budget) for wider in edit.wider)]
             return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
     return None
@@ -229,12 +230,22 @@ def _near(program: Program, first: int) -> range:
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
 
 
-def _is_whole(new: Tried, edit: Edit) -> bool:
-    """Tell whether a match is complete; where something moved, outputs have to agree: it may stand behind all else."""
-    outputs = new.best.found.outputs
-    if new.best.found.failure or not edit.kind.endswith(ELSEWHERE) or outputs is None:
-        return not new.best.found.failure
-    return difference(new.uses.program.outputs, outputs) <= AGREEING_OUTPUTS
+def _is_whole(new: Tried, before: Match, edit: Edit) -> bool:
+    """Tell whether a match is complete.
+
+    Where something moved, or a layer is left out, outputs have to agree: it may stand behind all else. Where a layer
+    is, so do uses that the match without it has not reached: a branch in place of its sum is nearly the sum.
+    """
+    found = new.best.found
+    if found.failure:
+        return False
+    if edit.kind == LAYER:
+        known = {step.right: step.gap for step in before.steps}
+        if any(step.kind != "add" and step.gap > max(AGREEING_SUMS, known.get(step.right, 0)) for step in found.steps):
+            return False
+    elif not edit.kind.endswith(ELSEWHERE):
+        return True
+    return found.outputs is None or difference(new.uses.program.outputs, found.outputs) <= AGREEING_OUTPUTS
 
 
 def _further(after: Candidate, before: Match, edit: Edit) -> bool:
