@@ -10,6 +10,7 @@ import torch
 import parity
 
 from ..conftest import needs
+from .pairs import images
 from .test_kinds_matching import Net, linear, tokens
 
 
@@ -82,3 +83,28 @@ def test_of_two_tables_alike_the_one_whose_name_both_sides_have_keeps_its_line(s
     found = parity.derive(*sides, (tokens(3, 5),))
     assert "pos.weight: o i <-> pos.weight: o i" in map(str, found.table.lines), str(found)
     assert found.missing == ([] if swapped else ["pos2.weight"]) and "adds pos2.weight" in str(found)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_term_of_a_table_that_other_terms_read_too_is_named_by_both_operands(swapped: bool):
+    """Relative positions that meet queries and keys, as in BERT's relative_key_query, or queries alone."""
+    torch.manual_seed(0)
+
+    def attention(keys: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            places = torch.arange(x.shape[1])
+            rows = m.distances(places[:, None] - places + 5)
+            q, k = m.q(x), m.k(x)
+            scores = q @ k.mT + torch.einsum("bld,lrd->blr", q, rows)
+            scores = scores + torch.einsum("brd,lrd->blr", k, rows) if keys else scores
+            return m.head(scores.softmax(-1) @ m.v(x))
+
+        parts = {name: linear() for name in ("q", "k", "v", "head")}
+        return Net(run, distances=torch.nn.Embedding(11, 6), **parts)
+
+    sides = (attention(True), attention(False))[:: -1 if swapped else 1]
+    found = parity.derive(*sides, (images(3, 5, 6),))
+    one, other = ("right", "left") if swapped else ("left", "right")
+    (place,) = found.divergences
+    assert place.what == f"the {one} adds a product of k and distances.weight, the {other} does not", str(found)
+    assert found.confirmed and not found.missing
