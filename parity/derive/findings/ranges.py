@@ -53,6 +53,24 @@ def filled_ranges(table: DerivedTable) -> list[Range]:
     return [each for line in lines for each in _ranges(line, table.like, 1)]
 
 
+def shifted_rows(table: DerivedTable, names: Collection[str]) -> list[str]:
+    """List the lines by which rows of one table are later ones of the other: "pos: o[2:] i <-> pos: o i".
+
+    Args:
+      names: right arrays of which inputs pick rows.
+    """
+    lines = [
+        line for line in table.lines if line.kind == "move" and len(line.left.arrays) == len(line.right.arrays) == 1
+    ]
+    shifts = [line for line in lines if _first_row(line.left.arrays[0]) != _first_row(line.right.arrays[0])]
+    return [str(line) for line in shifts if any(match(line.right.arrays[0].path, name) for name in names)]
+
+
+def _first_row(array: Signature) -> int:
+    window = array.axes[0].window if array.axes else None
+    return (window[0] or 0) if window else 0
+
+
 def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
     """Return those of the right model's arrays that lines drop as a whole."""
     lines = (line for line in table.lines if line.kind == "drop" and not line.fills)
