@@ -247,7 +247,7 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
-        dropped_read=[] if judgement.proven else dropped_read(lines.table, read),
+        dropped_read=((), ()) if judgement.proven else dropped_read(lines.table, read),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,

@@ -78,16 +78,15 @@ def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
     return [name for name in names if any(match(path, name) for path in paths)]
 
 
-def dropped_read(table: DerivedTable, read: Sequence[Collection[str]]) -> list[str]:
-    """Return the arrays that lines drop as a whole, as these call them, of the parameters that each side reads."""
+def dropped_read(table: DerivedTable, read: Sequence[Collection[str]]) -> tuple[list[str], list[str]]:
+    """Return the arrays of each side that lines drop as a whole, as these call them, of those that the side reads."""
     lines = [line for line in table.lines if line.kind == "drop"]
-    sides = [[array for line in lines for array in (line.left, line.right)[side].arrays] for side in (0, 1)]
-    return [
-        array.label
-        for arrays, names in zip(sides, read, strict=True)
-        for array in arrays
-        if not array.windowed and any(match(array.path, name) for name in names)
-    ]
+
+    def of(side: int) -> list[str]:
+        whole = [array for line in lines for array in (line.left, line.right)[side].arrays if not array.windowed]
+        return [array.label for array in whole if any(match(array.path, name) for name in read[side])]
+
+    return of(0), of(1)
 
 
 def names_of(ranges: Collection[Range], names: Collection[str]) -> list[str]:
