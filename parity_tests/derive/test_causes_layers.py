@@ -116,3 +116,23 @@ def test_what_one_side_applies_more_often_is_named(times: tuple[int, int], layer
     does = "applies a dense layer and a norm" if layer else "normalizes"
     assert place.what == f"the {one} {does} more often than the {other}, with {'fc and ' * layer}norm", str(found)
     assert found.confirmed and not found.missing
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_gate_that_one_side_alone_has_is_named(swapped: bool):
+    """Squeeze-and-excitation, whose parameters have no partner, or are not read there."""
+    torch.manual_seed(0)
+
+    def net(gated: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.stem(x).tanh()
+            gate = m.excite(m.squeeze(y.mean(1, keepdim=True)).relu()).sigmoid()
+            return m.head(m.down(y * gate if gated else y).tanh())
+
+        parts = {"squeeze": linear(8, 3), "excite": linear(3, 8), "down": linear(8, 7), "head": linear(7, 5)}
+        return Net(run, stem=linear(6, 8), **parts)
+
+    found = parity.derive(net(not swapped), net(swapped), (images(3, 4, 6),))
+    one, other = ("right", "left") if swapped else ("left", "right")
+    assert f"the {one} multiplies by a gate, the {other} does not" in str(found), str(found)
+    assert swapped or (found.confirmed and not found.missing)
