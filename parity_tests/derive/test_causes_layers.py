@@ -80,6 +80,14 @@ def test_a_layer_in_a_chain_that_the_right_alone_has_is_missing_with_its_cause()
     assert set(found.missing) == {f"c.{name}" for name in names}
 
 
+def test_a_residual_layer_that_the_right_alone_has_is_left_out_with_its_sum():
+    """Without the branch alone, the sum is twice its value, which is nearly what the next layer reads on the left."""
+    torch.manual_seed(0)
+    found = parity.derive(chain((4, 4, 6), True), chain((4, 4, 4, 6), True), (images(2, 3, 6, 6),))
+    why = "the right applies a convolution and a norm, the left does not, with blocks.c.{0..1}"
+    assert set(found.reasons.values()) == {why} and not found.divergences and not found.chosen, str(found)
+
+
 def test_the_layer_is_named_beside_other_depths():
     torch.manual_seed(0)
     left, right = (chain((4,) * depth, True, numbered=True) for depth in (4, 3))
@@ -111,6 +119,26 @@ def test_what_one_side_applies_more_often_is_named(times: tuple[int, int], layer
     does = "applies a dense layer and a norm" if layer else "normalizes"
     assert place.what == f"the {one} {does} more often than the {other}, with {'fc and ' * layer}norm", str(found)
     assert found.confirmed and not found.missing
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_gate_that_one_side_alone_has_is_named(swapped: bool):
+    """Squeeze-and-excitation, whose parameters have no partner, or are not read there."""
+    torch.manual_seed(0)
+
+    def net(gated: bool) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            y = m.stem(x).tanh()
+            gate = m.excite(m.squeeze(y.mean(1, keepdim=True)).relu()).sigmoid()
+            return m.head(m.down(y * gate if gated else y).tanh())
+
+        parts = {"squeeze": linear(8, 3), "excite": linear(3, 8), "down": linear(8, 7), "head": linear(7, 5)}
+        return Net(run, stem=linear(6, 8), **parts)
+
+    found = parity.derive(net(not swapped), net(swapped), (images(3, 4, 6),))
+    one, other = ("right", "left") if swapped else ("left", "right")
+    assert f"the {one} multiplies by a gate, the {other} does not" in str(found), str(found)
+    assert swapped or (found.confirmed and not found.missing)
 
 
 def convolutions(depth: int) -> list[Layer]:

@@ -47,6 +47,21 @@ def test_a_mask_of_an_input_that_one_side_ignores_is_named(kind: str, swapped: b
     assert found.confirmed and (place.left, place.right) == ("out", "out")
 
 
+def test_masks_of_integers_are_no_buckets_of_distances():
+    """Of two rows, the last places of both are masked, so that each place equals that one step along the diagonal."""
+
+    def net(fill: int) -> Net:
+        def run(m: Any, ids: Any) -> Any:
+            x = m.words(ids)
+            return m.head((m.q(x) @ m.k(x).mT + ((ids == 0) * fill)[:, None]).softmax(-1) @ x)
+
+        return Net(run, words=torch.nn.Embedding(9, 6), q=linear(), k=linear(), head=linear())
+
+    found = parity.derive(net(-5), net(-1000), (np.array([[3, 4, 5, 6, 0, 0], [7, 8, 1, 3, 2, 0]]),))
+    (place,) = found.divergences
+    assert place.what == "masked places get -5 on the left, -1e3 on the right" and place.kind == "mask"
+
+
 def test_a_scale_of_attention_is_named_so_before_a_mask():
     found = parity.derive(attention("filled"), attention("filled", 0.25), (images(3, 6, 8), MASK.astype(np.int64)))
     (place,) = found.divergences

@@ -86,11 +86,13 @@ def test_a_constant_of_one_direction_is_printed_as_it_is_written():
 
 
 def test_arrays_that_one_side_alone_has_are_named_in_one_line():
-    table = Table.parse("table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n")
+    table = Table.parse(
+        "table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\nids -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n"
+    )
     with command():
-        lines = dropped_lines(table, ["ids"])
+        lines = dropped_lines(table, ([], ["ids"]))  # the left model does not compute with its own
     assert [line.text.partition(":")[::2] for line in lines] == [
-        ("dropped", " blocks.{i}.mask on the left; ids on the right, with which that model computes: "
+        ("dropped", " blocks.{i}.mask, ids on the left; ids on the right, with which that model computes: "
          "--like FILE, a file of a new model of that side, supplies them to a conversion"),
     ]  # fmt: skip
 
@@ -381,11 +383,11 @@ def test_a_convolution_without_a_partner_is_named_with_the_patches_that_it_reads
         first, last = torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 5, 3)
         return torch.nn.Sequential(first, torch.nn.Tanh(), *between, last, torch.nn.Flatten())
 
-    right = net(torch.nn.Conv2d(6, 6, 3), torch.nn.Tanh())
+    right = net(torch.nn.Conv2d(6, 6, 3, padding=2), torch.nn.Tanh())  # of another shape: no layer to leave out
     found = parity.derive(net(), right, (np.random.default_rng(0).standard_normal((4, 3, 9, 9)),))
     assert found.stop is not None and found.stop.before.startswith("padding, stride, dilation, groups")
     assert found.stop.why == (
-        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 7, 7], "
+        "no operation on the left reads the patches of the input of its convolution at 2, of shape [4, 6, 11, 11], "
         "padding included (parameter of shape [6, 6, 3, 3])"
     )
 

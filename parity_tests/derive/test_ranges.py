@@ -22,6 +22,7 @@ from parity.derive.report import page
 from specs.table import Table, TableError
 
 from ..conftest import needs
+from . import test_kinds_matching as parts
 from .pairs import images
 
 TOKENS = np.array([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
@@ -179,3 +180,21 @@ def test_a_matrix_in_an_unusual_order_is_named_ahead_of_all_other_remarks():
     first, *others = remarks(replace(found, unobservable=["q.bias"]))
     assert first.text.startswith("axes in an unusual order: q.weight")
     assert any(one.text.startswith("unobservable") for one in others)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_rows_that_a_line_shifts_are_named_and_that_given_positions_are_why(given: bool):
+    def net(rows: int, first: int) -> parts.Net:
+        def run(m: Any, ids: Any, *positions: Any) -> Any:
+            places = positions[0] if positions else torch.arange(ids.shape[1])
+            return m.head((m.words(ids) + m.pos(places + first)).tanh().cumsum(1))
+
+        embeddings = {"words": torch.nn.Embedding(11, 6), "pos": torch.nn.Embedding(rows, 6)}
+        return parts.Net(run, **embeddings, head=parts.linear())
+
+    ids = parts.tokens(3, 5)
+    left = (ids, np.arange(5)[None]) if given else (ids,)
+    found = parity.derive(net(8, 0), net(10, 2), left, (ids,))
+    text = "rows shifted: pos.weight: o i <-> pos.weight: o[2:] i"
+    assert found.proven and f"{text}{': an input states positions' * given}" in str(found), str(found)
+    assert f"# {text}" in found.table.print() and ("others, outputs may differ" in str(found)) == given

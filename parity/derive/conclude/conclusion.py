@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from parity.derive.findings.comments import commented
 from parity.derive.findings.derivation import Derivation
 from parity.derive.findings.ranges import dropped_arrays, dropped_read, filled_ranges, names_of
 from parity.derive.findings.records import Differences, Given, Judgement, Matching
+from parity.derive.fold.fold import UNMATCHED
 from parity.derive.limits import EQUAL_OUTPUTS, LARGE_MODEL, PARTNER
 from parity.derive.match.choices import Step
 from parity.derive.match.hints import Hint, accusation, in_causes, left_out_with, lengths_found, to_check
@@ -36,11 +37,13 @@ from parity.derive.search.candidates import Candidate, Left
 from parity.derive.trace.draws import draw
 from parity.derive.trace.inputs import misordered
 from parity.derive.trace.program import Refused
+from parity.derive.trace.reason import OneSided
 from parity.derive.trace.sides import Side, by_every_name
 from parity.derive.trace.sites import shown
 from specs.words import in_a_row
 
 from .chosen import chosen, repeated
+from .one_sided import one_sided_tables
 from .partings import divergences, marked, partings, uses_at
 from .two_places import two_places
 from .unit_lengths import unseen_orders
@@ -88,10 +91,14 @@ def concluded(
         mapped = lines.rights.without(best.found.map, [pair.right for pair in explained.resized])
         return concluded(left, best._replace(found=replace(best.found, map=mapped)), began, without, explained.resized)
     sure = judgement.proven or confirmed(explained.places)  # without the causes that were found the models are equal
-    if not sure and (names := repeated(best.found.steps, lines.partners(left.elements), left.elements, lines.rights)):
+    partners = lines.partners(left.elements)
+    alone = {} if judgement.proven else _one_sided(left, best, lines, partners)
+    names = {*alone} if sure else {*alone, *repeated(best.found.steps, partners, left.elements, lines.rights)}
+    if names:
         steps = [step for step in best.found.steps if names.isdisjoint(step.right)]
         single = replace(best.found, map=lines.rights.without(best.found.map, names), steps=steps)
-        return concluded(left, best._replace(found=single), began, without, unlike)
+        left_out = {**best.left_out, **alone}
+        return concluded(left, best._replace(found=single, left_out=left_out), began, without, unlike)
     lines, rows = _with_reasons(left, best, lines, explained)
     derivation = Derivation.of(
         _given(left, best, lines),
@@ -106,6 +113,16 @@ def concluded(
     derivation = replace(derivation, seconds=time.process_time() - began)
     notes = [*lines.notes, *judgement.notes, *(_unseen_notes(lines) if judgement.proven else [])]
     return replace(derivation, table=commented(derivation, derivation.why, notes))
+
+
+def _one_sided(
+    left: Left, best: Candidate, lines: Written, partners: Mapping[str, Sequence[str]]
+) -> dict[str, OneSided]:
+    """Return the tables that the right side alone adds, and that are not known to be such."""
+    missing = [name for name, why in lines.reasons.items() if why == UNMATCHED]
+    free = [shape for name, shape in left.elements.shapes.items() if name not in partners]
+    tables = one_sided_tables(best.found.steps, best.programs[1], missing, free)
+    return {name: why for name, why in tables.items() if name not in best.left_out}
 
 
 def _explained(
@@ -230,7 +247,7 @@ def _matching(
         chosen=[] if certain else of_table(chosen(best.programs[1], explained.steps)),
         filled=list(dict.fromkeys([*lines.filled, *names_of(filled_ranges(lines.table), lines.rights.names)])),
         dropped=dropped_arrays(lines.table, lines.rights.names),
-        dropped_read=[] if judgement.proven else dropped_read(lines.table, read),
+        dropped_read=((), ()) if judgement.proven else dropped_read(lines.table, read),
         unseen_orders=of_table(unseen_orders(best.programs, lines.map, left.elements, lines.rights)),
         two_places=of_table(two_places(lines.table, best.programs)),
         search_limit=best.limit,

@@ -8,7 +8,7 @@ edit defines a change. A look at both tapes finds it; only running them with it 
                 norms), swaps (one operation for another), stretches (several for several),
                 windows (of convolutions), chosen (how many of several values, or their sum)
     places      norms, reduced_norms (behind a mean), activated_sums (activations before or behind a sum or a norm),
-                gates (before or behind a product), outputs (in another order, or values on the way)
+                gates (left out, before or behind a product), outputs (in another order, or values on the way)
     terms       sums (terms that are left out), positions (the same for some of what reads a sum), affine (parameters
                 that are added or multiplied), layers (that are left out), shortcuts (the same on a
                 shortcut)

@@ -76,6 +76,19 @@ def _looked_up(program: Program) -> Iterator[Applied]:
                     yield Applied(node, value, names)
 
 
+def added_tables(program: Program) -> list[str]:
+    """List the parameters that are read only to add rows of them, picked by integers."""
+
+    def picks(node: Node) -> bool:
+        return node.kind == "layout" and not program.indices.keys().isdisjoint(node.inputs)
+
+    def kinds(number: int) -> set[str]:
+        return {program.tape.nodes[program.makers[output]].kind for output in _readers(program, number)}
+
+    read = program.tape.parameters.items()
+    return [name for name, number in read if all(map(picks, program.reading(number))) and kinds(number) == {"add"}]
+
+
 def _picked(program: Program, value: int) -> tuple[str, ...]:
     """Return the names of the parameters of which a value is rows that inputs pick; () for any other value."""
     while value not in program.weights and (node := program.maker(value)) is not None and node.kind == "layout":

@@ -1,4 +1,4 @@
-"""Multiply by a gate behind a product, exchange a gate and one minus it, or combine two values by another operation.
+"""Leave out a gate, multiply by it behind a product or by one minus it, or combine two values by another operation.
 
 GRUs differ in whether their reset gate comes before a product or behind it. Another operation adds a gate, for
 example, by which the other side multiplies.
@@ -18,7 +18,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Replacement, Tape, tried
 from specs.words import in_a_row, with_article
 
-from .edit import ELSEWHERE, SIDES, Edit, Replaced, Scope, Valued, repeats, two_sided, widened, with_names
+from .edit import ELSEWHERE, SIDES, Edit, LeftOut, Replaced, Scope, Valued, repeats, two_sided, widened, with_names
 
 MOST = 4  # matrices, gates, or operations of two values, of a side that are tried
 STEPS = 3  # operations at most that compute one minus a gate
@@ -102,6 +102,30 @@ def _combined(nodes: Sequence[Node], by: Node) -> Combined:
     values = {node.output: node for node in nodes}
     what = does + with_names(sites)
     return Combined(1, OPERATION, what, values, by, fault=does, times=len(nodes), named=len(nodes))
+
+
+def without_gates(scope: Scope, side: int) -> Iterator[LeftOut]:
+    """Yield edits that leave out gates, if a side multiplies more values by others than the other side does."""
+    every, others = (list(_gates(program)) for program in (scope.programs[side], scope.programs[1 - side]))
+    if len(every) > len(others):
+        for gate in scope.nearest(side, every, lambda each: each[0].output, MOST):
+            sets = repeats(gate, every, lambda each: f"{each[0].site} {each[1]}")
+            yield widened(_ungated(some, side) for some in sets)
+
+
+def _gates(program: Program) -> Iterator[tuple[Node, int]]:
+    """Yield products of two values that depend on parameters, each with the factor that has the result's shape."""
+    values = program.active - program.plain
+    for node in program.tape.nodes:
+        if node.kind == "mul" and len({*node.inputs}) == 2 and values.issuperset(node.inputs):
+            yield from ((node, k) for k in (0, 1) if program.shapes[node.inputs[k]] == program.shapes[node.output])
+
+
+def _ungated(gates: Sequence[tuple[Node, int]], side: int) -> LeftOut:
+    sites = shown_once(site for node, _ in gates if (site := node.site))
+    does = f"the {SIDES[side]} multiplies by a gate, the {SIDES[1 - side]} does not"
+    values = {node.output: node.inputs[kept] for node, kept in gates}
+    return LeftOut(side, "gate", does + with_names(sites), values, fault=does, times=len(gates), named=len(gates))
 
 
 def behind_products(scope: Scope, side: int) -> Iterator[Behind]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from .activated_sums import moved_activations
 from .affine import exchanged, without_chains
 from .edit import Edit, Scope
-from .gates import behind_products, combined, complemented
+from .gates import behind_products, combined, complemented, without_gates
 from .layers import without_layers
 from .norms import norm_edits, retaken, without_repeated_norms
 from .positions import without_positions
@@ -32,7 +32,7 @@ def rewirings(scope: Scope, near_alone: bool = False) -> Iterator[Edit]:
     yield from combined(scope)
     of_one_side = (
         beside_terms, earlier_terms, complemented, retaken, behind_reductions, exchanged, behind_products,
-        without_chains, without_repeated_norms,
+        without_chains, without_repeated_norms, without_gates,
     )  # fmt: skip  # in the order in which they are tried
     for side, edits in itertools.product((0, 1), of_one_side):
         yield from edits(scope, side)

@@ -13,7 +13,7 @@ from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node
 from specs.words import in_a_row
 
-from .edit import ELSEWHERE, SIDES, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
+from .edit import ELSEWHERE, SIDES, WHOLE, Edit, LeftOut, Reread, Scope, repeats, widened, with_names
 
 MOST = 4  # sums of a side that are tried
 FEW = 3  # parameters by which a term is named
@@ -124,7 +124,9 @@ def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int)
     """Return the edit that leaves out one term of sums."""
     what, kind = term(program, sums, remaining)
     text = f"the {SIDES[side]} adds {what}, the {SIDES[1 - side]} does not"
-    return LeftOut(side, kind, text, {node.output: node.inputs[remaining] for node in sums}, times=len(sums))
+    values = {node.output: node.inputs[remaining] for node in sums}
+    fault = WHOLE.sub("#", text)  # the same in each block
+    return LeftOut(side, kind, text, values, fault=fault, times=len(sums), named=len(sums))
 
 
 def adds(program: Program, node: Node) -> bool:
@@ -150,7 +152,8 @@ def term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, s
 def _named(program: Program, node: Node, remaining: int) -> tuple[str, Sequence[str], str]:
     """Return (what one operand of a sum is, of which module or parameters, kind).
 
-    It is the input of the branch beside it, or another term, which has the name of the parameters that it alone reads.
+    It is the input of the branch beside it, or another term, which has the name of the parameters that it alone reads,
+    or else of the operands of the product that it is.
     """
     number, other = node.inputs[1 - remaining], node.inputs[remaining]
     made = _maker(program, number)
@@ -164,7 +167,20 @@ def _named(program: Program, node: Node, remaining: int) -> tuple[str, Sequence[
         return "the output of", [made.site], "added term"
     own = program.tape.behind([number]) - program.tape.behind([other])
     names = [name for name, value in program.tape.parameters.items() if value in own]
-    return ("a term of", names, "added term") if 0 < len(names) <= FEW else ("another term", [], "added term")
+    if 0 < len(names) <= FEW:
+        return "a term of", names, "added term"
+    factors = _factors(program, made)
+    return "a product of" if factors else "another term", factors, "added term"
+
+
+def _factors(program: Program, node: Node | None) -> list[str]:
+    """Name both operands of a product: parameters, and the module that computes the other one; [] for no names."""
+    if node is None or node.kind != "product":
+        return []
+    made = {number: _maker(program, number) for number in node.inputs if number not in program.weights}
+    sites = {number: maker.site for number, maker in made.items() if maker is not None}
+    every = [program.weights.get(number, (sites.get(number, ""),)) for number in node.inputs]
+    return [name for names in every for name in names] if all(all(names) for names in every) else []
 
 
 def _maker(program: Program, number: int) -> Node | None:

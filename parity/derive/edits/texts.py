@@ -348,5 +348,5 @@ def _later_rows(left: Array, right: Array) -> str:
 
 
 COMPARED = (
-    unlike_buckets, _masks, _zeros_and_ones, _rotations, _columns, _slopes, _multiples, _powers, _later_rows,
+    _masks, unlike_buckets, _zeros_and_ones, _rotations, _columns, _slopes, _multiples, _powers, _later_rows,
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -377,11 +377,11 @@ def dropped_by_side(table: Table) -> dict[str, tuple[str, ...]]:
     return {"left": dropped(table.reverse()), "right": dropped(table)}
 
 
-def dropped_lines(table: Table, computing: Collection[str]) -> list[Line]:
-    """Name the arrays of one side alone, in one line. Args: computing: those with which their own model computes."""
+def dropped_lines(table: Table, computing: Sequence[Collection[str]]) -> list[Line]:
+    """Name the arrays of one side alone, in one line. Args: computing: of each side, those with which it computes."""
     named = list[str]()
-    for side, labels in dropped_by_side(table).items():
-        read = [label for label in labels if label in computing]
+    for (side, labels), known in zip(dropped_by_side(table).items(), computing, strict=True):
+        read = [label for label in labels if label in known]
         others = ", ".join(label for label in labels if label not in read)
         named += [f"{', '.join(read)} on the {side}, with which that model computes"] if read else []
         named += [f"{others} on the {side}"] if others else []

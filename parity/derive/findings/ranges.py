@@ -53,6 +53,24 @@ def filled_ranges(table: DerivedTable) -> list[Range]:
     return [each for line in lines for each in _ranges(line, table.like, 1)]
 
 
+def shifted_rows(table: DerivedTable, names: Collection[str]) -> list[str]:
+    """List the lines by which rows of one table are later ones of the other: "pos: o[2:] i <-> pos: o i".
+
+    Args:
+      names: right arrays of which inputs pick rows.
+    """
+    lines = [
+        line for line in table.lines if line.kind == "move" and len(line.left.arrays) == len(line.right.arrays) == 1
+    ]
+    shifts = [line for line in lines if _first_row(line.left.arrays[0]) != _first_row(line.right.arrays[0])]
+    return [str(line) for line in shifts if any(match(line.right.arrays[0].path, name) for name in names)]
+
+
+def _first_row(array: Signature) -> int:
+    window = array.axes[0].window if array.axes else None
+    return (window[0] or 0) if window else 0
+
+
 def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
     """Return those of the right model's arrays that lines drop as a whole."""
     lines = (line for line in table.lines if line.kind == "drop" and not line.fills)
@@ -60,16 +78,15 @@ def dropped_arrays(table: DerivedTable, names: Collection[str]) -> list[str]:
     return [name for name in names if any(match(path, name) for path in paths)]
 
 
-def dropped_read(table: DerivedTable, read: Sequence[Collection[str]]) -> list[str]:
-    """Return the arrays that lines drop as a whole, as these call them, of the parameters that each side reads."""
+def dropped_read(table: DerivedTable, read: Sequence[Collection[str]]) -> tuple[list[str], list[str]]:
+    """Return the arrays of each side that lines drop as a whole, as these call them, of those that the side reads."""
     lines = [line for line in table.lines if line.kind == "drop"]
-    sides = [[array for line in lines for array in (line.left, line.right)[side].arrays] for side in (0, 1)]
-    return [
-        array.label
-        for arrays, names in zip(sides, read, strict=True)
-        for array in arrays
-        if not array.windowed and any(match(array.path, name) for name in names)
-    ]
+
+    def of(side: int) -> list[str]:
+        whole = [array for line in lines for array in (line.left, line.right)[side].arrays if not array.windowed]
+        return [array.label for array in whole if any(match(array.path, name) for name in read[side])]
+
+    return of(0), of(1)
 
 
 def names_of(ranges: Collection[Range], names: Collection[str]) -> list[str]:

@@ -65,8 +65,8 @@ class Matching:
       doubtful: right parameters whose partners were taken where values differ, or that share one left parameter.
       chosen: right parameters that fit several left ones, of which no outputs confirm the one that was taken.
       filled: right parameters that lines set to zero, all or a part, as the left model has no such bias or rows.
-      dropped: right parameters that lines drop. dropped_read: those of both sides, as lines call them, with which their
-        own model computes; [] of a proven Table, where the other model computes the same without them.
+      dropped: right parameters that lines drop. dropped_read: those of each side, as lines call them, with which their
+        own model computes; none of a proven Table, where the other model computes the same without them.
       unseen_orders: right parameters of which an axis may be flattened in another order in larger models.
       two_places: those of which lines reverse an axis of two places, which no code is seen to reverse.
       search_limit: which limit ended the search for partners; "" if all was tried.
@@ -83,7 +83,7 @@ class Matching:
     chosen: Sequence[str] = ()
     filled: Sequence[str] = ()
     dropped: Sequence[str] = ()
-    dropped_read: Sequence[str] = ()
+    dropped_read: tuple[Sequence[str], Sequence[str]] = ((), ())
     unseen_orders: Sequence[str] = ()
     two_places: Sequence[str] = ()
     search_limit: str = ""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from convert.folding import fold as folded_names
 from parity.derive.fold.joined import PAIR
 from parity.derive.fold.rows import DerivedTable
+from parity.derive.trace.inputs import POSITIONS
 from specs.notation.claims import ASSUMED, IN_CODE, RANGES, TRAINED, TWO_PLACES, UNSEEN
 from specs.notation.paths import match
 from specs.table import Table
@@ -16,7 +17,7 @@ from specs.words import in_a_row
 from .blocks import unlike_orders
 from .evidence import Evidence
 from .orders import UNUSUAL, flattened, order
-from .ranges import dropped_ranges
+from .ranges import dropped_ranges, shifted_rows
 
 FREE = "free to permute:"
 MORE_BLOCKS = "if larger models have more of these blocks, derive from models with two"
@@ -89,6 +90,9 @@ FILLED = "filled with 0, outside any proof, as the left model has nothing there"
 NONE_FOUND = "filled with 0, all or a part, as none was found on the left"
 NOT_FOUND = "left parameters have no partner, and one of them may belong there"
 CHANGED = "--reverse refuses a checkpoint of the right model with other values there, as training gives them"
+OTHER_POSITIONS = (
+    "an input states positions, and they begin at another row on each side: with others, outputs may differ"
+)
 UNREACHED = "limits, paddings and windows that these do not reach are not tested"
 ONE_EXAMPLE = ", nor what mixes examples of a batch, as this is one and the models were not run on two"
 
@@ -184,6 +188,9 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
     if filled := evidence.filled_ranges:
         why, then = (NONE_FOUND, NOT_FOUND) if evidence.left_over else (FILLED, CHANGED)
         yield Remark(f"{why}: {', '.join(filled)}: {then}", to_check=bool(evidence.left_over), outside=True)
+    if shifted := shifted_rows(evidence.table, evidence.in_rows):
+        given = any(POSITIONS in text for text in evidence.kept)
+        yield Remark(f"rows shifted: {', '.join(shifted)}{f': {OTHER_POSITIONS}' * given}", to_check=given)
     if evidence.given_lengths:
         lines = [f"{line} with {lengths}" for line, lengths in evidence.given_lengths.items()]
         yield Remark(f"as given: {in_a_row(lines)}: {FOUND}", False)

@@ -50,7 +50,7 @@ class Attempt(Products):
                     self.confirmed.add(self.walk.at)
                 return other
             except DeadEnd:
-                if self.walk.at not in self.passed or use.kind == "place":
+                if self.walk.at not in self.passed:
                     raise
         self._pass_over(use)
         return None

@@ -94,7 +94,7 @@ def _with_an_edit(given: Tried, known: Left, budget: Budget) -> Tried | None:
     """Return the match with the first edit with which it goes further, or with a wider one; None if none does."""
     for edit in budget.rest(_edits(given)):
         new = _tried(edit, given, known, budget)
-        if new and (_is_whole(new, edit) or _further(new.best, given.best.found, edit)):
+        if new and (_is_whole(new, given.best.found, edit) or _further(new.best, given.best.found, edit)):
             tried = [new, *(_tried(wider, given, known, budget) for wider in edit.wider)]
             return max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
     return None
@@ -231,17 +231,22 @@ def _near(program: Program, first: int) -> range:
     return range(before[-PRODUCTS:][0] if before else 0, len(program.tape.nodes))
 
 
-def _is_whole(new: Tried, edit: Edit) -> bool:
-    """Tell whether a match is complete; where something moved, outputs have to agree: it may stand behind all else.
+def _is_whole(new: Tried, before: Match, edit: Edit) -> bool:
+    """Tell whether a match is complete.
 
-    Where layers are left out, all values have to: behind a part of a branch they may be near.
+    Where something moved, or a layer is left out, outputs have to agree: it may stand behind all else. Where a layer
+    is, so do uses that the match without it has not reached: a branch in place of its sum is nearly the sum.
     """
-    outputs = new.best.found.outputs
-    if edit.kind == LAYER and any(step.gap > AGREEING_SUMS for step in new.best.found.steps if step.kind != "add"):
+    found = new.best.found
+    if found.failure:
         return False
-    if new.best.found.failure or not edit.kind.endswith(ELSEWHERE) or outputs is None:
-        return not new.best.found.failure
-    return difference(new.uses.program.outputs, outputs) <= AGREEING_OUTPUTS
+    if edit.kind == LAYER:
+        known = {step.right: step.gap for step in before.steps}
+        if any(step.kind != "add" and step.gap > max(AGREEING_SUMS, known.get(step.right, 0)) for step in found.steps):
+            return False
+    elif not edit.kind.endswith(ELSEWHERE):
+        return True
+    return found.outputs is None or difference(new.uses.program.outputs, found.outputs) <= AGREEING_OUTPUTS
 
 
 def _further(after: Candidate, before: Match, edit: Edit) -> bool:
