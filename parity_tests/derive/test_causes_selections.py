@@ -19,7 +19,7 @@ from parity.derive.match.choices import Step
 from parity.derive.report import page
 from parity.derive.search import edited
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Tape
+from parity.derive.trace.tape import Operation, Tape
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -196,6 +196,26 @@ def test_one_position_in_another_order_is_no_cause(at: int, count: int):
         programs.append(Program(tape, {}, [images(2, 6, 8)]))
     scope: Any = SimpleNamespace(programs=programs)
     assert len(list(restretched(scope, (values[0], values[1])))) == count
+
+
+def test_one_function_whose_results_are_split_otherwise_is_not_called_another_one():
+    """Both sides compute SiLU, in one operation or in two, and split its results as (h p) or as (p h)."""
+    programs, values = [], []
+    for fused in (True, False):
+        tape = Tape()
+        tape.inputs.append(x := tape.number())
+        if fused:
+            made = tape.record("other", [x], lambda x: x / (1 + np.exp(-x)), call=Operation("silu"))
+            y = tape.layout(made, lambda x: x.reshape(2, 4, 3))
+        else:
+            gate = tape.record("other", [x], lambda x: 1 / (1 + np.exp(-x)), call=Operation("logistic"))
+            y = tape.layout(tape.record("mul", [x, gate], np.multiply), lambda x: x.reshape(2, 3, 4).swapaxes(1, 2))
+        values.append(y)
+        tape.outputs.append(tape.record("other", [y], np.tanh))
+        programs.append(Program(tape, {}, [images(2, 12)]))
+    scope: Any = SimpleNamespace(programs=programs)
+    texts = {edit.what for edit in restretched(scope, (values[0], values[1]))}
+    assert texts == {"the same values of silu in another order"}
 
 
 @pytest.mark.parametrize("compared", [False, True])
