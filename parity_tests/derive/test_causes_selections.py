@@ -267,3 +267,25 @@ def test_other_weights_of_experts_are_named(chosen: int, first: bool, text: str)
     found = parity.derive(left, (of_experts(chosen, first), right), (images(3, 5, 6),))
     (place,) = found.divergences
     assert place.cause.startswith(f"{text} (recomputed so, ") and not found.doubtful, str(found)
+
+
+def test_another_number_of_experts_is_named_where_their_places_alone_are_chosen():
+    needs("flax")
+    import jax
+
+    def left(m: Any, x: Any) -> Any:
+        scores = m.gate(x).sigmoid()
+        weights = torch.zeros_like(scores).scatter(-1, places := scores.topk(2, -1)[1], scores.gather(-1, places))
+        return m.head(x * (m.experts(x).tanh() * weights).sum(-1, keepdim=True))
+
+    def right(p: Any, x: Any) -> Any:
+        scores = jax.nn.sigmoid(x @ p["gate"])
+        places = jax.lax.top_k(scores, 3)[1]
+        weights = (jax.nn.one_hot(places, 4) * jax.numpy.take_along_axis(scores, places, -1)[..., None]).sum(-2)
+        return x * (jax.numpy.tanh(x @ p["experts"]) * weights).sum(-1, keepdims=True) @ p["head"]
+
+    arrays = {name: images(6, n) for name, n in (("gate", 4), ("experts", 4), ("head", 3))}
+    net = Net(left, gate=linear(6, 4, False), experts=linear(6, 4, False), head=linear(6, 3, False))
+    found = parity.derive(net, (right, arrays), (images(3, 5, 6),))
+    (place,) = found.divergences
+    assert place.cause.startswith("the largest 2 of 4 on the left, the largest 3 of 4 on the right"), str(found)
