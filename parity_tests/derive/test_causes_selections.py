@@ -19,7 +19,7 @@ from parity.derive.match.choices import Step
 from parity.derive.report import page
 from parity.derive.search import edited
 from parity.derive.trace.program import Program
-from parity.derive.trace.tape import Tape
+from parity.derive.trace.tape import Operation, Tape
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear
@@ -198,6 +198,26 @@ def test_one_position_in_another_order_is_no_cause(at: int, count: int):
     assert len(list(restretched(scope, (values[0], values[1])))) == count
 
 
+def test_one_function_whose_results_are_split_otherwise_is_not_called_another_one():
+    """Both sides compute SiLU, in one operation or in two, and split its results as (h p) or as (p h)."""
+    programs, values = [], []
+    for fused in (True, False):
+        tape = Tape()
+        tape.inputs.append(x := tape.number())
+        if fused:
+            made = tape.record("other", [x], lambda x: x / (1 + np.exp(-x)), call=Operation("silu"))
+            y = tape.layout(made, lambda x: x.reshape(2, 4, 3))
+        else:
+            gate = tape.record("other", [x], lambda x: 1 / (1 + np.exp(-x)), call=Operation("logistic"))
+            y = tape.layout(tape.record("mul", [x, gate], np.multiply), lambda x: x.reshape(2, 3, 4).swapaxes(1, 2))
+        values.append(y)
+        tape.outputs.append(tape.record("other", [y], np.tanh))
+        programs.append(Program(tape, {}, [images(2, 12)]))
+    scope: Any = SimpleNamespace(programs=programs)
+    texts = {edit.what for edit in restretched(scope, (values[0], values[1]))}
+    assert texts == {"the same values of silu in another order"}
+
+
 @pytest.mark.parametrize("compared", [False, True])
 def test_a_parameter_placed_by_repetition_alone_is_marked_where_the_search_ends_before_what_reads_it(compared: bool):
     tape = Tape()
@@ -247,3 +267,25 @@ def test_other_weights_of_experts_are_named(chosen: int, first: bool, text: str)
     found = parity.derive(left, (of_experts(chosen, first), right), (images(3, 5, 6),))
     (place,) = found.divergences
     assert place.cause.startswith(f"{text} (recomputed so, ") and not found.doubtful, str(found)
+
+
+def test_another_number_of_experts_is_named_where_their_places_alone_are_chosen():
+    needs("flax")
+    import jax
+
+    def left(m: Any, x: Any) -> Any:
+        scores = m.gate(x).sigmoid()
+        weights = torch.zeros_like(scores).scatter(-1, places := scores.topk(2, -1)[1], scores.gather(-1, places))
+        return m.head(x * (m.experts(x).tanh() * weights).sum(-1, keepdim=True))
+
+    def right(p: Any, x: Any) -> Any:
+        scores = jax.nn.sigmoid(x @ p["gate"])
+        places = jax.lax.top_k(scores, 3)[1]
+        weights = (jax.nn.one_hot(places, 4) * jax.numpy.take_along_axis(scores, places, -1)[..., None]).sum(-2)
+        return x * (jax.numpy.tanh(x @ p["experts"]) * weights).sum(-1, keepdims=True) @ p["head"]
+
+    arrays = {name: images(6, n) for name, n in (("gate", 4), ("experts", 4), ("head", 3))}
+    net = Net(left, gate=linear(6, 4, False), experts=linear(6, 4, False), head=linear(6, 3, False))
+    found = parity.derive(net, (right, arrays), (images(3, 5, 6),))
+    (place,) = found.divergences
+    assert place.cause.startswith("the largest 2 of 4 on the left, the largest 3 of 4 on the right"), str(found)

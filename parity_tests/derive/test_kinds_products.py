@@ -351,3 +351,22 @@ def test_factors_of_a_low_rank_kernel_are_multiplied_first_or_one_after_the_othe
     moved = found.table.apply(given := numbers(left, images(2, 5, 8)))
     assert np.array_equal(moved["down"], given["a"].T) and np.array_equal(moved["up"], given["b"].T)
     assert parity.derive(left, left, (images(2, 5, 8),)).proven
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_of_a_product_are_picked_from_a_table_before_it(turned: bool):
+    """JAX multiplies the whole table and adds the bias to each row."""
+    needs("flax")
+    from jax import numpy as jnp
+
+    left = Net(lambda m, ids: m.head(torch.tanh(m.fc(m.table(ids)))), table=torch.nn.Embedding(9, 6), fc=linear(6, 8),
+               head=linear(8, 3))  # fmt: skip
+
+    def run(p: Any, ids: Any) -> Any:
+        return jnp.tanh((p["t"] @ p["w"] + p["b"])[ids]) @ p["v"] + p["c"]
+
+    right = run, {"t": images(9, 6), "w": images(6, 8), "b": images(8), "v": images(8, 3), "c": images(3)}
+    sides = (right, left) if turned else (left, right)
+    found = parity.derive(*sides, (np.array([[0, 1, 8], [5, 6, 7]]),))
+    assert found.proven and not found.missing, str(found)
+    assert sum(use.kind == "product" for use in found.uses) == 2, str(found)  # not by shapes alone

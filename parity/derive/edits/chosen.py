@@ -77,14 +77,25 @@ def _normalized(x: Array, axis: int) -> Array:
 
 
 def _choices(program: Program) -> list[Choice]:
-    """Return what a program chooses: of several results of an operation the values, not their places."""
-    found = list[Choice]()
+    """Return what a program chooses, once for each array of which it does."""
+    found = dict[int, Choice]()
     for node in (node for node in program.tape.nodes if node.name in CHOOSING):
         shape = program.shapes[node.inputs[0]]
-        for value in (node.output, *(reader.output for reader in program.reading(node.output))):
+        for value in _chosen(program, node):
             chosen = program.shapes[value]
             axes = [axis for axis, n in enumerate(shape) if chosen[axis : axis + 1] != (n,)]
-            if len(chosen) == len(shape) and len(axes) == 1 and value not in program.indices:
-                found.append(Choice(value, axes[0], chosen[axes[0]], shape[axes[0]]))
-                break
-    return found
+            if len(chosen) == len(shape) and len(axes) == 1:
+                found.setdefault(node.inputs[0], Choice(value, axes[0], chosen[axes[0]], shape[axes[0]]))
+    return [*found.values()]
+
+
+def _chosen(program: Program, node: Node) -> Iterator[int]:
+    """Yield the values that an operation returns, or else what others are picked by their places."""
+    waiting = [node.output]
+    for value in waiting:
+        if value not in program.indices:
+            yield value
+        if value in program.indices or value == node.output:
+            kinds = ("layout",) if value in program.indices else ("layout", "other")
+            readers = (reader for reader in program.reading(value) if reader.output not in waiting)
+            waiting += [one.output for one in readers if one.kind in kinds or one.output in program.indices]

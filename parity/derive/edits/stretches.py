@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
+from parity.derive.limits import ROUNDED_FUNCTIONS
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown
-from parity.derive.trace.tape import Array, Node, Operation
+from parity.derive.trace.tape import Array, Node, Operation, tried
 from specs.words import in_a_row
 
 from .edit import Other, Scope, two_sided
@@ -130,8 +133,21 @@ def _difference(left: Stretch, right: Stretch, programs: Sequence[Program]) -> W
             every = [other_settings(_place(right), some) for some in settings]
             return Words("; ".join(words.what for words in every), "; ".join(words.fault for words in every))
     runs = [program.function(stretch) for program, stretch in both]
-    words = pools(runs[0], runs[1], [program.shapes[stretch.entry] for program, stretch in both])
-    return words or other_values(_place(left), _place(right))
+    shapes = [program.shapes[stretch.entry] for program, stretch in both]
+    if _moves(runs, shapes):
+        return Words(f"the same values of {_place(left).name} in another order")
+    return pools(runs[0], runs[1], shapes) or other_values(_place(left), _place(right))
+
+
+def _moves(runs: Sequence[Callable[[Array], Array]], shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether two stretches compute the same function of single values, and leave the results in other places."""
+    x = np.random.default_rng(0).standard_normal(shapes[0])
+    if x.size != math.prod(shapes[1]):
+        return False
+    one, other = (tried(run, x.reshape(shape)) for run, shape in zip(runs, shapes, strict=True))
+    if one is None or other is None or np.size(one) != np.size(other):
+        return False
+    return np.allclose(np.sort(one, axis=None), np.sort(other, axis=None), ROUNDED_FUNCTIONS, ROUNDED_FUNCTIONS)
 
 
 def _enlarged(program: Program, stretch: Stretch) -> bool:

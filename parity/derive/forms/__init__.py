@@ -7,6 +7,6 @@ columns       joined multiplies each of several values that a product reads by i
               number as terms, and leaves out ones and zeros
 convolutions  convolutions writes them as products over patches, and rewrites those whose result is cropped
 experts, rows gathered multiplies rows by every expert's matrix and chooses results; routed lets experts read every
-              row; one_hot looks rows up by their numbers
+              row; one_hot looks rows up by their numbers, picked before a product of the whole table
 values        cancelled leaves out running maxima and masks that do not show in outputs
 """

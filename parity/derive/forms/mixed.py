@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -117,8 +118,9 @@ def _terms(node: Node, sums: dict[int, tuple[int, ...]]) -> tuple[int, int, int]
 def totals(program: Program) -> Tape:
     """Return the tape with sums of several values in place of sums over the axis along which layouts stack them.
 
-    It is the same one where there are none. A mean is their sum, which is then divided.
+    It is the same one where there are none. A mean is their sum times a number.
     """
+    tape = replace(program.tape, constants=dict(program.tape.constants))
 
     def instead(_: int, node: Node, new: Replacement) -> list[Node]:
         terms = _stacked(program, node) if node.name in TOTALS else []
@@ -126,10 +128,12 @@ def totals(program: Program) -> Tape:
             return [node]
         total = new.sum([new.layout(value, picked(places)) for value, places in terms])
         if node.name == "mean":
-            new.record("other", (total,), lambda x: x / len(terms))
+            tape.constants[factor := new.number()] = np.float64(1 / len(terms))
+            new.record("mul", (total, factor), np.multiply)
         return new.nodes
 
-    return program.tape.rewritten(instead)
+    changed = tape.rewritten(instead)
+    return program.tape if changed is tape else changed
 
 
 def _stacked(program: Program, node: Node) -> list[tuple[int, Array]]:

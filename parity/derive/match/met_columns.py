@@ -112,7 +112,7 @@ def behind(program: Program, value: int, labels: Array) -> Iterator[tuple[Node |
     """
 
     def passes(node: Node, slot: int) -> bool:
-        return node.kind == "layout" or keeps_places(program, node, slot)
+        return node.kind == "layout" or program.by_channel(node, slot) or keeps_places(program, node, slot)
 
     for node, slot, here in _walked(program, value, labels, MAX_STEPS, passes):
         if not passes(node, slot):
@@ -124,12 +124,12 @@ def behind(program: Program, value: int, labels: Array) -> Iterator[tuple[Node |
 def _walked(
     program: Program, value: int, labels: Array, most: int, passes: Callable[[Node, int], bool]
 ) -> Iterator[tuple[Node, int, Array]]:
-    """Yield (operation, which of its operands, labels of that) of what reads a value, nearest first.
+    """Yield (operation, which of its operands, labels of that) of what reads a value, nearest first, and each once.
 
     Args:
       most: how many values are followed. passes: whether the labels of an operand go on to the operation's result.
     """
-    waiting = [(value, labels)]
+    waiting, known = [(value, labels)], dict[int, list[Array]]()
     for _ in range(most):
         if not waiting:
             return
@@ -138,7 +138,12 @@ def _walked(
             node = program.tape.nodes[at]
             yield node, slot, labels
             if passes(node, slot) and not program.routes(node):
-                waiting.append((node.output, program.labelled(node, slot, labels)))
+                there = program.labelled(node, slot, labels)
+                before = known.setdefault(node.output, [])
+                # a slice may have none of the columns, and x * f(x) is reached twice
+                if np.any(there) and not any(np.array_equal(there, other) for other in before):
+                    before.append(there)
+                    waiting.append((node.output, there))
 
 
 def beside(program: Program, found: Iterable[Met], columns: Array) -> Beside | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from .operations import SINGLE, function, mixing
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"
 FUNCTION = "other"  # begins the role of what a function reads, before its values
-FIRST = 3  # kinds of readers that make a role
+FIRST = 3  # kinds of readers that make a role, or that a column has past functions of single values
 UNREAD = "unread"  # the role of columns that nothing reads
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
 
@@ -259,7 +260,7 @@ def _middle(labels: Array) -> list[float]:
 
 
 def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
-    """Return the first operations that mix columns, past functions of single values.
+    """Return the first operation of each kind that mixes a column, past functions of single values.
 
     Products with parameters come last: columns may stand there in any order, if the parameters' rows do. What returns
     indices, as argmax, says nothing: code may count them from the other end.
@@ -270,8 +271,15 @@ def _ends(program: Program, value: int, labels: Array) -> list[Reader]:
         return node is not None and node.kind == "product" and node.inputs[1 - slot] not in program.active
 
     ends = (end for end in behind(program, value, labels) if end[0] is None or end[0].output not in program.indices)
-    found = sorted(ends, key=tells_less)[:FIRST]
-    return [_reader(program, node, slot, here) if node else Reader("output", here) for node, slot, here in found]
+    found, seen = list[Reader](), defaultdict[float, set[str]](set)
+    for node, slot, here in sorted(ends, key=tells_less):
+        reader = _reader(program, node, slot, here) if node else Reader("output", here)
+        new = [column for column in np.unique(here).tolist() if column and len({*seen[column], reader.role}) <= FIRST]
+        if any(reader.role not in seen[column] for column in new):  # steps of time have one role
+            found.append(reader)
+            for column in new:
+                seen[column].add(reader.role)
+    return found
 
 
 def _ranked(ends: Sequence[Reader], columns: Array) -> dict[str, Array]:

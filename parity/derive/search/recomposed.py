@@ -15,6 +15,7 @@ from parity.derive.forms.joined import separated, without_neutral
 from parity.derive.forms.mixed import totals
 from parity.derive.forms.modulated import modulated
 from parity.derive.forms.one_hot import looked_up
+from parity.derive.forms.picked import picked_before
 from parity.derive.forms.routed import routed
 from parity.derive.forms.scales import scaled_before, scaled_behind
 from parity.derive.limits import MATCH_WORK
@@ -75,7 +76,7 @@ def _each(form: Callable[[Program], Tape]) -> Form:
 
 
 FORMS = (
-    fill_alike, *map(_each, (looked_up, factored, separated, totals)), _by_groups,
+    fill_alike, *map(_each, (looked_up, picked_before, factored, separated, totals)), _by_groups,
     *map(_each, (without_neutral, _of_all_experts, modulated, scaled_before, scaled_behind)),
 )  # fmt: skip
 
