@@ -414,6 +414,24 @@ def test_a_recurrent_layer_that_reads_its_input_backwards_is_named(kind: str, tu
     assert place.what == "the right reverses axis 1, the left does not" and place.times == count
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_steps_that_one_side_joins_in_reverse_order_are_named(first: bool):
+    def net(turned: bool) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            found = [x.new_zeros(len(x), 5)]
+            for step in x.flip(1).unbind(1):
+                found.append((m.read(step) + m.state(found[-1])).tanh())
+            return m.out(torch.cat([m.plain(x), torch.stack(found[:0:-1] if turned else found[1:], 1)], -1))
+
+        return Net(forward, read=linear(6, 5), state=linear(5, 5, False), plain=linear(6, 5), out=linear(10, 4))
+
+    found = parity.derive(net(first), net(not first), (images(3, 4, 6),))
+    (place,) = found.divergences
+    turned, other = ("left", "right") if first else ("right", "left")
+    what = f"the {turned} joins what it computes in reverse order, the {other} does not"
+    assert found.confirmed and place.what == what
+
+
 def test_one_image_as_high_as_a_kernel_reads_values_is_compared():
     """The columns of its patches, 2 x 3 x 3, are as many as its rows: they are still those of a convolution."""
 

@@ -174,3 +174,44 @@ def test_fused_rows_in_an_order_that_no_value_shows_are_marked(reversed_: bool):
     names = {f"layers.{i}.q.{k}.weight" for i in range(2) for k in range(1 if reversed_ else 2)}
     assert correct or names <= {*found.chosen}
     assert correct or not found.proven
+
+
+class Differential(torch.nn.Module):
+    """Attention by the difference of two maps, whose queries and keys are one projection each, or one for each map."""
+
+    def __init__(self, split: bool) -> None:
+        super().__init__()
+        names, count = (("q1", "q2", "k1", "k2"), 1) if split else (("q", "k"), 2)
+        self.maps = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(WIDTH, count * HEADS * PLAIN, bias=False) for name in names}
+        )
+        self.v = torch.nn.Linear(WIDTH, HEADS * PLAIN, bias=False)
+        self.o, self.part = torch.nn.Linear(HEADS * PLAIN, WIDTH), torch.nn.Parameter(torch.rand(()))
+
+    def forward(self, x: Any) -> Any:
+        made = [
+            projection(x).unflatten(-1, (HEADS, -1, PLAIN)).permute(3, 0, 2, 1, 4) for projection in self.maps.values()
+        ]
+        queries, keys = (torch.cat(made[at : at + len(made) // 2]) for at in (0, len(made) // 2))
+        first, second = (queries @ keys.mT).softmax(-1)
+        return self.o(((first - self.part * second) @ _heads(self.v(x))).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_what_reads_the_same_as_fused_rows_in_an_unknown_order_is_marked(reversed_: bool):
+    """Values of one width with a part of the queries are the only ones that fit it, and not its partner."""
+    left, right = Differential(reversed_), Differential(not reversed_)
+    found = parity.derive(left, right, (INPUTS,))
+    elements = numbers(left, INPUTS)
+    written = found.table.apply(elements)
+    whole, parts = (written, elements) if reversed_ else (elements, written)
+    known = {"v.weight": np.array_equal(written["v.weight"], elements["v.weight"])}
+    for name in "qk":
+        rows = whole[f"maps.{name}.weight"].reshape(HEADS, 2, -1, WIDTH)
+        same = [np.array_equal(parts[f"maps.{name}{k + 1}.weight"], rows[:, k].reshape(-1, WIDTH)) for k in range(2)]
+        known |= (
+            {f"maps.{name}.weight": all(same)}
+            if reversed_
+            else {f"maps.{name}{k + 1}.weight": same[k] for k in range(2)}
+        )
+    assert {name for name, correct in known.items() if not correct} <= {*found.chosen}

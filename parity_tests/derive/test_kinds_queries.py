@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import parity
-from parity.derive.match import roles
+from parity.derive.match import biases, roles
 from parity.derive.match.ancestors import made_of
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
@@ -238,3 +238,19 @@ def test_both_halves_of_a_projection_meet_values_of_their_own():
     scale, shift = roles.groups(program, of_both, False, roles.Depth(gates=True))
     assert made_of(program, scale.beside.value, products) == {of_inputs}
     assert made_of(program, shift.beside.value, products) == products
+
+
+def test_what_is_added_to_a_sum_of_products_is_the_bias_of_each():
+    """As of a layer on joined values, of which the other side has a product for each of these."""
+
+    def run(m: Any, x: Any, y: Any) -> Any:
+        return (x @ m.first + y @ m.second + m.bias).tanh() @ m.head
+
+    net = Net(run, first=weight(4, 6), second=weight(5, 6), bias=weight(6), head=weight(6, 3))
+    recorded = side(net, parity.Call(images(7, 4), images(7, 5)))
+    inputs = recorded.call.arrays()
+    program = Program(recorded.record(recorded.parameters, inputs), recorded.parameters, [*inputs.values()])
+    at = [k for k, node in enumerate(program.tape.nodes) if node.kind == "product"]
+    found = [biases.bias(program, k) for k in at]
+    assert found[0] == found[1] and found[2] is None
+    assert program.tape.parameters["bias"] in program.tape.nodes[found[0]].inputs

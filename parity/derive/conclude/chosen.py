@@ -18,13 +18,19 @@ FACTORS = "product", "mul"  # kinds of uses that meet values of whole columns, w
 def chosen(program: Program, steps: Sequence[Step]) -> list[str]:
     """List right parameters that fit several left ones, where no product or scale behind them meets the same values.
 
-    Among them are those whose columns no value puts in order, those whose partner shows by how often its elements are
-    read, and by no value, and the others of their modules, which follow that choice, as a bias beside its weight.
+    Among them are those whose columns no value puts in order, with all that read the same values as these, those whose
+    partner shows by how often its elements are read, and by no value, and the others of their modules, which follow
+    that choice, as a bias beside its weight.
 
     Args:
       program: of the right side. steps: its uses of parameters with their partners.
     """
-    unsure = [step for step in steps if step.choices > 1 or step.order_unknown or step.kind == "place"]
+    unordered = {value for step in steps if step.order_unknown for value in _read(program, step)}
+    unsure = [
+        step
+        for step in steps
+        if step.choices > 1 or step.kind == "place" or not unordered.isdisjoint(_read(program, step))
+    ]
     names = dict.fromkeys(name for step in unsure for name in step.right)
     confirmed = _confirmed(program, *_agreeing(steps)) if names else set[str]()
     found = {name for name in names if name not in confirmed}
@@ -54,6 +60,12 @@ def repeated(
         owner = left if left in names else next(iter(names))
         found.update(name for some in names if some != owner for name in some)
     return {name for name in found if math.prod(rights.shapes[name]) in free}
+
+
+def _read(program: Program, step: Step) -> set[int]:
+    """Return the activations that a product with a parameter reads, before layouts; none of other uses."""
+    inputs = program.tape.nodes[step.node].inputs if step.kind == "product" else ()
+    return {program.before_layouts(number)[0] for number in inputs if number in program.active}
 
 
 def _agreeing(steps: Sequence[Step]) -> tuple[set[str], int]:

@@ -18,7 +18,7 @@ from parity.derive.trace.tape import Array, Node, tried
 from specs.numbers import exact, measured
 from specs.words import in_a_row
 
-from .edit import SIDES, LeftOut, Scope
+from .edit import SIDES, LeftOut, Reread, Scope
 from .texts import CLOSE, MASK, dropout, mask
 from .texts import named as table_named
 
@@ -73,8 +73,8 @@ def without_functions(scope: Scope) -> Iterator[LeftOut]:
         yield from single
 
 
-def without_turns(scope: Scope) -> Iterator[LeftOut]:
-    """Yield edits that leave out a reversed order, as of the steps that a recurrent layer reads.
+def without_turns(scope: Scope) -> Iterator[LeftOut | Reread]:
+    """Yield edits that leave out a reversed order, as of the steps that a recurrent layer reads or returns.
 
     A product of all steps agrees in any order, so that the sides part behind it only.
     """
@@ -84,6 +84,10 @@ def without_turns(scope: Scope) -> Iterator[LeftOut]:
         for value in list(own)[: FEW if len(own) > len(turns[1 - side]) else 0]:
             entry = program.tape.nodes[program.makers[value]].inputs[0]
             yield LeftOut(side, ORDER, text.format(own[value]), {value: entry})
+        text = f"the {SIDES[side]} joins what it computes in reverse order, the {SIDES[1 - side]} does not"
+        for node in itertools.islice(_joined_backwards(program), FEW):
+            instead = dict(zip(node.inputs, node.inputs[::-1], strict=True))
+            yield Reread(side, ORDER, text, {node.output: instead})
 
 
 def _turns(program: Program) -> Iterator[tuple[int, int]]:
@@ -96,6 +100,15 @@ def _turns(program: Program) -> Iterator[tuple[int, int]]:
             x = np.arange(np.prod(shape)).reshape(shape)
             y = node.run(x)
             yield from ((node.output, axis) for axis in few if np.array_equal(np.flip(x, axis), y))
+
+
+def _joined_backwards(program: Program) -> Iterator[Node]:
+    """Yield layouts that join values of one shape, of which each is computed before the one ahead of it."""
+    for node in program.tape.nodes:
+        makers = [program.makers.get(number, -1) for number in node.inputs]
+        backwards = len(makers) > 1 and all(one > other >= 0 for one, other in itertools.pairwise(makers))
+        if node.kind == "layout" and backwards and len({program.shapes[number] for number in node.inputs}) == 1:
+            yield node
 
 
 def _passed(some: Sequence[Stretch]) -> dict[int, int]:

@@ -110,14 +110,17 @@ def products(program: Program, at: int) -> set[int]:
 
 
 def bias(program: Program, at: int) -> int | None:
-    """Return the operation that adds something that no input determines to the result of a product, if there is one."""
+    """Return the operation that adds something that no input determines to the result of a product, if there is one.
+
+    It may be added to the sum of several products, as of one whose input one side joins.
+    """
     waiting = [program.tape.nodes[at].output]
     while waiting:
         for reader, _ in program.readers(waiting.pop()):
             node = program.tape.nodes[reader]
             if node.kind == "add" and _scale(program, node):
                 return reader
-            if node.kind == "layout" or _scale(program, node):
+            if node.kind == "layout" or _scale(program, node) or (node.kind == "add" and products(program, reader)):
                 waiting.append(node.output)
     return None
 

@@ -156,7 +156,8 @@ class Regrouping(Factors):
             self._straight[use.node] = wanted
         site, names = self.program.tape.nodes[use.node].site, tuple(self.rights.owners(use.ids))
         owners, gap = tuple(self.lefts.owners(left)), min(gaps.values())
-        self.steps.append(Step(use.kind, owners, names, "", site, gap, 0, 1, order_unknown=not whole_one))
+        step = Step(use.kind, owners, names, "", site, gap, 0, 1, use.node, order_unknown=not whole_one)
+        self.steps.append(step)
         self._assign(mine.reshape(-1, wanted), left)
         return True
 
