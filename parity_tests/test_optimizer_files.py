@@ -118,6 +118,7 @@ def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
         "moments": about["moments"], "without": [], "assumed": ["order of the parameters"],
     }  # fmt: skip
     assert "assumed, not known: order of the parameters, as in the state_dict" in err
+    assert "To be certain, pass model.named_parameters() to the optimizer, which then stores names" in err
     assert about["moments"] == 2 * len([n for n in open_checkpoint(out).tensors if n.startswith("params/")])
     assert json.loads(out.with_name("out.msgpack.json").read_text())["optimizer"] == about
     assert f"optax.adamw(learning_rate={exact(hyper['lr'])}, b1={hyper['beta1']}" in err

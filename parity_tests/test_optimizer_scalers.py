@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -96,6 +97,24 @@ def test_the_scale_of_paddle_goes_on_alike_in_torch(tmp_path, torch_file):
     paddle.save({"scaler": {**saved, "use_dynamic_loss_scaling": False}}, str(tmp_path / "q.pdparams"))
     assert set(of_torch(argument(found(tmp_path / "q.pdparams"), "torch"))) == {64.0}
     assert "after 2 steps in a row" in scaler._replace(patience=2).remark("torch", "x")
+
+
+@pytest.mark.parametrize("args", ["a dict", "a Namespace"])
+def test_the_printed_call_loads_a_file_that_torch_refuses_by_default(args, tmp_path, monkeypatch):
+    """As timm's checkpoints, whose `args` are a Namespace."""
+    monkeypatch.chdir(tmp_path)
+    needs("torch")
+    import torch
+
+    settings = {"lr": 1e-3}
+    saved = {"args": settings if args == "a dict" else argparse.Namespace(**settings), "amp_scaler": STATE}
+    torch.save({**saved, "w": torch.ones(2, dtype=torch.bfloat16), "p": torch.nn.Parameter(torch.ones(2))}, "x.pt")
+    with open_checkpoint("x.pt") as reader:
+        (scaler,) = scalers.find(reader)
+        remark = scaler.remark("torch", "x.pt", reader.skipped.classes)
+    call = remark.partition("scaler.load_state_dict(")[2].partition(") takes it from there")[0]
+    assert eval(call, {"torch": torch}) == STATE
+    assert ("if you trust the file, which names argparse.Namespace" in remark) == (args == "a Namespace")
 
 
 def test_what_flax_does_not_store_is_open(tmp_path):

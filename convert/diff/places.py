@@ -10,10 +10,9 @@ from collections.abc import Collection, Mapping
 
 from convert.arrays.counters import read
 from convert.config.conventions import same
-from convert.optimizer.copies import WORDS
 from convert.plans.plan import Plan
 from convert.reading.named_copies import COUNTS, copies
-from convert.reading.nesting import LIVE, copied_place, training, unwrapped
+from convert.reading.nesting import AVERAGES, LIVE, copied_place, training, unwrapped
 
 from .plain_values import PlainValues
 
@@ -25,7 +24,7 @@ def counted(left: Plan, right: Plan) -> tuple[PlainValues, tuple[str, ...]]:
 
     Returns: also what was not compared, in words of the verdict.
     """
-    places = [copied_place(plan.reading.place, WORDS) for plan in (left, right)]
+    places = [copied_place(plan.reading.place, AVERAGES) for plan in (left, right)]
     (a, b) = (_count(plan, place) for plan, place in zip((left, right), places, strict=True))
     if not all(places) or not (a and b):
         return PlainValues(frozenset(), {}, {}), (UNCOUNTED,) if all(places) and (a or b) else ()
@@ -86,9 +85,9 @@ def _inside(names: Collection[str]) -> dict[str, str]:
 
 def _average(names: Collection[str]) -> Mapping[str, str]:
     """Return {weight: name of its average, "": name of the count} of the one average in a file; {} of none or more."""
-    inside = dict.fromkeys(name for name in names if copied_place(name, WORDS))
+    inside = dict.fromkeys(name for name in names if copied_place(name, AVERAGES))
     weights = [name for name in names if name not in inside and not training(name)]
-    places = [pairs for pairs in copies(inside, weights, WORDS).values() if any(pairs.values())]
+    places = [pairs for pairs in copies(inside, weights, AVERAGES).values() if any(pairs.values())]
     if len(places) != 1:
         return {}
     average = {weight: name for name, weight in places[0].items()}

@@ -23,6 +23,7 @@ class Skipped:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
       values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
+      classes: full names of what a pickle of torch names that torch.load refuses by weights_only=True, its default.
       empty: names of a pickle's empty dicts, at most MAX_SKIPPED of them. none: of values that are None, likewise.
       pending: what reads more values, for formats in which each is a read of its own; see `load`.
     """
@@ -31,6 +32,7 @@ class Skipped:
         self.names: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         self.values: dict[str, Any] = {}
+        self.classes: set[str] = set()
         self.empty: list[str] = []
         self.none: list[str] = []
         self.pending: list[Callable[[], dict[str, Any]]] = []
@@ -82,6 +84,7 @@ class Skipped:
     def without(self, used: Set[str]) -> Skipped:
         """Return the same without some entries, which something else reports."""
         rest = Skipped()
+        rest.classes = self.classes
         for reason, names in self.names.items():
             left = [name for name in names if name not in used]
             if count := self.counts[reason] - len(names) + len(left):
@@ -96,3 +99,4 @@ class Skipped:
                 self.add(name, reason)
             self.counts[reason] += other.counts[reason] - len(names)
         self.values.update(other.values)
+        self.classes |= other.classes

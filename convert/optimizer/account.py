@@ -100,7 +100,8 @@ class Moves:
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
         lines = [*self.held.remarks, self._goes_along(), *self._schedules_aside()]
-        lines += [scaler.remark(self.library, self.held.reader.path) for scaler in self._scalers()]
+        path, classes = self.held.reader.path, self.held.reader.skipped.classes
+        lines += [scaler.remark(self.library, path, classes) for scaler in self._scalers()]
         lines += [*self._others_aside(), *self.numbers.remarks()]
         if self.average:
             names = self.average.uncounted

@@ -17,14 +17,12 @@ from convert.files.base import Reader, Tensor
 from convert.reading import exchanged
 from convert.reading.named_copies import COUNTS, SETTINGS
 from convert.reading.named_copies import copies as named_copies
-from convert.reading.nesting import COPIES, PROFILED, copied_place, label, statistics_of
+from convert.reading.nesting import AVERAGES, PROFILED, copied_place, label, statistics_of
 from convert.reading.replicas import leading
 
 if TYPE_CHECKING:
     from convert.plans.plan import Plan
     from convert.table.plan import TablePlan
-
-WORDS = COPIES - {"old", "previous", "prev", "backup"}  # of an average, and of no other copy
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def find(reader: Reader, state_names: Collection[str], weights: Collection[str])
     no_copies = {*state_names, *weights}
     names = [name for name in reader.tensors if name not in no_copies and not name.endswith(PROFILED)]
     parts: dict[str, list[Copy]] = {}
-    for place, inside in named_copies(names, weights, WORDS, known).items():
+    for place, inside in named_copies(names, weights, AVERAGES, known).items():
         if part := _read(reader, place, inside, arranged.counter if arranged and place == known else ""):
             parts.setdefault(_family(place, part), []).append(part)
     return [_merged(group) for group in parts.values()]
@@ -132,7 +130,7 @@ def copy_names(reader: Reader, state_names: Collection[str], unused: Callable[[]
       unused: names the arrays that no line of the Table speaks of; not called where nothing is named as a copy is.
     """
     names = reader.tensors.keys() - set(state_names)
-    if not (any(copied_place(name, WORDS) for name in names) or exchanged.exchange_of(reader)):
+    if not (any(copied_place(name, AVERAGES) for name in names) or exchanged.exchange_of(reader)):
         return frozenset()
     others = unused()
     averages = find(reader, state_names, names - others)
@@ -156,8 +154,8 @@ def of_plan(plan: Plan | TablePlan, reader: Reader, state_names: frozenset[str])
     """
     exchanged.check_trained(reader, plan.sources.values())
     weights = {tensor.name for tensor in plan.sources.values()}
-    if exchanged.exchange_of(reader) is None and any(copied_place(name, WORDS) for name in weights):
-        elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, WORDS)}
+    if exchanged.exchange_of(reader) is None and any(copied_place(name, AVERAGES) for name in weights):
+        elsewhere = {name for name in reader.tensors.keys() - state_names if not copied_place(name, AVERAGES)}
         for copy in find(reader, state_names, elsewhere):
             if weights <= {*copy.used, *copy.strangers}:
                 given = option("weights", copy.part)

@@ -9,14 +9,15 @@ from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.reading.families import CONVERTED, FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
-from convert.reading.optimizers import VALUE, Found, state_names, step_beside
-from specs.numbers import measured
+from convert.reading.optimizers import PARTITION, VALUE, Found, state_names, step_beside
+from specs.numbers import exact, measured
+from specs.words import in_a_row
 
 from .shared import ALONE, family_of, one_step, scalar
 from .state import KIND, State
 
+SCHEDULES = "/hyperparams_states/"  # where inject_hyperparams counts the steps of those that follow a schedule
 MASKED = "/inner_state/"  # where optax.masked keeps its optimizer, without moments of what it does not train
-PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 AROUND = {
     "mini_step": "optax.MultiSteps wraps the state of an optimizer: save {params, step: opt_state.gradient_step, "
     "opt_state: opt_state.inner_opt_state} after the last of the steps that it accumulates",
@@ -37,11 +38,16 @@ def read_optax(reader: Reader, location: Found, parameters: Mapping[str, Tensor]
     buffers = frozenset() if MASKED in f"/{location.root}" else without
     spelt = {name: HYPERPARAMETERS[name].optax for name in NEEDED[family]}
     known = {name: entries.hyper[theirs] for name, theirs in spelt.items() if theirs in entries.hyper}
-    notes: tuple[str, ...] = ()
+    notes = _scheduled(used, entries.hyper, stated)
+    if location.others:
+        labels = in_a_row(dict.fromkeys(root.partition(PARTITION)[2].partition("/")[0] for root in location.roots))
+        what = f"the states of the labels {labels} of optax.multi_transform go along as that of one optimizer"
+        notes = (*notes, f"{what}, with one kind and one value of each hyperparameter: the file does not show theirs")
     step: int | None = None
     assumed = (KIND,) if family == "sgd" else ()
     if family == "sgd":
-        notes = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
+        unnamed = () if "kind" in stated else ("optax's state does not name its optimizer: read as that of sgd",)
+        notes = (*notes, *unnamed)
         known["kind"] = "sgd"
     steps, plain = dict(entries.steps), reader.skipped.load().get(step_beside(location))
     if family == "sgd" and type(plain) is int:  # Adam itself counts
@@ -77,16 +83,22 @@ def _sorted(reader: Reader, location: Found, used: Collection[str]) -> Entries:
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue
-        slot, _, tail = name.removeprefix(location.root).partition("/")
+        root = next(filter(name.startswith, location.roots), location.root)
+        slot, _, tail = name.removeprefix(root).partition("/")
         base = name.removesuffix(VALUE)
         last = base.rpartition("/")[2]
-        if name.startswith(location.root) and tail and slot != "count":
+        if name.startswith(root) and tail and slot != "count":
+            if tail in slots.get(slot, ()):
+                raise ConvertError(f"{reader.path}: several labels of optax.multi_transform keep {slot} of {tail}")
             slots.setdefault(slot, {})[tail] = tensor
         elif "/hyperparams/" in f"/{base}":
-            hyper[last] = scalar(reader, tensor)
+            value = scalar(reader, tensor)
+            if hyper.setdefault(last, value) != value:
+                what = f"its labels have several values of {last}, {exact(hyper[last])} and {exact(value)}"
+                raise ConvertError(f"{reader.path}: {what}, and one optimizer has one: leave --with-optimizer out")
         elif (last in ("count", "step") or name == beside) and tensor.size == 1 and "int" in tensor.dtype:
             steps[name] = scalar(reader, tensor)
-            counted = counted or (last == "count" and base != f"{location.root}count")
+            counted = counted or (last == "count" and base != f"{root}count")
         else:
             strangers.append(name)
     if strangers:
@@ -95,6 +107,18 @@ def _sorted(reader: Reader, location: Found, used: Collection[str]) -> Entries:
         advice = next((f"{how}, or " for field, how in AROUND.items() if field in last_names), "")
         raise ConvertError(f"{reader.path}: {what}: it is none of {CONVERTED.optax} alone: {advice}{ALONE}")
     return Entries(slots, steps, hyper, counted)
+
+
+def _scheduled(names: Collection[str], hyper: Mapping[str, Any], stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note on values that inject_hyperparams stores as its schedules gave them at the last step."""
+    scheduled = {name.partition(SCHEDULES)[2].partition("/")[0] for name in names if SCHEDULES in f"/{name}"}
+    old = [
+        f"{ours}={exact(hyper[spelt.optax])}"
+        for ours, spelt in HYPERPARAMETERS.items()
+        if spelt.optax in scheduled & hyper.keys() and ours not in stated
+    ]
+    what = f"inject_hyperparams stores {in_a_row(old)} of the last step, and the next one takes what its schedule gives"
+    return (f"{what}: state that by --hyper",) if old else ()
 
 
 def _without_moments(

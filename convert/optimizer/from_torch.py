@@ -209,6 +209,7 @@ def _numbered(
     note = f"the source's optimizer names no parameters; assumed, not known: {ORDER}, as in {order}{within}, "
     note += "since all shapes fit"
     note += f"; and that what is dropped is no parameter: {folding.listed(buffers)}" if buffers else ""
+    note += f". To be certain, {remedy}"
     return names, [note], (ORDER,)
 
 

@@ -7,11 +7,12 @@ finite gradients and shrinks after others. flax compares its count before it add
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from convert.errors import ConvertError
 from convert.files.base import Reader
+from convert.folding import listed
 
 from .shared import plain_number, scalar
 
@@ -53,12 +54,19 @@ class Scaler(NamedTuple):
     interval: int | None = None
     patience: int = 1
 
-    def remark(self, library: str, path: str) -> str:
-        """Say that it is set aside, and the call by which a scaler of the target's library goes on from it."""
+    def remark(self, library: str, path: str, classes: Collection[str] = ()) -> str:
+        """Say that it is set aside, and the call by which a scaler of the target's library goes on from it.
+
+        Args:
+          path: of the file. classes: that the file names and torch.load refuses unless it may run what a file contains.
+        """
         what = f"set aside: the state of {CALLED[self.library]} ({self.place.rstrip('/')}): "
         if library == self.library != "optax":
             levels = "".join(f"[{level!r}]" for level in self.place.rstrip("/").split("/"))
-            return f"{what}scaler.load_state_dict({library}.load({path!r}){levels}) takes it from there"
+            trusted = ", weights_only=False" if classes else ""
+            call = f"{what}scaler.load_state_dict({library}.load({path!r}{trusted}){levels}) takes it from there"
+            why = f"if you trust the file, which names {listed(sorted(classes))}: torch.load refuses it otherwise"
+            return f"{call}, {why}" if classes else call
         interval = self.interval if self.interval is None else self.interval - (library == "optax")
         numbers = {"scale": self.scale, "growth": self.growth, "shrinkage": self.shrinkage, "interval": interval}
         known = {name: "?" if number is None else repr(number) for name, number in numbers.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -15,6 +16,7 @@ from convert.files.inside import JOIN_ZERO
 from specs.words import count
 
 from . import exchanged
+from .nesting import AVERAGES, has_word
 
 HALF = ("float16", "bfloat16")
 IN_TORCH = "Half-precision weights in torch"
@@ -44,7 +46,15 @@ def optimizer_place(reader: Reader) -> str:
 
 
 def left_beside(reader: Reader, optimizer: bool = True) -> list[str]:
-    """Name the files beside a .pdparams with more of the training: an optimizer, averages of the weights, numbers."""
+    """Name what lies beside a file with more of the training: an optimizer, averages of the weights, numbers.
+
+    Beside a .pdparams these are files, and beside the item "state" of an Orbax CheckpointManager it is the item "ema".
+    """
+    if reader.format == "orbax" and reader.on_disk:
+        folder, own = os.path.split(reader.path.rstrip("/"))
+        names = sorted(name.rstrip("/") for name in glob.glob("*/", root_dir=folder or None))
+        others = [os.path.join(folder, name) for name in names if name != own and has_word(name, AVERAGES)]
+        return [f"{path} lies beside it, by its name an average of the weights: convert it alone" for path in others]
     if reader.format != "pdparams" or not reader.on_disk:
         return []
     stem, path = os.path.splitext(reader.path)[0], optimizer_file(reader)

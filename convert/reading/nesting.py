@@ -19,8 +19,8 @@ LIVE = (
     "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
     "module", "train_state", "train_state/params",
 )  # fmt: skip
-# Words in the name of a copy of the weights: never taken while others are there.
-COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old", "previous", "prev", "backup"}
+AVERAGES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak"}  # words in the name of an average
+COPIES = AVERAGES | {"old", "previous", "prev", "backup"}  # in that of any copy: never taken while others are there
 # Containers of training state; what an optimizer stores for each array has the array's own name.
 TRAINING = {
     "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",

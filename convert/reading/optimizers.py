@@ -20,6 +20,7 @@ SLOT = r"(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+"
 PADDLE = re.compile(rf"(?P<own>.+)[_/]{SLOT}")
 UNIFIED = re.compile(rf"[^/]+/{SLOT}")  # of PaddleNLP's unified checkpoints: behind the name of model.state_dict()
 TUPLE = re.compile(r"(?P<entry>[0-9]+/)(?:[0-9]+/)*")  # a place in tuples alone, as of vit_jax's checkpoint_7
+PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
 VALUE = "/value"  # what nnx stores below each variable
 
 
@@ -36,16 +37,23 @@ class Found(NamedTuple):
 
     Args:
       root: prefix of the names of its arrays. top: of all that belongs to it.
+      others: further prefixes, one for each other label of optax.multi_transform.
     """
 
     library: str
     root: str
     top: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Return the prefixes of all its arrays."""
+        return self.root, *self.others
 
 
 def find(reader: Reader) -> Found | None:
     """Find the state of an optimizer by its names. Raises: ConvertError where there are several."""
-    locations = {*_torch(reader), *_paddle(reader), *_optax(reader)}
+    locations = {*_torch(reader), *_paddle(reader), *_by_labels({*_optax(reader)})}
     if len(locations) > 1:
         where = ", ".join(sorted(repr(one.root) for one in locations))
         raise ConvertError(
@@ -92,6 +100,17 @@ def _optax(reader: Reader) -> Iterable[Found]:
             root = f"{head[1:]}/" if head else ""
             if training(root) or not root or TUPLE.fullmatch(root):
                 yield Found("optax", root, _top(root))
+
+
+def _by_labels(locations: Iterable[Found]) -> Iterable[Found]:
+    """Join the states that optax.multi_transform keeps, one for each label, of disjoint parameters."""
+    whole: dict[str, Found] = {}
+    for one in sorted(locations):
+        head, is_label, _ = one.root.partition(PARTITION)
+        place = head if is_label else f"{one.root}alone"
+        first = whole.setdefault(place, one)
+        whole[place] = first if first is one else first._replace(others=(*first.others, one.root))
+    return whole.values()
 
 
 def _top(root: str) -> str:

@@ -54,6 +54,7 @@ class Unpickler:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.symbols: set[str] = set()  # full names of all classes and functions that the pickle names
         self.text = self.copies = 0
 
     def load(self) -> Any:
@@ -120,6 +121,7 @@ class Unpickler:
                 full = new + full[len(old) :]
         if full not in self.handlers and (full in self.unsupported or not (self.objects and is_foreign(full))):
             raise refusal(full, self.unsupported)
+        self.symbols.add(full)
         self.stack.append(Symbol(full))
 
     def remember(self, index: int) -> None:

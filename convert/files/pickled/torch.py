@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from convert.errors import FormatError
@@ -32,6 +33,10 @@ MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 LEGACY_PROTOCOL = 1001
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 MEMBERS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
+ALLOWED = re.compile(  # what torch.load takes by weights_only=True, its default; torch/_weights_only_unpickler.py
+    r"torch\.(\w+|(_utils|_tensor|storage|nn\.parameter)\.\w+|serialization\._get_layout)"
+    r"|collections\.(OrderedDict|Counter)|_codecs\.encode|builtins\.(set|bytearray|complex)"
+)
 SAVE_AGAIN = "save it again with torch.save"
 
 
@@ -75,7 +80,7 @@ class TorchReader(PickleReader):
         pickle = self._stored(directory, f"{prefix}data.pkl")
         pickle.verify(self.file)
         cursor = Cursor(self.file, pickle.offset, pickle.offset + pickle.size)
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, storage_of, objects=True).load()
+        root = self._unpickled(cursor, storage_of)
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
@@ -87,6 +92,13 @@ class TorchReader(PickleReader):
             inner = member.removeprefix(prefix)
             if inner.removeprefix("data/") not in payloads and inner not in MEMBERS and member[-1:] != "/":
                 self.skipped.add(inner, "a member of the zip that no tensor uses")
+
+    def _unpickled(self, cursor: Cursor, persistent: Callable[[Any], Any]) -> Any:
+        """Return the pickled value, and record the classes that torch.load refuses by its default."""
+        unpickler = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True)
+        root = unpickler.load()
+        self.skipped.classes |= {name for name in unpickler.symbols if not ALLOWED.fullmatch(name)}
+        return root
 
     def _tensors(self, root: Any) -> list[tuple[str, Leaf]]:
         """Return the tensors of a pickle with their names. Raises: Refused where one cannot be read."""
@@ -138,7 +150,7 @@ class TorchReader(PickleReader):
             itemsizes.setdefault(storage.key, ITEMSIZE[storage.dtype])
             return storage
 
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
+        root = self._unpickled(cursor, persistent)
         tensors = self._tensors(root)
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
