@@ -106,6 +106,59 @@ def test_the_optimizer_of_the_older_layout_of_paddlenlp_is_found(run, tmp_path):
     assert f"float32 master weights under master_weights/ in {tmp_path / 'optimizer.pdopt'}" in run(*words)[2]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_training_goes_back_into_mixed_precision(dtype, tmp_path, monkeypatch):
+    """The snippets of the guide, there and back: on a CPU paddle has no kernels for a step, so none is taken."""
+    needs("paddle")
+    import paddle
+    from paddle.amp.auto_cast import amp_initialize
+
+    def decorate(model, optimizer, **_):  # what paddle.amp.decorate does on other devices
+        amp_initialize([model], dtype, None)
+        optimizer._multi_precision = True
+        return model, optimizer
+
+    def build():
+        model = paddle.nn.Sequential(paddle.nn.Linear(3, 2), paddle.nn.LayerNorm(2), paddle.nn.Linear(2, 2))
+        model[2].bias.stop_gradient = True
+        return model, paddle.optimizer.AdamW(parameters=model.parameters())
+
+    def start(model, optimizer):  # as the first step does
+        trained = [weight for weight in model.parameters() if not weight.stop_gradient]
+        optimizer._create_accumulators(paddle.base.framework.default_main_program().global_block(), trained)
+
+    def values(model, optimizer):
+        state = optimizer.state_dict()
+        every = {**model.state_dict(), **state.pop("master_weights"), **state}
+        return {name: (value.name, value.dtype, value.astype("float32").numpy()) for name, value in every.items()}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paddle.amp, "decorate", decorate)
+    with paddle.utils.unique_name.guard():
+        model, optimizer = decorate(*build())
+        start(model, optimizer)
+    for number, value in enumerate((*optimizer._master_weights.values(), *optimizer.state_dict().values())):
+        if not isinstance(value, dict):
+            value.set_value(paddle.full_like(value, 1.0001 + number))
+    for weight in model.parameters():
+        if weight.name in optimizer._master_weights:
+            weight.set_value(optimizer._master_weights[weight.name].astype(weight.dtype))
+    paddle.save(model.state_dict(), "o2.pdparams"), paddle.save(optimizer.state_dict(), "o2.pdopt")
+    there, back = (next(block for block in BLOCKS if text in block) for text in ("o2.pdopt", "amp.decorate"))
+    exec(there, {"paddle": paddle})
+    weights = paddle.load("float32.pdparams")
+    weights["2.bias"] = weights["2.bias"].astype("float32")  # frozen: it has no master
+    paddle.save({"model": weights, "optimizer": paddle.load("float32.pdopt")}, "back.pdparams")
+    with paddle.utils.unique_name.guard():
+        scope = dict(zip(("model", "optimizer"), build(), strict=True), paddle=paddle)
+        exec(back, scope)
+        start(scope["model"], scope["optimizer"])
+    expected, got = values(model, optimizer), values(scope["model"], scope["optimizer"])
+    assert got.keys() == expected.keys()
+    for name, (own, kind, value) in expected.items():
+        assert got[name][:2] == (own, kind) and (got[name][2] == value).all(), name
+
+
 @pytest.fixture
 def halves(tmp_path, monkeypatch):
     """Return a function that saves a layer in half precision with its masters and AdamW, in the place of a tool."""
