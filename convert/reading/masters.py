@@ -19,6 +19,7 @@ from . import exchanged
 HALF = ("float16", "bfloat16")
 IN_TORCH = "Half-precision weights in torch"
 NUMBERS = ".pdstates"  # of PaddleClas
+OF_MASTER = "_fp32_master_0_"  # between paddle's name of a parameter and that of a moment of its master
 PADDLE = "master_weights"
 PLACES = {  # where the state of an optimizer has masters -> part of docs/training.md that saves them as weights
     PADDLE: "To paddle and from it",
@@ -27,6 +28,15 @@ PLACES = {  # where the state of an optimizer has masters -> part of docs/traini
 }
 OLDER = "model_state.pdparams", "optimizer.pdopt"  # of PaddleNLP, before its unified checkpoints
 UNIFIED = r"master_weights\.safetensors(\.index\.json)?"
+GUIDE = f"see {document('training')}, {PLACES[PADDLE]}"
+MIXED = (
+    "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
+    f"save them as the model's weights, and the state without them: {GUIDE}"
+)
+WITHOUT = (
+    "it was trained in mixed precision, and these are moments of float32 master_weights, which are not in the file: "
+    f"if the weights are those, save the state without _fp32_master_0 in its names: {GUIDE}"
+)
 ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
 
 
