@@ -67,16 +67,22 @@ def test_weights_without_a_master_among_others_that_have_one_are_named(trained, 
     assert code == 0 and said.format(which) in err, err
 
 
-def test_moments_of_masters_that_are_not_in_the_file_are_called_that(run, tmp_path):
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("fp32_master_0", "it was trained in mixed precision, and these are moments of float32 master_weights, which"),
+        ("mine", "weights of these names without _mine are in the file, and an optimizer with name='mine' adds that:"),
+    ],
+)
+def test_moments_whose_names_add_to_those_of_the_weights_are_explained(added, said, run, tmp_path):
     weights = {name: np.ones(shape, "float32") for name, shape in SHAPES.items()}
-    state = {f"{own}_fp32_master_0_velocity_0": np.ones(SHAPES[name], "float32") for name, own in OWN.items()}
+    state = {f"{own}_{added}_velocity_0": np.ones(SHAPES[name], "float32") for name, own in OWN.items()}
     (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
     (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
     (tmp_path / "net.table").write_text(TABLE)
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.pt"]
     code, _, err = run(*words, "--with-optimizer")
-    what = "linear_0.w_0_fp32_master_0, linear_0.b_0_fp32_master_0: it was trained in mixed precision, and these are"
-    assert code == 1 and f"{what} moments of float32 master_weights, which are not in the file: if" in err, err
+    assert code == 1 and f"has moments of linear_0.w_0_{added}, linear_0.b_0_{added}: {said} " in err, err
 
 
 @pytest.mark.parametrize("odd", [(), ("last.bias",)])

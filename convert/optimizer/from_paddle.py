@@ -12,7 +12,7 @@ from convert.documents import document
 from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
-from convert.reading.masters import MIXED, OF_MASTER, WITHOUT
+from convert.reading.masters import MIXED, suffixed
 from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
 from specs.words import count, first_few, in_a_row
@@ -171,8 +171,9 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
       fit: whether there are moments of weights, all in their weight's shape.
     """
     which = f"has moments of {folding.listed(unknown)}"
-    if any(f"{key}_".endswith(OF_MASTER) for key in unknown):
-        return f"{which}: {WITHOUT}"
+    added = {key.removeprefix(name) for key in unknown for name in own.values() if key.startswith(f"{name}_")}
+    if len(added) == 1 and {key.removesuffix(*added) for key in unknown} <= {*own.values()}:
+        return f"{which}: {suffixed(*added)}"
     if lost := lost_names(own):
         return f"{which}: {lost}"
     if not own:

@@ -40,6 +40,14 @@ WITHOUT = (
 ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
 
 
+def suffixed(added: str) -> str:
+    """Say why names of moments have more than the name of their weight: _fp32_master_0, or an optimizer's own name."""
+    if f"{added}_".startswith(OF_MASTER):
+        return WITHOUT
+    what = f"weights of these names without {added} are in the file, and an optimizer with name={added[1:]!r} adds that"
+    return f"{what}: save the state without {added} in its names"
+
+
 def optimizer_file(reader: Reader) -> str:
     """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; "" if there is none."""
     beside = optimizer_place(reader)
