@@ -1,4 +1,4 @@
-"""What `inspect` calls parameters of a model of no known architecture."""
+"""What `inspect` calls parameters of a model of no known architecture, and in which order it lists arrays."""
 
 import json
 
@@ -50,3 +50,17 @@ def test_tied_arrays_are_counted_once(run, tmp_path):
     torch.save({"model": state, "best": torch.tensor(1.5)}, tmp_path / "x.pt")
     about = json.loads(run("inspect", tmp_path / "x.pt", "--json")[1])
     assert len(about["tensors"]) == 4 and about["parameters"] == 17
+
+
+@pytest.mark.parametrize(
+    ("names", "listed"),
+    [
+        (["a.1.w", "a.10.w", "a.2.w"], ["a.1.w", "a.2.w", "a.10.w"]),
+        (["stem", "a.2.w", "a.10.w"], ["stem", "a.2.w", "a.10.w"]),
+        (["a.10.w", "a.2.w", "a.1.w", "stem"], ["a.10.w", "a.2.w", "a.1.w", "stem"]),  # of the model, not alphabetical
+    ],
+)
+def test_inspect_lists_numbers_as_numbers_where_a_file_sorts_names(names, listed, run, tmp_path):
+    np.savez(tmp_path / "x.npz", **{name: np.ones(n + 1, "f4") for n, name in enumerate(names)})
+    out = run("inspect", tmp_path / "x.npz")[1]
+    assert [line.split()[-1] for line in out.splitlines() if line.split()[-1] in names] == listed, out

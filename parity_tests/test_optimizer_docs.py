@@ -210,7 +210,7 @@ def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 17  # also in test_optimizer_hyper.py (paddle), test_optimizer_masters.py, and `loading`
+    assert len(BLOCKS) == 18  # also in test_optimizer_hyper.py (paddle), test_optimizer_masters.py, and `loading`
 
 
 def test_folders_of_accelerate_and_of_the_trainer_go_along(tmp_path, monkeypatch, capsys):

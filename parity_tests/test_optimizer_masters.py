@@ -52,6 +52,39 @@ def test_weights_that_are_no_rounded_copies_of_the_masters_beside_them_are_named
     assert (f"warning: {which} {odd[0] if odd else ''}" in err) == ("differ from their" in err) == bool(odd), err
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_weights_without_a_master_among_others_that_have_one_are_named(trained, run, tmp_path):
+    weights = {name: np.ones(shape, "float16") for name, shape in SHAPES.items()}
+    state = {"master_weights": {OWN["last.weight"]: np.ones(SHAPES["last.weight"], "float32")}}
+    if trained:
+        state[f"{OWN['last.bias']}_fp32_master_0_velocity_0"] = np.ones(SHAPES["last.bias"], "float32")
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
+    (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
+    (tmp_path / "net.table").write_text(TABLE)
+    code, _, err = run("--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.npz")
+    which = f"1 of 2 half-precision weights without a float32 master in {tmp_path / 'net.pdopt'}, as last.bias"
+    said = "warning: {}: it has moments of masters, so the" if trained else "note: {}: frozen weights"
+    assert code == 0 and said.format(which) in err, err
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("fp32_master_0", "it was trained in mixed precision, and these are moments of float32 master_weights, which"),
+        ("mine", "weights of these names without _mine are in the file, and an optimizer with name='mine' adds that:"),
+    ],
+)
+def test_moments_whose_names_add_to_those_of_the_weights_are_explained(added, said, run, tmp_path):
+    weights = {name: np.ones(shape, "float32") for name, shape in SHAPES.items()}
+    state = {f"{own}_{added}_velocity_0": np.ones(SHAPES[name], "float32") for name, own in OWN.items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
+    (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.pt"]
+    code, _, err = run(*words, "--with-optimizer")
+    assert code == 1 and f"has moments of linear_0.w_0_{added}, linear_0.b_0_{added}: {said} " in err, err
+
+
 @pytest.mark.parametrize("odd", [(), ("last.bias",)])
 def test_weights_and_masters_of_a_unified_checkpoint_are_compared_whichever_is_converted(odd, run, tmp_path):
     """Which PaddleNLP saves in two files with the same names."""
@@ -104,6 +137,83 @@ def test_the_optimizer_of_the_older_layout_of_paddlenlp_is_found(run, tmp_path):
     (tmp_path / "net.table").write_text(TABLE)
     words = ["--table", tmp_path / "net.table", tmp_path / "model_state.pdparams", "-o", tmp_path / "out.safetensors"]
     assert f"float32 master weights under master_weights/ in {tmp_path / 'optimizer.pdopt'}" in run(*words)[2]
+
+
+def test_a_state_with_masters_is_compared_with_one_without(run, tmp_path):
+    """Their moments; of another model's state the message says so."""
+    slots = [f"{slot}_0" for slot in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")]
+
+    def save(name, places, value=1.5):
+        state = {f"{place}_{slot}": np.full(2, value, "f4") for place in places for slot in slots}
+        masters = {place.partition("_fp32")[0]: np.ones(2, "f4") for place in places if "_fp32" in place}
+        (tmp_path / name).write_bytes(pickle.dumps({**state, **({"master_weights": masters} if masters else {})}))
+        return tmp_path / name
+
+    full = save("full.pdopt", ["linear_0.b_0", "norm_0.b_0"])
+    mixed = save("o2.pdopt", ["linear_0.b_0_fp32_master_0", "norm_0.b_0"])
+    for files in ((full, mixed), (mixed, full)):
+        code, out, err = run("diff", *files)
+        assert code == 0 and "8 arrays compared, every element equal" in out, err
+        assert f"{mixed}: compared 4 arrays of float32 masters with those of weights: linear_0.b_0_fp32_" in err
+        assert f"{mixed}: set aside master_weights/ (1 array), training state" in err, err
+        assert "only in" in run("diff", *files, "--weights", "/", "--weights", "/")[1]
+    code, out, _ = run("diff", full, save("o2.pdopt", ["linear_0.b_0_fp32_master_0", "norm_0.b_0"], 2))
+    assert code == 1 and "8 arrays compared, all 8 differ" in out
+    code, _, err = run("diff", full, save("other.pdopt", ["conv_0.b_0_fp32_master_0"]))
+    assert code == 1 and "other.pdopt has the same of other parameters, as of another model or process" in err, err
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_training_goes_back_into_mixed_precision(dtype, tmp_path, monkeypatch):
+    """The snippets of the guide, there and back: on a CPU paddle has no kernels for a step, so none is taken."""
+    needs("paddle")
+    import paddle
+    from paddle.amp.auto_cast import amp_initialize
+
+    def decorate(model, optimizer, **_):  # what paddle.amp.decorate does on other devices
+        amp_initialize([model], dtype, None)
+        optimizer._multi_precision = True
+        return model, optimizer
+
+    def build():
+        model = paddle.nn.Sequential(paddle.nn.Linear(3, 2), paddle.nn.LayerNorm(2), paddle.nn.Linear(2, 2))
+        model[2].bias.stop_gradient = True
+        return model, paddle.optimizer.AdamW(parameters=model.parameters())
+
+    def start(model, optimizer):  # as the first step does
+        trained = [weight for weight in model.parameters() if not weight.stop_gradient]
+        optimizer._create_accumulators(paddle.base.framework.default_main_program().global_block(), trained)
+
+    def values(model, optimizer):
+        state = optimizer.state_dict()
+        every = {**model.state_dict(), **state.pop("master_weights"), **state}
+        return {name: (value.name, value.dtype, value.astype("float32").numpy()) for name, value in every.items()}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paddle.amp, "decorate", decorate)
+    with paddle.utils.unique_name.guard():
+        model, optimizer = decorate(*build())
+        start(model, optimizer)
+    for number, value in enumerate((*optimizer._master_weights.values(), *optimizer.state_dict().values())):
+        if not isinstance(value, dict):
+            value.set_value(paddle.full_like(value, 1.0001 + number))
+    for weight in model.parameters():
+        if weight.name in optimizer._master_weights:
+            weight.set_value(optimizer._master_weights[weight.name].astype(weight.dtype))
+    paddle.save(model.state_dict(), "o2.pdparams"), paddle.save(optimizer.state_dict(), "o2.pdopt")
+    there, back = (next(block for block in BLOCKS if text in block) for text in ("o2.pdopt", "amp.decorate"))
+    exec(there, {"paddle": paddle})
+    weights = paddle.load("float32.pdparams")
+    weights["2.bias"] = weights["2.bias"].astype("float32")  # frozen: it has no master
+    paddle.save({"model": weights, "optimizer": paddle.load("float32.pdopt")}, "back.pdparams")
+    with paddle.utils.unique_name.guard():
+        scope = dict(zip(("model", "optimizer"), build(), strict=True), paddle=paddle)
+        exec(back, scope)
+        start(scope["model"], scope["optimizer"])
+    expected, got = values(model, optimizer), values(scope["model"], scope["optimizer"])
+    assert got.keys() == expected.keys()
+    for name, (own, kind, value) in expected.items():
+        assert got[name][:2] == (own, kind) and (got[name][2] == value).all(), name
 
 
 @pytest.fixture

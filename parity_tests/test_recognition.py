@@ -52,11 +52,12 @@ def test_transposed_matrices_are_called_so(run, tmp_path):
     """In place of shapes that are expected of sizes which were read off them: the head has 7 classes, not 20."""
     assert run("google2timm", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
     arrays = load_file(tmp_path / "x.safetensors")
-    turned = {**arrays, "head.weight": np.ascontiguousarray(arrays["head.weight"].T)}
-    save_file(turned, tmp_path / "one.safetensors")
-    code, _, err = run("timm2torch", tmp_path / "one.safetensors")
-    shapes = f"{list(turned['head.weight'].shape)}: once it is transposed, to {list(arrays['head.weight'].shape)}, "
-    assert code == 1 and f"\n  - head.weight has shape {shapes}every array fits\n" in err and "expected" not in err
+    for name in ("blocks.0.mlp_tokens.fc1.weight", "head.weight"):  # sizes are read off the first, which fits then
+        turned = {**arrays, name: np.ascontiguousarray(arrays[name].T)}
+        save_file(turned, tmp_path / "one.safetensors")
+        code, _, err = run("timm2torch", tmp_path / "one.safetensors")
+        shapes = f"{list(turned[name].shape)}: once it is transposed, to {list(arrays[name].shape)}, "
+        assert code == 1 and f"\n  - {name} has shape {shapes}every array fits\n" in err and "expected" not in err, err
     second = "blocks.0.mlp_tokens.fc2.weight"
     save_file({**turned, second: np.ascontiguousarray(arrays[second].T)}, tmp_path / "two.safetensors")
     code, _, err = run("timm2torch", tmp_path / "two.safetensors")

@@ -17,7 +17,7 @@ from convert.documents import document
 from convert.errors import ConvertError, called, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
-from convert.reading.masters import optimizer_file
+from convert.reading.masters import OF_MASTER, optimizer_file
 from convert.reading.nesting import ROOT, by_container, copied_place, training, within
 from convert.reading.optimizers import find_any, state_names, state_of
 from convert.reading.spelling import out_of_modules
@@ -27,6 +27,7 @@ from convert.table.part import matching, part, without_training
 from specs.applied.moves import Move
 from specs.notation.lines import TableError
 from specs.table import Table
+from specs.words import count
 
 from . import places
 from .array_differences import Differences, Tolerance, differences
@@ -56,6 +57,7 @@ def by_names(
         one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
         if weights == (None, None):
             one, two = _like(one, first, two), _like(two, second, one)
+        one, two, masters = _without_masters(one, two)
         one, two, nested = _nested_alike(one, two)
         match = matched(one.reader, two.reader)
         if match.a and match.b:
@@ -83,7 +85,7 @@ def by_names(
         has_state = any(training(one.prefix + name) for name in one.sources)
         is_unknown = STATE in aside and not match.known
         numbers = match.notes if has_state or is_unknown else ()
-        notes = [*nested, *placed, *numbers, *outside, *values.notes(entries), *arrays.notes()]
+        notes = [*masters, *nested, *placed, *numbers, *outside, *values.notes(entries), *arrays.notes()]
         return arrays, [*notes, *_optimizers_beside(one, two), *_renamed(one, two), *_terms(arrays, first, second)]
 
 
@@ -173,6 +175,23 @@ def of_both(a: str, ours: list[str], b: str, theirs: list[str]) -> list[str]:
     both = [note for note in ours if note in theirs]
     own = [f"{path}: {note}" for path, notes in ((a, ours), (b, theirs)) for note in notes if note not in both]
     return [*own, *(f"both files: {note}" for note in both)]
+
+
+def _without_masters(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:
+    """Name moments of paddle's float32 masters as those of weights, where the other file has no such master.
+
+    Returns: both files, and a note where names are read otherwise.
+    """
+    sides, notes = [], list[str]()
+    for side, other in ((one, two), (two, one)):
+        plain = {name: name if name in other.sources else name.replace(OF_MASTER, "_") for name in side.sources}
+        names = {name: new if new in other.sources else name for name, new in plain.items()}
+        if renamed := [name for name, new in names.items() if name != new]:
+            what = f"compared {count(len(renamed), 'array')} of float32 masters with those of weights"
+            notes.append(f"{side.reader.path}: {what}: {renamed[0]} is {names[renamed[0]]} in the other file")
+        sources = {names[name]: tensor for name, tensor in side.sources.items()}
+        sides.append(replace(side, sources=sources, steps=copied(sources)) if renamed else side)
+    return sides[0], sides[1], notes
 
 
 def _nested_alike(one: Arrays, two: Arrays) -> tuple[Arrays, Arrays, list[str]]:

@@ -87,9 +87,10 @@ def _described(path: str) -> Described:
 def _moments(names: list[str]) -> str:
     """Return what an optimizer of paddle keeps, if the names are those of its state alone: "Adam's two moments"."""
     from convert.reading.families import FAMILIES, KEEPS, MOMENTS
+    from convert.reading.masters import PADDLE as MASTERS
     from convert.reading.optimizers import PADDLE
 
-    matches = [PADDLE.fullmatch(name) for name in names]
+    matches = [PADDLE.fullmatch(name) for name in names if not name.startswith(f"{MASTERS}/")]
     slots = {match["slot"] for match in matches if match}
     kept = [KEEPS[family].paddle for family, its in FAMILIES.items() if {MOMENTS[slot].paddle for slot in its} <= slots]
     return kept[0] if kept and all(matches) else ""

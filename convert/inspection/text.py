@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,6 +189,7 @@ def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
 
     A norm and a dense layer, whose biases are alike, stay apart: their other arrays are not.
     """
+    tensors = _numbered(tensors)
     modules: dict[str, set[tuple[str, tuple[str, str]]]] = {}
     for name, what in tensors.items():
         modules.setdefault(_module(name), set()).add((name.removeprefix(_module(name)), what))
@@ -199,6 +201,21 @@ def _listed(tensors: dict[str, tuple[str, str]]) -> Iterator[str]:
     order = {module: n for n, module in reversed([*enumerate(_module(row[-1]) for row in rows)])}
     rows.sort(key=lambda row: order[_module(row[-1])])  # the arrays of a module stand together
     yield from table(HEADS, rows) if rows else ()
+
+
+def _numbered(tensors: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Sort numbers in names as numbers where a file's order is alphabetical in each dtype, as of safetensors and flax.
+
+    Another order is that of the model, and stays.
+    """
+    by_dtype: dict[str, list[str]] = {}
+    for name, (dtype, _) in tensors.items():
+        by_dtype.setdefault(dtype, []).append(name)
+    if any(names != sorted(names) for names in by_dtype.values()):
+        return tensors
+    pieces = {name: re.split(r"(\d+)", name) for name in tensors}  # text and numbers in turn
+    keys = {name: [(int(p), "") if k % 2 else (0, p) for k, p in enumerate(its)] for name, its in pieces.items()}
+    return {name: tensors[name] for name in sorted(tensors, key=keys.__getitem__)}
 
 
 def _module(name: str) -> str:

@@ -12,6 +12,7 @@ from convert.documents import document
 from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from convert.reading.families import CONVERTED, FAMILIES, MOMENTS, TENSOR, lost_names
+from convert.reading.masters import MIXED, suffixed
 from convert.reading.optimizers import PADDLE, Found
 from specs.numbers import exact, measured
 from specs.words import count, first_few, in_a_row
@@ -24,10 +25,6 @@ from .state import BETAS, KIND, State
 PLACES_OF_OTHERS = 6  # decimals of betas that are noted beside the usual ones: 0.998001 is 0.999 squared
 EXACT = 1e-12  # far below the last of these decimals, far above the rounding of float64
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
-MIXED = (
-    "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
-    f"save them as the model's weights, and the state without them: see {document('training')}, To paddle and from it"
-)
 OTHERS = {"moment2_max": "amsgrad", "mu_product": "NAdam", "inf_norm": "Adamax", "rho": "RAdam"}  # by what they keep
 NAMED = 2  # of the parameters without moments that a message names
 SAME_PROCESS = "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process"
@@ -174,6 +171,9 @@ def _unexplained(path: str, unknown: Sequence[str], left: Sequence[str], own: Ma
       fit: whether there are moments of weights, all in their weight's shape.
     """
     which = f"has moments of {folding.listed(unknown)}"
+    added = {key.removeprefix(name) for key in unknown for name in own.values() if key.startswith(f"{name}_")}
+    if len(added) == 1 and {key.removesuffix(*added) for key in unknown} <= {*own.values()}:
+        return f"{which}: {suffixed(*added)}"
     if lost := lost_names(own):
         return f"{which}: {lost}"
     if not own:

@@ -5,6 +5,7 @@ Few files need this: planning.py imports it for these alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,7 +39,7 @@ EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
     f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
-SINGLES = 8  # matrices that do not fit of which each is tried transposed by itself
+SINGLES = 8  # matrices of layers that do not fit of which each is tried transposed by itself
 
 
 class NotReplicated(UsageError):
@@ -87,13 +88,19 @@ def _by_transposed(request: Request, rejected: Rejected) -> PlanError | None:
         return None
     own = rejected.reading.tensors
     matrices = [name for name in error.unfit if len(own[name].shape) == 2]
-    alone = [[name] for name in matrices[:SINGLES]] if len(matrices) > 1 else []  # others may be sized by it
-    for names in [matrices, *alone]:
+    layers = {_layer(name) for name in error.unfit}  # a matrix off which sizes are read fits, and its bias does not
+    sizing = [name for name, t in own.items() if len(t.shape) == 2 and _layer(name) in layers and name not in matrices]
+    alone = [[name] for name in [*sizing, *matrices][:SINGLES]]  # others may be sized by it
+    for names in [matrices, *(one for one in alone if one != matrices)]:
         turned = {name: own[name]._replace(shape=own[name].shape[::-1]) for name in names}
         if turned and _fits(attempt(request, replace(rejected.reading, tensors={**own, **turned}))):
             error.problems[:] = _with_transposed(turned, error.problems)
             return error
     return None
+
+
+def _layer(name: str) -> str:
+    return re.split(r"[./](?=[^./]*$)", name)[0]
 
 
 def _without_contradiction(request: Request, rejected: Rejected) -> ConvertError:

@@ -21,6 +21,7 @@ from .nesting import AVERAGES, has_word
 HALF = ("float16", "bfloat16")
 IN_TORCH = "Half-precision weights in torch"
 NUMBERS = ".pdstates"  # of PaddleClas
+OF_MASTER = "_fp32_master_0_"  # between paddle's name of a parameter and that of a moment of its master
 PADDLE = "master_weights"
 PLACES = {  # where the state of an optimizer has masters -> part of docs/training.md that saves them as weights
     PADDLE: "To paddle and from it",
@@ -29,7 +30,24 @@ PLACES = {  # where the state of an optimizer has masters -> part of docs/traini
 }
 OLDER = "model_state.pdparams", "optimizer.pdopt"  # of PaddleNLP, before its unified checkpoints
 UNIFIED = r"master_weights\.safetensors(\.index\.json)?"
+GUIDE = f"see {document('training')}, {PLACES[PADDLE]}"
+MIXED = (
+    "it was trained in mixed precision, and paddle's float32 master_weights here are not converted: "
+    f"save them as the model's weights, and the state without them: {GUIDE}"
+)
+WITHOUT = (
+    "it was trained in mixed precision, and these are moments of float32 master_weights, which are not in the file: "
+    f"if the weights are those, save the state without _fp32_master_0 in its names: {GUIDE}"
+)
 ZERO = r"(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt"  # the masters of DeepSpeed's ZeRO-1 and ZeRO-2
+
+
+def suffixed(added: str) -> str:
+    """Say why names of moments have more than the name of their weight: _fp32_master_0, or an optimizer's own name."""
+    if f"{added}_".startswith(OF_MASTER):
+        return WITHOUT
+    what = f"weights of these names without {added} are in the file, and an optimizer with name={added[1:]!r} adds that"
+    return f"{what}: save the state without {added} in its names"
 
 
 def optimizer_file(reader: Reader) -> str:

@@ -12,6 +12,7 @@ from convert.errors import ConvertError, UsageError, saved
 from convert.files.base import Reader, Tensor
 
 from .families import MOMENTS
+from .masters import PADDLE as MASTERS
 from .nesting import training
 from .replicas import ONCE, leading
 
@@ -199,7 +200,7 @@ def _beside(location: Found, name: str) -> str:
 
 def _is_state(location: Found, name: str) -> bool:
     if location.library == "paddle":
-        return PADDLE.fullmatch(name) is not None
+        return PADDLE.fullmatch(name) is not None or name.startswith(f"{MASTERS}/")
     tops = ("state/", "param_groups/") if location.library == "torch" else ("count", "mu/", "nu/", "trace/")
     return name.startswith(tops)
 

@@ -14,7 +14,7 @@ from convert.files.base import Reader, Tensor
 from convert.folding import summarised
 from convert.records.altered import WARNING
 
-from .masters import HALF, PADDLE, beside_unified, inside, optimizer_file, unified
+from .masters import HALF, OF_MASTER, PADDLE, beside_unified, inside, optimizer_file, unified
 
 
 class _Copies(NamedTuple):
@@ -26,7 +26,7 @@ class _Copies(NamedTuple):
 
 
 def unlike(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
-    """Warn of half-precision weights that differ from paddle's float32 masters, rounded; reads the values of both.
+    """Warn of half-precision weights that differ from paddle's float32 masters, rounded, or lack one; reads the values.
 
     Either may be what is converted, and the other one beside it.
     """
@@ -35,16 +35,30 @@ def unlike(reader: Reader, weights: Iterable[Tensor]) -> list[str]:
             (half_reader, halves), (master_reader, masters), path = copies
             compared = [(halves[name], master) for name, master in masters.items() if name in halves]
             odd = [half.name for half, master in compared if not _is_rounded(half_reader, half, master_reader, master)]
+            lines = _alone(copies) if half_reader is reader else []
             if not odd:
-                return []
+                return lines
             if half_reader is reader:
                 differ, remedy = f"differ from their float32 masters of {path}", ": do not save them as the weights"
             else:
                 differ, remedy = f"of {path} differ from their float32 masters, which are converted", ""
             which = f"{len(odd):,} of {len(compared):,} half-precision weights"
             cause = "these are of another step or run, or the weights are an average"
-            return [f"{WARNING}{which} {differ}, as {summarised(odd)}: {cause}{remedy}"]
+            return [*lines, f"{WARNING}{which} {differ}, as {summarised(odd)}: {cause}{remedy}"]
     return []
+
+
+def _alone(copies: _Copies) -> list[str]:
+    """Name the half-precision weights without a master: the optimizer trained those of whose masters it has moments."""
+    halves, (holder, masters) = copies.halves[1], copies.masters
+    lacking = {own: half.name for own, half in halves.items() if own not in masters}
+    owners = {name.rpartition("/")[2].partition(OF_MASTER)[0] for name in holder.tensors if OF_MASTER in name}
+    trained = [name for own, name in lacking.items() if own in owners]
+    frozen = [name for own, name in lacking.items() if own not in owners] if masters and not unified(holder) else []
+    which = f"of {len(halves):,} half-precision weights without a float32 master in {copies.path}, as"
+    incomplete = "it has moments of masters, so the file is incomplete"
+    lines = [f"{WARNING}{len(trained):,} {which} {summarised(trained)}: {incomplete}"] if trained else []
+    return [*lines, *([f"{len(frozen):,} {which} {summarised(frozen)}: frozen weights have none"] if frozen else [])]
 
 
 def _copies(reader: Reader, weights: Sequence[Tensor], stack: contextlib.ExitStack) -> _Copies | None:
