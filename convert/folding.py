@@ -134,16 +134,19 @@ def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
 
 
 def _likeness(name: str, other: str) -> float:
-    """Return how alike two names are in the levels in which they differ, 0 to 1, whatever their case."""
+    """Return how alike two names are in the levels in which they differ, 0 to 1, whatever their case.
+
+    Numbers that are folded, as {0..11}, and a hole for them, as {i}, are alike.
+    """
     from difflib import SequenceMatcher
 
-    left, right = (re.split(r"[./]", one.lower()) for one in (name, other))
+    left, right = (re.split(r"[./]", re.sub(r"\{[^}]*\}", "#", one.lower())) for one in (name, other))
     shared = 0
     for end in (0, -1):
         while left and right and left[end] == right[end]:
             left.pop(end), right.pop(end)
             shared += 1
-    if not left and not right:  # they differ in case
+    if not left and not right:  # they differ in case, or in how numbers are written
         return 1.0
     if not left or not right:  # one has levels more
         return SIMILARITY if shared > 1 else 0.0

@@ -177,7 +177,7 @@ def check_room(out: str, size: int) -> None:
     """Check that the disk has `size` bytes left. Raises: ConvertError."""
     folder = os.path.dirname(os.path.abspath(out))
     disk = os.statvfs(folder)
-    if (left := disk.f_bavail * disk.f_frsize) < size:
+    if disk.f_blocks and (left := disk.f_bavail * disk.f_frsize) < size:  # /proc and the like count none
         raise ConvertError(
             f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
         )

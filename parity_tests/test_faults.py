@@ -153,6 +153,11 @@ def test_a_small_disk(run, small_disk, monkeypatch, arguments):
     assert listing(small_disk) == ["m.safetensors"]
 
 
+def test_a_folder_that_counts_no_blocks_is_not_called_full(run, arguments):
+    code, _, err = run(*arguments(Path("/proc"), "inside"))
+    assert code == 1 and "cannot be written" in err and "make room" not in err
+
+
 def test_space_is_set_aside_without_a_change_of_size(tmp_path):
     with open(tmp_path / "x", "w+b", buffering=0) as file:
         reserve(file, 1 << 20)

@@ -304,3 +304,14 @@ def test_a_block_that_is_absent_between_others_is_one_line(tmp_path, capsys):
     code, _, error = run(capsys, *words)
     assert code == 1 and "\n  - missing a.2, with 3 arrays: the file has a.{0,1,3,4}\n" in error, error
     assert error.count("missing ") == 2 and "missing a.1.k" in error, error
+
+
+def test_an_array_in_other_blocks_is_nearest_to_its_own_name(tmp_path, capsys):
+    """Folded numbers and the hole for them are alike: else a mean would be near to a variance."""
+    own = {f"Bl.{k}.norm.{leaf}": np.ones(3) for k in range(12) for leaf in ("running_var", "running_mean")}
+    own["head"] = np.ones(3)
+    lines = "".join(f"bl.{{i}}.norm.{leaf}: o <-> {leaf}.{{i}}: o\n" for leaf in ("running_mean", "running_var"))
+    (tmp_path / "x.table").write_text(f"table 1\nhead: o <-> head: o\n{lines}")
+    source = save(tmp_path / "own.npz", own)
+    code, _, error = run(capsys, "--table", tmp_path / "x.table", source, "-o", tmp_path / "y.npz")
+    assert code == 1 and "missing bl.{i}.norm.running_mean (nearest unused: Bl.{0..11}.norm.running_mean)" in error

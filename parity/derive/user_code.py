@@ -57,6 +57,7 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: is not a Python file")
     module, folder = importlib.util.module_from_spec(spec), os.getcwd()
+    function: Any = None
     try:
         with imports.of(path), without_end():
             spec.loader.exec_module(module)
@@ -71,7 +72,8 @@ def build(text: str, which: str, imports: Imports) -> tuple[Any, Any]:
         raise
     except Exception as error:  # the user's code may raise anything
         why = _explained(error, os.path.dirname(os.path.join(folder, path)))
-        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{why}") from error
+        inside = "" if function is None else f" in {name}"  # else the file itself cannot be run
+        raise ConvertError(f"{line_of(error) or path}{inside}: {message(error)}{why}") from error
     finally:
         os.chdir(folder)  # the user's code may have left it, to which the paths of the command are relative
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")

@@ -110,6 +110,15 @@ def test_outputs_that_are_others_each_time_are_no_branch():
     assert not found.proven and "outputs are others each time: set dropout" in str(found), str(found)
 
 
+@pytest.mark.parametrize("rate", [1e-6, 1e-3])
+def test_dropout_that_drops_nothing_in_a_run_is_said_to_draw_random_numbers(rate: float):
+    """Its scale is a factor of that run alone."""
+    torch.manual_seed(0)
+    found = parity.derive(dropped(rate), dropped(), images(3, 4))
+    why = "outputs are those of random numbers, of which the left model draws new ones in each call"
+    assert not found.proven and why in str(found) and "next: set dropout" in str(found), str(found)
+
+
 def test_an_input_of_one_value_is_named():
     left = Net(lambda m, x: m.b(m.a(x)), a=linear(4, 8, False), b=linear(8, 2))
     right = Net(lambda m, x: m.b(x @ m.one), one=torch.nn.Parameter(torch.randn(4, 8)), b=linear(8, 2))

@@ -378,3 +378,11 @@ def test_classes_are_known_by_the_paths_of_modules(framework: str, path: str):
     found = parity.derive(torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU()), model, (x,))
     assert found.proven and found.classes[1][path] == "Linear"
     assert {use.modules[1] for use in found.compared} == {path}
+
+
+def test_parameters_of_which_no_use_was_matched_are_named_below_the_rows():
+    """They have a line that follows a pattern, and would be missed among the rows."""
+    found = replace(DERIVED, inferred=["Net/layer_2/w", USES[0].right[0]])
+    text = re.sub(r"<[^>]+>", "", page_of(found, {}).replace("<wbr>", ""))
+    assert "Without a row, as no use of them was matched: Net/layer_2/w." in text
+    assert "Without a row" not in page_of(DERIVED, {})

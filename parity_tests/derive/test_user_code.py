@@ -474,3 +474,13 @@ def test_a_module_that_the_other_sides_stands_in_for_is_refused(tmp_path: Path):
         with pytest.raises(UsageError, match=said):
             build(f"{tmp_path}/c.py:build", "right", imports)
     sys.modules.pop("helper")
+
+
+def test_a_file_that_cannot_be_run_is_named_without_the_function(tmp_path: Path):
+    """The error is in no function, and Python says its line once more in the words of a SyntaxError."""
+    (tmp_path / "two.py").write_text("def build(:\n    pass\n")
+    with Imports() as imports, pytest.raises(ConvertError, match=r"two\.py:1: SyntaxError: [^(]*$"):
+        build(f"{tmp_path}/two.py:build", "left", imports)
+    (tmp_path / "two.py").write_text("1 / 0\n\n\ndef build():\n    pass\n")
+    with Imports() as imports, pytest.raises(ConvertError, match=r"two\.py:1: ZeroDivisionError: "):
+        build(f"{tmp_path}/two.py:build", "left", imports)

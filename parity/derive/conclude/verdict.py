@@ -35,6 +35,7 @@ MIN_RUNS = 8  # of a model, below which nothing is told of what may be permuted
 FURTHER_RUNS = 4  # that a model allows for by its arithmetic, below which it is not run on other weights and inputs
 LARGE = "models are not run on further weights from 8 billion multiplications on"
 DRAWN = "equal for the random numbers of two runs alone: the {} model draws new ones in each call"
+OF_CHANCE = "those of random numbers, of which the {} model draws new ones in each call"
 NOT_DRAWN = "set dropout that is active in evaluation, or what else is random, to zero; then derive again"
 ORDERED = "whose order the Table has taken over: it fits no checkpoint that has other ones"
 
@@ -63,6 +64,8 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     if whole and not apart and not lines.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(trial)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
+    if not proof.incomparable and proof.exact > EQUAL_OUTPUTS and (drawing := _drawing(trial)):
+        objection = Reason(OF_CHANCE.format(drawing), NOT_DRAWN)
     stored = stored_alone(trial) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     longer = longer_inputs(trial) if holds and not objection else Longer()
@@ -83,6 +86,11 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
         lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
         trained_tables=trained_tables(trial) if proven else [],
     )  # fmt: skip
+
+
+def _drawing(trial: Trial) -> str:
+    """Return the first side that draws random numbers; "" if none does."""
+    return next((side for side, tape in zip(SIDES, trial.tapes, strict=True) if tape.draws()), "")
 
 
 def _lower(proof: Proof, tapes: Sequence[Tape]) -> list[str]:
@@ -119,8 +127,8 @@ def _objection(trial: Trial, proof: Proof, quick: bool) -> tuple[str, list[str]]
     Args:
       quick: whether the models are run on other weights and inputs.
     """
-    if drawing := [side for side, tape in zip(SIDES, trial.tapes, strict=True) if tape.draws()]:
-        return Reason(DRAWN.format(drawing[0]), NOT_DRAWN), []
+    if drawing := _drawing(trial):
+        return Reason(DRAWN.format(drawing), NOT_DRAWN), []
     if wide := wide_integers(trial):
         return wide, []
     if proof.kept and only_one_value([array for arrays in trial.given for array in arrays.values()]):

@@ -16,6 +16,7 @@ from parity.derive.trace.sites import OWN, is_inside
 from parity.page.markup import MARKS, Markup, join, name, prose, tag
 from parity.page.module_table import key_list
 from specs.numbers import limit, short
+from specs.words import in_a_row
 
 from .tree import STOPPED, Module, alike, alike_names, alone_anchors, anchors, parting_uses, relative, stopping, tree
 
@@ -82,9 +83,17 @@ def trees(derivation: Derivation) -> Markup:
     keys += [("soft use", *words) for words in KINDS.values() if any(f">{words[0]}<" in row for row in rows)]
     parted = f" {PARTED}" * measured + f" {REMOVED}" * any(use.by_place for use in derivation.compared)
     legend = join(tag("p", prose(READ + parted), class_="soft"), key_list(keys))
-    body = tag("div", legend, tag("div", table, class_="scroll"))
+    body = tag("div", legend, tag("div", table, class_="scroll"), *_without_row(derivation))
     details = tag("details", tag("summary", SUMMARY), body, open=None if derivation.proven else "")
     return tag("section", tag("h2", "Modules and parameters side by side"), details)
+
+
+def _without_row(derivation: Derivation) -> list[Markup]:
+    """Name the right parameters with a line of which no use was matched, in a paragraph; nothing if there are none."""
+    used = {name for use in derivation.compared for name in use.right}
+    used.update(name for one in derivation.unmatched for name in one.names)
+    rest = fold(name for name in derivation.inferred if name not in used)
+    return [tag("p", prose(f"Without a row, as no use of them was matched: {in_a_row(rest)}."))] if rest else []
 
 
 def _rows(modules: list[Module], rated: Rated) -> Iterator[Markup]:

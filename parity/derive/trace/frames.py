@@ -45,8 +45,9 @@ def shown(file: str) -> str:
 
 
 def message(error: BaseException) -> str:
-    """Return an error's type and the first paragraph of its text."""
-    text = " ".join(str(error).strip().split("\n\n")[0].split())
+    """Return an error's type and the first paragraph of its text; of a SyntaxError without the line, see line_of."""
+    words = (isinstance(error, SyntaxError) and error.msg) or str(error)
+    text = " ".join(words.strip().split("\n\n")[0].split())
     if isinstance(error, Ended):  # whose text has the type of what was raised
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
