@@ -10,7 +10,7 @@ import torch
 
 import parity
 from parity.derive.match import biases, roles
-from parity.derive.match.ancestors import made_of
+from parity.derive.trace.ancestors import made_of
 from parity.derive.trace.program import Program
 from parity.derive.trace.sides import side
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.ancestors import made_of
 from parity.derive.trace.program import Program, Stretch
 from parity.derive.trace.sites import shown_once
 from parity.derive.trace.tape import Node, Replacement, Tape, tried
@@ -114,11 +115,18 @@ def without_gates(scope: Scope, side: int) -> Iterator[LeftOut]:
 
 
 def _gates(program: Program) -> Iterator[tuple[Node, int]]:
-    """Yield products of two values that depend on parameters, each with the factor that has the result's shape."""
+    """Yield products of a value and a gate, each with the place of the value, which has the result's shape.
+
+    Both depend on parameters, and the gate on the result of a matrix that makes no part of the value: a product of a
+    value and a function of it is a function, as SiLU is.
+    """
     values = program.active - program.plain
+    matrices = {at for at, node in enumerate(program.tape.nodes) if node.kind == "product"}
     for node in program.tape.nodes:
         if node.kind == "mul" and len({*node.inputs}) == 2 and values.issuperset(node.inputs):
-            yield from ((node, k) for k in (0, 1) if program.shapes[node.inputs[k]] == program.shapes[node.output])
+            makers = [made_of(program, number, matrices) for number in node.inputs]
+            alike = [program.shapes[number] == program.shapes[node.output] for number in node.inputs]
+            yield from ((node, k) for k in (0, 1) if alike[k] and makers[1 - k] - makers[k])
 
 
 def _ungated(gates: Sequence[tuple[Node, int]], side: int) -> LeftOut:

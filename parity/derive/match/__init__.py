@@ -26,7 +26,6 @@ What tells one use or element from others:
     met_columns  what these columns are multiplied with, added to or summed over with
     operations   what an operation between products computes
     origins      the products that channels are made of
-    ancestors    the products whose results reach a value
     added        the products to which the columns of one are added
     reach        the matrices that read what a matrix makes, for prove/freedom
 

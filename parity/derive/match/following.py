@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from parity.derive.limits import LARGE_USE
+from parity.derive.trace.ancestors import INPUT, sources, way_back
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array
 
 from . import columns, uses
 from .advice import Stop
-from .ancestors import INPUT, sources, way_back
 from .choices import Choices, DeadEnd, Option, State
 from .symbols import Use
 

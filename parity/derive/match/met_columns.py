@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.derive.trace.ancestors import made_of
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node
 
-from .ancestors import made_of
 from .operations import SINGLE, keeps_places, mixing
 
 PASSED = ("layout", "add", "mul")  # kinds of operations that move the labels of columns, or spread them

@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from parity.derive.limits import LARGE_COLUMNS
+from parity.derive.trace.ancestors import INPUT, way_back
 from parity.derive.trace.program import Program
 from parity.derive.trace.tape import Array, Node, along
 
-from .ancestors import INPUT, way_back
 from .met_columns import Beside
 from .uses import pattern
 

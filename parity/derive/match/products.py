@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.derive.limits import EXACT, LARGE_PIECE, PARTNER
+from parity.derive.trace.ancestors import made_of
 from parity.derive.trace.tape import Array
 
 from . import columns, origins, roles, uses
 from .added import Added
 from .advice import Stop, compare
-from .ancestors import made_of
 from .choices import DeadEnd, Option, every
 from .factors import distinct, unpaired
 from .following import ALIKE, FOLLOWED, order, taps_of

@@ -90,9 +90,9 @@ def trees(derivation: Derivation) -> Markup:
 
 def _without_row(derivation: Derivation) -> list[Markup]:
     """Name the right parameters with a line of which no use was matched, in a paragraph; nothing if there are none."""
-    used = {name for use in derivation.compared for name in use.right}
-    used.update(name for one in derivation.unmatched for name in one.names)
-    rest = fold(name for name in derivation.inferred if name not in used)
+    used = {own for use in derivation.compared for own in use.right}
+    used.update(own for one in derivation.unmatched for own in one.names)
+    rest = fold(own for own in derivation.inferred if own not in used)
     return [tag("p", prose(f"Without a row, as no use of them was matched: {in_a_row(rest)}."))] if rest else []
 
 

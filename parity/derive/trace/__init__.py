@@ -5,6 +5,7 @@ The tape and its runs:
     tape                  defines it
     products              computes its products of matrices, and convolutions
     program               runs it
+    ancestors             finds the products whose results reach a value
     reason                says why something is not proven, with its remedy
     axis_roles            tells from a run which axes are heads, or parts that the code takes apart
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from parity.derive.trace.program import Program
+from .program import Program
 
 INPUT = -1  # in place of a product, where an input of the model reaches a value
 
