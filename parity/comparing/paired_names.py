@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from convert.errors import UsageError
 from convert.table.misfit import fits
 from parity.given.module_names import STACKED, PairedNames
@@ -200,7 +202,7 @@ def _blocks(layout: Layout, names: Mapping[str, str], left: _Side, right: _Side)
     blocks = dict[str, list[Block]]()
     for entry in layout.entries:
         name = names.get(right.module(entry.name))
-        if name is not None and len(entry.moves) == 1 and entry.moves[0].is_whole:
+        if name is not None and len(entry.moves) == 1 and _has_all(entry.moves[0]):
             blocks.setdefault(name, []).extend(_composed(entry.moves[0], left.shapes[entry.sources[0]], entry.shape))
     return {name: list(dict.fromkeys(own)) for name, own in blocks.items() if own}
 
@@ -220,10 +222,28 @@ def _composed(move: Move, left: tuple[int, ...], right: tuple[int, ...]) -> Iter
         axes = [[k for k, axis in enumerate(side) if atoms & {*axis}] for side in sides]
         one, other = ([a for k in places for a in side[k]] for places, side in zip(axes, sides, strict=True))
         is_apart = any(places != [*range(places[0], places[-1] + 1)] for places in axes if places)
-        if atoms and not is_apart and (one != other or len(axes[0]) != len(axes[1])):
+        taken = tuple(_taken(move, a) for a in other)
+        if atoms and not is_apart and (one != other or len(axes[0]) != len(axes[1]) or any(taken)):
             lengths = tuple(left[k] for k in axes[0]), tuple(right[k] for k in axes[1])
             split, order = tuple(move.source_atoms[a] for a in other), tuple(other.index(a) for a in one)
-            yield Block(*lengths, split, order, is_output=min(len(left), len(right)) == 1)
+            yield Block(*lengths, split, order, taken, is_output=min(len(left), len(right)) == 1)
+
+
+def _taken(move: Move, atom: int) -> tuple[int, ...]:
+    """Return the places from which a reversed or listed atom of the source comes in the target; () of any other."""
+    entry, size = move.select[atom], move.source_atoms[atom]
+    if isinstance(entry, slice) and entry.indices(size) == (0, size, 1):
+        return ()
+    places = np.arange(size)[entry if isinstance(entry, slice) else [*np.atleast_1d(entry)]]
+    return tuple(map(int, np.argsort(places)))
+
+
+def _has_all(move: Move) -> bool:
+    """Tell whether a move takes each element of one tensor to one of the other, be it reversed or in a listed order."""
+    every = [_taken(move, atom) for atom in range(len(move.source_atoms))]
+    onto = all(not taken or len(taken) == size for taken, size in zip(every, move.source_atoms, strict=True))
+    onto = onto and not any(isinstance(entry, int) for entry in move.select)
+    return onto and move._replace(select=(slice(None),) * len(every)).is_whole
 
 
 def _factors(shape: tuple[int, ...], atoms: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

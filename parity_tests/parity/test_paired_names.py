@@ -14,6 +14,7 @@ import parity
 from convert.errors import UsageError
 from convert.table.file import load
 from parity.comparing.paired_names import _rows, paired
+from parity.given.views import View
 from parity_tests.conftest import needs
 from parity_tests.derive.pairs import initial
 from specs.solving.sizes import SizeError
@@ -282,3 +283,47 @@ def test_channels_last_are_given_to_flax_once():
     found, left, right = derived(), torch_net(), linen_net()
     assert found.input_order == (0, 2, 3, 1)
     assert not paired(found, {"a": left, "b": right}, "layers")["b"].order
+
+
+def gated(turned: bool, eps: float = 1e-5) -> Any:
+    """A gate whose halves one matrix makes, in either order."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.norm, self.out = torch.nn.Linear(5, 12), torch.nn.LayerNorm(6, eps), torch.nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            halves = self.up(x).chunk(2, -1)
+            value, gate = halves[::-1] if turned else halves
+            return self.out(self.norm(value.tanh() * gate.sigmoid()))
+
+    return Net().eval()
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_a_module_is_compared_with_its_parts_in_the_order_of_the_table(eps: float):
+    """Its output holds the same values in another order, of which the line of the weight says which."""
+    needs("torch")
+    left, right, x = gated(False), gated(True), np.random.default_rng(0).standard_normal((4, 5))
+    found = parity.derive(left, right, (x,))
+    assert found.proven and "(-p=2 o)" in found.table.print()
+    right = parity.transfer(left, gated(True, eps), (x,), table=found)
+    report = parity.compare({"one": left, "two": right}, x, dtype="float64", check="layers", names=found)
+    if eps == 1e-5:
+        assert report.passed, str(report)
+    else:
+        assert report.first_divergence == "norm" and "epsilon is 1e-5 in one" in str(report.first_divergence.guess)
+
+
+def test_a_view_takes_parts_in_another_order_and_puts_them_back():
+    view = View((2, 6, 4), (2, 3, 2, 4), (0, 3, 2, 1), (2, 4, 6), ((), (2, 0, 1), (1, 0), ()))
+    x = np.arange(48.0).reshape(view.own)
+    seen = view.seen(x)
+    assert not view.is_plain and seen.shape == view.shape
+    np.testing.assert_array_equal(view.back(seen), x)
+    assert all(seen[index] == x[view.place(index)] for index in np.ndindex(view.shape))
+    flipped = View((6,), (2, 3), (0, 1), (6,), ((1, 0), ()))
+    np.testing.assert_array_equal(flipped.seen(np.arange(6)), [3, 4, 5, 0, 1, 2])
+    assert not View((6,), (6,), (0,), (6,), ((5, 4, 3, 2, 1, 0),)).is_plain
