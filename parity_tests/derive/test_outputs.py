@@ -213,3 +213,17 @@ def test_an_output_that_one_model_lacks_is_no_equal_one():
     )
     assert "not proven: outputs not comparable, mean is None on the right" in str(found)
     assert parity.derive(heads("mean", none="scale"), heads("mean", none="scale"), (X,)).proven
+
+
+def test_outputs_that_are_all_zero_are_called_so():
+    """They are whole numbers too, but are chosen from no values."""
+    needs("torch")
+    import torch
+
+    class Zero(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * 0
+
+    found = parity.derive(Zero(4, 2), Zero(4, 2), (X,))
+    assert not found.proven and "outputs are all zero, which shows nothing" in str(found), str(found)
+    assert "next: let both models return outputs that depend on their weights" in str(found)

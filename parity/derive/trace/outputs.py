@@ -23,6 +23,10 @@ COARSE = Reason(
     "whole numbers, which nearly equal models share",
     "let both models return the values from which these numbers are chosen; then derive again",
 )
+ZEROS = Reason(
+    "all zero, which shows nothing",
+    "let both models return outputs that depend on their weights; then derive again",
+)
 INFINITE = "infinite in"
 NOWHERE = Reason(
     "infinite everywhere, which shows nothing",
@@ -228,6 +232,8 @@ def _infinite(x: Array, y: Array) -> str:
 
 def coarse(a: Sequence[Array]) -> str:
     """Return why equal outputs prove nothing: models that are nearly equal choose the same classes and tokens too."""
+    if not any(np.any(x) for x in a):
+        return ZEROS
     real = any(np.asarray(x).dtype.kind in "fc" and (np.asarray(x) != np.round(x)).any() for x in a)
     return "" if real else COARSE
 
