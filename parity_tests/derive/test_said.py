@@ -290,3 +290,20 @@ def test_the_lines_that_take_a_branch_away_are_written_out_where_zeros_do(act: A
 def test_exchanged_parts_are_said_to_have_one_length_whichever_side_states_it():
     table = Table.parse("table 1\na: (r=1+z=1 o) i <-> b: (z+r o) i\n")
     assert all(order(one).endswith("whose parts have one length in every model") for one in (table, table.reverse()))
+
+
+def test_lines_that_were_chosen_come_before_what_the_code_computes():
+    """Experts of one shape, six of which one side reads in reverse: more orders than are tried give equal uses."""
+
+    def net(step: int) -> Net:
+        def forward(m: Any, x: Any) -> Any:
+            best, at = m.gate(x).softmax(-1).max(-1)
+            parts = (torch.where((at == k)[..., None], e(x) * best[..., None], 0) for k, e in enumerate(m.all[::step]))
+            return sum(parts)
+
+        return Net(forward, gate=linear(8, 6), all=torch.nn.ModuleList(linear(8, 8) for _ in range(6)))
+
+    torch.manual_seed(0)
+    found = parity.derive(net(1), net(-1), (images(1, 3, 8),))
+    assert not found.proven and {*found.chosen} > {f"all.{k}.weight" for k in range(6)}
+    assert "next: compare the lines of all.{0..5}.weight and all.{0..5}.bias with the code, as several" in str(found)

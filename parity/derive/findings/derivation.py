@@ -27,7 +27,20 @@ from specs.words import count, in_a_row, in_words
 
 from .comments import agreeing, agreeing_gradients, constants, remedies
 from .evidence import Evidence
-from .next_steps import COMPLEX, CORRECT, CUT, FACTOR, LINES, MEANT, NEXT, OWN_ORDER, PLAIN_WEIGHTS, PRODUCT, REAL_PARTS
+from .next_steps import (
+    CHOSEN,
+    COMPLEX,
+    CORRECT,
+    CUT,
+    FACTOR,
+    LINES,
+    MEANT,
+    NEXT,
+    OWN_ORDER,
+    PLAIN_WEIGHTS,
+    PRODUCT,
+    REAL_PARTS,
+)
 from .remarks import exceptions, remarks
 
 ALWAYS = {
@@ -157,6 +170,8 @@ class Derivation(Evidence):
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""
+        if self.chosen and place.of_outputs and len(self.divergences) == 1:  # all uses agree
+            return CHOSEN.format(in_a_row(folded_names(self.chosen)))
         where = "their outputs" if place.of_outputs else f"{place.left} <-> {place.right}"
         what = "the sums behind the products of" if place.behind else "what both models compute before"
         agree = ", which agree" * place.behind

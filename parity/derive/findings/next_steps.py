@@ -30,6 +30,10 @@ PLAIN_WEIGHTS = (
 MEANT = (
     "if the difference is meant, the Table holds as it is: it translates the weights, and the outputs go on to differ"
 )
+CHOSEN = (
+    "compare the lines of {} with the code, as several left parameters fit them, and pass the right ones by --table "
+    "FILE; if these are right, compare what both models compute before their outputs"
+)
 OWN_ORDER = (
     "return (model, inputs) on the right as well, with the inputs in that model's order",
     "give right_inputs, in the right model's order",
