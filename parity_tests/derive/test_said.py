@@ -307,3 +307,27 @@ def test_lines_that_were_chosen_come_before_what_the_code_computes():
     found = parity.derive(net(1), net(-1), (images(1, 3, 8),))
     assert not found.proven and {*found.chosen} > {f"all.{k}.weight" for k in range(6)}
     assert "next: compare the lines of all.{0..5}.weight and all.{0..5}.bias with the code, as several" in str(found)
+
+
+def test_a_bias_is_not_said_to_be_lacking_where_the_left_drops_one_that_it_reads():
+    """Transformer-XL's two biases of queries, which one side adds to scores and the other one to queries."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self, terms: bool) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.r, self.o = (linear(8, 8, bias=False) for _ in range(5))
+            self.u, self.w = (torch.nn.Parameter(torch.randn(8)) for _ in range(2))
+            self.terms = terms
+
+        def forward(self, x: Any) -> Any:
+            q, k, r = self.q(x), self.k(x), self.r(torch.arange(48.0, dtype=x.dtype).reshape(6, 8).sin())
+            if self.terms:
+                scores = q @ k.mT + (k @ self.u)[:, None] + q @ r.T + r @ self.w
+            else:
+                scores = (q + self.u) @ k.mT + (q + self.w) @ r.T
+            return self.o((scores / 3).softmax(-1) @ self.v(x))
+
+    torch.manual_seed(0)
+    found = parity.derive(Attention(True), Attention(False), (images(2, 6, 8),))
+    assert not found.proven and "as the left model has no such bias" not in str(found), str(found)
+    assert not found.filled or "as none was found on the left: u, w" in str(found)

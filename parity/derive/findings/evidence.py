@@ -190,12 +190,12 @@ class Evidence(Given, Matching, Judgement, Differences):
     @property
     def filled_biases(self) -> list[str]:
         """Return those of `filled` of which no ranges are listed; none where left parameters may belong there."""
-        return [] if self.left_over else self._filled_otherwise
+        return [] if self.unplaced else self._filled_otherwise
 
     @property
     def filled_unsure(self) -> list[str]:
         """Return those of `filled` of which no ranges are listed, where left parameters have no partner."""
-        return self._filled_otherwise if self.left_over else []
+        return self._filled_otherwise if self.unplaced else []
 
     @property
     def _filled_otherwise(self) -> list[str]:
@@ -268,6 +268,11 @@ class Evidence(Given, Matching, Judgement, Differences):
     def left_over(self) -> list[str]:
         """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
         return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names))
+
+    @property
+    def unplaced(self) -> list[str]:
+        """Return the left parameters without a partner, also dropped ones that the left reads and no cause explains."""
+        return [*self.left_over, *(() if self.confirmed else self.dropped_read[0])]
 
     @property
     def failure(self) -> str:

@@ -186,8 +186,8 @@ def remarks(evidence: Evidence) -> Iterator[Remark]:
         after = f": {OTHER_LENGTH}" * any(each.fixed for each in dropped)
         yield Remark(f"{RANGES.strip('# ')} {', '.join(map(str, dropped))}{after}", outside=True)
     if filled := evidence.filled_ranges:
-        why, then = (NONE_FOUND, NOT_FOUND) if evidence.left_over else (FILLED, CHANGED)
-        yield Remark(f"{why}: {', '.join(filled)}: {then}", to_check=bool(evidence.left_over), outside=True)
+        why, then = (NONE_FOUND, NOT_FOUND) if evidence.unplaced else (FILLED, CHANGED)
+        yield Remark(f"{why}: {', '.join(filled)}: {then}", to_check=bool(evidence.unplaced), outside=True)
     if shifted := shifted_rows(evidence.table, evidence.in_rows):
         given = any(POSITIONS in text for text in evidence.kept)
         yield Remark(f"rows shifted: {', '.join(shifted)}{f': {OTHER_POSITIONS}' * given}", to_check=given)
