@@ -11,7 +11,7 @@ import signal
 import sys
 
 from .command_line.parsers import COMMANDS, TABLE, is_route, parser
-from .running import Deferred, guarded, keep_freed_memory
+from .running import INTERRUPTED, Deferred, guarded, keep_freed_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +71,9 @@ def program(argv: list[str] | None = None) -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))  # like Ctrl-C: nothing is left behind
     status = main(argv)
+    if status == INTERRUPTED:  # threads of a framework may still compile, and abort where Python takes down its own
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
     gc.freeze()  # the interpreter's last collection would walk every module once more: a tenth of what inspect takes
     return status
 

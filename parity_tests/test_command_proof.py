@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import specs
 from convert.errors import ConvertError
 from parity.conversion_proof import prove
 
-from .commands import GOOGLE, TIMM, listing, spoiled
+from .commands import GOOGLE, ROOT, TIMM, listing, spoiled
 from .conftest import needs
 from .test_routes import write_numbers
 
@@ -180,3 +182,13 @@ def test_a_proof_says_that_its_source_is_not_what_was_written(run, tmp_path):
     code, printed, err = run("torch2google", path, "-o", tmp_path / "x.npz", "--prove", "--image", "24x16")
     assert code == 0 and err.splitlines()[-1].startswith("warning: its record no longer fits the file, whose "), err
     assert "\nthis holds for the source as it is, whose " in printed and " was damaged, or changed as by" in printed
+
+
+def test_an_interrupted_command_ends_before_a_framework_is_taken_down():
+    """Threads of JAX that still compile abort there, and the exit status would be that of SIGABRT."""
+    code = (
+        "import atexit, os, sys\nfrom convert import __main__ as command\natexit.register(os.abort)\n"
+        "command.main = lambda _: print('out') or 130\nsys.exit(command.program([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "out\n")
