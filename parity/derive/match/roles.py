@@ -44,7 +44,6 @@ class Group:
       beside: None where they are multiplied with or added to no other activation.
       over: what they are summed over with, as queries with keys; None where there is no such product.
       behind: roles of what mixes them past functions of single values, each with the rank of each column there.
-      summed: the products that make what they are summed over with, where these told them apart; else none.
     """
 
     role: str
@@ -54,7 +53,6 @@ class Group:
     beside: Beside | None = None
     over: Beside | None = None
     behind: Mapping[str, Array] = field(default_factory=dict)
-    summed: frozenset[int] = frozenset()
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -168,7 +166,7 @@ def groups(program: Program, at: int, flipped: bool, depth: Depth) -> list[Group
         columns = columns[order]
         of, over = (beside(program, some, columns) for some in others)
         plus = bool(biased[columns + 1].any())
-        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns), sources))
+        found.append(Group(role, columns, places[order], plus, of, over, _ranked(ends, columns)))
     return found
 
 
