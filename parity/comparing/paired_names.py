@@ -20,7 +20,7 @@ from parity.given.paired_arrays import ArrayPairs, Names, OneSide, pairs_of
 from parity.given.views import Block
 from parity.results.naming import ARRAYS
 from specs.applied.layout import Entry, Layout
-from specs.applied.moves import Move
+from specs.applied.moves import Move, takes_all
 from specs.notation.claims import derived_lengths
 from specs.notation.lines import TableError
 from specs.notation.paths import dotted
@@ -232,7 +232,7 @@ def _composed(move: Move, left: tuple[int, ...], right: tuple[int, ...]) -> Iter
 def _taken(move: Move, atom: int) -> tuple[int, ...]:
     """Return the places from which a reversed or listed atom of the source comes in the target; () of any other."""
     entry, size = move.select[atom], move.source_atoms[atom]
-    if isinstance(entry, slice) and entry.indices(size) == (0, size, 1):
+    if takes_all(entry, size):
         return ()
     places = np.arange(size)[entry if isinstance(entry, slice) else [*np.atleast_1d(entry)]]
     return tuple(map(int, np.argsort(places)))

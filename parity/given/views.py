@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 Shape = tuple[int, ...]
-
-
 Places = tuple[int, ...]
 
 

@@ -86,11 +86,9 @@ def test_a_constant_of_one_direction_is_printed_as_it_is_written():
 
 
 def test_arrays_that_one_side_alone_has_are_named_in_one_line():
-    table = Table.parse(
-        "table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\nids -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n"
-    )
+    text = "table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\nids -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n"
     with command():
-        lines = dropped_lines(table, ([], ["ids"]))  # the left model does not compute with its own
+        lines = dropped_lines(Table.parse(text), ([], ["ids"]))  # the left model does not compute with its own
     assert [line.text.partition(":")[::2] for line in lines] == [
         ("dropped", " blocks.{i}.mask, ids on the left; ids on the right, with which that model computes: "
          "--like FILE, a file of a new model of that side, supplies them to a conversion"),

@@ -29,7 +29,7 @@ class Move(NamedTuple):
         """Tell whether one whole tensor becomes another one: a window, a reversal or listed indices name less."""
         sides = ((self.select, self.source_atoms), (self.place, self.target_atoms))
         return all(
-            _is_whole(entry, size) for entries, atoms in sides for entry, size in zip(entries, atoms, strict=True)
+            takes_all(entry, size) for entries, atoms in sides for entry, size in zip(entries, atoms, strict=True)
         )
 
     @property
@@ -49,5 +49,6 @@ class Fill(NamedTuple):
     value: float
 
 
-def _is_whole(entry: Select, size: int) -> bool:
+def takes_all(entry: Select, size: int) -> bool:
+    """Tell whether an entry of `select` or `place` takes all places of an atom, in their order."""
     return isinstance(entry, slice) and entry.indices(size) == (0, size, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from parity.derive.limits import PARTED_USES
 from parity.derive.match.choices import Step
@@ -57,9 +57,18 @@ def repeated(
             uses.setdefault((step.partner, step.left), {})[step.right] = None
     found = set[str]()
     for (_, left), names in uses.items():
-        owner = left if left in names else next(iter(names))
-        found.update(name for some in names if some != owner for name in some)
+        found.update(beside_owner(left, names))
     return {name for name in found if math.prod(rights.shapes[name]) in free}
+
+
+def beside_owner(left: tuple[str, ...], rights: Collection[tuple[str, ...]]) -> list[str]:
+    """Return right parameters that share left ones with others: the one of its name has it, or else the first one.
+
+    Args:
+      left: the left parameters. rights: those of each right use.
+    """
+    owner = left if left in rights else next(iter(rights))
+    return [name for some in rights if some != owner for name in some]
 
 
 def _read(program: Program, step: Step) -> set[int]:

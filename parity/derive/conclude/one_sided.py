@@ -9,6 +9,8 @@ from parity.derive.match.choices import Step
 from parity.derive.trace.program import Program
 from parity.derive.trace.reason import OneSided
 
+from .chosen import beside_owner
+
 
 def one_sided_tables(
     steps: Sequence[Step], program: Program, missing: Collection[str], free: Collection[tuple[int, ...]]
@@ -26,13 +28,7 @@ def one_sided_tables(
     for step in steps:
         if step.kind == "place":
             sums.setdefault((_sum_of(program, step.node), step.left), {})[step.right] = None
-    second = [
-        name
-        for (_, left), names in sums.items()
-        for some in names
-        if some != (left if left in names else next(iter(names)))
-        for name in some
-    ]
+    second = [name for (_, left), names in sums.items() for name in beside_owner(left, names)]
     shapes = {name: program.shapes[program.tape.parameters[name]] for name in added_tables(program)}
     alone = [name for name in (*second, *missing) if name in shapes and shapes[name] not in free]
     return {name: OneSided(f"the right adds {name}, the left does not", "add", len(shapes[name])) for name in alone}

@@ -64,8 +64,7 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
     if whole and not apart and not lines.reasons and not proof.incomparable and proof.exact > EQUAL_OUTPUTS:
         limited = unreached(trial)  # by the values of the proof, and not by those of the matching
         objection = limited if isinstance(limited, Limited) else ""
-    if not proof.incomparable and proof.exact > EQUAL_OUTPUTS and (drawing := _drawing(trial)):
-        objection = Reason(OF_CHANCE.format(drawing), NOT_DRAWN)
+    objection = _of_chance(trial, proof) or objection
     stored = stored_alone(trial) if holds and not (objection or unshown) else Stored()
     objection = objection or examples.reason or stored.reason
     longer = longer_inputs(trial) if holds and not objection else Longer()
@@ -86,6 +85,12 @@ def judged(left: Left, best: Candidate, lines: Written) -> Judgement:
         lower=_lower(proof, trial.tapes), freedom=free, untried=untried, notes=stored.notes,
         trained_tables=trained_tables(trial) if proven else [],
     )  # fmt: skip
+
+
+def _of_chance(trial: Trial, proof: Proof) -> str:
+    """Return that outputs which differ are those of random numbers; "" where no side draws any."""
+    differ = not proof.incomparable and proof.exact > EQUAL_OUTPUTS
+    return Reason(OF_CHANCE.format(drawing), NOT_DRAWN) if differ and (drawing := _drawing(trial)) else ""
 
 
 def _drawing(trial: Trial) -> str:

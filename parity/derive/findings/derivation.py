@@ -167,6 +167,11 @@ class Derivation(Evidence):
             return f"{again}; {MEANT}" if self.confirmed else again
         if self.other_gradients and self.error <= EQUAL_OUTPUTS and not self.proven:
             return CUT
+        return self._to_compare
+
+    @property
+    def _to_compare(self) -> str:
+        """Say what to compare where values part without a cause; "" where they do not."""
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

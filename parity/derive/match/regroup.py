@@ -156,8 +156,7 @@ class Regrouping(Factors):
             self._straight[use.node] = wanted
         site, names = self.program.tape.nodes[use.node].site, tuple(self.rights.owners(use.ids))
         owners, gap = tuple(self.lefts.owners(left)), min(gaps.values())
-        step = Step(use.kind, owners, names, "", site, gap, 0, 1, use.node, order_unknown=not whole_one)
-        self.steps.append(step)
+        self.steps.append(Step(use.kind, owners, names, "", site, gap, 0, 1, use.node, order_unknown=not whole_one))
         self._assign(mine.reshape(-1, wanted), left)
         return True
 
